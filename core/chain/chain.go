@@ -1,0 +1,167 @@
+// Package chain links stages round a provider. It is the only place that knows
+// the order: what stands before the stage `provider` wraps it, gates are handed
+// to it, and what stands after it is wrapped round each attempt, the first
+// listed innermost.
+//
+// Every stage is linked through an observing wrapper, so authors write no
+// metrics, no timing and no recovery: the wrapper counts calls, answers, own
+// errors and self time, turns a panic into an `internal` error, and makes sure
+// that exactly one of result and error comes back. It costs no allocation.
+//
+// What an answer depends on below a place is the place's fingerprint. A stage
+// finds it on the `next` that it wraps (see Fingerprint); requests are not
+// stamped with it, which would cost a copy of each.
+package chain
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// A Place is one item of the list, built.
+type Place struct {
+	// Name is unique in the chain.
+	Name string
+	// Item is what Build returned: a Stage, Hooks, a Gate or a Caller.
+	Item any
+	// Digest changes with the item's configuration. It stands in for the
+	// fingerprint of an item that has none of its own.
+	Digest string
+}
+
+// A Chain is a linked list of stages. It is itself a translator, safe for
+// concurrent use, and immutable.
+type Chain struct {
+	top       core.Translator
+	languages core.Languager
+}
+
+var _ core.Translator = (*Chain)(nil)
+
+// Link links places, in the order of the file, and counts what passes in watch.
+func Link(places []Place, provider func(name string) (core.Provider, bool), watch *Watch) (*Chain, error) {
+	caller := -1
+	for i, p := range places {
+		if _, ok := p.Item.(core.Caller); ok {
+			if caller >= 0 {
+				return nil, fmt.Errorf("stage %q: the chain has a stage that calls providers already, %q", p.Name, places[caller].Name)
+			}
+			caller = i
+		}
+	}
+	if caller < 0 {
+		return nil, fmt.Errorf("the chain has no stage that calls a provider; add `- provider: {use: NAME}`")
+	}
+
+	var gates []core.Guard
+	for i, p := range places {
+		gate, ok := p.Item.(core.Gate)
+		switch {
+		case ok && i > caller:
+			return nil, fmt.Errorf("stage %q: a gate guards the attempts of the stage that calls providers, so it stands before %q", p.Name, places[caller].Name)
+		case ok:
+			gates = append(gates, core.Guard{Name: p.Name, Gate: gate})
+		}
+	}
+
+	// depth numbers the stages from the top, so that a trace can tell how far
+	// down a request went.
+	after := places[caller+1:]
+	around := func(p core.Provider) core.Translator {
+		var t core.Translator = &link{
+			name: p.Name, span: places[caller].Name, depth: len(places) + 1,
+			inner: p.Translator, fingerprint: digest("provider", p.Name, p.Fingerprint),
+			stats: watch.of("providers/" + p.Name),
+		}
+		for i, place := range after {
+			t = wrap(place, t, len(places)-i, watch)
+		}
+		return t
+	}
+
+	last := places[caller]
+	bottom, err := last.Item.(core.Caller).Call(core.Below{Gates: gates, Provider: provider, Around: around})
+	if err != nil {
+		return nil, fmt.Errorf("stage %q: %w", last.Name, err)
+	}
+	var top core.Translator = &link{
+		name: last.Name, span: last.Name, depth: caller + 1,
+		inner: bottom, fingerprint: Fingerprint(bottom), stats: watch.of(last.Name),
+	}
+	for i := caller - 1; i >= 0; i-- {
+		if _, ok := places[i].Item.(core.Gate); ok {
+			continue
+		}
+		top = wrap(places[i], top, i+1, watch)
+	}
+	c := &Chain{top: top}
+	c.languages, _ = bottom.(core.Languager)
+	return c, nil
+}
+
+// Translate sends req through the chain. A trace is added when it has none.
+func (c *Chain) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	if req.Trace == nil {
+		traced := *req
+		traced.Trace = core.NewTrace(nil)
+		req = &traced
+	}
+	return c.top.Translate(ctx, req)
+}
+
+// Fingerprint names everything that changes what the chain answers.
+func (c *Chain) Fingerprint() string { return Fingerprint(c.top) }
+
+// Languages returns what the preferred provider can translate; nil means any
+// language to any other.
+func (c *Chain) Languages() []core.LanguageInfo {
+	if c.languages == nil {
+		return nil
+	}
+	return c.languages.Languages()
+}
+
+// Fingerprint returns the fingerprint of t, the `next` of a stage: what changes
+// when anything below that stage would answer another way. It is empty for a
+// translator without one.
+func Fingerprint(t core.Translator) string {
+	if f, ok := t.(core.Fingerprinter); ok {
+		return f.Fingerprint()
+	}
+	return ""
+}
+
+// wrap links one stage above next.
+func wrap(p Place, next core.Translator, depth int, watch *Watch) core.Translator {
+	stage, ok := p.Item.(core.Stage)
+	if hooks, is := p.Item.(core.Hooks); !ok && is {
+		stage, ok = hooked{p.Name, hooks}, true
+	}
+	if !ok {
+		// Build's result is checked against its kind's role before linking.
+		panic(fmt.Sprintf("chain: stage %q is a %T, which is neither a stage, hooks, a gate nor a caller", p.Name, p.Item))
+	}
+	own := p.Digest
+	if f, is := p.Item.(core.Fingerprinter); is {
+		own = f.Fingerprint()
+	}
+	below := Fingerprint(next)
+	fingerprint := below
+	if own != "" {
+		fingerprint = digest("stage", own, below)
+	}
+	return &link{
+		name: p.Name, span: p.Name, depth: depth,
+		inner: stage.Wrap(next), fingerprint: fingerprint, stats: watch.of(p.Name),
+	}
+}
+
+func digest(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return hex.EncodeToString(sum[:12])
+}

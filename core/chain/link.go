@@ -1,0 +1,113 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// A link is one stage as its neighbour above sees it: the stage wrapped round
+// what stands below, observed.
+type link struct {
+	name        string // for errors and counters
+	span        string // for the trace
+	depth       int
+	inner       core.Translator
+	fingerprint string
+	stats       *stats
+}
+
+var _ core.Fingerprinter = (*link)(nil)
+
+// Fingerprint names everything from here down that changes an answer.
+func (l *link) Fingerprint() string { return l.fingerprint }
+
+func (l *link) Translate(ctx context.Context, req *core.Request) (res *core.Result, err error) {
+	trace := req.Trace
+	if trace == nil {
+		traced := *req
+		trace = core.NewTrace(nil)
+		traced.Trace = trace
+		req = &traced
+	}
+	mark := trace.Begin(l.depth)
+	returned := false
+	defer func() {
+		if !returned {
+			// A panic, or runtime.Goexit, which nothing can stop.
+			if p := recover(); p != nil {
+				res, err = nil, &core.Error{
+					Kind: core.Internal, Stage: l.name, Detail: "an internal error; the log tells more under this request's id",
+					Cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack()),
+				}
+			}
+		}
+		self := trace.End(mark, l.span)
+		if err != nil {
+			err = l.failed(trace, err)
+			res = nil
+		} else if res == nil {
+			err = l.failed(trace, &core.Error{Kind: core.Internal, Stage: l.name, Detail: "the stage gave neither a result nor an error"})
+		}
+		l.stats.count(self, err == nil && trace.Deepest() == l.depth)
+	}()
+	res, err = l.inner.Translate(ctx, req)
+	returned = true
+	return res, err
+}
+
+// failed counts err once, where it arose, and returns it as an *Error.
+func (l *link) failed(trace *core.Trace, err error) error {
+	e, ok := err.(*core.Error)
+	if !ok {
+		e = core.AsError(err, l.name)
+	}
+	if e.Stage == "" {
+		named := *e
+		named.Stage = l.name
+		e = &named
+	}
+	l.stats.failed(e.Kind, trace.Failed(e))
+	return e
+}
+
+// hooked is Hooks as a stage.
+type hooked struct {
+	name  string
+	hooks core.Hooks
+}
+
+// maxState is the most that a Before may hand to its After, in bytes.
+const maxState = 64 << 10
+
+func (h hooked) Wrap(next core.Translator) core.Translator {
+	return core.TranslatorFunc(func(ctx context.Context, req *core.Request) (*core.Result, error) {
+		v, err := h.hooks.Before(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		if v.Result != nil {
+			return v.Result, nil
+		}
+		if len(v.State) > maxState {
+			return nil, &core.Error{Kind: core.Internal, Stage: h.name, Detail: fmt.Sprintf("the state between Before and After is %d bytes, at most %d are kept", len(v.State), maxState)}
+		}
+		down := req
+		if v.Request != nil || req.OnDelta != nil {
+			changed := *req
+			if v.Request != nil {
+				changed = *v.Request
+			}
+			changed.Trace = req.Trace
+			changed.OnDelta = nil // a delta would pass by After
+			down = &changed
+		}
+		res, err := next.Translate(ctx, down)
+		if err != nil {
+			return nil, err
+		}
+		return h.hooks.After(ctx, req, res, v.State)
+	})
+}

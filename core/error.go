@@ -1,0 +1,123 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+)
+
+// An ErrorKind says what went wrong in a word that clients, logs and metrics
+// share. The doors map it to a status in one table.
+type ErrorKind string
+
+const (
+	InvalidRequest      ErrorKind = "invalid_request"
+	UnsupportedLanguage ErrorKind = "unsupported_language"
+	TooLarge            ErrorKind = "too_large"
+	Unauthorized        ErrorKind = "unauthorized"
+	Forbidden           ErrorKind = "forbidden"
+	NotFound            ErrorKind = "not_found"
+	Superseded          ErrorKind = "superseded"        // a newer revision took its place; not a fault
+	Overloaded          ErrorKind = "overloaded"        // more waits than may wait, or than can be served in time
+	Unavailable         ErrorKind = "unavailable"       // nobody can answer at the moment
+	RateLimited         ErrorKind = "rate_limited"      // the account's limit, for longer than the caller can wait
+	QuotaExceeded       ErrorKind = "quota_exceeded"    // the account's money or quota is gone
+	DeadlineExceeded    ErrorKind = "deadline_exceeded" // the caller's time, or an attempt's, is over
+	ProviderFailed      ErrorKind = "provider_failed"   // the provider answered, but not with a translation
+	ProviderRefused     ErrorKind = "provider_refused"  // the provider would not translate this text
+	BadAnswer           ErrorKind = "bad_answer"        // a stage after the provider rejected the answer
+	Canceled            ErrorKind = "canceled"          // the caller left
+	Internal            ErrorKind = "internal"          // a defect of ours
+)
+
+// An Error is why a request has no result. One is built for each failure and
+// not changed after it was returned; it is told apart by Kind, never by text.
+type Error struct {
+	Kind ErrorKind
+	// Stage is where it arose: the name of a stage, gate or provider.
+	Stage string
+	// Field is the path of the request field at fault: "targets[1]".
+	Field string
+	// Detail is a sentence for the client: it holds no text of a request, no
+	// key and nothing that an upstream server wrote.
+	Detail string
+	// Retryable says that another attempt may succeed.
+	Retryable bool
+	// RetryAfter is how long to wait before that; 0 when unknown.
+	RetryAfter time.Duration
+	// Cause is for the log alone. Whoever sets it redacts keys and keeps at
+	// most 200 characters of what an upstream server wrote.
+	Cause error
+}
+
+// Error is for logs and terminals; doors answer with Kind and Detail.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Stage != "" {
+		b.WriteString(e.Stage)
+		b.WriteString(": ")
+	}
+	b.WriteString(string(e.Kind))
+	if e.Field != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Field)
+	}
+	if e.Detail != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Detail)
+	}
+	if e.Cause != nil {
+		b.WriteString(": ")
+		b.WriteString(e.Cause.Error())
+	}
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// KindOf returns the kind of err: that of the first *Error in its chain, else
+// canceled or deadline_exceeded for a context's error, else internal. It is
+// empty for nil.
+func KindOf(err error) ErrorKind {
+	if err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return Canceled
+	}
+	return Internal
+}
+
+// AsError returns err as an *Error, naming stage when it has to make one. It is
+// nil for nil.
+func AsError(err error, stage string) *Error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	e := &Error{Kind: KindOf(err), Stage: stage, Cause: err}
+	switch e.Kind {
+	case DeadlineExceeded:
+		e.Detail = "the deadline of the request has passed"
+	case Canceled:
+		e.Detail = "the client left"
+	default:
+		e.Detail = "an internal error; the log tells more under this request's id"
+	}
+	return e
+}
+
+// ContextError returns the error of a request whose ctx is done, as raised in
+// stage.
+func ContextError(ctx context.Context, stage string) *Error {
+	return AsError(context.Cause(ctx), stage)
+}

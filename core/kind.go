@@ -1,0 +1,85 @@
+package core
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// A Role says where a part may stand.
+type Role string
+
+const (
+	// RoleStage stands before or after the stage `provider`. Build returns a
+	// Stage or Hooks.
+	RoleStage Role = "stage"
+	// RoleLookup answers without going on, so it stands before the stage
+	// `provider`. Build returns a Stage.
+	RoleLookup Role = "lookup"
+	// RoleGate guards attempts, so it stands before the stage `provider`.
+	// Build returns a Gate.
+	RoleGate Role = "gate"
+	// RoleCaller ends the chain and stands in it exactly once. Build returns a
+	// Caller.
+	RoleCaller Role = "caller"
+	// RoleProvider is an entry of `providers:`. Build returns a Translator.
+	RoleProvider Role = "provider"
+)
+
+// A Kind declares a part that a configuration can name.
+//
+// The struct that Config points to is the only source of its keys, defaults,
+// bounds and help. Tags: `json` names the key; `jsonschema` bounds it
+// (minimum=1,maximum=64,enum=a,enum=b); `jsonschema_extras` bounds a duration or a size
+// (minDuration=1ms,maxDuration=1h,minSize=1MiB,maxSize=1GiB); `jsonschema_description` helps; `ref:"providers"`
+// says that the value names an entry of that section. Durations are
+// time.Duration, sizes are Size, keys are Secret, paths are Path.
+type Kind struct {
+	Name string
+	Role Role
+	// Doc says in one line what it does.
+	Doc string
+	// Config returns a pointer to a struct that holds the defaults, new each
+	// time.
+	Config func() any
+	// Build makes the part from a checked configuration. It does no I/O and
+	// starts no goroutine: Start does that.
+	Build func(Env, any) (any, error)
+}
+
+// NewKind declares a part whose configuration is a C.
+func NewKind[C any](name string, role Role, doc string, defaults func() C, build func(Env, *C) (any, error)) Kind {
+	return Kind{
+		Name: name, Role: role, Doc: doc,
+		Config: func() any { c := defaults(); return &c },
+		Build: func(env Env, config any) (any, error) {
+			c, ok := config.(*C)
+			if !ok {
+				return nil, fmt.Errorf("%s: built with a %T, want a %T", name, config, c)
+			}
+			return build(env, c)
+		},
+	}
+}
+
+// Env is what a part gets from the process when it is built.
+type Env struct {
+	// Name is where the part stands: "openai" in providers, "queue" in stages.
+	Name string
+	// Log carries that name. Texts are never logged.
+	Log *zap.Logger
+	// Upstream is the process's pool of upstream connections.
+	Upstream Upstream
+	// Deadline is the longest time that a request may take.
+	Deadline time.Duration
+}
+
+// Upstream sends requests over the process's upstream connections.
+type Upstream interface {
+	http.RoundTripper
+	// Warm keeps connections ready for the scheme, host and port of origin,
+	// from now until release is called. It returns at once.
+	Warm(origin string) (release func(), err error)
+}

@@ -1,0 +1,149 @@
+package core
+
+import "time"
+
+// A Request is one text to translate, with its languages and options. It is
+// never changed once it has entered a chain and never pooled: a stage that
+// wants another text makes a copy (r := *req) and passes that on. Any number of
+// goroutines may read it.
+type Request struct {
+	// ID identifies the request in logs, upstream headers and answers.
+	ID string
+	// Text is what to translate: valid UTF-8 without NUL, not blank.
+	Text string
+	// Source is the language of Text; empty when the client did not say.
+	Source Language
+	// Target is the language wanted; never empty.
+	Target Language
+
+	// Context holds concluded pairs of the same conversation, oldest first.
+	Context []Pair
+	// Formality is how the reader is addressed.
+	Formality Formality
+	// Glossary names terms that must be kept; empty for none.
+	Glossary string
+	// Instructions are the client's wishes about style, in order.
+	Instructions []string
+
+	// Client is who is billed: the name of an API key, or an address.
+	Client string
+	// Session is one live speaker or conversation, within Client.
+	Session string
+	// Segment is one utterance of Session; Revision is the version of its
+	// text, rising.
+	Segment  string
+	Revision int64
+	// Final says that this revision is the last one of its segment.
+	Final bool
+	// Lane decides which waiting request gets the next turn.
+	Lane Lane
+
+	// NoCache asks for a new answer: nothing is looked up or joined. What
+	// comes back may still be stored.
+	NoCache bool
+	// Linger is how long upstream work goes on after the last caller has
+	// left, so that a client that asks again finds the answer.
+	Linger time.Duration
+
+	// Attempt counts the calls made for this request before this one. The
+	// stage `provider` sets it on the copy that it hands down; a provider gives
+	// a later attempt more room.
+	Attempt int
+
+	// OnDelta, when set, is called with pieces of the answer as they arrive:
+	// from one goroutine at a time and never after Translate has returned. An
+	// error from it ends the call. Deltas are a preview; the result is the
+	// text.
+	OnDelta func(text string) error
+
+	// Trace collects what happened to this request. A chain sets one when
+	// there is none.
+	Trace *Trace
+}
+
+// A Pair is a text and its translation.
+type Pair struct{ Source, Target string }
+
+// Formality is how the reader is addressed in the translation.
+type Formality string
+
+const (
+	FormalityDefault Formality = ""
+	Formal           Formality = "formal"
+	Informal         Formality = "informal"
+)
+
+// A Lane decides which waiting request gets the next turn. Lower goes first.
+type Lane uint8
+
+const (
+	LaneFinal   Lane = iota // a text that will not change any more
+	LanePartial             // a revision that may still change
+	LaneBulk                // work nobody is waiting in front of
+	Lanes                   // how many there are
+)
+
+func (l Lane) String() string {
+	switch l {
+	case LaneFinal:
+		return "final"
+	case LanePartial:
+		return "partial"
+	case LaneBulk:
+		return "bulk"
+	}
+	return "unknown"
+}
+
+// A Result is the translation of one request. It may be shared by many
+// requests and is never changed: a stage that wants another text makes a copy.
+type Result struct {
+	// Text is the translation.
+	Text string
+	// Source is the language that was detected; empty when nothing detected it.
+	Source Language
+	// Provider is the entry of `providers:` that answered; Model is the model
+	// it says it used.
+	Provider, Model string
+	// Finish says why the answer ended, when the provider said so.
+	Finish Finish
+	// Flags say what is unusual about the answer, for example same_language.
+	Flags []string
+	// Usage is what this answer cost upstream: nothing when Cached.
+	Usage Usage
+	// Cached says that no upstream call was made for this request.
+	Cached bool
+	// NoStore says that the answer must not be kept for others: a fallback's,
+	// a flagged or a cut one.
+	NoStore bool
+}
+
+// A Finish is why an answer ended.
+type Finish string
+
+const (
+	FinishUnknown  Finish = ""
+	FinishStop     Finish = "stop"           // it was complete
+	FinishLength   Finish = "length"         // it was cut at the output cap; such a result is NoStore
+	FinishFiltered Finish = "content_filter" // the provider withheld some of it; such a result is NoStore
+)
+
+// Flags that more than one part sets or reads.
+const (
+	FlagSameLanguage = "same_language" // both languages are the same: the text came back, without a call
+	FlagFallback     = "fallback"      // a fallback answered
+)
+
+// WithFlag returns a copy of r that carries one more flag.
+func (r *Result) WithFlag(flag string) *Result {
+	c := *r
+	c.Flags = append(append(make([]string, 0, len(r.Flags)+1), r.Flags...), flag)
+	return &c
+}
+
+// Usage counts tokens as the provider bills them.
+type Usage struct {
+	PromptTokens, CompletionTokens int
+	// CachedTokens is the part of PromptTokens that the provider had cached.
+	CachedTokens int
+}

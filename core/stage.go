@@ -1,0 +1,168 @@
+package core
+
+import (
+	"context"
+	"time"
+)
+
+// A Translator turns a request into a result. Exactly one of result and error
+// is non-nil. It is safe for concurrent use, ends soon after ctx is done, and
+// leaves no work behind that nobody waits for.
+type Translator interface {
+	Translate(ctx context.Context, req *Request) (*Result, error)
+}
+
+// TranslatorFunc is a function as a Translator.
+type TranslatorFunc func(ctx context.Context, req *Request) (*Result, error)
+
+func (f TranslatorFunc) Translate(ctx context.Context, req *Request) (*Result, error) {
+	return f(ctx, req)
+}
+
+// A Stage is one item of a chain. Wrap is called once for every place, provider
+// and generation; what it returns holds no state of its own, for it lives as
+// long as a generation, while the Stage may live longer.
+//
+// The next that Wrap gets is a Fingerprinter: what it names is everything below
+// that changes an answer.
+type Stage interface {
+	Wrap(next Translator) Translator
+}
+
+// A Gate is a condition under which an upstream call may start: a free slot,
+// enough tokens, no pause. It is asked by the line, under the line's lock: it
+// never blocks and never calls back into the line.
+type Gate interface {
+	// Take takes what req needs, or says when to ask again: after wait, or,
+	// when wait is 0, after the next Give.
+	Take(req *Request, now time.Time) (ok bool, wait time.Duration)
+	// Give ends what Take began: it frees, settles, learns limits and pauses.
+	// There is one Give for every Take that said ok.
+	Give(req *Request, o Outcome)
+}
+
+// An Outcome is how an attempt ended, as the gates hear of it.
+type Outcome struct {
+	// Unused says that the attempt never started: all that Take took goes back
+	// as if it had not been.
+	Unused bool
+	// At is when the attempt ended.
+	At time.Time
+	// Err is nil after a good answer.
+	Err *Error
+	// Usage is what the attempt cost; zero when the provider did not say.
+	Usage Usage
+	// Limits is what the upstream said about its limits.
+	Limits Limits
+}
+
+// Limits is what an upstream said of its limits in one answer.
+type Limits struct {
+	Requests, Tokens Limit
+}
+
+// A Limit is one upstream allowance. What the upstream left out is zero, and
+// Known says whether it said anything.
+type Limit struct {
+	Known     bool
+	Limit     int           // allowed a minute
+	Remaining int           // left now
+	Reset     time.Duration // until Remaining is Limit again
+}
+
+// A Guard is a gate and the name of its place, as linking hands it on.
+type Guard struct {
+	Name string
+	Gate Gate
+}
+
+// Hooks is a stage in two halves, the form that also works out of process.
+// Before is called on the way down. After is called on the way up, once for
+// every Before that went on and got an answer; state is what Before returned.
+type Hooks interface {
+	Before(ctx context.Context, req *Request) (Verdict, error)
+	After(ctx context.Context, req *Request, res *Result, state []byte) (*Result, error)
+}
+
+// A Verdict is what Before decided: to answer with Result when that is set,
+// else to go on with Request, or with the request as it came when that is nil.
+type Verdict struct {
+	Request *Request
+	Result  *Result
+	// State is handed to After; at most 64 KiB.
+	State []byte
+}
+
+// A Provider is an entry of `providers:` that was built.
+type Provider struct {
+	Name       string
+	Translator Translator
+	// Fingerprint changes when the same request may get another answer.
+	Fingerprint string
+}
+
+// Below is what linking hands to the stage that ends the chain.
+type Below struct {
+	// Gates guard every attempt, in the order of the file.
+	Gates []Guard
+	// Provider finds an entry of `providers:`.
+	Provider func(name string) (Provider, bool)
+	// Around links what stands after this stage round a provider, the first
+	// listed innermost. What it returns is a Fingerprinter.
+	Around func(Provider) Translator
+}
+
+// A Caller ends a chain: it makes attempts with providers. What Call returns is
+// a Fingerprinter: it names what the preferred provider, linked, would answer.
+// As with Wrap, state lives in the Caller.
+type Caller interface {
+	Call(below Below) (Translator, error)
+}
+
+// Optional abilities, found by assertion on what Build returned.
+type (
+	// A Starter does the I/O that Build must not do. Start returns soon after
+	// ctx is done.
+	Starter interface {
+		Start(ctx context.Context) error
+	}
+	// A Closer frees everything. It works after a Start that failed or was
+	// never called, and more than once.
+	Closer interface{ Close() error }
+	// A Prober asks whether the thing could serve now. The error's kind tells:
+	// unauthorized and not_found will not mend by themselves, all others may.
+	Prober interface {
+		Probe(ctx context.Context) error
+	}
+	// A Planner can take another configuration in place: Plan checks and may
+	// fail, apply does and cannot.
+	Planner interface {
+		Plan(config any) (apply func(), err error)
+	}
+	// A Fingerprinter names everything in its configuration that changes an
+	// answer. What has no such ability is fingerprinted by its whole
+	// configuration.
+	Fingerprinter interface{ Fingerprint() string }
+	// A Languager knows its languages. Nil means any language to any other.
+	Languager interface{ Languages() []LanguageInfo }
+	// A Measurer reports its counters and gauges, when they are asked for. It
+	// may be called at any time from any goroutine.
+	Measurer interface{ Measure(emit func(Measure)) }
+)
+
+// LanguageInfo is a source language and the targets it can be translated to.
+type LanguageInfo struct {
+	Source  Language
+	Targets []Language
+}
+
+// A Measure is one number that operators see. Names are in snake case without
+// the program's prefix; counters end in _total, durations in _seconds.
+type Measure struct {
+	Name, Help string
+	Counter    bool // else a gauge
+	Value      float64
+	// Labels are names and values in turn, from a small fixed set: never a
+	// session, a text or a client.
+	Labels []string
+}

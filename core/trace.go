@@ -1,0 +1,134 @@
+package core
+
+import "time"
+
+// A Trace collects what happened to one request on its way: the time that each
+// stage took by itself, how deep the request went, and what attempts said. It
+// has one owner at a time and no lock: work that may outlive the request, or
+// runs beside it (a flight, an attempt), gets a trace of its own by Fork and is
+// merged when it has ended.
+type Trace struct {
+	// Attempts is how many calls of providers were made.
+	Attempts int
+	// Paced is the time spent waiting for the interval between two starts
+	// alone, part of what the gates took.
+	Paced time.Duration
+	// Limits is what the upstream said about its limits in its last answer.
+	Limits Limits
+	// Usage is what the last attempt cost when its answer was not used.
+	Usage Usage
+
+	spans   []Span
+	room    [8]Span // spans' first backing, so that a trace is one allocation
+	below   time.Duration
+	deepest int
+	failed  *Error
+	owner   Pinner
+}
+
+// A Span is the time that one stage took by itself.
+type Span struct {
+	Name string
+	Self time.Duration
+}
+
+// A Pinner keeps a generation from being closed until unpin is called.
+type Pinner interface{ Pin() (unpin func()) }
+
+// NewTrace returns the trace of a request that is served by owner; owner may be
+// nil.
+func NewTrace(owner Pinner) *Trace { return &Trace{owner: owner} }
+
+// SetOwner says which generation serves the request.
+func (t *Trace) SetOwner(p Pinner) { t.owner = p }
+
+// Fork returns a trace for work that may outlive the request or runs beside it.
+// Until done is called its generation stays open; done may be called from any
+// goroutine, once.
+func (t *Trace) Fork() (fork *Trace, done func()) {
+	fork = &Trace{owner: t.owner, deepest: t.deepest}
+	if t.owner == nil {
+		return fork, func() {}
+	}
+	return fork, t.owner.Pin()
+}
+
+// Merge adds what fork saw, once the work on fork has ended. Waited is how long
+// the stage that calls Merge waited for it: it counts as time below that stage.
+func (t *Trace) Merge(fork *Trace, waited time.Duration) {
+	t.Attempts += fork.Attempts
+	t.Paced += fork.Paced
+	t.Limits, t.Usage = fork.Limits, fork.Usage
+	for _, s := range fork.spans {
+		t.Add(s.Name, s.Self)
+	}
+	t.below += waited
+	t.deepest = max(t.deepest, fork.deepest)
+	t.failed = fork.failed
+}
+
+// Add notes that name took d by itself, and moves that time out of the stage
+// that is running.
+func (t *Trace) Add(name string, d time.Duration) {
+	for i := range t.spans {
+		if t.spans[i].Name == name {
+			t.spans[i].Self += d
+			return
+		}
+	}
+	if t.spans == nil {
+		t.spans = t.room[:0]
+	}
+	t.spans = append(t.spans, Span{name, d})
+}
+
+// Elsewhere notes time that the stage now running spent on behalf of name, such
+// as the wait for a gate.
+func (t *Trace) Elsewhere(name string, d time.Duration) {
+	t.Add(name, d)
+	t.below += d
+}
+
+// Spans returns the time each stage took by itself, in the order in which they
+// ended. It is valid until the trace is used again.
+func (t *Trace) Spans() []Span { return t.spans }
+
+// A Mark is where a stage began; see Begin.
+type Mark struct {
+	start time.Duration
+	below time.Duration
+}
+
+// epoch makes time.Since read the monotonic clock alone, which is half the
+// price of time.Now.
+var epoch = time.Now()
+
+// Begin notes that the request entered the stage at place, counted from 1 at
+// the top. It is called by what links a chain, not by stages.
+func (t *Trace) Begin(place int) Mark {
+	m := Mark{start: time.Since(epoch), below: t.below}
+	t.below = 0
+	t.deepest = max(t.deepest, place)
+	return m
+}
+
+// End notes that the request left the stage that Begin noted, and returns the
+// time that the stage took by itself.
+func (t *Trace) End(m Mark, name string) (self time.Duration) {
+	total := time.Since(epoch) - m.start
+	self = max(total-t.below, 0)
+	t.below = m.below + total
+	t.Add(name, self)
+	return self
+}
+
+// Deepest returns the lowest place that the request reached.
+func (t *Trace) Deepest() int { return t.deepest }
+
+// Failed notes err as the failure that is on its way up, and says whether it
+// was so before: then the caller only passes it on.
+func (t *Trace) Failed(err *Error) (passedOn bool) {
+	passedOn = t.failed == err
+	t.failed = err
+	return passedOn
+}
