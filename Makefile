@@ -1,0 +1,42 @@
+# Dragoman. `make run` serves pipeline.yaml, `make test` runs the tests; both set up what they need.
+SHELL       := /bin/bash
+GO          ?= go
+ARGS        ?=
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help run test build bench lint schema setup clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: build ## Serve pipeline.yaml, with a simulated OpenAI beside it when there is no key (ARGS=flags of `dragoman serve`)
+	@examples/quickstart/run $(ARGS)
+
+test: build ## Run every test under the race detector
+	@.ci/setup cc apertium
+	@$(MAKE) --no-print-directory lint
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
+
+build: setup ## Build bin/dragoman, bin/openai-sim and bin/plugins/*
+	@mkdir -p bin
+	@$(GO) build -trimpath -o bin/ ./cmd/...
+	@for d in plugins/*/main.go; do [ -e "$$d" ] || continue; \
+		n=$$(basename $$(dirname $$d)); $(GO) build -trimpath -o bin/plugins/$$n ./plugins/$$n || exit 1; done
+
+bench: setup ## Run every benchmark
+	@$(GO) test -run '^$$' -bench . -benchmem ./...
+
+lint: setup ## Check formatting, vet, and that pipeline.schema.json is current
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; }
+	@$(GO) vet ./...
+	@$(GO) run ./cmd/dragoman schema | diff -q - pipeline.schema.json >/dev/null || { echo "pipeline.schema.json is not what the code says: run make schema"; exit 1; }
+
+schema: setup ## Write pipeline.schema.json from the code
+	@$(GO) run ./cmd/dragoman schema > pipeline.schema.json.new && mv pipeline.schema.json.new pipeline.schema.json
+
+setup:
+	@.ci/setup go modules
+
+clean: ## Remove what was built
+	@rm -rf bin .run

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+func checkCommand() *cobra.Command {
+	var (
+		f       flags
+		offline bool
+	)
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check a configuration, and ask its providers whether they would serve it",
+		Long: `Check a configuration. Every mistake is printed with its file, line and column.
+
+Unless --offline is given, the providers in use are asked as well: a refused key
+or an unknown model is a mistake, a provider that cannot be reached is a warning.
+
+Exit status: 0 when the gateway would serve this file, 1 when not.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			file, err := f.load(offline)
+			if err != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), err)
+				return errSaid
+			}
+			g, err := build(file)
+			if err != nil {
+				return err
+			}
+			defer g.close(0)
+			if err := g.server.Check(); err != nil {
+				return fmt.Errorf("%s: server: %w", file.Path, err)
+			}
+			for _, w := range warnings(file) {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+			}
+			if !offline {
+				if err := g.start(cmd.Context()); err != nil {
+					return err
+				}
+				if err := unwell(cmd, g.first.Probe(cmd.Context())); err != nil {
+					return fmt.Errorf("%s: %w", file.Path, err)
+				}
+			}
+			linked := 0
+			for _, s := range file.Stages {
+				if s.Enabled {
+					linked++
+				}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is fine; stages: %d, providers: %d\n", file.Path, linked, len(file.Providers))
+			return nil
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&offline, "offline", false, "ask nobody, and need no keys: variables that are missing count as empty")
+	return cmd
+}
+
+// unwell sorts what probes said: what will not mend by itself is returned, the
+// rest is printed as a warning.
+func unwell(cmd *cobra.Command, probed error) error {
+	joined, ok := probed.(interface{ Unwrap() []error })
+	if !ok {
+		return probed
+	}
+	var fatal []error
+	for _, err := range joined.Unwrap() {
+		switch core.KindOf(err) {
+		case core.Unauthorized, core.NotFound:
+			fatal = append(fatal, err)
+		default:
+			fmt.Fprintln(cmd.ErrOrStderr(), "warning:", err)
+		}
+	}
+	return errors.Join(fatal...)
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// eight is a file with eight different mistakes.
+const eight = `version: 1
+server:
+  deadlin: 4s
+pool:
+  mode: poled
+  max_connections: many
+providers:
+  openai:
+    type: openai
+    timeout: 3
+stages:
+  - cache: {max_size: 32MB!, ttl: 24h}
+  - queue: {max_concurrent: 0}
+  - provider: {use: opnai}
+  - ratelimit
+`
+
+func TestCheckPrintsEveryMistakeWithItsPlace(t *testing.T) {
+	file := write(t, eight)
+	out, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline")
+	if status != 1 || out != "" {
+		t.Errorf("status %d, output %q", status, out)
+	}
+	if n := strings.Count(errs, "\n"); n != 8 {
+		t.Errorf("%d lines, want 8", n)
+	}
+	golden(t, "eight_mistakes.txt", errs)
+}
+
+func TestTheShippedFileIsFineAndWarnsOfNothing(t *testing.T) {
+	out, errs, status := command(t, repository(t), nil, "", "check", "--offline")
+	if status != 0 || errs != "" || !strings.Contains(out, "pipeline.yaml is fine") {
+		t.Errorf("status %d, output %q, errors:\n%s", status, out, errs)
+	}
+}
+
+func TestCheckAsksTheProviders(t *testing.T) {
+	s := simulate(t, "--key", "right")
+	for key, want := range map[string]int{"right": 0, "wrong": 1} {
+		file := write(t, strings.Replace(pipeline(s, "pooled", ""), "api_key: test", "api_key: "+key, 1))
+		out, errs, status := command(t, filepath.Dir(file), nil, "", "check")
+		if status != want {
+			t.Errorf("key %q: status %d, output %q, errors:\n%s", key, status, out, errs)
+		}
+		if strings.Contains(errs, "wrong") {
+			t.Errorf("the key is printed:\n%s", errs)
+		}
+	}
+	s.signal(15)
+	s.wait()
+	file := write(t, pipeline(s, "pooled", ""))
+	_, errs, status := command(t, filepath.Dir(file), nil, "", "check")
+	if status != 0 || !strings.Contains(errs, "warning:") {
+		t.Errorf("provider that cannot be reached: status %d, errors:\n%s", status, errs)
+	}
+}
+
+func TestCheckWarnsOfValuesThatWorkBadlyTogether(t *testing.T) {
+	file := write(t, `version: 1
+pool: {max_connections: 8}
+server: {deadline: 2s}
+providers:
+  openai: {type: openai, api_key: x, timeout: 2s}
+stages:
+  - ratelimit: {requests_per_minute: 4500}
+  - queue: {max_concurrent: 12, min_interval: 50ms}
+  - provider: {use: openai, retries: 2}
+`)
+	_, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline")
+	if status != 0 {
+		t.Errorf("status %d", status)
+	}
+	golden(t, "warnings.txt", errs)
+}
+
+func TestExplainShowsWhatHoldsAndWhereItCameFrom(t *testing.T) {
+	out, errs, status := command(t, repository(t), []string{"OPENAI_BASE_URL=http://127.0.0.1:9/v1", "OPENAI_API_KEY=sk-very-secret"}, "",
+		"explain", "--set", "stages.queue.max_concurrent=4")
+	if status != 0 || errs != "" {
+		t.Fatalf("status %d, errors:\n%s", status, errs)
+	}
+	if strings.Contains(out, "very-secret") {
+		t.Error("the key is printed")
+	}
+	golden(t, "explain.txt", out)
+}
+
+func TestTheSchemaFileIsWhatTheCodeSays(t *testing.T) {
+	out, _, status := command(t, repository(t), nil, "", "schema")
+	if status != 0 {
+		t.Fatal(status)
+	}
+	have, err := os.ReadFile(filepath.Join(repository(t), "pipeline.schema.json"))
+	if err != nil || string(have) != out {
+		t.Errorf("pipeline.schema.json is not what the code says: run `make schema` (%v)", err)
+	}
+}
+
+// golden compares got with testdata/name; DRAGOMAN_UPDATE=1 writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if os.Getenv("DRAGOMAN_UPDATE") != "" {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\n--- got\n%s--- want\n%s", file, got, want)
+	}
+}

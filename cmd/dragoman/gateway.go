@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/pool"
+)
+
+// A gateway is what every command that translates has: the pool, the engine and
+// one generation, built from a file and not started.
+type gateway struct {
+	file   *config.File
+	server *door.Config
+	log    *zap.Logger
+	pool   *pool.Pool
+	engine *engine.Engine
+	first  *engine.Generation
+	flush  func()
+}
+
+func build(file *config.File) (*gateway, error) {
+	log, flush := newLog(*file.Sections["log"].(*logConfig))
+	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, flush: flush}
+	var err error
+	if g.pool, err = pool.New(*file.Sections["pool"].(*pool.Config), log.Named("pool")); err != nil {
+		return nil, fmt.Errorf("%s: pool: %w", file.Path, err)
+	}
+	g.engine = engine.New(g.pool, log)
+	if g.first, err = g.engine.Build(file, g.server.Deadline); err != nil {
+		g.pool.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// start starts the first generation and serves it.
+func (g *gateway) start(ctx context.Context) error {
+	if err := g.first.Start(ctx); err != nil {
+		g.pool.Close()
+		return fmt.Errorf("%s: %w", g.file.Path, err)
+	}
+	g.engine.Serve(g.first, 0)
+	return nil
+}
+
+// close waits for what is in flight, at most for wait, and frees everything.
+func (g *gateway) close(wait time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	g.engine.Close(ctx)
+	g.first.Close() // in case it was never served
+	if err := g.pool.Close(); err != nil {
+		g.log.Warn("closing the pool", zap.Error(err))
+	}
+	g.flush()
+}

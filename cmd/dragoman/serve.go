@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/door/admin"
+	"github.com/dragoman-mt/dragoman/core/door/native"
+)
+
+func serveCommand() *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve a configuration until SIGTERM or Ctrl-C, then finish what is in flight",
+		Long: `Serve a configuration until SIGTERM or Ctrl-C. What is in flight then is finished,
+for at most server.drain_timeout; a second signal ends the program at once.
+
+A provider that cannot be reached does not keep the gateway from starting:
+/readyz says so until it can be.
+
+Exit status: 0 after a signal, 1 when it could not serve.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, &f) },
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func serve(cmd *cobra.Command, f *flags) error {
+	file, err := f.load(false)
+	if err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), err)
+		return errSaid
+	}
+	g, err := build(file)
+	if err != nil {
+		return err
+	}
+	defer g.close(0)
+	if err := g.server.Check(); err != nil {
+		return fmt.Errorf("%s: %w", file.Path, err)
+	}
+
+	registry := admin.NewRegistry()
+	metrics := door.NewMetrics(registry)
+	registry.MustRegister(admin.Collector(func() []core.Measurer {
+		return []core.Measurer{g.engine, poolMeasures{g.pool}}
+	}))
+	service := door.New(*g.server, g.engine)
+	loaded := time.Now().UTC().Truncate(time.Second)
+	server := door.NewServer(door.Options{
+		Config:  *g.server,
+		Service: service,
+		Doors:   native.New(service, metrics, g.log.Named("native")),
+		Admin: admin.New(admin.Options{
+			Gatherer: registry,
+			Ready:    g.engine.Ready,
+			Status: func() admin.Status {
+				s := admin.Status{Version: version(), Config: file.Path, Hash: file.Hash, Generation: g.engine.Number(), Loaded: loaded}
+				for _, item := range file.Stages {
+					if item.Enabled {
+						s.Stages = append(s.Stages, item.Name)
+					}
+				}
+				for _, item := range file.Providers {
+					s.Providers = append(s.Providers, item.Name)
+				}
+				return s
+			},
+			Log: g.log.Named("admin"),
+		}),
+		Metrics: metrics,
+		Log:     g.log,
+	})
+	if err := server.Listen(); err != nil {
+		return fmt.Errorf("%s: %w", file.Path, err)
+	}
+	if err := g.start(cmd.Context()); err != nil {
+		server.Close()
+		return err
+	}
+	for _, w := range warnings(file) {
+		g.log.Warn(w)
+	}
+	g.first.Watch()
+	greet(cmd, file.Path, g.server, server.Addr(), server.AdminAddr())
+	return server.Serve(cmd.Context())
+}
+
+// greet says where the gateway is and gives one call to paste.
+func greet(cmd *cobra.Command, file string, c *door.Config, addr, adminAddr string) {
+	out := cmd.OutOrStdout()
+	url := door.URL(addr)
+	fmt.Fprintf(out, "Dragoman serves %s at %s\n", file, url)
+	switch {
+	case adminAddr == "":
+		fmt.Fprintln(out, "no metrics: set server.admin to an address for them, such as 127.0.0.1:9090")
+	case adminAddr != addr:
+		fmt.Fprintf(out, "metrics and status at %s\n", door.URL(adminAddr))
+	}
+	auth := ""
+	if len(c.Keys) > 0 {
+		auth = ` -H "Authorization: Bearer $KEY"`
+	}
+	if _, port, err := net.SplitHostPort(addr); err == nil && url == "http://127.0.0.1:"+port {
+		url = "localhost:" + port
+	}
+	fmt.Fprintf(out, "try:  curl -s %s/v1/translate%s -d '{\"text\":\"Good morning. The new car is very fast.\",\"source\":\"en\",\"target\":\"es\"}'\n", url, auth)
+}
+
+// version is what the program was built from.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

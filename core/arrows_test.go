@@ -1,0 +1,100 @@
+package core_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/dragoman-mt/dragoman/"
+
+// arrows says which packages of ours a package may import, by longest matching
+// prefix. A pattern that ends in / stands for everything below it. What is not
+// listed may import nothing of ours; cmd/ may import everything.
+var arrows = []struct {
+	from string
+	to   []string
+}{
+	{"core", nil},
+	{"core/chain", []string{"core"}},
+	{"core/line", []string{"core"}},
+	{"core/pool", nil},
+	{"core/config", []string{"core"}},
+	{"core/engine", []string{"core", "core/chain", "core/config"}},
+	{"core/text/", []string{"core", "core/text/"}},
+	{"core/door", []string{"core"}},
+	{"core/door/", []string{"core", "core/door"}},
+	{"core/coretest", []string{"core", "core/chain"}},
+	{"stages", []string{"core", "stages/"}},
+	{"stages/", []string{"core", "core/line", "core/pool", "core/text/"}},
+	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},
+	{"plugins/apertium/engine", []string{"core"}},
+	{"cmd/", []string{""}},
+}
+
+func matches(pattern, path string) bool {
+	return pattern == "" || path == pattern || strings.HasSuffix(pattern, "/") && strings.HasPrefix(path, pattern)
+}
+
+func allowed(from, to string) bool {
+	best := -1
+	for i, a := range arrows {
+		if matches(a.from, from) && (best < 0 || len(a.from) > len(arrows[best].from)) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return false
+	}
+	for _, pattern := range arrows[best].to {
+		if matches(pattern, to) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestImportsFollowTheArrows fails when a package knows what it should not.
+func TestImportsFollowTheArrows(t *testing.T) {
+	list := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{range .Imports}} {{.}}{{end}}`, module+"...")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	packages := 0
+	for line := range strings.Lines(string(out)) {
+		from, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		from, ours := strings.CutPrefix(from, module)
+		if !ours {
+			continue
+		}
+		packages++
+		for _, to := range strings.Fields(imports) {
+			if to, ours := strings.CutPrefix(to, module); ours && !allowed(from, to) {
+				t.Errorf("%s imports %s, which no arrow allows: move the code, or argue for the arrow here", from, to)
+			}
+		}
+	}
+	if packages < 10 {
+		t.Errorf("go list named %d packages of ours: the test looks at nothing", packages)
+	}
+}
+
+// TestAnArrowTheWrongWayIsRefused proves that the table above refuses at all.
+func TestAnArrowTheWrongWayIsRefused(t *testing.T) {
+	for _, wrong := range [][2]string{
+		{"core", "core/chain"}, {"core/pool", "core"}, {"core/line", "core/pool"},
+		{"stages/cache", "stages/queue"}, {"stages/cache", "core/chain"}, {"stages/openai", "core/config"},
+		{"core/door/native", "core/engine"}, {"core/door", "core/door/native"}, {"plugins/host", "stages/cache"},
+		{"core/engine", "stages/cache"}, {"core/somewhere", "core"},
+	} {
+		if allowed(wrong[0], wrong[1]) {
+			t.Errorf("%s -> %s is allowed", wrong[0], wrong[1])
+		}
+	}
+	for _, right := range [][2]string{{"cmd/dragoman", "stages/openai"}, {"stages/cache", "core"}, {"stages/provider", "core/line"}, {"core/door/native", "core/door"}} {
+		if !allowed(right[0], right[1]) {
+			t.Errorf("%s -> %s is refused", right[0], right[1])
+		}
+	}
+}

@@ -1,0 +1,450 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/invopop/jsonschema"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/v2"
+	validator "github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// delimiter never occurs in a key that matters; a dot does, in model names.
+const delimiter = "::"
+
+// layers lays maps over each other, the last on top. Lists are replaced.
+func layers(maps ...map[string]any) (*koanf.Koanf, error) {
+	k := koanf.New(delimiter)
+	for _, m := range maps {
+		if err := k.Load(confmap.Provider(m, ""), nil); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// object returns n as a map, nil when there is none.
+func (n *node) object(onlyKnown bool) map[string]any {
+	if n == nil {
+		return nil
+	}
+	m, _ := n.data(onlyKnown).(map[string]any)
+	return m
+}
+
+// check validates what the file and --set say of p against the schema.
+func (l *loader) check(p *part) error {
+	l.fit(p, p.file, p.shape, nil)
+	l.fit(p, p.set, p.shape, nil)
+	if p.enabled != nil {
+		l.checkEnabled(p)
+	}
+	if p.file != nil {
+		if !p.file.known() {
+			return nil
+		}
+		if p.file.kind != yaml.MappingNode {
+			l.complain(p.file.pos, p.path, "must be a mapping of keys to values, got "+p.file.describe())
+			return nil
+		}
+	}
+	k, err := layers(p.file.object(false), p.set.object(false))
+	if err != nil {
+		return err
+	}
+	invalid, err := l.checker.check(p.def, k.Raw())
+	if err != nil {
+		return err
+	}
+	eachMistake(invalid, func(e *validator.ValidationError) { l.translate(p, e) })
+	return nil
+}
+
+func (l *loader) checkEnabled(p *part) {
+	n := p.enabled
+	if _, ok := n.value.(bool); n.known() && !ok {
+		path, _, _ := strings.Cut(p.path, "]")
+		l.about(n, n.pos, path+"].enabled", p.key+".enabled", "must be true or false, got "+n.describe())
+	}
+}
+
+// fit gives values the form that the schema wants where YAML leaves it open: a
+// key with nothing under it is an empty mapping or list, text from a variable
+// or a --set stays text where text is wanted, and a whole number is an integer.
+func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) {
+	if n == nil || shape == nil || !n.known() {
+		return
+	}
+	switch {
+	case n.plain && shape.Type == "string":
+		n.value = n.text
+	case n.isNull() && shape.Type == "object":
+		n.kind = yaml.MappingNode
+	case n.isNull() && shape.Type == "array":
+		n.kind = yaml.SequenceNode
+	case shape.Type == "integer":
+		if f, ok := n.value.(float64); ok && f == math.Trunc(f) {
+			if math.Abs(f) < 1<<53 {
+				n.value = int64(f)
+				return
+			}
+			n.bad = true
+			l.about(n, n.pos, p.write(p.path, path), p.write(p.key, path), "the number is too large")
+		}
+	}
+	for i, item := range n.items {
+		l.fit(p, item, shape.Items, append(slices.Clip(path), strconv.Itoa(i)))
+	}
+	for _, e := range n.entries {
+		l.fit(p, e.value, below(shape, e.name), append(slices.Clip(path), e.name))
+	}
+}
+
+// below is the schema of one key, nil when there is none.
+func below(shape *jsonschema.Schema, key string) *jsonschema.Schema {
+	if shape == nil {
+		return nil
+	}
+	if shape.Properties != nil {
+		if property, ok := shape.Properties.Get(key); ok {
+			return property
+		}
+	}
+	if shape.AdditionalProperties == jsonschema.FalseSchema {
+		return nil
+	}
+	return shape.AdditionalProperties
+}
+
+// keys lists what may stand in an object.
+func keys(shape *jsonschema.Schema) []string {
+	var names []string
+	if shape != nil && shape.Properties != nil {
+		for p := shape.Properties.Oldest(); p != nil; p = p.Next() {
+			names = append(names, p.Key)
+		}
+	}
+	return names
+}
+
+// find returns the value at path that is in effect, or nil for a default.
+func (p *part) find(path []string) *node {
+	n := p.file.at(path)
+	if set := p.set.at(path); set != nil && (n == nil || set.kind != yaml.MappingNode) {
+		return set
+	}
+	return n
+}
+
+// write appends path to prefix as a complaint writes it.
+func (p *part) write(prefix string, path []string) string {
+	for i, step := range path {
+		if holder := p.find(path[:i]); holder != nil && holder.kind == yaml.SequenceNode {
+			prefix += "[" + step + "]"
+		} else {
+			prefix = join(prefix, step)
+		}
+	}
+	return prefix
+}
+
+// eachMistake calls visit with every error that has no finer ones below it.
+func eachMistake(e *validator.ValidationError, visit func(*validator.ValidationError)) {
+	if e == nil {
+		return
+	}
+	switch e.ErrorKind.(type) {
+	case *kind.Schema, *kind.Group, *kind.Reference, *kind.AllOf:
+		for _, cause := range e.Causes {
+			eachMistake(cause, visit)
+		}
+	default:
+		visit(e)
+	}
+}
+
+// translate turns a validation error into a complaint. Of several about one
+// value the first is enough.
+func (l *loader) translate(p *part, e *validator.ValidationError) {
+	path := e.InstanceLocation
+	n := p.find(path)
+	if n != nil && !n.known() {
+		return
+	}
+	at := p.pos
+	if n != nil {
+		at = n.pos
+	}
+	shape := p.shape
+	for _, step := range path {
+		if shape != nil && shape.Type == "array" {
+			shape = shape.Items
+		} else {
+			shape = below(shape, step)
+		}
+	}
+	switch k := e.ErrorKind.(type) {
+	case *kind.AdditionalProperties:
+		for _, name := range k.Properties {
+			l.aboutKey(p, path, name, unknownKey(name, keys(shape)))
+		}
+		return
+	case *kind.PropertyNames:
+		l.aboutKey(p, path, k.Property, "this is not a name that can stand here")
+		return
+	case *kind.Required:
+		for _, name := range k.Missing {
+			l.about(n, at, p.write(p.path, path), p.write(p.key, path), "lacks the key "+name)
+		}
+		return
+	}
+	l.about(n, at, p.write(p.path, path), p.write(p.key, path), mistake(e, shape, n))
+	if n != nil {
+		n.bad = true
+	}
+}
+
+// aboutKey complains about a key rather than its value.
+func (l *loader) aboutKey(p *part, path []string, name, message string) {
+	below := append(slices.Clip(path), name)
+	n := p.find(below)
+	at := p.pos
+	if e, ok := p.file.at(path).get(name); ok {
+		at = e.pos
+	}
+	l.about(n, at, p.write(p.path, below), p.write(p.key, below), message)
+}
+
+// mistake says what is wrong with the value n. A secret is not repeated.
+func mistake(e *validator.ValidationError, shape *jsonschema.Schema, n *node) string {
+	got := ""
+	if n != nil && (shape == nil || !shape.WriteOnly || n.kind != yaml.ScalarNode) {
+		got = ", got " + n.describe()
+	}
+	format := ""
+	if shape != nil {
+		format = shape.Format
+	}
+	switch k := e.ErrorKind.(type) {
+	case *kind.Type, *kind.Format:
+		switch format {
+		case durationFormat:
+			return "must be a duration such as 300ms or 24h" + got
+		case sizeFormat:
+			return "must be a size such as 64MiB" + got
+		}
+		if k, ok := k.(*kind.Type); ok {
+			words := make([]string, len(k.Want))
+			for i, want := range k.Want {
+				words[i] = typeWords[want]
+			}
+			if n != nil && n.kind == yaml.ScalarNode && n.value != nil && slices.Equal(k.Want, []string{"string"}) {
+				got += "; put it in quotes"
+			}
+			return "must be " + strings.Join(words, " or ") + got
+		}
+		return "must be a " + format + got
+	case *kind.Enum:
+		word, _ := k.Got.(string)
+		want := make([]string, len(k.Want))
+		for i := range k.Want {
+			want[i] = fmt.Sprint(k.Want[i])
+		}
+		return oneOf(want, strings.TrimPrefix(got, ", got "), word)
+	case *kind.Const:
+		return fmt.Sprintf("must be %v%s", k.Want, got)
+	case *kind.Minimum:
+		return "must be at least " + number(k.Want) + got
+	case *kind.Maximum:
+		return "must be at most " + number(k.Want) + got
+	case *kind.ExclusiveMinimum:
+		return "must be more than " + number(k.Want) + got
+	case *kind.ExclusiveMaximum:
+		return "must be less than " + number(k.Want) + got
+	case *kind.MultipleOf:
+		return "must be a multiple of " + number(k.Want) + got
+	case *outOfBounds:
+		if k.above {
+			return "must be at most " + k.text + got
+		}
+		return "must be at least " + k.text + got
+	case *kind.MinLength:
+		if k.Want == 1 {
+			return "must not be empty"
+		}
+		return fmt.Sprintf("must have at least %d characters, has %d", k.Want, k.Got)
+	case *kind.MaxLength:
+		return fmt.Sprintf("must have at most %d characters, has %d", k.Want, k.Got)
+	case *kind.MinItems:
+		if k.Want == 1 {
+			return "must not be empty"
+		}
+		return fmt.Sprintf("must have at least %d items, has %d", k.Want, k.Got)
+	case *kind.MaxItems:
+		return fmt.Sprintf("must have at most %d items, has %d", k.Want, k.Got)
+	case *kind.MinProperties:
+		return fmt.Sprintf("must have at least %d keys, has %d", k.Want, k.Got)
+	case *kind.MaxProperties:
+		return fmt.Sprintf("must have at most %d keys, has %d", k.Want, k.Got)
+	case *kind.UniqueItems:
+		return fmt.Sprintf("the items %d and %d are the same", k.Duplicates[0], k.Duplicates[1])
+	case *kind.Pattern:
+		return "must match " + k.Want + got
+	}
+	return "is not what may stand here" + got
+}
+
+var typeWords = map[string]string{
+	"object": "a mapping of keys to values", "array": "a list", "string": "text",
+	"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "nothing",
+}
+
+func number(r *big.Rat) string {
+	if r.IsInt() {
+		return r.RatString()
+	}
+	f, _ := r.Float64()
+	return strconv.FormatFloat(f, 'g', -1, 64)
+}
+
+// list writes names with commas.
+func list(names []string) string { return strings.Join(names, ", ") }
+
+// oneOf says which words may stand, and which of them was meant.
+func oneOf(want []string, got, word string) string {
+	message := "must be one of " + list(want)
+	if len(want) == 1 {
+		message = "must be " + want[0]
+	}
+	if got != "" {
+		message += ", got " + got
+	}
+	if meant := nearest(word, want); meant != "" {
+		message += fmt.Sprintf("; did you mean %s?", meant)
+	}
+	return message
+}
+
+func unknownKey(name string, known []string) string {
+	return "there is no such key here" + orKnown(name, known)
+}
+
+// orKnown ends a complaint about a name that is not known: with the one that
+// was meant, else with all that are known.
+func orKnown(name string, known []string) string {
+	if meant := nearest(name, known); meant != "" {
+		return fmt.Sprintf("; did you mean %s?", meant)
+	}
+	if len(known) == 0 {
+		return ""
+	}
+	return "; known are " + list(known)
+}
+
+// nearest returns the candidate that word is most likely a slip of, or "".
+func nearest(word string, candidates []string) string {
+	simple := func(s string) string { return strings.ToLower(strings.NewReplacer("-", "_", " ", "_").Replace(s)) }
+	if word = simple(word); word == "" || len(word) > 64 {
+		return ""
+	}
+	best, least := "", math.MaxInt
+	for _, candidate := range candidates {
+		distance := levenshtein.ComputeDistance(word, simple(candidate))
+		if len(word) >= 3 && strings.HasPrefix(simple(candidate), word) {
+			distance = min(distance, 1)
+		}
+		if distance <= (len(candidate)+1)/3 && distance < least {
+			best, least = candidate, distance
+		}
+	}
+	return best
+}
+
+// decode fills p.config: the defaults, what the file says, what --set says.
+func (l *loader) decode(p *part) error {
+	defaults, _ := native(reflect.ValueOf(p.config)).(map[string]any)
+	file, set := p.file.object(true), p.set.object(true)
+	if p.typ != nil { // it chose the struct and is no field of it
+		delete(file, "type")
+		delete(set, "type")
+	}
+	k, err := layers(defaults, file, set)
+	if err != nil {
+		return err
+	}
+	err = k.UnmarshalWithConf("", p.config, koanf.UnmarshalConf{
+		Tag: "json",
+		DecoderConfig: &mapstructure.DecoderConfig{
+			ErrorUnused: true, WeaklyTypedInput: false, ZeroFields: true, Squash: true,
+			DecodeHook: mapstructure.ComposeDecodeHookFunc(fromText, mapstructure.TextUnmarshallerHookFunc()),
+		},
+	})
+	if err != nil {
+		l.undecodable(p, err)
+		return nil
+	}
+	absolute(reflect.ValueOf(p.config), l.folder)
+	return nil
+}
+
+// fromText reads durations and sizes.
+func fromText(_, to reflect.Type, data any) (any, error) {
+	switch to {
+	case durationType:
+		if text, ok := data.(string); ok {
+			return time.ParseDuration(text)
+		}
+	case sizeType:
+		switch v := data.(type) {
+		case string:
+			return core.ParseSize(v)
+		case int64:
+			return core.Size(v), nil
+		}
+	}
+	return data, nil
+}
+
+// undecodable complains about what the schema let pass and the field's type did
+// not: a type that reads its own text.
+func (l *loader) undecodable(p *part, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			l.undecodable(p, err)
+		}
+		return
+	}
+	at, path := p.pos, []string(nil)
+	var n *node
+	if e, ok := errors.AsType[*mapstructure.DecodeError](err); ok {
+		path = strings.FieldsFunc(e.Name(), func(r rune) bool { return r == '.' || r == '[' || r == ']' })
+		if n = p.find(path); n != nil {
+			at = n.pos
+		}
+		err = e.Unwrap()
+	}
+	l.about(n, at, p.write(p.path, path), p.write(p.key, path), "cannot be read: "+err.Error())
+}
+
+// under makes name start at folder, unless it is absolute or empty.
+func under(folder, name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(folder, name)
+}

@@ -1,0 +1,128 @@
+// Package config turns pipeline.yaml into checked values. It parses the file
+// once to nodes that know their line and column, expands references, lays
+// `--set` over it, checks it all with the JSON Schema that it generates from
+// the kinds' own structs, and decodes what passed over the kinds' defaults.
+//
+// A file is either good, and comes back as a File, or it is not, and every
+// mistake in it comes back at once, each with its place. Nothing here does
+// more I/O than to read the file and the environment.
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// A Schema is what a configuration may consist of. It is a plain value, safe
+// for concurrent use as long as it is not changed.
+type Schema struct {
+	// Sections are the keys at the top beside version, providers and stages.
+	Sections []Section
+	// Kinds are what `providers:` and `stages:` may name.
+	Kinds []core.Kind
+}
+
+// A Section is a top-level key with a struct of its own, such as `pool`.
+type Section struct {
+	Name, Doc string
+	// Config returns a pointer to a struct that holds the defaults, new each
+	// time. Its tags are those of core.Kind.
+	Config func() any
+}
+
+// Options say what to load.
+type Options struct {
+	// File is the name of the file, as complaints will write it.
+	File string
+	// Set holds what `--set` gave, each as key=value. It lies over the file.
+	Set []string
+	// LookupEnv finds the variables of ${NAME}; nil for the process's own.
+	LookupEnv func(string) (string, bool)
+	// Offline lets variables be missing: a value that names one has its
+	// default, and is not checked.
+	Offline bool
+}
+
+// A File is a checked configuration.
+type File struct {
+	// Path is Options.File.
+	Path string
+	// Hash changes with the content of the file.
+	Hash string
+	// Sections holds, by name, what Section.Config returned, filled in.
+	Sections map[string]any
+	// Providers and Stages are in the order of the file, disabled ones
+	// included.
+	Providers, Stages []Item
+	// Values are all effective values, in the order of the file.
+	Values []Value
+}
+
+// An Item is an entry of `providers:` or `stages:`.
+type Item struct {
+	// Name is unique among its like; a stage's default is the name of its kind.
+	Name string
+	Kind core.Kind
+	// Config is what Kind.Config returned, filled in.
+	Config any
+	// Enabled is false for a stage that is to be left out of the chain.
+	Enabled bool
+	// Path is where the item stands: "stages[2].queue", "providers.openai".
+	Path         string
+	Line, Column int
+	// Digest changes with anything in Config, secrets included.
+	Digest string
+}
+
+// A Value is one effective value, for `explain`.
+type Value struct {
+	// Path is the key as `--set` takes it: "stages.queue.max_concurrent".
+	Path string
+	// Text is the value as `--set` takes it; a secret is [redacted].
+	Text string
+	// From is "default", "--set", "pipeline.yaml:14", or
+	// "pipeline.yaml:14 via OPENAI_BASE_URL".
+	From string
+}
+
+// Complaints are everything that is wrong with a configuration, in the order
+// of the file. As an error, each has a line of its own.
+type Complaints []Complaint
+
+func (c Complaints) Error() string {
+	lines := make([]string, len(c))
+	for i, complaint := range c {
+		lines[i] = complaint.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// A Complaint is one mistake.
+type Complaint struct {
+	// File is the file's name, or the `--set KEY` that is at fault.
+	File string
+	// Line and Column count from 1; they are 0 where there is no place to name.
+	Line, Column int
+	// Path is the key at fault: "stages[2].queue.max_concurrent".
+	Path string
+	// Message says what is wrong and what would be right. It holds no secret.
+	Message string
+}
+
+// String is the complaint as one line: file:line:column: path: message.
+func (c Complaint) String() string {
+	var b strings.Builder
+	b.WriteString(c.File)
+	if c.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", c.Line, c.Column)
+	}
+	if c.Path != "" && c.File != "--set "+c.Path {
+		b.WriteString(": ")
+		b.WriteString(c.Path)
+	}
+	b.WriteString(": ")
+	b.WriteString(c.Message)
+	return b.String()
+}

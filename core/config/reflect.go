@@ -1,0 +1,212 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// eachField calls visit for every key of the struct that v is or points to, as
+// encoding/json would name them.
+func eachField(v reflect.Value, visit func(name string, tag reflect.StructTag, field reflect.Value)) {
+	for v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return
+		}
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct {
+		return
+	}
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		switch {
+		case name == "-":
+		case field.Anonymous && name == "":
+			eachField(v.Field(i), visit)
+		case field.IsExported():
+			if name == "" {
+				name = field.Name
+			}
+			visit(name, field.Tag, v.Field(i))
+		}
+	}
+}
+
+// isLeaf says that a value of type t is one value to a user, though it may be a
+// struct to Go.
+func isLeaf(t reflect.Type) bool {
+	return t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(textUnmarshaler)
+}
+
+// native is v as koanf layers it: structs and maps are map[string]any, slices
+// are []any, structs that are written as text are text, and everything else
+// keeps its Go type. A nil pointer is nil.
+func native(v reflect.Value) any {
+	switch {
+	case !v.IsValid():
+		return nil
+	case v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface:
+		if v.IsNil() {
+			return nil
+		}
+		return native(v.Elem())
+	case !isLeaf(v.Type()):
+		m := map[string]any{}
+		eachField(v, func(name string, _ reflect.StructTag, field reflect.Value) {
+			if value := native(field); value != nil {
+				m[name] = value
+			}
+		})
+		return m
+	case v.Kind() == reflect.Map:
+		m := map[string]any{}
+		for iter := v.MapRange(); iter.Next(); {
+			m[fmt.Sprint(iter.Key())] = native(iter.Value())
+		}
+		return m
+	case v.Kind() == reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = native(v.Index(i))
+		}
+		return list
+	}
+	if marshaler, ok := v.Interface().(encoding.TextMarshaler); ok && v.Kind() == reflect.Struct {
+		// koanf copies what it layers and would lose unexported fields.
+		if text, err := marshaler.MarshalText(); err == nil && len(text) > 0 {
+			return string(text)
+		}
+		return nil
+	}
+	return v.Interface()
+}
+
+// eachLeaf calls visit for every value under v that is one to a user, with its
+// path and the tag of its field. A list is one value. Nil pointers are none.
+func eachLeaf(v reflect.Value, visit func(path []string, tag reflect.StructTag, leaf reflect.Value)) {
+	var walk func(v reflect.Value, path []string, tag reflect.StructTag)
+	walk = func(v reflect.Value, path []string, tag reflect.StructTag) {
+		switch {
+		case v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface:
+			if !v.IsNil() {
+				walk(v.Elem(), path, tag)
+			}
+		case !isLeaf(v.Type()):
+			eachField(v, func(name string, tag reflect.StructTag, field reflect.Value) {
+				walk(field, append(slices.Clip(path), name), tag)
+			})
+		case v.Kind() == reflect.Map:
+			keys := map[string]reflect.Value{}
+			for _, key := range v.MapKeys() {
+				keys[fmt.Sprint(key)] = key
+			}
+			for _, name := range slices.Sorted(maps.Keys(keys)) {
+				walk(v.MapIndex(keys[name]), append(slices.Clip(path), name), tag)
+			}
+		default:
+			visit(path, tag, v)
+		}
+	}
+	walk(v, nil, "")
+}
+
+// absolute makes every path under v start at folder.
+func absolute(v reflect.Value, folder string) {
+	eachLeaf(v, func(_ []string, tag reflect.StructTag, leaf reflect.Value) {
+		one := func(v reflect.Value) {
+			if (v.Type() == pathType || tag.Get("path") == "true") && v.Kind() == reflect.String && v.CanSet() {
+				v.SetString(under(folder, v.String()))
+			}
+		}
+		if leaf.Kind() != reflect.Slice {
+			one(leaf)
+			return
+		}
+		for i := range leaf.Len() {
+			one(leaf.Index(i))
+		}
+	})
+}
+
+// leafText writes a leaf as `--set` takes it. Secrets are [redacted], unless they
+// are to be shown: then the text tells any two values apart.
+func leafText(leaf reflect.Value, reveal bool) string {
+	if leaf.Kind() != reflect.Slice {
+		return scalarText(leaf, reveal, false)
+	}
+	items := make([]string, leaf.Len())
+	for i := range items {
+		items[i] = itemText(leaf.Index(i), reveal)
+	}
+	return "[" + strings.Join(items, ", ") + "]"
+}
+
+// itemText writes a value inside a list.
+func itemText(v reflect.Value, reveal bool) string {
+	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		if v.IsNil() {
+			return "null"
+		}
+		v = v.Elem()
+	}
+	switch {
+	case v.Kind() == reflect.Slice:
+		return leafText(v, reveal)
+	case v.Kind() == reflect.Map || !isLeaf(v.Type()):
+		var entries []string
+		eachLeaf(v, func(path []string, _ reflect.StructTag, leaf reflect.Value) {
+			entries = append(entries, scalarText(reflect.ValueOf(strings.Join(path, ".")), reveal, true)+": "+itemText(leaf, reveal))
+		})
+		return "{" + strings.Join(entries, ", ") + "}"
+	}
+	return scalarText(v, reveal, true)
+}
+
+func scalarText(v reflect.Value, reveal, inFlow bool) string {
+	switch value := v.Interface().(type) {
+	case core.Secret:
+		if !reveal {
+			if value == "" {
+				return `""`
+			}
+			return value.String()
+		}
+		return plainText(value.Reveal(), inFlow)
+	case time.Duration:
+		return durationText(value)
+	case encoding.TextMarshaler:
+		if text, err := value.MarshalText(); err == nil {
+			return plainText(string(text), inFlow)
+		}
+	}
+	if v.Kind() == reflect.String {
+		s := v.String()
+		if !reveal {
+			s = withoutPassword(s)
+		}
+		return plainText(s, inFlow)
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// plainText writes s without quotes where that reads back as the same text.
+func plainText(s string, inFlow bool) string {
+	if s == "" || strings.TrimSpace(s) != s || strings.ContainsAny(s[:1], `[{"'`) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return strconv.Quote(s)
+	}
+	if inFlow {
+		if typed, err := typed(s, ""); err != nil || typed != any(s) || strings.ContainsAny(s, "[]{},#&*!|>%@`:?\"'") || s[0] == '-' {
+			return strconv.Quote(s)
+		}
+	}
+	return s
+}

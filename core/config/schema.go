@@ -1,0 +1,420 @@
+package config
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/invopop/jsonschema"
+	validator "github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/message"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// namePattern is what a provider or a stage may be called: it becomes a label
+// of metrics and a part of a `--set` key.
+const namePattern = `^[a-z0-9_-]{1,64}$`
+
+// JSONSchema returns the JSON Schema (draft 2020-12) of the file, for editors.
+// It is the one that Load checks with.
+func (s Schema) JSONSchema() ([]byte, error) {
+	compact, err := json.Marshal(s.document())
+	if err != nil {
+		return nil, fmt.Errorf("writing the JSON Schema: %w", err)
+	}
+	var b bytes.Buffer
+	if err := json.Indent(&b, compact, "", "  "); err != nil {
+		return nil, fmt.Errorf("writing the JSON Schema: %w", err)
+	}
+	b.WriteByte('\n')
+	return b.Bytes(), nil
+}
+
+// Names of the definitions in the document.
+func sectionDef(name string) string  { return "section." + name }
+func providerDef(kind string) string { return "provider." + kind }
+func stageDef(kind string) string    { return "stage." + kind }
+
+func reference(def string) *jsonschema.Schema { return &jsonschema.Schema{Ref: "#/$defs/" + def} }
+
+// document is the schema of the whole file.
+func (s Schema) document() *jsonschema.Schema {
+	root := object("pipeline.yaml of Dragoman: one file, one chain.")
+	root.Version = jsonschema.Version
+	root.Title = "Dragoman pipeline"
+	root.Required = []string{"stages"}
+	root.Definitions = jsonschema.Definitions{}
+	root.Properties.Set("version", &jsonschema.Schema{
+		Type: "integer", Const: 1, Default: 1, Description: "The version of this format.",
+	})
+
+	for _, section := range s.Sections {
+		root.Definitions[sectionDef(section.Name)] = reflectConfig(section.Config(), section.Doc)
+		root.Properties.Set(section.Name, reference(sectionDef(section.Name)))
+	}
+
+	var types []any
+	var providers []*jsonschema.Schema
+	for _, kind := range s.kinds(true) {
+		def := reflectConfig(kind.Config(), kind.Doc)
+		with := object(kind.Doc)
+		with.Properties.Set("type", &jsonschema.Schema{Type: "string", Const: kind.Name, Description: kind.Doc})
+		for p := def.Properties.Oldest(); p != nil; p = p.Next() {
+			with.Properties.Set(p.Key, p.Value)
+		}
+		with.Required = append([]string{"type"}, def.Required...)
+		root.Definitions[providerDef(kind.Name)] = with
+		types = append(types, kind.Name)
+		providers = append(providers, reference(providerDef(kind.Name)))
+	}
+	root.Properties.Set("providers", &jsonschema.Schema{
+		Type:          "object",
+		Description:   "What can translate, by a name of your choice.",
+		PropertyNames: &jsonschema.Schema{Pattern: namePattern},
+		AdditionalProperties: &jsonschema.Schema{
+			Type: "object", Required: []string{"type"},
+			OneOf:  providers,
+			Extras: map[string]any{"properties": map[string]any{"type": map[string]any{"enum": types}}},
+		},
+	})
+
+	var bare []any
+	item := object("One stage: the name of its kind, with its keys.")
+	item.Properties.Set("name", &jsonschema.Schema{
+		Type: "string", Pattern: namePattern,
+		Description: "What to call this stage in logs, metrics and --set; the name of its kind by default.",
+	})
+	item.Properties.Set("enabled", &jsonschema.Schema{
+		Type: "boolean", Default: true,
+		Description: "false leaves the stage out of the chain and keeps what it has learned.",
+	})
+	for _, kind := range s.kinds(false) {
+		def := reflectConfig(kind.Config(), kind.Doc)
+		root.Definitions[stageDef(kind.Name)] = def
+		branch := reference(stageDef(kind.Name))
+		if len(def.Required) == 0 {
+			bare = append(bare, kind.Name)
+			branch = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{branch, {Type: "null"}}, Description: kind.Doc}
+		}
+		item.Properties.Set(kind.Name, branch)
+		item.OneOf = append(item.OneOf, &jsonschema.Schema{Required: []string{kind.Name}})
+	}
+	forms := []*jsonschema.Schema{item}
+	if len(bare) > 0 {
+		forms = append(forms, &jsonschema.Schema{Type: "string", Enum: bare})
+	}
+	root.Properties.Set("stages", &jsonschema.Schema{
+		Type:        "array",
+		Description: "The chain: a request walks down to the stage that calls a provider, the answer walks back up.",
+		Items:       &jsonschema.Schema{OneOf: forms},
+	})
+	return root
+}
+
+// kinds returns the kinds that stand in providers, or those that stand in
+// stages.
+func (s Schema) kinds(providers bool) []core.Kind {
+	var kinds []core.Kind
+	for _, kind := range s.Kinds {
+		if (kind.Role == core.RoleProvider) == providers {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+func object(doc string) *jsonschema.Schema {
+	return &jsonschema.Schema{
+		Type: "object", Description: doc,
+		Properties: jsonschema.NewProperties(), AdditionalProperties: jsonschema.FalseSchema,
+	}
+}
+
+// reflectConfig makes the schema of one config struct, inline, with the values
+// of config as defaults.
+func reflectConfig(config any, doc string) *jsonschema.Schema {
+	r := jsonschema.Reflector{
+		Anonymous: true, DoNotReference: true, RequiredFromJSONSchemaTags: true, Mapper: mapType,
+	}
+	def := r.Reflect(config)
+	def.Version, def.Definitions, def.Description = "", nil, doc
+	if def.Properties == nil {
+		def.Properties = jsonschema.NewProperties()
+	}
+	complete(def, reflect.ValueOf(config))
+	return def
+}
+
+const (
+	durationFormat  = "go-duration"
+	durationPattern = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*)$`
+	sizeFormat      = "size"
+	sizePattern     = `^[0-9]+ *(KiB|MiB|GiB|KB|MB|GB|B)?$`
+)
+
+var (
+	durationType    = reflect.TypeFor[time.Duration]()
+	sizeType        = reflect.TypeFor[core.Size]()
+	secretType      = reflect.TypeFor[core.Secret]()
+	pathType        = reflect.TypeFor[core.Path]()
+	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
+)
+
+// mapType gives the types that are written as text their schema.
+func mapType(t reflect.Type) *jsonschema.Schema {
+	switch {
+	case t == durationType:
+		return &jsonschema.Schema{Type: "string", Format: durationFormat, Pattern: durationPattern}
+	case t == sizeType:
+		return &jsonschema.Schema{
+			Format: sizeFormat, Pattern: sizePattern, Minimum: "0",
+			Extras: map[string]any{"type": []string{"string", "integer"}},
+		}
+	case t == secretType:
+		return &jsonschema.Schema{Type: "string", WriteOnly: true}
+	case t == pathType, reflect.PointerTo(t).Implements(textUnmarshaler):
+		return &jsonschema.Schema{Type: "string"}
+	}
+	return nil
+}
+
+// complete puts into def what reflection over types cannot know: the defaults,
+// and the range of a Go integer that is narrower than the schema's.
+func complete(def *jsonschema.Schema, v reflect.Value) {
+	eachField(v, func(name string, _ reflect.StructTag, field reflect.Value) {
+		property, ok := def.Properties.Get(name)
+		if !ok {
+			return
+		}
+		for field.Kind() == reflect.Pointer && !field.IsNil() {
+			field = field.Elem()
+		}
+		if property.Type == "object" && property.Properties != nil {
+			if field.Kind() == reflect.Pointer {
+				field = reflect.New(field.Type().Elem()).Elem()
+			}
+			complete(property, field)
+			return
+		}
+		if property.Type == "integer" {
+			bound(property, field.Type())
+		}
+		if text := defaultOf(field); text != nil {
+			property.Default = text
+		}
+	})
+}
+
+func bound(property *jsonschema.Schema, t reflect.Type) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	number := func(have json.Number, n any) json.Number {
+		if have != "" {
+			return have
+		}
+		return json.Number(fmt.Sprint(n))
+	}
+	switch bits := t.Bits(); {
+	case t.Kind() >= reflect.Uint && t.Kind() <= reflect.Uint64:
+		property.Minimum = number(property.Minimum, 0)
+		if bits < 64 {
+			property.Maximum = number(property.Maximum, uint64(1)<<bits-1)
+		}
+	case bits < 64:
+		property.Minimum = number(property.Minimum, int64(math.MinInt64)>>(64-bits))
+		property.Maximum = number(property.Maximum, int64(math.MaxInt64)>>(64-bits))
+	}
+}
+
+// defaultOf is v as a default in a JSON Schema; nil when there is nothing worth
+// showing. Secrets have none.
+func defaultOf(v reflect.Value) any {
+	switch plain := native(v).(type) {
+	case nil, core.Secret:
+		return nil
+	case time.Duration:
+		return durationText(plain)
+	case core.Size:
+		return plain.String()
+	case []any:
+		if len(plain) == 0 {
+			return nil
+		}
+		list := make([]any, len(plain))
+		for i := range plain {
+			if list[i] = defaultOf(reflect.ValueOf(plain[i])); list[i] == nil {
+				list[i] = ""
+			}
+		}
+		return list
+	case map[string]any:
+		if len(plain) == 0 {
+			return nil
+		}
+		m := make(map[string]any, len(plain))
+		for k, v := range plain {
+			m[k] = defaultOf(reflect.ValueOf(v))
+		}
+		return m
+	default:
+		if v := reflect.ValueOf(plain); v.Kind() == reflect.String && v.Len() == 0 {
+			return nil
+		}
+		return plain
+	}
+}
+
+// durationText is d as people write it: 24h, not 24h0m0s.
+func durationText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}
+
+// A checker is the document, compiled.
+type checker struct {
+	document *jsonschema.Schema
+	compiler *validator.Compiler
+}
+
+// documentURL names the document to the validator; nothing is fetched.
+const documentURL = "urn:dragoman:pipeline"
+
+func (s Schema) checker() (*checker, error) {
+	document := s.document()
+	text, err := json.Marshal(document)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := validator.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	c := validator.NewCompiler()
+	c.AssertFormat()
+	c.AssertVocabs()
+	c.RegisterFormat(&validator.Format{Name: durationFormat, Validate: func(v any) error {
+		text, ok := v.(string)
+		if !ok {
+			return nil
+		}
+		_, err := time.ParseDuration(text)
+		return err
+	}})
+	c.RegisterFormat(&validator.Format{Name: sizeFormat, Validate: func(v any) error {
+		text, ok := v.(string)
+		if !ok {
+			return nil
+		}
+		_, err := core.ParseSize(text)
+		return err
+	}})
+	c.RegisterVocabulary(&validator.Vocabulary{
+		URL:     "urn:dragoman:bounds",
+		Compile: compileBounds,
+	})
+	if err := c.AddResource(documentURL, parsed); err != nil {
+		return nil, err
+	}
+	if _, err := c.Compile(documentURL); err != nil {
+		return nil, err
+	}
+	return &checker{document, c}, nil
+}
+
+// check returns what is wrong with value by the definition def.
+func (c *checker) check(def string, value any) (*validator.ValidationError, error) {
+	schema, err := c.compiler.Compile(documentURL + "#/$defs/" + def)
+	if err != nil {
+		return nil, err
+	}
+	err = schema.Validate(value)
+	if err == nil {
+		return nil, nil
+	}
+	invalid, ok := err.(*validator.ValidationError)
+	if !ok {
+		return nil, err
+	}
+	return invalid, nil
+}
+
+// bounds are the keywords that JSON Schema lacks: the range of a duration or a
+// size.
+type bounds []limit
+
+type limit struct {
+	keyword string
+	measure func(any) (int64, bool)
+	text    string
+	value   int64
+	above   bool // the value is a maximum
+}
+
+func compileBounds(_ *validator.CompilerContext, schema map[string]any) (validator.SchemaExt, error) {
+	var b bounds
+	for _, l := range []limit{
+		{keyword: "minDuration", measure: measureDuration},
+		{keyword: "maxDuration", measure: measureDuration, above: true},
+		{keyword: "minSize", measure: measureSize},
+		{keyword: "maxSize", measure: measureSize, above: true},
+	} {
+		value, ok := schema[l.keyword]
+		if !ok {
+			continue
+		}
+		l.text = fmt.Sprint(value)
+		if l.value, ok = l.measure(value); !ok {
+			return nil, fmt.Errorf("%s: %q cannot be read", l.keyword, l.text)
+		}
+		b = append(b, l)
+	}
+	if b == nil {
+		return nil, nil
+	}
+	return b, nil
+}
+
+func measureDuration(v any) (int64, bool) {
+	text, ok := v.(string)
+	if !ok {
+		return 0, false
+	}
+	d, err := time.ParseDuration(text)
+	return int64(d), err == nil
+}
+
+func measureSize(v any) (int64, bool) {
+	size, err := core.ParseSize(fmt.Sprint(v))
+	return int64(size), err == nil
+}
+
+func (b bounds) Validate(ctx *validator.ValidatorContext, v any) {
+	for _, l := range b {
+		got, ok := l.measure(v)
+		if ok && (l.above && got > l.value || !l.above && got < l.value) {
+			ctx.AddError(&outOfBounds{l})
+		}
+	}
+}
+
+// outOfBounds is the kind of a validation error.
+type outOfBounds struct{ limit }
+
+func (o *outOfBounds) KeywordPath() []string { return []string{o.keyword} }
+
+func (o *outOfBounds) LocalizedString(p *message.Printer) string {
+	return p.Sprintf("%s: %s", o.keyword, o.text)
+}

@@ -1,0 +1,136 @@
+// Package admin is the operators' door: /metrics, /healthz, /readyz and
+// /admin/status. It changes nothing. Its README is the manual.
+package admin
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/door"
+)
+
+// Options are what the door tells about. All functions may be called at any
+// time from any goroutine, and return soon.
+type Options struct {
+	// Gatherer is what /metrics shows.
+	Gatherer prometheus.Gatherer
+	// Ready returns nil when a text could be translated now, else why not.
+	Ready func() error
+	// Status tells what is being served.
+	Status func() Status
+	Log    *zap.Logger
+}
+
+// Status is what /admin/status tells. It holds no key and no text.
+type Status struct {
+	Version string `json:"version"`
+	// Config is the file that is served; Hash changes with its content.
+	Config string `json:"config"`
+	Hash   string `json:"hash,omitempty"`
+	// Generation counts the configurations served so far, from 1.
+	Generation int64     `json:"generation"`
+	Loaded     time.Time `json:"loaded,omitzero"`
+	// Stages and Providers are names in the order of the file.
+	Stages    []string `json:"stages,omitempty"`
+	Providers []string `json:"providers,omitempty"`
+
+	// The rest is filled in by the door.
+	Started       time.Time `json:"started"`
+	UptimeSeconds int64     `json:"uptime_seconds"`
+	Ready         bool      `json:"ready"`
+	NotReady      string    `json:"not_ready,omitempty"` // why
+}
+
+// maxScrapes bounds scrapes at once, so that scrapers that hang cost no more
+// than their connections.
+const maxScrapes = 8
+
+// New returns the handler of the door. It asks for no key: door.Server does
+// that where one is needed.
+func New(o Options) http.Handler {
+	a := &admin{o: o, started: time.Now()}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", get(promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
+		ErrorLog:            scrapeLog{o.Log},
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: maxScrapes,
+	}).ServeHTTP))
+	mux.Handle("/healthz", get(func(w http.ResponseWriter, r *http.Request) {
+		door.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	}))
+	mux.Handle("/readyz", get(a.ready))
+	mux.Handle("/admin/status", get(a.status))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz and /admin/status are"})
+	})
+	return mux
+}
+
+type admin struct {
+	o       Options
+	started time.Time
+}
+
+func get(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if door.Allow(w, r, http.MethodGet) {
+			h(w, r)
+		}
+	})
+}
+
+func (a *admin) ready(w http.ResponseWriter, r *http.Request) {
+	if err := a.o.Ready(); err != nil {
+		door.WriteError(w, r, &core.Error{Kind: core.Unavailable, Detail: "not ready: " + detail(err), Cause: err})
+		return
+	}
+	door.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// detail returns what of err the public may read: the place and the detail of
+// each error that err joins, never a cause.
+func detail(err error) string {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []string
+		for _, err := range joined.Unwrap() {
+			all = append(all, detail(err))
+		}
+		return strings.Join(all, "; ")
+	}
+	e := core.AsError(err, "")
+	said := e.Detail
+	if said == "" {
+		said = door.Answer(e.Kind).Meaning
+	}
+	place, named := strings.CutSuffix(err.Error(), e.Error())
+	if !named || place == "" {
+		if e.Stage == "" {
+			return said
+		}
+		place = e.Stage + ": "
+	}
+	return place + said
+}
+
+func (a *admin) status(w http.ResponseWriter, r *http.Request) {
+	s := a.o.Status()
+	s.Started = a.started.UTC().Truncate(time.Second)
+	s.UptimeSeconds = int64(time.Since(a.started).Seconds())
+	if err := a.o.Ready(); err != nil {
+		s.NotReady = detail(err)
+	} else {
+		s.Ready = true
+	}
+	door.WriteJSON(w, http.StatusOK, s)
+}
+
+// scrapeLog is zap as promhttp wants it.
+type scrapeLog struct{ log *zap.Logger }
+
+func (l scrapeLog) Println(v ...any) { l.log.Sugar().Warnln(v...) }

@@ -1,0 +1,133 @@
+package door
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// Config is the section `server` of pipeline.yaml.
+type Config struct {
+	Listen       string        `json:"listen" jsonschema:"minLength=1" jsonschema_description:"Address and port to listen on. Beyond loopback (127.0.0.1, ::1, localhost) only with keys."`
+	Admin        string        `json:"admin" jsonschema_description:"Address and port for /metrics and /admin/status. Empty: they are on the public listener if that is on loopback, else off."`
+	Keys         []core.Secret `json:"keys" jsonschema_description:"Keys that clients send as 'Authorization: Bearer KEY'. None: everybody who reaches the listener may translate."`
+	Origins      []string      `json:"origins" jsonschema_description:"Web pages that may call from a browser, such as https://app.example.com. Their host names are accepted in the Host header too."`
+	Deadline     time.Duration `json:"deadline" jsonschema_extras:"minDuration=1ms,maxDuration=10m" jsonschema_description:"How long a request may take: the default, and the most that a client may ask for."`
+	DrainTimeout time.Duration `json:"drain_timeout" jsonschema_extras:"minDuration=0s,maxDuration=10m" jsonschema_description:"How long requests in flight may go on after the gateway was told to stop."`
+	MaxBody      core.Size     `json:"max_body" jsonschema_extras:"minSize=1KiB,maxSize=64MiB" jsonschema_description:"Largest body of a request."`
+	MaxTexts     int           `json:"max_texts" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most translations that one call may ask for: its texts times its targets."`
+	MaxText      int           `json:"max_text" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"Longest text, in code points."`
+}
+
+// Defaults returns the values of the keys that a file leaves out.
+func Defaults() Config {
+	return Config{
+		Listen:       "127.0.0.1:8080",
+		Deadline:     4500 * time.Millisecond,
+		DrainTimeout: 10 * time.Second,
+		MaxBody:      1 << 20,
+		MaxTexts:     50,
+		MaxText:      10_000,
+	}
+}
+
+// A Fault is a key of the section `server` whose value cannot be served.
+type Fault struct {
+	Key    string // "listen", "keys[1]"
+	Detail string
+}
+
+func (f *Fault) Error() string { return "server." + f.Key + ": " + f.Detail }
+
+// Check finds what no bound of a single key can: it returns all faults joined,
+// each a *Fault.
+func (c Config) Check() error {
+	var faults []error
+	fault := func(key, format string, args ...any) {
+		faults = append(faults, &Fault{key, fmt.Sprintf(format, args...)})
+	}
+	address := func(key, addr string) {
+		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+			fault(key, "%q is not an address and a port; write one such as 127.0.0.1:8080", addr)
+		} else if !loopback(addr) && len(c.Keys) == 0 {
+			fault(key, "%s can be reached from other machines, and without keys everybody there could translate at your cost; set server.keys, or listen on 127.0.0.1", addr)
+		}
+	}
+	address("listen", c.Listen)
+	if c.Admin != "" {
+		address("admin", c.Admin)
+		if _, port, _ := net.SplitHostPort(c.Admin); c.Admin == c.Listen && port != "0" {
+			fault("admin", "is the same address as server.listen; leave it empty to have both on one listener")
+		}
+	}
+	for i, k := range c.Keys {
+		if s := k.Reveal(); s == "" {
+			fault(fmt.Sprintf("keys[%d]", i), "the key is empty; is the environment variable behind it set?")
+		} else if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			fault(fmt.Sprintf("keys[%d]", i), "a key is made of printable ASCII characters without blanks, since it travels in a header")
+		}
+	}
+	for i, o := range c.Origins {
+		if err := checkOrigin(o); err != nil {
+			fault(fmt.Sprintf("origins[%d]", i), "%v", err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// checkOrigin refuses what no browser would send in an Origin header
+// (RFC 6454 section 6.2), since it would silently never match.
+func checkOrigin(o string) error {
+	u, err := url.Parse(o)
+	switch {
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || o != strings.ToLower(o) || strings.Contains(o, "*"):
+		return fmt.Errorf("%q is not the origin of a page; write scheme and host in lower case, such as https://app.example.com", o)
+	case u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("%q is more than an origin; leave only %s://%s", o, u.Scheme, u.Host)
+	}
+	return http.NewCrossOriginProtection().AddTrustedOrigin(o)
+}
+
+// An AdminPlace is where the admin door is served.
+type AdminPlace string
+
+const (
+	AdminOwn    AdminPlace = "own"    // on server.admin
+	AdminPublic AdminPlace = "public" // on server.listen, which is on loopback
+	AdminOff    AdminPlace = "off"    // nowhere: server.listen is beyond loopback
+)
+
+// AdminPlace says where the admin door is served.
+func (c Config) AdminPlace() AdminPlace {
+	switch {
+	case c.Admin != "":
+		return AdminOwn
+	case loopback(c.Listen):
+		return AdminPublic
+	}
+	return AdminOff
+}
+
+// loopback says whether only this machine can reach addr (host:port).
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && loopbackHost(host)
+}
+
+// loopbackHost says whether host is a loopback address or a name that never
+// leaves the machine (RFC 6761 section 6.3).
+func loopbackHost(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.Unmap().IsLoopback()
+}

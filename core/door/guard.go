@@ -1,0 +1,117 @@
+package door
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// A guard stands before every door: it gives the call its id, turns away pages
+// of other origins and names that a page may have bound to this address, and
+// keeps a panic from ending more than its own call.
+type guard struct {
+	next    http.Handler
+	origins []string
+	hosts   []string // of origins
+	private bool     // the listener is on loopback
+	cross   *http.CrossOriginProtection
+	journal *Journal
+	metrics *Metrics
+}
+
+// newGuard needs a c that passed Check.
+func newGuard(c Config, private bool, journal *Journal, metrics *Metrics, next http.Handler) *guard {
+	g := &guard{next: next, origins: c.Origins, private: private, cross: http.NewCrossOriginProtection(), journal: journal, metrics: metrics}
+	for _, o := range c.Origins {
+		if err := g.cross.AddTrustedOrigin(o); err != nil {
+			panic(err)
+		}
+		if u, err := url.Parse(o); err == nil {
+			g.hosts = append(g.hosts, u.Hostname())
+		}
+	}
+	return g
+}
+
+func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begin, id := time.Now(), RequestID(w, r)
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			err := &core.Error{Kind: core.Internal, Stage: "door", Cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+			g.journal.Failed(id, err)
+			WriteError(w, r, err)
+		}
+	}()
+	if err := g.refuses(w, r); err != nil {
+		g.journal.Failed(id, err)
+		g.metrics.Count("guard", core.KindOf(err), time.Since(begin))
+		WriteError(w, r, err)
+		return
+	}
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		h := w.Header()
+		h.Set("Access-Control-Allow-Methods", "GET, POST")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id")
+		h.Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	g.next.ServeHTTP(w, r)
+}
+
+// refuses returns why r is turned away, or sets what a browser needs to let the
+// page read the answer (the CORS protocol, Fetch standard section 3.2).
+func (g *guard) refuses(w http.ResponseWriter, r *http.Request) error {
+	if g.private && !g.hostKnown(r.Host) {
+		return &core.Error{Kind: core.Forbidden, Detail: fmt.Sprintf("this gateway serves its own machine alone and does not go by the name %.80q; use localhost, or add the page's origin to server.origins", r.Host)}
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		if g.cross.Check(r) != nil {
+			return crossOrigin()
+		}
+		return nil
+	}
+	w.Header().Add("Vary", "Origin")
+	trusted := slices.Contains(g.origins, origin)
+	if g.cross.Check(r) != nil || (r.Method == http.MethodOptions && !trusted) {
+		return crossOrigin()
+	}
+	if trusted {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Set("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+	}
+	return nil
+}
+
+func crossOrigin() error {
+	return &core.Error{Kind: core.Forbidden, Detail: "the call comes from a web page of another origin; to allow the page, add its origin to server.origins"}
+}
+
+// hostKnown keeps a page from reaching a loopback listener under a name of its
+// own that it has bound to 127.0.0.1 (DNS rebinding): the browser would take
+// the answer for the page's own. A call without a name, as HTTP/1.0 allows,
+// comes from no browser.
+func (g *guard) hostKnown(host string) bool {
+	if host == "" {
+		return true
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if loopbackHost(host) {
+		return true
+	}
+	host = strings.Trim(strings.ToLower(host), "[]")
+	return slices.Contains(g.hosts, host)
+}

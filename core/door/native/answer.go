@@ -1,0 +1,211 @@
+package native
+
+import (
+	"bytes"
+	"net/http"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/door"
+)
+
+// answer writes what became of the items and returns the status: 200 when one
+// of them was translated, else that of the first.
+//
+// The body is put together by hand: with encoding/json it was the dearest part
+// of a call that the cache answers.
+func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan, items []item, begin time.Time) int {
+	if len(items) == 1 && items[0].err != nil {
+		door.WriteError(w, r, items[0].err)
+		return door.Answer(items[0].err.Kind).Status
+	}
+	buf := d.buffer()
+	defer d.putBack(buf)
+	b := append(buf.AvailableBuffer(), '{')
+
+	status, failed, slowest, attempts := http.StatusOK, 0, 0, 0
+	for i := range items {
+		attempts += p.traces[i].Attempts
+		if items[i].took > items[slowest].took {
+			slowest = i
+		}
+		if items[i].err != nil {
+			failed++
+		}
+	}
+	if failed == len(items) {
+		first := door.ProblemOf(items[0].err, id)
+		first.Headers(w.Header())
+		status = first.Status
+		b = append(appendProblem(append(b, `"error":`...), first), ',')
+	}
+	b = append(b, `"translations":[`...)
+	for i := range items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = p.appendItem(b, i, &items[i])
+	}
+	b = append(b, `],"request_id":`...)
+	b = appendString(b, id)
+	b = append(b, `,"timing":{"total_ms":`...)
+	b = appendMilliseconds(b, time.Since(begin))
+	b = append(b, `,"stages":{`...)
+	for i, s := range p.traces[slowest].Spans() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, s.Name), ':')
+		b = appendMilliseconds(b, s.Self)
+	}
+	b = append(b, `},"attempts":`...)
+	b = strconv.AppendInt(b, int64(attempts), 10)
+	b = append(b, "}}\n"...)
+
+	buf.Write(b) // keeps what it grew to for the next answer
+	door.WriteBody(w, status, buf.Bytes())
+	return status
+}
+
+// appendItem writes one translation. What the client gave to tell its texts
+// apart comes back; what is unknown is left out.
+func (p *plan) appendItem(b []byte, i int, it *item) []byte {
+	b = append(b, '{')
+	if res := it.res; it.err == nil {
+		b = appendString(append(b, `"text":`...), res.Text)
+		b = append(b, ',')
+	}
+	b = appendString(append(b, `"target":`...), string(p.requests[i].Target))
+	if res := it.res; it.err == nil {
+		b = appendGiven(b, `,"detected_source":`, string(res.Source))
+		b = appendGiven(b, `,"provider":`, res.Provider)
+		b = appendGiven(b, `,"model":`, res.Model)
+		b = strconv.AppendBool(append(b, `,"cached":`...), res.Cached)
+		b = append(b, `,"flags":[`...)
+		for i, flag := range res.Flags {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, flag)
+		}
+		b = append(b, ']')
+		if u := res.Usage; u != (core.Usage{}) && !res.Cached {
+			b = strconv.AppendInt(append(b, `,"usage":{"prompt_tokens":`...), int64(u.PromptTokens), 10)
+			b = strconv.AppendInt(append(b, `,"completion_tokens":`...), int64(u.CompletionTokens), 10)
+			if u.CachedTokens > 0 {
+				b = strconv.AppendInt(append(b, `,"cached_tokens":`...), int64(u.CachedTokens), 10)
+			}
+			b = append(b, '}')
+		}
+	}
+	c := p.call
+	b = appendGiven(b, `,"session":`, c.session)
+	b = appendGiven(b, `,"segment":`, c.segment)
+	if c.has(fRevision) {
+		b = strconv.AppendInt(append(b, `,"revision":`...), c.revision, 10)
+	}
+	if c.has(fFinal) {
+		b = strconv.AppendBool(append(b, `,"final":`...), c.final)
+	}
+	if it.err != nil {
+		b = appendProblem(append(b, `,"error":`...), door.ProblemOf(it.err, ""))
+	}
+	return append(b, '}')
+}
+
+func appendProblem(b []byte, p door.Problem) []byte {
+	b = appendString(append(b, `{"kind":`...), string(p.Kind))
+	b = appendString(append(b, `,"message":`...), p.Message)
+	b = appendGiven(b, `,"field":`, p.Field)
+	if p.RetryAfterMS > 0 {
+		b = strconv.AppendInt(append(b, `,"retry_after_ms":`...), p.RetryAfterMS, 10)
+	}
+	b = appendGiven(b, `,"request_id":`, p.RequestID)
+	return append(b, '}')
+}
+
+// appendGiven writes a key and its value, unless the value is empty.
+func appendGiven(b []byte, key, value string) []byte {
+	if value == "" {
+		return b
+	}
+	return appendString(append(b, key...), value)
+}
+
+// appendString writes s as JSON. What is not UTF-8 becomes U+FFFD.
+func appendString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	done := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				b = utf8.AppendRune(append(b, s[done:i]...), r)
+				done = i + 1
+			}
+			i += n
+			continue
+		}
+		if c < ' ' || c == '"' || c == '\\' {
+			b = append(b, s[done:i]...)
+			done = i + 1
+			switch c {
+			case '"', '\\':
+				b = append(b, '\\', c)
+			case '\n':
+				b = append(b, '\\', 'n')
+			case '\t':
+				b = append(b, '\\', 't')
+			default:
+				b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			}
+		}
+		i++
+	}
+	return append(append(b, s[done:]...), '"')
+}
+
+// appendMilliseconds writes d in milliseconds, to the microsecond.
+func appendMilliseconds(b []byte, d time.Duration) []byte {
+	return strconv.AppendFloat(b, float64(d.Round(time.Microsecond))/float64(time.Millisecond), 'f', -1, 64)
+}
+
+// maxKept is the largest buffer that is kept for the next call, in bytes.
+const maxKept = 64 << 10
+
+func (d *Door) buffer() *bytes.Buffer {
+	buf := d.buffers.Get().(*bytes.Buffer)
+	buf.Reset()
+	return buf
+}
+
+func (d *Door) putBack(buf *bytes.Buffer) {
+	if buf.Cap() <= maxKept {
+		d.buffers.Put(buf)
+	}
+}
+
+// languages answers GET /v1/languages.
+func (d *Door) languages(w http.ResponseWriter, r *http.Request) {
+	if _, err := d.service.Client(r, door.Bearer(r)); err != nil {
+		d.refuse(w, r, door.RequestID(w, r), time.Now(), err)
+		return
+	}
+	type pair struct {
+		Source  core.Language   `json:"source"`
+		Targets []core.Language `json:"targets"`
+	}
+	known := d.service.Languages()
+	pairs := make([]pair, len(known))
+	for i, l := range known {
+		pairs[i] = pair{l.Source, l.Targets}
+	}
+	door.WriteJSON(w, http.StatusOK, struct {
+		Any       bool   `json:"any"`
+		Languages []pair `json:"languages"`
+	}{known == nil, pairs})
+}

@@ -1,0 +1,109 @@
+package native
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// reference is the body as encoding/json reads it.
+type reference struct {
+	Text         any      `json:"text"`
+	Source       string   `json:"source"`
+	Target       string   `json:"target"`
+	Targets      []string `json:"targets"`
+	Format       string   `json:"format"`
+	Formality    string   `json:"formality"`
+	Glossary     any      `json:"glossary"`
+	Context      any      `json:"context"`
+	Instructions []string `json:"instructions"`
+	Session      string   `json:"session"`
+	Segment      string   `json:"segment"`
+	Revision     int64    `json:"revision"`
+	Final        bool     `json:"final"`
+	Bulk         bool     `json:"bulk"`
+	DeadlineMS   int64    `json:"deadline_ms"`
+	NoCache      bool     `json:"no_cache"`
+	Stream       bool     `json:"stream"`
+}
+
+func (r reference) texts() []string {
+	switch t := r.Text.(type) {
+	case string:
+		return []string{t}
+	case []any:
+		out := []string{}
+		for _, s := range t {
+			out = append(out, s.(string))
+		}
+		return out
+	}
+	return nil
+}
+
+// FuzzDecode proves that whatever the decoder accepts, encoding/json reads the
+// same way, and that whatever it refuses is refused with a reason of ours.
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{
+		`{}`, `{"text":"a","target":"es"}`, ` { "text" : [ "a" , "b\n\u00e9\ud83d\ude00\/" ] , "targets" : [ ] } `,
+		`{"text":"a","source":null,"final":false,"revision":-0,"deadline_ms":12,"no_cache":true,"instructions":["x"]}`,
+		`{"text":"a\ud800"}`, `{"text":"\udc00\ud800"}`, `{"revision":01}`, `{"revision":1e3}`, `{"t\u0065xt":"a"}`, `{"text":"a",}`,
+		`{"final":truefalse}`, `{"text":"a"}x`, `{"text":["a",]}`, "{\"text\":\"a\x00\"}", "\xff", `{"text"`, `{"text":"\`, `{"text":"\u12`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		before := bytes.Clone(body)
+		got, err := decode(body)
+		if !bytes.Equal(before, body) {
+			t.Fatal("the body was changed")
+		}
+		if err != nil {
+			e, ok := err.(*core.Error)
+			if !ok || e.Kind != core.InvalidRequest || e.Detail == "" || !utf8.ValidString(e.Detail) {
+				t.Fatalf("%q: %#v", body, err)
+			}
+			return
+		}
+		want := reference{Final: true}
+		dec := json.NewDecoder(bytes.NewReader(body))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&want); err != nil || !json.Valid(body) {
+			t.Fatalf("%q was accepted; encoding/json says %v", body, err)
+		}
+		clear(body) // nothing may depend on it any more
+		if diff := cmp.Diff(want, reference{
+			Text: want.Text, Format: want.Format, Source: got.source, Target: got.target, Targets: got.targets, Formality: got.formality,
+			Instructions: got.instructions, Session: got.session, Segment: got.segment, Revision: got.revision,
+			Final: got.final, Bulk: got.bulk, DeadlineMS: got.deadlineMS, NoCache: got.noCache,
+		}); diff != "" {
+			t.Errorf("%q (-encoding/json +ours):\n%s", before, diff)
+		}
+		if diff := cmp.Diff(want.texts(), got.texts); diff != "" {
+			t.Errorf("%q (-encoding/json +ours):\n%s", before, diff)
+		}
+	})
+}
+
+// FuzzAppendString proves that what is written is JSON that reads back the same.
+func FuzzAppendString(f *testing.F) {
+	for _, s := range []string{"", "plain", "a\"b\\c\n\t\x00\x1f\x7f", "é😀\u2028", "\xff\xc3", "<&>"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		out := appendString(nil, s)
+		var back string
+		if err := json.Unmarshal(out, &back); err != nil {
+			t.Fatalf("%q became %s: %v", s, out, err)
+		}
+		if want := strings.ToValidUTF8(s, "\ufffd"); utf8.ValidString(s) && back != want {
+			t.Errorf("%q came back as %q", s, back)
+		}
+	})
+}

@@ -1,0 +1,342 @@
+// Package native is Dragoman's own door: POST /v1/translate and GET
+// /v1/languages, in JSON. Its README is the manual.
+package native
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/door"
+)
+
+// name is this door's in logs and metrics.
+const name = "native"
+
+// Bounds of what travels with a text. Instructions go into the prompt of every
+// call; names are kept while a session lives.
+const (
+	maxInstructions = 10
+	maxInstruction  = 300 // code points
+	maxName         = 128 // code points of session and segment
+)
+
+// A Door is the handler of the native door. It is safe for concurrent use.
+type Door struct {
+	service *door.Service
+	journal *door.Journal
+	metrics *door.Metrics
+	buffers sync.Pool // of *bytes.Buffer
+}
+
+var _ http.Handler = (*Door)(nil)
+
+// New returns a door to service.
+func New(service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
+	return &Door{
+		service: service, metrics: metrics, journal: door.NewJournal(log),
+		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
+	}
+}
+
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/v1/translate":
+		if door.Allow(w, r, http.MethodPost) {
+			d.translate(w, r)
+		}
+	case "/v1/languages":
+		if door.Allow(w, r, http.MethodGet) {
+			d.languages(w, r)
+		}
+	default:
+		door.NotFound(w, r)
+	}
+}
+
+func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
+	begin := time.Now()
+	id := door.RequestID(w, r)
+	p, err := d.prepare(w, r, id)
+	if err != nil {
+		d.refuse(w, r, id, begin, err)
+		return
+	}
+	// The client may only shorten what the service allows, and its time began
+	// when its call arrived.
+	ctx, cancel := context.WithDeadline(r.Context(), begin.Add(p.within))
+	defer cancel()
+
+	items := make([]item, len(p.requests))
+	if len(items) == 1 {
+		d.one(ctx, p, items, 0, begin)
+	} else {
+		// max_texts bounds them, and the line decides which goes first.
+		var all sync.WaitGroup
+		for i := range items {
+			all.Go(func() { d.one(ctx, p, items, i, begin) })
+		}
+		all.Wait()
+	}
+	status := d.answer(w, r, id, p, items, begin)
+	d.journal.Served(name, id, p.client, status, len(items), time.Since(begin))
+}
+
+// refuse answers a call none of whose texts was asked for.
+func (d *Door) refuse(w http.ResponseWriter, r *http.Request, id string, begin time.Time, err error) {
+	d.metrics.Count(name, core.KindOf(err), time.Since(begin))
+	d.journal.Failed(id, err)
+	door.WriteError(w, r, err)
+}
+
+// An item is one text on its way to one language.
+type item struct {
+	res  *core.Result
+	err  *core.Error
+	took time.Duration
+}
+
+func (d *Door) one(ctx context.Context, p *plan, items []item, i int, begin time.Time) {
+	req := &p.requests[i]
+	res, err := d.service.Translate(ctx, req)
+	it := &items[i]
+	it.res, it.took = res, time.Since(begin)
+	if err != nil {
+		it.err = core.AsError(err, "door")
+		if p.call.several && it.err.Field == "text" {
+			named := *it.err
+			named.Field = "text[" + strconv.Itoa(i/p.targets) + "]"
+			it.err = &named
+		}
+		d.journal.Failed(req.ID, it.err)
+		d.metrics.Count(name, it.err.Kind, it.took)
+		return
+	}
+	d.metrics.Count(name, "", it.took)
+}
+
+// A plan is a call that was understood: texts outer, targets inner.
+type plan struct {
+	call     *call
+	client   string
+	targets  int
+	within   time.Duration
+	requests []core.Request
+	traces   []core.Trace
+}
+
+// prepare reads and checks a call. What is wrong with a single text is found
+// later and fails that text alone; everything else fails the call.
+func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan, error) {
+	client, err := d.service.Client(r, door.Bearer(r))
+	if err != nil {
+		return nil, err
+	}
+	if err := wantsJSON(r); err != nil {
+		return nil, err
+	}
+	buf := d.buffer()
+	defer d.putBack(buf)
+	if err := d.read(w, r, buf); err != nil {
+		return nil, err
+	}
+	c, err := decode(buf.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	return d.plan(c, client, id)
+}
+
+func (d *Door) read(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
+	limit := d.service.Config().MaxBody
+	tooLarge := func() error {
+		return &core.Error{Kind: core.TooLarge, Detail: fmt.Sprintf("the body has more than %s; that is the most that is taken (server.max_body)", limit)}
+	}
+	if r.ContentLength > int64(limit) {
+		w.Header().Set("Connection", "close") // rather than read the rest
+		return tooLarge()
+	}
+	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, int64(limit)))
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return tooLarge()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &core.Error{Kind: core.DeadlineExceeded, Detail: "the body did not arrive in time", Cause: err}
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || r.Context().Err() != nil {
+		return &core.Error{Kind: core.Canceled, Detail: "the client left while it sent the body", Cause: err}
+	}
+	return &core.Error{Kind: core.InvalidRequest, Detail: "the body cannot be read", Cause: err}
+}
+
+// wantsJSON refuses a client that takes an event stream and nothing else.
+func wantsJSON(r *http.Request) error {
+	accept := r.Header.Get("Accept")
+	if strings.Contains(accept, "text/event-stream") && !strings.Contains(accept, "json") && !strings.Contains(accept, "*/*") {
+		return &core.Error{Kind: core.InvalidRequest, Field: "stream", Detail: "a streamed answer (Accept: text/event-stream) is not supported yet"}
+	}
+	return nil
+}
+
+func (d *Door) plan(c *call, client, id string) (*plan, error) {
+	config := d.service.Config()
+	if !c.has(fText) {
+		return nil, missing(fText, `say what to translate: "text": "Good morning"`)
+	}
+	if len(c.texts) == 0 {
+		return nil, invalid(names[fText], "text is an empty array; give at least one text")
+	}
+	source, targets, err := d.languagesOf(c)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(c.texts) * len(targets); n > config.MaxTexts {
+		return nil, &core.Error{Kind: core.TooLarge, Field: names[fText], Detail: fmt.Sprintf("the call asks for %d translations (texts times targets); at most %d are taken (server.max_texts)", n, config.MaxTexts)}
+	}
+	formality, err := c.tone()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkInstructions(); err != nil {
+		return nil, err
+	}
+	if err := c.checkSession(); err != nil {
+		return nil, err
+	}
+	within := config.Deadline
+	if c.has(fDeadline) {
+		if c.deadlineMS <= 0 {
+			return nil, &core.Error{Kind: core.DeadlineExceeded, Field: names[fDeadline], Detail: "deadline_ms is in the past; it counts the milliseconds that are left"}
+		}
+		if c.deadlineMS < within.Milliseconds() {
+			within = time.Duration(c.deadlineMS) * time.Millisecond
+		}
+	}
+
+	p := &plan{call: c, client: client, targets: len(targets), within: within}
+	n := len(c.texts) * len(targets)
+	p.requests, p.traces = make([]core.Request, n), make([]core.Trace, n)
+	for i := range p.requests {
+		p.requests[i] = core.Request{
+			ID: id, Text: c.texts[i/len(targets)], Source: source, Target: targets[i%len(targets)],
+			Formality: formality, Instructions: c.instructions,
+			Client: client, Session: c.session, Segment: c.segment, Revision: c.revision,
+			Final: c.final, Lane: door.Lane(c.final, c.bulk), NoCache: c.noCache,
+			Trace: &p.traces[i],
+		}
+		if n > 1 {
+			p.requests[i].ID = id + "." + strconv.Itoa(i)
+		}
+	}
+	return p, nil
+}
+
+func invalid(field, detail string) error {
+	return &core.Error{Kind: core.InvalidRequest, Field: field, Detail: detail}
+}
+
+func missing(f field, advice string) error {
+	return invalid(names[f], names[f]+" is missing; "+advice)
+}
+
+// languagesOf returns the languages of c in canonical form.
+func (d *Door) languagesOf(c *call) (source core.Language, targets []core.Language, err error) {
+	if c.has(fSource) {
+		if source, err = d.service.Language(c.source, names[fSource]); err != nil {
+			return "", nil, err
+		}
+	}
+	switch {
+	case c.has(fTarget) && c.has(fTargets):
+		return "", nil, invalid(names[fTargets], "target and targets are both given; give one of them")
+	case c.has(fTarget):
+		target, err := d.service.Language(c.target, names[fTarget])
+		return source, []core.Language{target}, err
+	case !c.has(fTargets):
+		return "", nil, missing(fTarget, `say into which language: "target": "es"`)
+	case len(c.targets) == 0:
+		return "", nil, invalid(names[fTargets], "targets is an empty array; give at least one language")
+	}
+	first := make(map[core.Language]int, len(c.targets))
+	for i, t := range c.targets {
+		field := "targets[" + strconv.Itoa(i) + "]"
+		target, err := d.service.Language(t, field)
+		if err != nil {
+			return "", nil, err
+		}
+		if j, twice := first[target]; twice {
+			return "", nil, invalid(field, fmt.Sprintf("%s is the same language as targets[%d]", field, j))
+		}
+		first[target] = i
+		targets = append(targets, target)
+	}
+	return source, targets, nil
+}
+
+func (c *call) tone() (core.Formality, error) {
+	switch c.formality {
+	case "", "default":
+		return core.FormalityDefault, nil
+	case "formal":
+		return core.Formal, nil
+	case "informal":
+		return core.Informal, nil
+	}
+	return "", invalid(names[fFormality], `formality must be "default", "formal" or "informal"`)
+}
+
+func (c *call) checkInstructions() error {
+	if len(c.instructions) > maxInstructions {
+		return &core.Error{Kind: core.TooLarge, Field: names[fInstructions], Detail: fmt.Sprintf("%d instructions are given; at most %d are taken", len(c.instructions), maxInstructions)}
+	}
+	for i, text := range c.instructions {
+		field := names[fInstructions] + "[" + strconv.Itoa(i) + "]"
+		if err := door.CheckText(text, field); err != nil {
+			return err
+		}
+		if n := utf8.RuneCountInString(text); n > maxInstruction {
+			return &core.Error{Kind: core.TooLarge, Field: field, Detail: fmt.Sprintf("%s has %d code points; at most %d are taken", field, n, maxInstruction)}
+		}
+		if strings.TrimSpace(text) == "" {
+			return invalid(field, field+" is blank")
+		}
+	}
+	return nil
+}
+
+func (c *call) checkSession() error {
+	for _, n := range []struct {
+		field field
+		value string
+	}{{fSession, c.session}, {fSegment, c.segment}} {
+		if utf8.RuneCountInString(n.value) > maxName {
+			return &core.Error{Kind: core.TooLarge, Field: names[n.field], Detail: fmt.Sprintf("%s has more than %d code points", names[n.field], maxName)}
+		}
+		if strings.ContainsFunc(n.value, unicode.IsControl) {
+			return invalid(names[n.field], names[n.field]+" holds a control character")
+		}
+	}
+	if c.segment != "" && c.session == "" {
+		return invalid(names[fSegment], "segment is a part of a session; give session too")
+	}
+	if c.revision < 0 {
+		return invalid(names[fRevision], "revision counts up from 0")
+	}
+	return nil
+}

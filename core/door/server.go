@@ -1,0 +1,303 @@
+package door
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// Options are what a Server is made of.
+type Options struct {
+	// Config has passed Check.
+	Config  Config
+	Service *Service
+	// Doors answers everything that is not of the admin door.
+	Doors http.Handler
+	// Admin answers /healthz, /readyz, /metrics and /admin/. It is served where
+	// Config.AdminPlace says; /healthz and /readyz are public too.
+	Admin   http.Handler
+	Metrics *Metrics
+	Log     *zap.Logger
+}
+
+// A Server listens, serves, and drains. Listen, then Serve, once each.
+type Server struct {
+	o       Options
+	journal *Journal
+	public  listening
+	admin   listening // nothing unless Config.Admin is set
+
+	end      context.CancelCauseFunc // of every call in flight
+	draining atomic.Bool
+	calls    atomic.Int64  // of the doors, in flight
+	idle     chan struct{} // told when calls has come to 0 while draining
+}
+
+// A listening is one address with what serves it.
+type listening struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// NewServer returns a server that does not listen yet.
+func NewServer(o Options) *Server {
+	return &Server{o: o, journal: NewJournal(o.Log), idle: make(chan struct{}, 1)}
+}
+
+// Bounds of a connection. A body may take as long as slowBody; keep-alive
+// outlives that of the usual clients, so that it is they who close.
+const (
+	headerTimeout = 10 * time.Second
+	slowBody      = 20 * time.Second
+	idleTimeout   = 75 * time.Second
+	maxHeader     = 16 << 10
+)
+
+// Listen opens the listeners. The error is one line that says what to do.
+func (s *Server) Listen() error {
+	ctx, end := context.WithCancelCause(context.Background())
+	s.end = end
+	own := s.o.Config.AdminPlace() == AdminOwn
+	if err := s.open(ctx, &s.public, "listen", s.o.Config.Listen, s.publicHandler()); err != nil {
+		return err
+	}
+	if !own {
+		return nil
+	}
+	if err := s.open(ctx, &s.admin, "admin", s.o.Config.Admin, s.adminHandler()); err != nil {
+		s.public.listener.Close()
+		return err
+	}
+	return nil
+}
+
+func (s *Server) open(ctx context.Context, l *listening, key, addr string, handler http.Handler) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return &Fault{key, cannotListen("server."+key, addr, err)}
+	}
+	if loopback(addr) && !loopback(ln.Addr().String()) {
+		ln.Close()
+		return &Fault{key, fmt.Sprintf("%s means %s on this machine, which is beyond loopback; write 127.0.0.1", addr, ln.Addr())}
+	}
+	// A warning is the most that net/http has to say: a client's TLS or header
+	// trouble, a write after the answer.
+	errorLog, err := zap.NewStdLogAt(s.o.Log, zap.WarnLevel)
+	if err != nil {
+		ln.Close()
+		return err
+	}
+	l.listener = ln
+	l.server = &http.Server{
+		Handler:           newGuard(s.o.Config, loopback(addr), s.journal, s.o.Metrics, handler),
+		ReadHeaderTimeout: headerTimeout,
+		// Counted from the head of the request to its answer, since the server
+		// goes on reading to notice a client that leaves.
+		ReadTimeout:    slowBody + s.o.Config.Deadline,
+		WriteTimeout:   slowBody + s.o.Config.Deadline + headerTimeout,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       errorLog,
+		BaseContext:    func(net.Listener) context.Context { return ctx },
+	}
+	return nil
+}
+
+// cannotListen says why addr, the value of key, cannot be listened on, and what
+// to do.
+func cannotListen(key, addr string, err error) string {
+	_, port, _ := net.SplitHostPort(addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return addr + " is in use by another program; stop that one, or listen elsewhere: --set " + key + "=127.0.0.1:0 takes a free port"
+	case errors.Is(err, syscall.EACCES):
+		return "this user may not listen on port " + port + "; take a port above 1023"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return addr + " is no address of this machine; 127.0.0.1 is one, 0.0.0.0 is all of them"
+	}
+	return fmt.Sprintf("cannot listen on %s: %v", addr, err)
+}
+
+// publicHandler serves the doors, whether the gateway lives and is ready, and
+// the admin door when it has no listener of its own and this one is on loopback.
+func (s *Server) publicHandler() http.Handler {
+	admin := s.withKey(s.o.Admin)
+	open := s.o.Config.AdminPlace() == AdminPublic
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch path := r.URL.Path; {
+		case path == "/healthz" || path == "/readyz":
+			s.health(w, r)
+		case open && (path == "/metrics" || strings.HasPrefix(path, "/admin/")):
+			admin.ServeHTTP(w, r)
+		default:
+			s.door(w, r)
+		}
+	})
+}
+
+// adminHandler serves the admin door on a listener of its own: without a key on
+// loopback, where whoever may open a port may read.
+func (s *Server) adminHandler() http.Handler {
+	admin := s.o.Admin
+	if !loopback(s.o.Config.Admin) {
+		admin = s.withKey(admin)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+			s.health(w, r)
+			return
+		}
+		admin.ServeHTTP(w, r)
+	})
+}
+
+// health answers what is public everywhere.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/readyz" && s.draining.Load() {
+		WriteError(w, r, stopping())
+		return
+	}
+	s.o.Admin.ServeHTTP(w, r)
+}
+
+// door counts the calls in flight.
+func (s *Server) door(w http.ResponseWriter, r *http.Request) {
+	s.calls.Add(1)
+	s.o.Metrics.inFlight.Inc()
+	defer func() {
+		s.o.Metrics.inFlight.Dec()
+		if s.calls.Add(-1) == 0 && s.draining.Load() {
+			select {
+			case s.idle <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	s.o.Doors.ServeHTTP(w, r)
+}
+
+func stopping() error {
+	return &core.Error{Kind: core.Unavailable, Stage: "door", Detail: "the gateway is stopping", Retryable: true}
+}
+
+// withKey asks for one of server.keys, if there are any.
+func (s *Server) withKey(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := s.o.Service.Client(r, Bearer(r)); err != nil {
+			WriteError(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Addr returns the address that the doors listen on, with the port chosen.
+func (s *Server) Addr() string { return s.public.listener.Addr().String() }
+
+// AdminAddr returns the address that serves /metrics and /admin/status; empty
+// when none does.
+func (s *Server) AdminAddr() string {
+	switch s.o.Config.AdminPlace() {
+	case AdminOwn:
+		return s.admin.listener.Addr().String()
+	case AdminPublic:
+		return s.Addr()
+	}
+	return ""
+}
+
+// Close frees the listeners of a server that will not serve.
+func (s *Server) Close() {
+	for _, l := range []*listening{&s.public, &s.admin} {
+		if l.server != nil {
+			l.server.Close()
+			l.listener.Close()
+		}
+	}
+	if s.end != nil {
+		s.end(nil)
+	}
+}
+
+// Serve serves until ctx ends, and then drains: /readyz answers 503 while calls
+// in flight, and those that still come, go on; once none is left, or after half
+// of drain_timeout, nothing new is taken; at its end whatever is left is ended.
+// It returns nil after that, and otherwise why it could not serve.
+func (s *Server) Serve(ctx context.Context) error {
+	failed := make(chan error, 2)
+	var running sync.WaitGroup
+	for _, l := range []*listening{&s.public, &s.admin} {
+		if l.server != nil {
+			running.Go(func() {
+				if err := l.server.Serve(l.listener); !errors.Is(err, http.ErrServerClosed) {
+					failed <- err
+				}
+			})
+		}
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+		s.drain()
+	case err = <-failed:
+	}
+	s.Close()
+	running.Wait()
+	return err
+}
+
+func (s *Server) drain() {
+	begin, timeout := time.Now(), s.o.Config.DrainTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	s.draining.Store(true)
+	s.o.Log.Info("stopping", zap.Int64("in_flight", s.calls.Load()), zap.Duration("drain_timeout", timeout))
+	s.public.server.SetKeepAlivesEnabled(false)
+	if s.calls.Load() > 0 {
+		// Listening goes on, so that whoever routes calls here sees /readyz and
+		// turns elsewhere. With calls that never stop coming, the second half
+		// of the time is for those in flight.
+		half := time.NewTimer(timeout / 2)
+		select {
+		case <-s.idle:
+		case <-half.C:
+		}
+		half.Stop()
+	}
+	left := int64(0)
+	if s.public.server.Shutdown(ctx) != nil {
+		left = s.calls.Load()
+		s.end(stopping())
+		// What was ended answers at once; a call that does not is cut.
+		last, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		s.public.server.Shutdown(last)
+	}
+	s.o.Log.Info("stopped", zap.Int64("ended", left), zap.Duration("took", time.Since(begin)))
+}
+
+// URL returns addr as a client on this machine would write it.
+func URL(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "http://" + addr
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return "http://" + host + ":" + port
+}

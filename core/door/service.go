@@ -1,0 +1,253 @@
+package door
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// A Service is what every door and the command line share: limits, keys, and
+// what is answered without a translator. It is safe for concurrent use.
+type Service struct {
+	config     Config
+	translator core.Translator
+	keys       []key
+	tags       map[string]core.Language // two-letter tags, parsed ahead
+}
+
+type key struct {
+	sum    [sha256.Size]byte
+	client string
+}
+
+// New returns a service in front of t. When t is a core.Languager, its
+// languages are what Languages returns.
+func New(c Config, t core.Translator) *Service {
+	s := &Service{config: c, translator: t, tags: map[string]core.Language{}}
+	for a := byte('a'); a <= 'z'; a++ {
+		for b := byte('a'); b <= 'z'; b++ {
+			tag := string([]byte{a, b})
+			if l, err := core.ParseLanguage(tag); err == nil {
+				s.tags[tag] = l
+			}
+		}
+	}
+	for _, k := range c.Keys {
+		sum := sha256.Sum256([]byte(k.Reveal()))
+		s.keys = append(s.keys, key{sum, "key-" + hex.EncodeToString(sum[:4])})
+	}
+	return s
+}
+
+// Config returns the limits that the service keeps.
+func (s *Service) Config() Config { return s.config }
+
+// Language reads a tag as core.ParseLanguage does. An error names field.
+func (s *Service) Language(tag, field string) (core.Language, error) {
+	if l, ok := s.tags[tag]; ok {
+		return l, nil
+	}
+	l, err := core.ParseLanguage(tag)
+	if err != nil {
+		named := *core.AsError(err, "door")
+		named.Field = field
+		return "", &named
+	}
+	return l, nil
+}
+
+// Languages returns what can be translated; nil means any language to any
+// other.
+func (s *Service) Languages() []core.LanguageInfo {
+	if l, ok := s.translator.(core.Languager); ok {
+		return l.Languages()
+	}
+	return nil
+}
+
+// Translate translates one text as a client gave it, white space round it
+// included. Source and Target of req are canonical (see core.ParseLanguage); a
+// req without a Trace gets one. Without a sooner deadline in ctx it takes at
+// most server.deadline.
+//
+// A blank text, or one whose languages are the same, comes back as it is,
+// without a call of the translator. White space round the text is split off
+// before it and put back after it.
+func (s *Service) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	if err := s.checkText(req.Text); err != nil {
+		return nil, err
+	}
+	text := strings.TrimSpace(req.Text)
+	if text == "" {
+		return &core.Result{Text: req.Text}, nil
+	}
+	if req.Source == req.Target {
+		return &core.Result{Text: req.Text, Flags: sameLanguage}, nil
+	}
+
+	if until, ok := ctx.Deadline(); !ok || time.Until(until) > s.config.Deadline {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.config.Deadline)
+		defer cancel()
+	}
+	if ctx.Err() != nil {
+		return nil, core.ContextError(ctx, "door")
+	}
+	if len(text) != len(req.Text) || req.Trace == nil {
+		inner := *req
+		inner.Text = text
+		if inner.Trace == nil {
+			inner.Trace = core.NewTrace(nil)
+		}
+		res, err := s.translator.Translate(ctx, &inner)
+		if err != nil {
+			return nil, becauseOf(ctx, err)
+		}
+		if len(text) != len(req.Text) {
+			begin := strings.Index(req.Text, text)
+			outer := *res
+			outer.Text = req.Text[:begin] + res.Text + req.Text[begin+len(text):]
+			res = &outer
+		}
+		return res, nil
+	}
+	res, err := s.translator.Translate(ctx, req)
+	if err != nil {
+		return nil, becauseOf(ctx, err)
+	}
+	return res, nil
+}
+
+// sameLanguage is shared by results; nobody changes a result.
+var sameLanguage = []string{core.FlagSameLanguage}
+
+// becauseOf returns the reason for which a context was ended when that is why a
+// call failed: a gateway that stops is not a client that left.
+func becauseOf(ctx context.Context, err error) error {
+	if core.KindOf(err) == core.Canceled {
+		if cause, ok := context.Cause(ctx).(*core.Error); ok {
+			return cause
+		}
+	}
+	return err
+}
+
+func (s *Service) checkText(text string) error {
+	if n := len(text); n > s.config.MaxText {
+		if n = utf8.RuneCountInString(text); n > s.config.MaxText {
+			return &core.Error{Kind: core.TooLarge, Field: "text", Detail: fmt.Sprintf("the text has %d code points; at most %d are taken (server.max_text)", n, s.config.MaxText)}
+		}
+	}
+	return CheckText(text, "text")
+}
+
+// CheckText refuses what is not UTF-8 and what holds a NUL; field names what
+// was checked.
+func CheckText(text, field string) error {
+	if !utf8.ValidString(text) {
+		return &core.Error{Kind: core.InvalidRequest, Field: field, Detail: field + " is not valid UTF-8"}
+	}
+	if strings.IndexByte(text, 0) >= 0 {
+		return &core.Error{Kind: core.InvalidRequest, Field: field, Detail: field + " holds a NUL character, which is not text"}
+	}
+	return nil
+}
+
+// Lane returns the lane of a request that a client marked as final or bulk.
+func Lane(final, bulk bool) core.Lane {
+	switch {
+	case bulk:
+		return core.LaneBulk
+	case final:
+		return core.LaneFinal
+	}
+	return core.LanePartial
+}
+
+// Bearer returns the key that r carries, empty when it carries none.
+func Bearer(r *http.Request) string {
+	const scheme = "Bearer "
+	h := r.Header.Get("Authorization")
+	if len(h) < len(scheme) || !strings.EqualFold(h[:len(scheme)], scheme) {
+		return ""
+	}
+	return strings.TrimSpace(h[len(scheme):])
+}
+
+// Client says who is billed for r, which carries key: the key's name ("key-"
+// and 8 hex digits of its SHA-256), or without server.keys the address of the
+// client. The error is unauthorized. How long it takes does not tell which key
+// was nearly right.
+func (s *Service) Client(r *http.Request, key string) (string, error) {
+	if len(s.keys) == 0 {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			return r.RemoteAddr, nil
+		}
+		return host, nil
+	}
+	if key == "" {
+		return "", &core.Error{Kind: core.Unauthorized, Detail: "a key is needed: send the header Authorization: Bearer KEY"}
+	}
+	sum, client := sha256.Sum256([]byte(key)), ""
+	for i := range s.keys {
+		if subtle.ConstantTimeCompare(sum[:], s.keys[i].sum[:]) == 1 {
+			client = s.keys[i].client
+		}
+	}
+	if client == "" {
+		return "", &core.Error{Kind: core.Unauthorized, Detail: "the key is not one of server.keys"}
+	}
+	return client, nil
+}
+
+// maxID is the longest X-Request-Id taken from a client, in bytes.
+const maxID = 128
+
+// RequestID returns the id that the answer w carries in X-Request-Id. The first
+// call decides: the client's own when it is printable ASCII without blanks and
+// at most 128 bytes, else a random one.
+func RequestID(w http.ResponseWriter, r *http.Request) string {
+	const header = "X-Request-Id"
+	if v := w.Header()[header]; len(v) == 1 {
+		return v[0]
+	}
+	id := r.Header.Get(header)
+	if !printable(id) {
+		id = NewID()
+	}
+	w.Header()[header] = []string{id}
+	return id
+}
+
+func printable(id string) bool {
+	if id == "" || len(id) > maxID {
+		return false
+	}
+	for i := 0; i < len(id); i++ {
+		if id[i] <= ' ' || id[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// NewID returns a random request id.
+func NewID() string {
+	const digits = "0123456789abcdef"
+	var id [16]byte
+	for i, n := 0, rand.Uint64(); i < len(id); i, n = i+1, n>>4 {
+		id[i] = digits[n&15]
+	}
+	return string(id[:])
+}

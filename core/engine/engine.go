@@ -1,0 +1,161 @@
+// Package engine owns generations. A generation is one loaded configuration
+// with everything that was built from it: providers, stages, the linked chain.
+// The engine builds, starts and probes one, serves it, and closes it when the
+// last request that entered it has left. Doors look the current generation up
+// for each call, through Engine, which is itself a translator.
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/chain"
+)
+
+// An Engine serves the current generation. It is safe for concurrent use.
+type Engine struct {
+	upstream core.Upstream
+	watch    *chain.Watch
+	log      *zap.Logger
+
+	current atomic.Pointer[Generation]
+	built   atomic.Int64 // generations so far
+
+	draining sync.WaitGroup
+}
+
+var (
+	_ core.Translator = (*Engine)(nil)
+	_ core.Measurer   = (*Engine)(nil)
+)
+
+// New returns an engine that serves nothing yet. Upstream is the process's pool
+// of upstream connections; it outlives every generation.
+func New(upstream core.Upstream, log *zap.Logger) *Engine {
+	return &Engine{upstream: upstream, watch: &chain.Watch{}, log: log}
+}
+
+// Serve makes g the current generation. Requests that entered the one before
+// finish there; it is closed when they have left, or after drain, whichever
+// comes first.
+func (e *Engine) Serve(g *Generation, drain time.Duration) {
+	if old := e.current.Swap(g); old != nil {
+		e.retire(old, drain)
+	}
+}
+
+// Close stops serving, waits until every request has left or ctx is done, and
+// closes what is left.
+func (e *Engine) Close(ctx context.Context) {
+	drain := time.Duration(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		drain = max(time.Until(deadline), 0)
+	}
+	if g := e.current.Swap(nil); g != nil {
+		e.retire(g, drain)
+	}
+	e.draining.Wait()
+}
+
+func (e *Engine) retire(g *Generation, drain time.Duration) {
+	g.release()
+	e.draining.Go(func() {
+		defer g.Close()
+		select {
+		case <-g.drained: // first of all, for a drain of 0
+			return
+		default:
+		}
+		timer := time.NewTimer(drain)
+		defer timer.Stop()
+		select {
+		case <-g.drained:
+		case <-timer.C:
+			e.log.Warn("closing a generation before its last request has left",
+				zap.Int64("generation", g.Number), zap.Int64("requests", g.refs.Load()), zap.Duration("waited", drain))
+		}
+	})
+}
+
+// Translate sends req through the chain of the current generation, which stays
+// open until the request, and every flight it began, has ended.
+func (e *Engine) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	g := e.acquire()
+	if g == nil {
+		return nil, &core.Error{Kind: core.Unavailable, Detail: "the gateway is starting or stopping", Retryable: true, RetryAfter: time.Second}
+	}
+	defer g.release()
+	if req.Trace == nil {
+		traced := *req
+		traced.Trace = core.NewTrace(g)
+		req = &traced
+	} else {
+		req.Trace.SetOwner(g)
+	}
+	return g.chain.Translate(ctx, req)
+}
+
+// acquire returns the current generation with one more reference, or nil.
+func (e *Engine) acquire() *Generation {
+	for {
+		g := e.current.Load()
+		if g == nil || g.acquire() {
+			return g
+		}
+		// It was retired between the two steps; the next one is there.
+	}
+}
+
+// Languages returns what the current generation can translate; nil means any
+// language to any other.
+func (e *Engine) Languages() []core.LanguageInfo {
+	if g := e.current.Load(); g != nil {
+		return g.chain.Languages()
+	}
+	return nil
+}
+
+// Ready returns nil when the current generation can serve, else why not.
+func (e *Engine) Ready() error {
+	g := e.current.Load()
+	if g == nil {
+		return &core.Error{Kind: core.Unavailable, Detail: "the gateway is starting or stopping"}
+	}
+	return g.Ready()
+}
+
+// Number returns the number of the generation that is served, from 1; 0 when
+// there is none.
+func (e *Engine) Number() int64 {
+	if g := e.current.Load(); g != nil {
+		return g.Number
+	}
+	return 0
+}
+
+// Measure reports the counters of the chain and of everything in the current
+// generation, each with the name of its place.
+func (e *Engine) Measure(emit func(core.Measure)) {
+	e.watch.Measure(emit)
+	g := e.acquire()
+	if g == nil {
+		return
+	}
+	defer g.release()
+	emit(core.Measure{Name: "generation", Help: "Number of the configuration that is served.", Value: float64(g.Number)})
+	for _, p := range g.parts {
+		m, ok := p.item.(core.Measurer)
+		if !ok {
+			continue
+		}
+		m.Measure(func(x core.Measure) {
+			x.Labels = append([]string{p.label, p.name}, x.Labels...)
+			emit(x)
+		})
+	}
+}

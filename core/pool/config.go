@@ -1,0 +1,119 @@
+package pool
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+// The values of Config.Mode.
+const (
+	Pooled = "pooled" // connections are kept, and ready before they are needed
+	Direct = "direct" // a new connection for each call, closed after it
+)
+
+// Config holds the keys of `pool:`. Start from Defaults.
+type Config struct {
+	Mode            string        `json:"mode" jsonschema:"enum=pooled,enum=direct" jsonschema_description:"pooled keeps connections ready; direct opens a new one for each call and closes it after."`
+	WarmConnections int           `json:"warm_connections" jsonschema:"minimum=0,maximum=1000" jsonschema_description:"Connections kept dialled and handshaken before they are needed, for each upstream in use. At most max_connections."`
+	MaxConnections  int           `json:"max_connections" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most connections open to one upstream; a call beyond them waits. One more may be open for a moment, while an ageing one is replaced. Direct mode has no maximum."`
+	IdleTimeout     time.Duration `json:"idle_timeout" jsonschema_extras:"minDuration=100ms,maxDuration=1h" jsonschema_description:"Longest time a connection stays unused. When the server closes idle ones sooner, that is learned and kept below."`
+	MaxAge          time.Duration `json:"max_age" jsonschema_extras:"minDuration=1s,maxDuration=24h" jsonschema_description:"Age at which a connection is replaced, so that a change in DNS is followed."`
+	DialTimeout     time.Duration `json:"dial_timeout" jsonschema_extras:"minDuration=10ms,maxDuration=1m" jsonschema_description:"Longest time for DNS, TCP, proxy and TLS together."`
+	CAFile          string        `json:"ca_file" path:"true" jsonschema_description:"PEM file of certificate authorities to trust beside the system's; empty for none."`
+	Proxy           string        `json:"proxy" jsonschema_description:"http, https or socks5 URL of the proxy for every upstream connection; empty takes HTTPS_PROXY, HTTP_PROXY and NO_PROXY from the environment."`
+}
+
+// Defaults returns what holds for the keys that a file leaves out.
+func Defaults() Config {
+	return Config{
+		Mode:            Pooled,
+		WarmConnections: 6,
+		MaxConnections:  10,
+		IdleTimeout:     50 * time.Second,
+		MaxAge:          10 * time.Minute,
+		DialTimeout:     3 * time.Second,
+	}
+}
+
+// check returns everything that is wrong with c by itself, each with its key.
+func (c Config) check() error {
+	var wrong []error
+	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	if c.Mode != Pooled && c.Mode != Direct {
+		complain("mode: must be %s or %s, got %q", Pooled, Direct, c.Mode)
+	}
+	if c.MaxConnections < 1 {
+		complain("max_connections: must be at least 1, got %d", c.MaxConnections)
+	}
+	if c.WarmConnections < 0 {
+		complain("warm_connections: must be at least 0, got %d", c.WarmConnections)
+	}
+	if c.WarmConnections > c.MaxConnections {
+		complain("warm_connections: %d is more than max_connections, which is %d", c.WarmConnections, c.MaxConnections)
+	}
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{{"idle_timeout", c.IdleTimeout}, {"max_age", c.MaxAge}, {"dial_timeout", c.DialTimeout}} {
+		if d.value <= 0 {
+			complain("%s: must be more than 0s, got %s", d.key, d.value)
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// roots returns the system's authorities and those of ca_file; nil means the
+// system's alone.
+func (c Config) roots() (*x509.CertPool, error) {
+	if c.CAFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM form", c.CAFile)
+	}
+	return roots, nil
+}
+
+// proxy returns what finds the proxy of an origin; nil is no proxy. The
+// environment is read once, here.
+func (c Config) proxy() (func(*url.URL) (*url.URL, error), error) {
+	if c.Proxy == "" {
+		return httpproxy.FromEnvironment().ProxyFunc(), nil
+	}
+	u, err := url.Parse(c.Proxy)
+	if err != nil {
+		// The parser's error quotes the URL, and that may hold a password.
+		return nil, errors.New("proxy: is not a URL; write http://host:port, https://host:port or socks5://host:port")
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+	default:
+		return nil, fmt.Errorf("proxy: must start with http://, https:// or socks5://, got %q", u.Redacted())
+	}
+	if u.Hostname() == "" {
+		return nil, fmt.Errorf("proxy: %q names no host", u.Redacted())
+	}
+	return func(*url.URL) (*url.URL, error) { return u, nil }, nil
+}
+
+// http1 is the only protocol that connections negotiate.
+func http1() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return p
+}

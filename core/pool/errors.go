@@ -1,0 +1,67 @@
+package pool
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+)
+
+// ErrClosed is why a call fails after Close. It comes inside a CallError.
+var ErrClosed = errors.New("the pool of connections is closed")
+
+// A DialError says that no connection could be made: nothing of the request was
+// sent. It never wraps a context's error: the caller's time is not over.
+type DialError struct {
+	Origin string // scheme, host and port
+	Err    error
+}
+
+func (e *DialError) Error() string { return "connecting to " + e.Origin + ": " + reason(e.Err) }
+func (e *DialError) Unwrap() error { return e.Err }
+
+// A CallError says that a call got no answer, for another reason than a failed
+// dial. Err wraps the cause of the request's context when that ended the call.
+type CallError struct {
+	Origin string
+	// Written says that bytes of the request were written, so that the server
+	// may have seen it.
+	Written bool
+	Err     error
+}
+
+func (e *CallError) Error() string {
+	if e.Written {
+		return fmt.Sprintf("calling %s: after the request was sent: %v", e.Origin, e.Err)
+	}
+	return fmt.Sprintf("calling %s: %v", e.Origin, e.Err)
+}
+
+func (e *CallError) Unwrap() error { return e.Err }
+
+// reason adds to an error what an operator can do about it.
+func reason(err error) string {
+	text := err.Error()
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return text + " (pool.ca_file adds an authority)"
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return text + " (does the server speak TLS on this port? the URL says https)"
+	}
+	return text
+}
+
+// errorPeerClosed reports whether err, of a round trip that brought no answer,
+// says that the peer closed the connection before the first byte of one. heard
+// says that bytes came in meanwhile, which under TLS need not be an answer's.
+//
+// net/http turns an end of file inside an answer into io.ErrUnexpectedEOF, so
+// io.EOF is one before it, even where TLS said good-bye first.
+func errorPeerClosed(err error, heard bool) bool {
+	if errors.Is(err, io.EOF) {
+		return true
+	}
+	return !heard && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
+}

@@ -1,0 +1,366 @@
+// Package pool is the process's upstream connections: an http.RoundTripper that
+// keeps handshakes off the path of a request.
+//
+// Connections are made by (*http.Transport).NewClientConn, which dials,
+// handshakes, speaks proxies and HTTP/1.1 and notices a peer that closes. What
+// is here is the rest: for each origin a last-in-first-out stack of ready
+// connections, a keeper that dials and retires ahead of need, and a waiting
+// list. An origin is a scheme, host and port; proxy and authorities follow from
+// it, for a Pool has one configuration.
+//
+// # Retirement
+//
+// A server closes connections that idle too long, and a request that meets that
+// moment is lost. So the pool learns the server's limit from the idle closes it
+// sees, one for connections that never carried a request and one for those that
+// did, and replaces a connection at 80 % of it (72 to 80 %, each by its own
+// draw), dialling the replacement first. A close may have had another reason,
+// such as a server's restart: after a limit was learned one retired connection
+// is kept aside, out of use, as a probe. While it lives the limit grows with its
+// age; when the peer closes it the limit is certain.
+//
+// # Resending
+//
+// A request of which 0 bytes were written is sent again. So is, once and on a
+// connection dialled since, one whose connection had been idle and was closed by
+// the peer before a byte of the answer. Both need a body that GetBody gives
+// again. Everything else fails.
+package pool
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/net/idna"
+)
+
+// A Pool sends requests over connections that it keeps. It is safe for
+// concurrent use and must be closed.
+type Pool struct {
+	cfg       Config
+	log       *zap.Logger
+	transport *http.Transport
+	proxy     func(*url.URL) (*url.URL, error)
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // keepers and dials
+
+	mu      sync.RWMutex // never held together with an origin's
+	closed  bool
+	origins map[key]*origin
+}
+
+var _ http.RoundTripper = (*Pool)(nil)
+
+// key is an origin in canonical form.
+type key struct{ scheme, address string }
+
+// New returns a pool with no connection; Warm and calls make them. It reads
+// cfg.CAFile and, without cfg.Proxy, the environment. The error names the keys
+// at fault.
+func New(cfg Config, log *zap.Logger) (*Pool, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("pool: %w", err)
+	}
+	roots, err := cfg.roots()
+	if err != nil {
+		return nil, fmt.Errorf("pool: %w", err)
+	}
+	proxy, err := cfg.proxy()
+	if err != nil {
+		return nil, fmt.Errorf("pool: %w", err)
+	}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	// A peer that vanished without a word is noticed within 25 s.
+	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	p := &Pool{cfg: cfg, log: log, proxy: proxy, dial: dialer.DialContext, origins: map[key]*origin{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.transport = &http.Transport{
+		Proxy:             proxyOf,
+		DialContext:       p.open,
+		Protocols:         http1(),
+		DisableKeepAlives: cfg.Mode == Direct,
+		// Answers are a few hundred bytes: unpacking costs more than it saves.
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+		TLSClientConfig: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			RootCAs:            roots,
+			ClientSessionCache: tls.NewLRUClientSessionCache(64),
+		},
+	}
+	return p, nil
+}
+
+// RoundTrip sends req and returns its answer. The connection serves the next
+// call once the answer's body has been read to its end; a body closed before
+// that costs its connection, as does a context that ends before. An answer that
+// is packed stays packed unless the caller unpacks it.
+//
+// The error is a *DialError when no connection could be made, else a
+// *CallError. A call waits for a connection as long as its context lasts, but
+// no longer than it takes to learn that none can be made.
+func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := p.roundTrip(req)
+	if err != nil && req.Body != nil {
+		req.Body.Close()
+	}
+	return res, err
+}
+
+// maxTries bounds how often a request is sent when nothing of it is ever
+// written.
+const maxTries = 3
+
+func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
+	k, err := keyOf(req.URL)
+	if err != nil {
+		return nil, &CallError{Origin: k.name(), Err: err}
+	}
+	ctx, send := req.Context(), req
+	var since uint64 // what a connection must be younger than; 0 for any
+	resent := false
+	for try := 1; ; try++ {
+		c, err := p.take(ctx, k, since)
+		if err != nil {
+			return nil, err
+		}
+		written, read := c.wire.written.Load(), c.wire.read.Load()
+		res, err := c.cc.RoundTrip(send)
+		if err == nil {
+			res.Request = req
+			if res.Body == http.NoBody || req.Method == http.MethodHead {
+				c.o.ended(c, true, false)
+			} else {
+				res.Body = &body{ReadCloser: res.Body, c: c, ctx: ctx}
+			}
+			return res, nil
+		}
+
+		wrote, heard := c.wire.written.Load() > written, c.wire.read.Load() > read
+		failure := &CallError{Origin: c.o.name, Written: wrote, Err: err}
+		if c.cc.Available() > 0 {
+			// The request was at fault; the connection is as it was.
+			c.o.put(c, wrote)
+			return nil, failure
+		}
+		peer := errorPeerClosed(err, heard)
+		again := false
+		switch {
+		case ctx.Err() != nil || try == maxTries:
+		case !wrote:
+			again = true
+			if try > 1 {
+				since = c.takenSeq
+			}
+		case peer && c.idle && !resent:
+			again, resent = true, true
+			since = c.takenSeq
+		}
+		if again {
+			send, again = rewound(req)
+		}
+		c.o.lost(c, ctx.Err() != nil, c.idle && (peer || !wrote), again)
+		if !again {
+			return nil, failure
+		}
+	}
+}
+
+// rewound returns req with its body at the beginning, and whether it can be
+// had.
+func rewound(req *http.Request) (*http.Request, bool) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req, true
+	}
+	if req.GetBody == nil {
+		return nil, false
+	}
+	b, err := req.GetBody()
+	if err != nil {
+		return nil, false
+	}
+	r := *req
+	r.Body = b
+	return &r, true
+}
+
+// take returns a connection that the caller owns.
+func (p *Pool) take(ctx context.Context, k key, since uint64) (*conn, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, &CallError{Origin: k.name(), Err: context.Cause(ctx)}
+		}
+		o, err := p.origin(k)
+		if err != nil {
+			return nil, err
+		}
+		c, err := o.take(ctx, since)
+		switch {
+		case err == errGone:
+			p.forget(o)
+		case err != nil:
+			return nil, err
+		case c.cc.Err() != nil:
+			c.o.lost(c, false, c.idle, false)
+		default:
+			return c, nil
+		}
+	}
+}
+
+// Warm keeps connections ready for the scheme, host and port of origin, a URL,
+// from now until release is called. It returns at once. In direct mode there is
+// nothing to keep.
+func (p *Pool) Warm(origin string) (release func(), err error) {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return nil, fmt.Errorf("pool: %w", err)
+	}
+	k, err := keyOf(u)
+	if err != nil {
+		return nil, fmt.Errorf("pool: %w", err)
+	}
+	for {
+		o, err := p.origin(k)
+		if err != nil {
+			return nil, err
+		}
+		if o.hold(1) {
+			return sync.OnceFunc(func() { o.hold(-1) }), nil
+		}
+		p.forget(o)
+	}
+}
+
+// Stats returns what there is and what happened, by origin in order of name. An
+// origin that nobody keeps warm is forgotten, with its counters, some minutes
+// after its last connection.
+func (p *Pool) Stats() []OriginStats {
+	p.mu.RLock()
+	origins := make([]*origin, 0, len(p.origins))
+	for _, o := range p.origins {
+		origins = append(origins, o)
+	}
+	p.mu.RUnlock()
+	stats := make([]OriginStats, len(origins))
+	for i, o := range origins {
+		stats[i] = o.stats()
+	}
+	sort.Slice(stats, func(i, j int) bool { return stats[i].Origin < stats[j].Origin })
+	return stats
+}
+
+// Close closes the connections that nobody uses and waits for the pool's
+// goroutines. Calls that have a connection end by themselves and close it then;
+// calls that wait for one, and all later ones, fail with ErrClosed. More calls
+// of Close do nothing.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.cancel()
+	p.wg.Wait()
+	return nil
+}
+
+// origin returns the origin of k, made when there is none.
+func (p *Pool) origin(k key) (*origin, error) {
+	p.mu.RLock()
+	o, shut := p.origins[k], p.closed
+	p.mu.RUnlock()
+	if o != nil && !shut {
+		return o, nil
+	}
+	if !shut {
+		proxy, err := p.proxy(&url.URL{Scheme: k.scheme, Host: k.address})
+		if err != nil {
+			return nil, &DialError{Origin: k.name(), Err: fmt.Errorf("choosing its proxy: %w", err)}
+		}
+		o = newOrigin(p, k, proxy)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, &CallError{Origin: k.name(), Err: ErrClosed}
+	}
+	if there := p.origins[k]; there != nil {
+		return there, nil
+	}
+	p.origins[k] = o
+	p.wg.Go(o.keep)
+	return o, nil
+}
+
+func (p *Pool) forget(o *origin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.origins[o.key] == o {
+		delete(p.origins, o.key)
+	}
+}
+
+// keyOf returns the origin of u: lower case, in ASCII, with a port.
+func keyOf(u *url.URL) (key, error) {
+	if u == nil {
+		return key{}, fmt.Errorf("a request without a URL")
+	}
+	k := key{u.Scheme, u.Host}
+	if k.scheme != "https" && k.scheme != "http" {
+		return k, fmt.Errorf("%q is not an upstream: it must start with https:// or http://", u.Redacted())
+	}
+	host, port := u.Hostname(), u.Port()
+	if host == "" {
+		return k, fmt.Errorf("%q names no host", u.Redacted())
+	}
+	ascii, lower := plain(k.address)
+	if ascii && lower && port != "" {
+		return k, nil
+	}
+	if port == "" {
+		port = defaultPort(k.scheme)
+	}
+	host = strings.ToLower(host)
+	if !ascii {
+		var err error
+		if host, err = idna.Lookup.ToASCII(host); err != nil {
+			return k, fmt.Errorf("%q is not the name of a host: %w", u.Hostname(), err)
+		}
+	}
+	k.address = net.JoinHostPort(host, port)
+	return k, nil
+}
+
+func plain(host string) (ascii, lower bool) {
+	ascii, lower = true, true
+	for i := 0; i < len(host); i++ {
+		ascii = ascii && host[i] < 0x80
+		lower = lower && (host[i] < 'A' || host[i] > 'Z')
+	}
+	return ascii, lower
+}
+
+func defaultPort(scheme string) string {
+	if scheme == "https" {
+		return "443"
+	}
+	return "80"
+}
+
+// name is the origin as people write it.
+func (k key) name() string {
+	return k.scheme + "://" + strings.TrimSuffix(k.address, ":"+defaultPort(k.scheme))
+}

@@ -1,0 +1,66 @@
+package cache
+
+import "sync"
+
+// recent keeps the newest answers, first in first out. Ristretto makes an entry
+// visible some time after it was set, and when it is full it admits only what
+// was asked for more often than what it holds, which it learns late: a text that
+// had just come up went upstream a dozen times before it was stored (tried), and
+// speech repeats itself within minutes. So an answer stands here first, at once
+// and in any case, and ristretto is offered what leaves. The zero value has no
+// room; it is safe for concurrent use.
+type recent struct {
+	mu    sync.RWMutex
+	room  int64 // in bytes
+	bytes int64
+	byKey map[string]*entry
+	queue []*entry // oldest first; those that byKey does not hold were replaced
+}
+
+func (r *recent) get(key []byte) *entry {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byKey[string(key)]
+}
+
+// add takes e in, in place of one with its key, and returns what leaves.
+func (r *recent) add(e *entry) (left []*entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byKey == nil {
+		r.byKey = map[string]*entry{}
+	}
+	r.byKey[e.key] = e
+	r.queue = append(r.queue, e)
+	r.bytes += e.cost()
+	return r.trim()
+}
+
+// resize changes the room, in bytes, and returns what leaves.
+func (r *recent) resize(room int64) (left []*entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.room = room
+	return r.trim()
+}
+
+func (r *recent) trim() (left []*entry) {
+	for r.bytes > r.room {
+		e := r.queue[0]
+		r.queue[0] = nil
+		r.queue = r.queue[1:]
+		r.bytes -= e.cost()
+		if r.byKey[e.key] == e {
+			delete(r.byKey, e.key)
+			left = append(left, e)
+		}
+	}
+	return left
+}
+
+// holds returns how many entries there are, and how many bytes they take.
+func (r *recent) holds() (entries, bytes int64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return int64(len(r.byKey)), r.bytes
+}

@@ -1,0 +1,236 @@
+// Package cache is the stage `cache`: it answers what was answered before, and
+// lets requests that want the same answer at the same time share one upstream
+// call, a flight.
+package cache
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/text/phrases"
+)
+
+// A Stage holds the answers and the flights of one cache, for all places and
+// generations that it stands in.
+type Stage struct {
+	name   string
+	log    *zap.Logger
+	config Config // what it was built with; Plan changes the fields below
+
+	preloaded atomic.Pointer[table]
+	memory    memory
+	flights   flights
+	keys      sync.Pool // *[]byte
+	closing   sync.Once
+
+	hits, preloadHits, misses, joins, unstored atomic.Int64
+}
+
+var (
+	_ core.Stage         = (*Stage)(nil)
+	_ core.Starter       = (*Stage)(nil)
+	_ core.Closer        = (*Stage)(nil)
+	_ core.Planner       = (*Stage)(nil)
+	_ core.Fingerprinter = (*Stage)(nil)
+	_ core.Measurer      = (*Stage)(nil)
+)
+
+// A table holds preloaded answers by key, without a fingerprint. It is not
+// changed once a Stage has it.
+type table map[string]*core.Result
+
+// New makes the stage; it keeps nothing before Start.
+func New(env core.Env, c Config) *Stage {
+	s := &Stage{name: env.Name, log: env.Log, config: c}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	s.memory.ttl.Store(int64(c.TTL))
+	s.preloaded.Store(&table{})
+	s.keys.New = func() any { return new([]byte) }
+	s.flights.joining = map[string]*flight{}
+	s.flights.all = map[*flight]struct{}{}
+	return s
+}
+
+// Start reads the preload files. The error names the file and the line.
+func (s *Stage) Start(ctx context.Context) error {
+	t, err := load(ctx, s.config.Preload)
+	if err != nil {
+		return err
+	}
+	s.preloaded.Store(&t)
+	if err := s.memory.open(s.config.MaxSize); err != nil {
+		return fmt.Errorf("making the cache: %w", err)
+	}
+	s.log.Debug("cache is ready", zap.Int("preloaded", len(t)))
+	return nil
+}
+
+func load(ctx context.Context, files []core.Path) (table, error) {
+	t := table{}
+	for _, name := range files {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := t.read(string(name)); err != nil {
+			return nil, fmt.Errorf("preload: %w", err)
+		}
+	}
+	return t, nil
+}
+
+func (t table) read(name string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err // it names the file
+	}
+	defer file.Close()
+	all, err := phrases.Read(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	for _, p := range all {
+		key := appendKey(nil, &core.Request{Source: p.Source, Target: p.Target, Text: p.Text})
+		t[string(key)] = &core.Result{Text: p.Translation, Cached: true}
+	}
+	return nil
+}
+
+// Plan reads the preload files anew. What is stored is kept, but for what a
+// smaller size has no room for.
+func (s *Stage) Plan(config any) (apply func(), err error) {
+	c, ok := config.(*Config)
+	if !ok {
+		return nil, fmt.Errorf("cache: planned with a %T, want a %T", config, c)
+	}
+	t, err := load(context.Background(), c.Preload)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		s.memory.ttl.Store(int64(c.TTL))
+		s.preloaded.Store(&t)
+		s.memory.resize(c.MaxSize)
+	}, nil
+}
+
+// Close ends the flights, waits for them, and forgets everything.
+func (s *Stage) Close() error {
+	s.closing.Do(func() {
+		s.flights.mu.Lock()
+		s.flights.closed = true
+		for f := range s.flights.all {
+			f.end(s.errClosed())
+		}
+		s.flights.mu.Unlock()
+		s.flights.running.Wait()
+		s.memory.close()
+	})
+	return nil
+}
+
+// Fingerprint is empty: a cache changes no answer.
+func (s *Stage) Fingerprint() string { return "" }
+
+// Wrap returns the cache above next.
+func (s *Stage) Wrap(next core.Translator) core.Translator {
+	p := &place{stage: s, next: next}
+	if f, ok := next.(core.Fingerprinter); ok {
+		p.below = appendPart(nil, f.Fingerprint())
+	} else {
+		p.below = binary.AppendUvarint(nil, 0)
+	}
+	return p
+}
+
+// A place is the cache in one chain.
+type place struct {
+	stage *Stage
+	next  core.Translator
+	below []byte // how its keys begin: the fingerprint of next
+}
+
+// Translate answers from what is stored, else with a flight.
+func (p *place) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	s := p.stage
+	buf := s.keys.Get().(*[]byte)
+	*buf = appendKey(append((*buf)[:0], p.below...), req)
+	res, key := s.lookup(*buf, len(p.below), req.NoCache)
+	s.keys.Put(buf)
+	if res != nil {
+		return res, nil
+	}
+	return s.travel(ctx, p, req, key)
+}
+
+// lookup returns the answer for key, else a key that lasts. What is preloaded is
+// looked up first, without the first below bytes.
+func (s *Stage) lookup(key []byte, below int, noCache bool) (*core.Result, string) {
+	if !noCache {
+		if res := (*s.preloaded.Load())[string(key[below:])]; res != nil {
+			s.preloadHits.Add(1)
+			return res, ""
+		}
+		if res := s.memory.get(key); res != nil {
+			s.hits.Add(1)
+			return res, ""
+		}
+		s.misses.Add(1)
+	}
+	return nil, string(key)
+}
+
+// travel answers req with a flight: that of another, or its own.
+func (s *Stage) travel(ctx context.Context, p *place, req *core.Request, key string) (*core.Result, error) {
+	onDelta := req.OnDelta
+	for {
+		if ctx.Err() != nil {
+			return nil, core.ContextError(ctx, s.name)
+		}
+		f, leads, hit, err := s.board(ctx, p, req, key)
+		if err != nil || hit != nil {
+			return hit, err
+		}
+		res, again, err := s.ride(ctx, f, leads, req, onDelta)
+		if !again {
+			return res, err
+		}
+		if f.spoke() {
+			onDelta = nil // what was shown cannot be taken back
+		}
+	}
+}
+
+// Measure reports what the cache did and holds.
+func (s *Stage) Measure(emit func(core.Measure)) {
+	labels := []string{"stage", s.name}
+	count := func(name, help string, v *atomic.Int64) {
+		emit(core.Measure{Name: name, Help: help, Counter: true, Value: float64(v.Load()), Labels: labels})
+	}
+	gauge := func(name, help string, v int64) {
+		emit(core.Measure{Name: name, Help: help, Value: float64(v), Labels: labels})
+	}
+	count("cache_hits_total", "Requests answered with a stored answer.", &s.hits)
+	count("cache_preload_hits_total", "Requests answered from the preloaded tables.", &s.preloadHits)
+	count("cache_misses_total", "Requests that found nothing stored.", &s.misses)
+	count("cache_joins_total", "Times that a request joined the flight of another.", &s.joins)
+	count("cache_unstored_total", "Good answers that were not stored: a fallback's, flagged or cut ones.", &s.unstored)
+	count("cache_evictions_total", "Stored answers that made room for others.", &s.memory.evicted)
+	count("cache_rejections_total", "Answers that a full cache let go after a while, since what it holds was asked for more.", &s.memory.rejected)
+	s.flights.mu.Lock()
+	flying := len(s.flights.all)
+	s.flights.mu.Unlock()
+	gauge("cache_flights", "Misses on their way.", int64(flying))
+	entries, bytes := s.memory.holds()
+	gauge("cache_entries", "Stored answers.", entries)
+	gauge("cache_bytes", "Memory that the stored answers take.", bytes)
+	gauge("cache_preloaded_entries", "Answers in the preloaded tables.", int64(len(*s.preloaded.Load())))
+}

@@ -1,0 +1,259 @@
+package openai
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// flagCut marks an answer that ended at the output cap.
+const flagCut = "cut"
+
+// answer is what is read of a chat completion.
+type answer struct {
+	Model   string `json:"model"`
+	Choices []struct {
+		FinishReason string `json:"finish_reason"`
+		Message      struct {
+			Content *string `json:"content"`
+			Refusal string  `json:"refusal"`
+		} `json:"message"`
+	} `json:"choices"`
+	Usage struct {
+		PromptTokens     int `json:"prompt_tokens"`
+		CompletionTokens int `json:"completion_tokens"`
+		Details          struct {
+			CachedTokens int `json:"cached_tokens"`
+		} `json:"prompt_tokens_details"`
+	} `json:"usage"`
+}
+
+func (a *answer) usage() core.Usage {
+	return core.Usage{
+		PromptTokens:     max(a.Usage.PromptTokens, 0),
+		CompletionTokens: max(a.Usage.CompletionTokens, 0),
+		CachedTokens:     max(a.Usage.Details.CachedTokens, 0),
+	}
+}
+
+// read turns the body of a 200 into a result. The usage holds even when there
+// is an error.
+func (p *Provider) read(body []byte) (*core.Result, core.Usage, error) {
+	var a answer
+	if err := json.Unmarshal(body, &a); err != nil {
+		return nil, core.Usage{}, p.garbled("the provider's answer was not the JSON that was asked for", body)
+	}
+	usage := a.usage()
+	if len(a.Choices) == 0 {
+		return nil, usage, p.garbled("the provider's answer held no translation", body)
+	}
+	choice := &a.Choices[0]
+	var text string
+	if choice.Message.Content != nil {
+		text = *choice.Message.Content
+	}
+	if strings.TrimSpace(text) == "" {
+		switch {
+		case choice.Message.Refusal != "":
+			return nil, usage, p.fail(core.ProviderRefused, "the model refused to translate this text", nil)
+		case choice.FinishReason == "content_filter":
+			return nil, usage, p.fail(core.ProviderRefused, "the provider's content filter withheld the translation", nil)
+		}
+		return nil, usage, p.again(core.ProviderFailed, "the provider's answer was empty", nil)
+	}
+	res := &core.Result{Text: text, Provider: p.env.Name, Model: p.named(a.Model), Usage: usage}
+	switch choice.FinishReason {
+	case "stop":
+		res.Finish = core.FinishStop
+	case "length":
+		res.Finish, res.NoStore, res.Flags = core.FinishLength, true, []string{flagCut}
+	case "content_filter":
+		res.Finish, res.NoStore = core.FinishFiltered, true
+	}
+	return res, usage, nil
+}
+
+// named returns the model's name as the answer gave it, if that is one.
+func (p *Provider) named(model string) string {
+	if model == p.cfg.Model {
+		return p.cfg.Model
+	}
+	if model == "" || len(model) > 200 || strings.ContainsFunc(model, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return p.cfg.Model
+	}
+	return model
+}
+
+// refusal is the `error` of an answer that is none. Compatible servers write a
+// number into code, and leave out what they like.
+type refusal struct {
+	Type  string
+	Param string
+	Code  string
+}
+
+// readRefusal reads as much of an error's body as it can.
+func readRefusal(body []byte) (r refusal) {
+	var outer struct {
+		Error json.RawMessage `json:"error"`
+	}
+	var inner struct {
+		Type, Param, Code any
+	}
+	if json.Unmarshal(body, &outer) != nil || json.Unmarshal(outer.Error, &inner) != nil {
+		return r
+	}
+	r.Type, _ = inner.Type.(string)
+	r.Param, _ = inner.Param.(string)
+	r.Code, _ = inner.Code.(string)
+	return r
+}
+
+// refuses says whether the answer refuses a parameter that may be left out, and
+// whether it is the value that is refused.
+func (r refusal) refuses(status int) (param string, value bool) {
+	if status != http.StatusBadRequest && status != http.StatusUnprocessableEntity {
+		return "", false
+	}
+	switch r.Code {
+	case "unsupported_value":
+		return r.Param, true
+	case "unsupported_parameter", "unknown_parameter":
+		return r.Param, false
+	}
+	return "", false
+}
+
+// failed turns an answer that is not a 200 into an error.
+func (p *Provider) failed(status int, h http.Header, body []byte, l core.Limits) *core.Error {
+	r := readRefusal(body)
+	cause := p.cause(status, h, body)
+	wait := func(e *core.Error) *core.Error {
+		e.RetryAfter = retryAfter(h, l, time.Now())
+		return e
+	}
+	switch {
+	case r.Code == "insufficient_quota", r.Type == "insufficient_quota", r.Code == "billing_hard_limit_reached", status == http.StatusPaymentRequired:
+		return p.fail(core.QuotaExceeded, "the provider's account has no quota left", cause)
+	case status == http.StatusTooManyRequests:
+		return wait(p.again(core.RateLimited, "the provider's account has reached its limit", cause))
+	case r.Code == "context_length_exceeded", r.Code == "string_above_max_length", status == http.StatusRequestEntityTooLarge:
+		return p.fail(core.TooLarge, "the text, with its context and instructions, is too long for the model", cause)
+	case status == http.StatusBadRequest && (r.Code == "content_filter" || r.Code == "content_policy_violation"):
+		return p.fail(core.ProviderRefused, "the provider's content filter refused the text", cause)
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return p.fail(core.ProviderFailed, "the provider does not accept this gateway's key", cause)
+	case status == http.StatusNotFound:
+		return p.fail(core.ProviderFailed, "the provider does not know the model or the address", cause)
+	case status >= 500:
+		return wait(p.again(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d", status), cause))
+	case status == http.StatusRequestTimeout, status == http.StatusConflict, status == http.StatusTooEarly:
+		return p.again(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d", status), cause)
+	}
+	return p.fail(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d", status), cause)
+}
+
+// fail makes an error that another attempt would meet again; again makes one
+// that it may not.
+func (p *Provider) fail(kind core.ErrorKind, detail string, cause error) *core.Error {
+	return &core.Error{Kind: kind, Stage: p.env.Name, Detail: detail, Cause: cause}
+}
+
+func (p *Provider) again(kind core.ErrorKind, detail string, cause error) *core.Error {
+	return &core.Error{Kind: kind, Stage: p.env.Name, Detail: detail, Retryable: true, Cause: cause}
+}
+
+// garbled is an answer with a good status that cannot be used. What it says is
+// not logged: it may be the translation of somebody's text.
+func (p *Provider) garbled(detail string, body []byte) *core.Error {
+	return p.again(core.ProviderFailed, detail, fmt.Errorf("%d bytes of %s", len(body), looksLike(body)))
+}
+
+func looksLike(body []byte) string {
+	s := strings.TrimSpace(string(body[:min(len(body), 64)]))
+	switch {
+	case s == "":
+		return "nothing"
+	case s[0] == '<':
+		return "HTML or XML"
+	case s[0] == '{':
+		return "JSON, cut or of another shape"
+	}
+	return "something else"
+}
+
+// maxCause is the most that is kept of what an upstream wrote, in characters.
+const maxCause = 200
+
+// cause tells the log what the upstream said.
+func (p *Provider) cause(status int, h http.Header, body []byte) error {
+	said := p.redact(string(body), maxCause)
+	if id := p.redact(first(h, "X-Request-Id"), 64); id != "" {
+		return fmt.Errorf("status %d, upstream request %s: %s", status, id, said)
+	}
+	return fmt.Errorf("status %d: %s", status, said)
+}
+
+// redact removes every secret of the configuration and keeps at most most
+// characters, on one line.
+func (p *Provider) redact(s string, most int) string {
+	s = p.secrets.Replace(s)
+	var b strings.Builder
+	blank := false
+	for _, r := range s {
+		if most == 0 {
+			break
+		}
+		if unicode.IsSpace(r) || !unicode.IsPrint(r) {
+			blank = b.Len() > 0
+			continue
+		}
+		if blank {
+			b.WriteByte(' ')
+			blank = false
+			if most--; most == 0 {
+				break
+			}
+		}
+		if r == utf8.RuneError {
+			r = '?'
+		}
+		b.WriteRune(r)
+		most--
+	}
+	return b.String()
+}
+
+// secrets finds what must never reach a log: the key and the values of headers
+// that may be keys, as they are and as JSON writes them.
+func (c *Config) secrets() *strings.Replacer {
+	var pairs []string
+	add := func(secret string) {
+		if secret = strings.TrimSpace(secret); secret == "" {
+			return
+		}
+		quoted := string(appendString(nil, secret))
+		for _, form := range []string{secret, quoted[1 : len(quoted)-1], strings.ReplaceAll(secret, "/", `\/`)} {
+			pairs = append(pairs, form, "[redacted]")
+		}
+	}
+	add(c.APIKey.Reveal())
+	for _, value := range c.Headers {
+		if len(value) >= 8 {
+			add(value)
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// errorText is the cause of a failed connection, for the log.
+func (p *Provider) errorText(err error) error {
+	return errors.New(p.redact(err.Error(), maxCause))
+}

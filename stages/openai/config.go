@@ -1,0 +1,135 @@
+package openai
+
+import (
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// Config is an entry of `providers:` of type openai.
+type Config struct {
+	BaseURL      string            `json:"base_url" jsonschema:"minLength=1" jsonschema_description:"Where the API is, up to and including its version: /chat/completions is added to it."`
+	APIKey       core.Secret       `json:"api_key" jsonschema_description:"The key of your account, usually ${OPENAI_API_KEY:-}. It may be empty as long as nothing uses this provider."`
+	Model        string            `json:"model" jsonschema:"minLength=1,maxLength=200" jsonschema_description:"The model that translates."`
+	Timeout      time.Duration     `json:"timeout" jsonschema_extras:"minDuration=10ms,maxDuration=10m" jsonschema_description:"The longest that one attempt may take, from the first byte sent to the last one received."`
+	Organization string            `json:"organization" jsonschema:"maxLength=200" jsonschema_description:"Sent as OpenAI-Organization; empty: not sent."`
+	Project      string            `json:"project" jsonschema:"maxLength=200" jsonschema_description:"Sent as OpenAI-Project; empty: not sent."`
+	Headers      map[string]string `json:"headers" jsonschema_description:"More headers for every request, for gateways and compatible servers that want them."`
+	Instructions string            `json:"instructions" jsonschema:"maxLength=8000" jsonschema_description:"Added to the prompt of every translation: domain, tone, terms. Keep it short, every request pays for it."`
+	Request      Request           `json:"request" jsonschema_description:"Parameters of the request. Those that the model refuses are left out from then on."`
+}
+
+// Request holds parameters that are sent with every request.
+type Request struct {
+	Temperature     float64 `json:"temperature" jsonschema:"minimum=0,maximum=2" jsonschema_description:"0 gives the same answer to the same text, as far as the model can."`
+	ReasoningEffort string  `json:"reasoning_effort" jsonschema:"maxLength=32" jsonschema_description:"How long a reasoning model thinks first. none is fastest; empty: not sent."`
+	MaxOutput       int     `json:"max_output" jsonschema:"minimum=32,maximum=131072" jsonschema_description:"The most tokens that one answer may have. The cap of each request is lower, it follows the length of the text."`
+}
+
+func defaults() Config {
+	return Config{
+		BaseURL: "https://api.openai.com/v1",
+		Model:   "gpt-5.4-nano",
+		Timeout: 3 * time.Second,
+		Request: Request{ReasoningEffort: "none", MaxOutput: 4096},
+	}
+}
+
+// Kind declares the provider kind `openai`.
+func Kind() core.Kind {
+	return core.NewKind("openai", core.RoleProvider, "Translates with chat completions, by OpenAI or any server that speaks its API.", defaults, build)
+}
+
+// base reads base_url.
+func (c *Config) base() (*url.URL, error) {
+	u, err := url.Parse(strings.TrimSpace(c.BaseURL))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("base_url is not a URL")
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.Opaque != "":
+		return nil, fmt.Errorf("base_url must look like https://api.openai.com/v1")
+	case u.User != nil:
+		return nil, fmt.Errorf("base_url must not hold a user name or a password: a key belongs into api_key")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, fmt.Errorf("base_url must end with its path, without ? or #")
+	}
+	return u, nil
+}
+
+// header returns what every request carries. Its value slices are shared by
+// all requests and never changed.
+func (c *Config) header() (http.Header, error) {
+	h := http.Header{
+		"Content-Type": {"application/json"},
+		"Accept":       {"application/json"},
+		"User-Agent":   {"dragoman"},
+		// Answers are a few hundred bytes: unpacking would cost more than it saves.
+		"Accept-Encoding": {"identity"},
+	}
+	for name, value := range c.Headers {
+		canonical := textproto.CanonicalMIMEHeaderKey(name)
+		switch {
+		case !isToken(name):
+			return nil, fmt.Errorf("headers: %q is not the name of a header", name)
+		case isOurs(canonical):
+			return nil, fmt.Errorf("headers: %s is set by the provider itself; use its own key", canonical)
+		case !isFieldValue(value):
+			return nil, fmt.Errorf("headers.%s: the value holds a character that no header may hold", name)
+		}
+		h[canonical] = []string{value}
+	}
+	for _, own := range []struct{ key, header, value string }{
+		{"api_key", "Authorization", c.APIKey.Reveal()},
+		{"organization", "Openai-Organization", c.Organization},
+		{"project", "Openai-Project", c.Project},
+	} {
+		value := strings.TrimSpace(own.value)
+		if !isFieldValue(value) {
+			return nil, fmt.Errorf("%s holds a character that no header may hold", own.key)
+		}
+		if own.header == "Authorization" {
+			value = "Bearer " + value
+		}
+		if strings.TrimSpace(own.value) != "" {
+			h[own.header] = []string{value}
+		}
+	}
+	return h, nil
+}
+
+// isOurs says whether the provider or the connection sets the header itself.
+func isOurs(canonical string) bool {
+	switch canonical {
+	case "Authorization", "Content-Type", "Content-Length", "Accept", "Accept-Encoding",
+		"Host", "Connection", "Transfer-Encoding", "Trailer", "Te", "Upgrade", "Expect",
+		"X-Client-Request-Id", "Openai-Organization", "Openai-Project":
+		return true
+	}
+	return false
+}
+
+// isToken says whether s may be a header's name (RFC 9110 section 5.6.2).
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isFieldValue says whether s may be a header's value (RFC 9110 section 5.5).
+func isFieldValue(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}

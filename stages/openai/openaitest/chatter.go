@@ -1,0 +1,56 @@
+package openaitest
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// placeholder is what a text may carry that is not for translating: {name},
+// %s, ${x}, <b>, </b>.
+var placeholder = regexp.MustCompile(`\$?\{[^{}]*\}|%[-+0-9.]*[a-zA-Z@]|</?[a-zA-Z][^<>]*>`)
+
+// chatter gives a translation the bad habit kind, or returns it as it is.
+func (c *call) chatter(kind, text string, p *prompt) string {
+	pick := func(options ...string) string { return options[c.rng.IntN(len(options))] }
+	switch kind {
+	case ChatterQuotes:
+		q := pick(`""`, "“”", "«»")
+		open, size := q[:len(q)/2], len(q)/2
+		return open + text + q[size:]
+	case ChatterPrefix:
+		return pick("Here is the translation:\n\n", "Here is the translation: ", "Here's the translation:\n", "Translation: ") + text
+	case ChatterRefusal:
+		return pick("I'm sorry, but I can't help with that.", "I'm sorry, but I cannot assist with that request.")
+	case ChatterEcho:
+		return p.text
+	case ChatterThink:
+		return "<think>The user wants a translation. I will keep it short.</think>\n\n" + text
+	case ChatterFence:
+		return pick("```\n", "```text\n") + text + "\n```"
+	case ChatterNote:
+		return text + pick("\n\nNote: The tone of the original was kept.", "\n\n(Note: I kept the tone of the original.)")
+	case ChatterWrongScript:
+		return otherScript(text, p)
+	case ChatterRepetition:
+		return strings.TrimSpace(strings.Repeat(text+" ", 12))
+	case ChatterPlaceholder:
+		return placeholder.ReplaceAllString(text, "")
+	}
+	return text
+}
+
+// otherScript writes text in letters that its language does not use: Cyrillic,
+// or Hangul where Cyrillic is right.
+func otherScript(text string, p *prompt) string {
+	letters := []rune("абвгдежзиклмнопрстуфхцчш")
+	if script, _ := p.target.Tag().Script(); script.String() == "Cyrl" {
+		letters = []rune("가나다라마바사아자차카타파하")
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) {
+			return letters[int(r)%len(letters)]
+		}
+		return r
+	}, text)
+}

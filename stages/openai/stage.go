@@ -1,0 +1,366 @@
+// Package openai is the provider kind `openai`: it translates with chat
+// completions, by OpenAI or any server that speaks its API, over the process's
+// upstream connections.
+//
+// A call costs one pass over the text: the body is a beginning that was encoded
+// once for the pair of languages, the text as a JSON string, and an end that
+// was encoded once for the model.
+package openai
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// A Provider is one entry of `providers:` of type openai. It is safe for
+// concurrent use.
+type Provider struct {
+	env     core.Env
+	cfg     Config
+	chat    *url.URL
+	model   *url.URL
+	header  http.Header // of every request; its slices are shared
+	secrets *strings.Replacer
+
+	prompts prompts
+	params  atomic.Pointer[params]
+	buffers sync.Pool // of *bytes.Buffer, for answers
+	notice  atomic.Pointer[string]
+
+	mu      sync.Mutex
+	release func() // stops the warming of connections
+}
+
+var (
+	_ core.Translator    = (*Provider)(nil)
+	_ core.Starter       = (*Provider)(nil)
+	_ core.Prober        = (*Provider)(nil)
+	_ core.Closer        = (*Provider)(nil)
+	_ core.Fingerprinter = (*Provider)(nil)
+)
+
+func build(env core.Env, cfg *Config) (any, error) {
+	base, err := cfg.base()
+	if err != nil {
+		return nil, err
+	}
+	header, err := cfg.header()
+	if err != nil {
+		return nil, err
+	}
+	if env.Log == nil {
+		env.Log = zap.NewNop()
+	}
+	at := strings.TrimRight(base.String(), "/")
+	p := &Provider{env: env, cfg: *cfg, header: header, secrets: cfg.secrets()}
+	if p.chat, err = url.Parse(at + "/chat/completions"); err != nil {
+		return nil, fmt.Errorf("base_url: %w", err)
+	}
+	if p.model, err = url.Parse(at + "/models/" + url.PathEscape(cfg.Model)); err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	p.cfg.BaseURL = at
+	p.params.Store(p.cfg.Request.params(refusals{}))
+	p.buffers.New = func() any { return new(bytes.Buffer) }
+	return p, nil
+}
+
+// Start keeps connections ready for the upstream, until Close.
+func (p *Provider) Start(context.Context) error {
+	if err := p.keyed(); err != nil {
+		return err
+	}
+	release, err := p.env.Upstream.Warm(p.chat.Scheme + "://" + p.chat.Host)
+	if err != nil {
+		return fmt.Errorf("preparing connections to %s: %w", p.chat.Host, err)
+	}
+	p.mu.Lock()
+	former := p.release
+	p.release = release
+	p.mu.Unlock()
+	if former != nil {
+		former()
+	}
+	return nil
+}
+
+// Close ends what Start began.
+func (p *Provider) Close() error {
+	p.mu.Lock()
+	release := p.release
+	p.release = nil
+	p.mu.Unlock()
+	if release != nil {
+		release()
+	}
+	return nil
+}
+
+// keyed returns an error when there is no key.
+func (p *Provider) keyed() error {
+	if p.header["Authorization"] != nil {
+		return nil
+	}
+	return p.fail(core.Unauthorized, fmt.Sprintf("providers.%s.api_key is empty; set OPENAI_API_KEY, or name another provider in use", p.env.Name), nil)
+}
+
+// Fingerprint names what changes an answer: not the key, not the timeout.
+func (p *Provider) Fingerprint() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "openai\x00%s\x00%s\x00%s\x00%s\x00%g\x00%s\x00%d",
+		promptVersion, p.cfg.BaseURL, p.cfg.Model, p.cfg.Instructions,
+		p.cfg.Request.Temperature, p.cfg.Request.ReasoningEffort, p.cfg.Request.MaxOutput))
+	return hex.EncodeToString(sum[:12])
+}
+
+// Translate makes one call. When the model refuses a parameter that can be left
+// out, it is left out from then on and the call is made again at once.
+func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	if err := p.keyed(); err != nil {
+		return nil, err
+	}
+	call, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	buf := p.buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= maxKept {
+			p.buffers.Put(buf)
+		}
+	}()
+	for {
+		// Each round leaves out one parameter more, so there are few.
+		sent := p.params.Load()
+		answer, err := p.send(call, p.request(call, req, sent), buf)
+		if err != nil {
+			return nil, p.broken(ctx, call, err)
+		}
+		l := limits(answer.header)
+		if req.Trace != nil {
+			req.Trace.Limits = l
+		}
+		if answer.status != http.StatusOK {
+			if name, value := readRefusal(buf.Bytes()).refuses(answer.status); name != "" && p.learn(sent, name, value) {
+				continue
+			}
+			return nil, p.failed(answer.status, answer.header, buf.Bytes(), l)
+		}
+		res, usage, err := p.read(buf.Bytes())
+		if req.Trace != nil {
+			// A stage above may still reject the answer, which was paid for.
+			req.Trace.Usage = usage
+		}
+		return res, err
+	}
+}
+
+// learn remembers that the model refuses the parameter name, and says whether
+// sent held it.
+func (p *Provider) learn(sent *params, name string, value bool) bool {
+	if _, had := sent.without(name, value); !had {
+		return false
+	}
+	for {
+		known := p.params.Load()
+		refused, is := known.without(name, value)
+		if !is {
+			return true // another call has learned it meanwhile
+		}
+		if p.params.CompareAndSwap(known, p.cfg.Request.params(refused)) {
+			p.env.Log.Info("the model refuses a parameter, it is left out from now on", zap.String("parameter", name), zap.String("model", p.cfg.Model))
+			return true
+		}
+	}
+}
+
+// body is a request's body without the layers of io.NopCloser, which keep
+// net/http from seeing what it is.
+type body struct{ bytes.Reader }
+
+func (*body) Close() error { return nil }
+
+func newBody(b []byte) io.ReadCloser {
+	r := new(body)
+	r.Reset(b)
+	return r
+}
+
+// request builds the call that translates req.
+func (p *Provider) request(ctx context.Context, req *core.Request, params *params) *http.Request {
+	encoded := p.encode(req, params)
+	h := p.headers()
+	if id := req.ID; id != "" && len(id) <= 400 && isFieldValue(id) && isASCII(id) {
+		if req.Attempt > 0 {
+			id += "-" + strconv.Itoa(req.Attempt)
+		}
+		h["X-Client-Request-Id"] = []string{id}
+	}
+	r := &http.Request{
+		Method: http.MethodPost, URL: p.chat, Host: p.chat.Host, Header: h,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: newBody(encoded), ContentLength: int64(len(encoded)),
+		// What the connection needs to send it again, when it was not sent at all.
+		GetBody: func() (io.ReadCloser, error) { return newBody(encoded), nil },
+	}
+	return r.WithContext(ctx)
+}
+
+func (p *Provider) headers() http.Header {
+	h := make(http.Header, len(p.header)+1)
+	for name, value := range p.header {
+		h[name] = value
+	}
+	return h
+}
+
+func isASCII(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	maxAnswer = 1 << 20  // the longest answer that is read, in bytes
+	maxKept   = 64 << 10 // the largest buffer that is kept for the next answer, in bytes
+)
+
+// received is the head of an answer; its body is in the buffer that was given.
+type received struct {
+	status int
+	header http.Header
+}
+
+var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+
+// send sends r and reads the answer to its end, so that the connection can be
+// used again.
+func (p *Provider) send(ctx context.Context, r *http.Request, buf *bytes.Buffer) (received, error) {
+	buf.Reset()
+	resp, err := p.env.Upstream.RoundTrip(r)
+	if err != nil {
+		return received{}, err
+	}
+	defer resp.Body.Close()
+	if n := resp.ContentLength; n > 0 && n < maxAnswer {
+		buf.Grow(int(n) + bytes.MinRead)
+	}
+	n, err := buf.ReadFrom(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err == nil && n > maxAnswer:
+		err = errTooLong
+	case err != nil && resp.StatusCode != http.StatusOK && ctx.Err() == nil:
+		// The status says more than the missing rest of the body.
+		err = nil
+	}
+	return received{resp.StatusCode, resp.Header}, err
+}
+
+// broken turns the failure of a connection into an error: of the request, when
+// that is over; of the attempt, when it took too long; else of the provider.
+func (p *Provider) broken(ctx, call context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return core.ContextError(ctx, p.env.Name)
+	case call.Err() != nil:
+		return p.again(core.DeadlineExceeded, fmt.Sprintf("the provider did not answer within %v", p.cfg.Timeout), nil)
+	}
+	return p.again(core.ProviderFailed, "the connection to the provider failed", p.errorText(err))
+}
+
+// Probe asks for the model: it proves the key, the address and the model.
+// A server that has no such call is taken as well.
+func (p *Provider) Probe(ctx context.Context) error {
+	if err := p.keyed(); err != nil {
+		return err
+	}
+	call, cancel := context.WithTimeout(ctx, max(p.cfg.Timeout, 5*time.Second))
+	defer cancel()
+	r := &http.Request{
+		Method: http.MethodGet, URL: p.model, Host: p.model.Host, Header: p.headers(),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	delete(r.Header, "Content-Type")
+	var buf bytes.Buffer
+	answer, err := p.send(call, r.WithContext(call), &buf)
+	if err != nil {
+		err := core.AsError(p.broken(ctx, call, err), p.env.Name)
+		if err.Kind == core.ProviderFailed {
+			err.Kind, err.Detail = core.Unavailable, p.chat.Host+" cannot be reached"
+		}
+		return err
+	}
+	status, key := answer.status, "providers."+p.env.Name
+	switch {
+	case status == http.StatusOK:
+		p.note(p.shutdown(buf.Bytes(), time.Now()))
+		return nil
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return p.fail(core.Unauthorized, fmt.Sprintf("%s refuses %s.api_key (status %d); check the key and what it may do", p.chat.Host, key, status), p.cause(status, answer.header, buf.Bytes()))
+	case status == http.StatusNotFound && readRefusal(buf.Bytes()).Code == "model_not_found":
+		return p.fail(core.NotFound, fmt.Sprintf("%s knows no model %q; change %s.model", p.chat.Host, p.cfg.Model, key), p.cause(status, answer.header, buf.Bytes()))
+	case status == http.StatusTooManyRequests:
+		if err := p.failed(status, answer.header, buf.Bytes(), core.Limits{}); err.Kind == core.QuotaExceeded {
+			return err
+		}
+		return nil // at its limit, so it serves
+	case status >= 500:
+		return p.failed(status, answer.header, buf.Bytes(), core.Limits{})
+	}
+	p.note(fmt.Sprintf("%s does not tell about model %q (status %d): its key and model are found right or wrong by the first translation", p.chat.Host, p.cfg.Model, status))
+	return nil
+}
+
+// shutdownNear is how long before a model's end it is worth a warning.
+const shutdownNear = 60 * 24 * time.Hour
+
+// shutdown says so when the model's end is near or past, and else nothing.
+func (p *Provider) shutdown(body []byte, now time.Time) string {
+	var model struct {
+		Shutdown any `json:"shutdown_date"`
+	}
+	if json.Unmarshal(body, &model) != nil {
+		return ""
+	}
+	date, _ := model.Shutdown.(string)
+	end, err := time.Parse(time.DateOnly, date)
+	switch {
+	case err != nil || end.Sub(now) > shutdownNear:
+		return ""
+	case end.After(now):
+		return fmt.Sprintf("model %q will be shut down on %s; change providers.%s.model", p.cfg.Model, date, p.env.Name)
+	}
+	return fmt.Sprintf("model %q was to be shut down on %s; change providers.%s.model", p.cfg.Model, date, p.env.Name)
+}
+
+// note logs a warning, once until it changes.
+func (p *Provider) note(text string) {
+	if former := p.notice.Swap(&text); text != "" && (former == nil || *former != text) {
+		p.env.Log.Warn(text)
+	}
+}
+
+// Notice returns what the last Probe found that an operator should know though
+// it does not keep the provider from serving; empty for nothing.
+func (p *Provider) Notice() string {
+	if s := p.notice.Load(); s != nil {
+		return *s
+	}
+	return ""
+}

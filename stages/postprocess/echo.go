@@ -1,0 +1,112 @@
+package postprocess
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// echoed finds the text itself in place of its translation. Names, numbers,
+// code and titles are the same in many languages, so equality says nothing by
+// itself: what counts are words that belong to the grammar of the source
+// language and not to that of the target's, among ordinary words.
+func echoed(req *core.Request, source, answer string) finding {
+	if !strings.EqualFold(source, answer) {
+		return finding{}
+	}
+	from, to := req.Source.Base(), req.Target.Base()
+	if from == to {
+		return finding{}
+	}
+	if foreign, native := alien(source, req.Target); foreign >= 4 && foreign > native {
+		if foreign >= 12 {
+			return finding{kind: core.BadAnswer, detail: "the answer is the text itself"}
+		}
+		return finding{flag: FlagUntranslated}
+	}
+	if looksLikeCode(source) {
+		return finding{}
+	}
+	found := evidence{}
+	if from != "" {
+		found = grammarOf(source, from, to)
+	} else {
+		// Whether the text is in the target language already, only its own
+		// words can tell.
+		if grammarOf(source, to, "").words > 0 {
+			return finding{}
+		}
+		for l := range functionWords {
+			if e := grammarOf(source, l, to); l != to && e.words > found.words {
+				found = e
+			}
+		}
+	}
+	switch certain := found.all >= 8 || found.all >= 6 && found.words >= 3; {
+	case found.words < 2 || found.ordinary < 2 || found.all < 5:
+		return finding{}
+	case from == "", !certain, functionWords[to] == nil && sameAlphabet(req.Source, req.Target):
+		return finding{flag: FlagUntranslated}
+	}
+	return finding{kind: core.BadAnswer, detail: "the answer is the text itself"}
+}
+
+// sameAlphabet says whether a and b are, or may be, written with the same.
+func sameAlphabet(a, b core.Language) bool {
+	one, ok := alphabetOf(a)
+	other, also := alphabetOf(b)
+	return !ok || !also || one == other
+}
+
+// alien counts the letters of text that are neither of the alphabet of target
+// nor Latin, which is what names keep; and those that are of it.
+func alien(text string, target core.Language) (foreign, native int) {
+	a, ok := alphabetOf(target)
+	if !ok {
+		return 0, 0
+	}
+	for _, r := range text {
+		switch a.class(r) {
+		case ownLetter:
+			native++
+		case foreignLetter:
+			foreign++
+		}
+	}
+	return foreign, native
+}
+
+// looksLikeCode says whether text has signs that are rare outside of code,
+// commands, paths and addresses.
+func looksLikeCode(text string) bool {
+	return strings.ContainsAny(text, "{}<>=_`\\$|;@") || strings.Contains(text, "()") || strings.Contains(text, "://") || strings.Contains(text, " -")
+}
+
+// evidence is what speaks for a text being written in a language.
+type evidence struct {
+	words    int // different function words
+	ordinary int // other words in lower case, which names and titles have not
+	all      int // words
+}
+
+// grammarOf looks in text for the function words of language that are none of
+// other.
+func grammarOf(text, language, other string) (e evidence) {
+	var seen []string
+	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !isWordRune(r) }) {
+		e.all++
+		lower := lowerWord(word)
+		switch {
+		case slices.Contains(functionWords[language], lower):
+			if !slices.Contains(functionWords[other], lower) && !slices.Contains(seen, lower) {
+				seen = append(seen, lower)
+			}
+		case word == lower && utf8.RuneCountInString(word) > 2:
+			e.ordinary++
+		}
+	}
+	e.words = len(seen)
+	return e
+}

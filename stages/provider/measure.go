@@ -1,0 +1,112 @@
+package provider
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// A reason is why an attempt was made.
+type reason int
+
+const (
+	first reason = iota
+	retry
+	fallback
+	reasons
+)
+
+func (r reason) String() string { return [...]string{"first", "retry", "fallback"}[r] }
+
+// within are the upper bounds of the classes in which attempts are counted by
+// how long they took, in seconds.
+var within = [...]float64{0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5}
+
+// A record is what is known about one provider, by name. It lives as long as
+// the stage.
+type record struct {
+	name    string
+	breaker *breaker
+
+	answered [reasons]atomic.Int64
+	took     atomic.Int64 // nanoseconds
+	classes  [len(within)]atomic.Int64
+	tokens   [3]atomic.Int64
+
+	mu     sync.Mutex
+	failed [reasons]map[core.ErrorKind]int64
+}
+
+func newRecord(name string, b *breaker) *record {
+	r := &record{name: name, breaker: b}
+	for i := range r.failed {
+		r.failed[i] = map[core.ErrorKind]int64{}
+	}
+	return r
+}
+
+// count notes an attempt.
+func (r *record) count(why reason, failed *core.Error, took time.Duration, usage core.Usage) {
+	if failed == nil {
+		r.answered[why].Add(1)
+	} else {
+		r.mu.Lock()
+		r.failed[why][failed.Kind]++
+		r.mu.Unlock()
+	}
+	r.took.Add(int64(took))
+	for i, bound := range within {
+		if took.Seconds() <= bound {
+			r.classes[i].Add(1)
+			break
+		}
+	}
+	for i, n := range [...]int{usage.PromptTokens, usage.CompletionTokens, usage.CachedTokens} {
+		if n > 0 {
+			r.tokens[i].Add(int64(n))
+		}
+	}
+}
+
+// Measure reports attempts, how long they took, tokens and breakers, by
+// provider.
+func (s *Stage) Measure(emit func(core.Measure)) {
+	emit(core.Measure{Name: "provider_retries_denied_total", Help: "Retries that were not made because too many had been.", Counter: true, Value: float64(s.denied.Load())})
+	s.mu.Lock()
+	records := make([]*record, 0, len(s.records))
+	for _, r := range s.records {
+		records = append(records, r)
+	}
+	s.mu.Unlock()
+	for _, r := range records {
+		r.measure(emit)
+	}
+}
+
+func (r *record) measure(emit func(core.Measure)) {
+	count := func(name, help string, v float64, labels ...string) {
+		emit(core.Measure{Name: name, Help: help, Counter: true, Value: v, Labels: append([]string{"provider", r.name}, labels...)})
+	}
+	for why := range reasons {
+		count("provider_attempts_total", "Calls of providers, by why they were made and how they ended.", float64(r.answered[why].Load()), "reason", why.String(), "outcome", "ok")
+		r.mu.Lock()
+		for kind, n := range r.failed[why] {
+			count("provider_attempts_total", "Calls of providers, by why they were made and how they ended.", float64(n), "reason", why.String(), "outcome", string(kind))
+		}
+		r.mu.Unlock()
+	}
+	count("provider_attempt_seconds_total", "Time that calls of providers took.", time.Duration(r.took.Load()).Seconds())
+	sum := int64(0)
+	for i, bound := range within {
+		sum += r.classes[i].Load()
+		count("provider_attempts_within_total", "Calls of providers that took at most so many seconds.", float64(sum), "seconds", strconv.FormatFloat(bound, 'g', -1, 64))
+	}
+	for i, what := range [...]string{"prompt", "completion", "cached"} {
+		count("provider_tokens_total", "Tokens that providers billed; cached ones are part of the prompt's.", float64(r.tokens[i].Load()), "tokens", what)
+	}
+	count("provider_breaker_opened_total", "Times that the breaker of a provider opened.", float64(r.breaker.opened.Load()))
+	emit(core.Measure{Name: "provider_breaker_state", Help: "Whether calls reach the provider: 0 yes, 1 one tries, 2 no.", Value: r.breaker.state(), Labels: []string{"provider", r.name}})
+}

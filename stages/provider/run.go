@@ -1,0 +1,339 @@
+package provider
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/line"
+)
+
+// A run is the work on one request: its attempts, one after the other.
+type run struct {
+	*caller
+	ctx   context.Context
+	req   *core.Request
+	since time.Time // when it came, which is its seniority
+
+	turn    *line.Turn   // held, or nil
+	outcome core.Outcome // what the gates are told of turn
+	told    bool         // outcome is that of an attempt
+
+	attempts  int
+	delta     bool      // a piece of an answer has left
+	notBefore time.Time // the upstream wants to be left alone until then
+}
+
+// firstBackoff is the longest pause before the first retry; it doubles.
+const firstBackoff = 20 * time.Millisecond
+
+func (r *run) translate() (*core.Result, *core.Error) {
+	r.budget.earn()
+	var failed *core.Error // the last attempt
+	for reason := first; ; reason = retry {
+		if shut, _ := r.preferred.breaker.shut(); shut && len(r.fallbacks) == 0 {
+			return nil, r.orUnavailable(failed)
+		}
+		if err := r.take(r.gates); err != nil {
+			if err.Kind == core.RateLimited && len(r.fallbacks) > 0 {
+				return r.fallBack(err, without(r.gates, err.Stage))
+			}
+			return nil, r.noTurn(err, failed)
+		}
+		permit, ok := r.preferred.breaker.acquire()
+		if !ok {
+			return r.fallBack(r.orUnavailable(failed), r.gates)
+		}
+		res, err := r.attempt(r.preferred, permit, reason)
+		if err == nil {
+			return res, nil
+		}
+		failed = err
+		if failed.Kind == core.RateLimited {
+			r.give() // becomes everybody's pause at once
+		}
+		pause, ok := r.mayRetry(failed)
+		if !ok {
+			return r.fallBack(failed, r.slots)
+		}
+		r.give()
+		if err := r.sleep(pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fallsOver says whether another provider may do better.
+func fallsOver(kind core.ErrorKind) bool {
+	switch kind {
+	case core.ProviderFailed, core.Unavailable, core.QuotaExceeded, core.ProviderRefused, core.BadAnswer, core.RateLimited, core.DeadlineExceeded:
+		return true
+	}
+	return false
+}
+
+// fallBack asks the fallbacks, in order, after failed. It uses the turn that is
+// held; when there is none it takes one from gates, and from fewer while those
+// are shut for longer than the request can wait.
+func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *core.Error) {
+	if len(r.fallbacks) == 0 || r.delta || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
+		return nil, r.over(failed)
+	}
+	r.notBefore = time.Time{} // that was said by another
+	r.log.Debug("an attempt failed, a fallback is asked", zap.String("request", r.req.ID), zap.Int("attempt", r.attempts), zap.Error(failed))
+	for r.turn == nil {
+		err := r.take(gates)
+		if err == nil {
+			break
+		}
+		rest := without(gates, err.Stage)
+		if err.Kind != core.RateLimited || len(rest) == len(gates) {
+			return nil, r.noTurn(err, failed)
+		}
+		gates = rest
+	}
+	for _, f := range r.fallbacks {
+		permit, ok := f.breaker.acquire()
+		if !ok {
+			continue
+		}
+		res, err := r.attempt(f, permit, fallback)
+		if err == nil {
+			res = res.WithFlag(core.FlagFallback) // a copy
+			res.NoStore = true
+			return res, nil
+		}
+		failed = err
+		if r.delta || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, r.over(failed)
+}
+
+// mayRetry says whether the provider in use is asked again after failed, and
+// how long to pause before that.
+func (r *run) mayRetry(failed *core.Error) (pause time.Duration, ok bool) {
+	retries := r.attempts - 1
+	switch {
+	case !failed.Retryable, r.delta, retries >= r.cfg.Retries, r.ctx.Err() != nil:
+		return 0, false
+	case failed.Kind == core.DeadlineExceeded && len(r.fallbacks) > 0:
+		return 0, false // it hangs: what is left of the time goes to another
+	}
+	if shut, _ := r.preferred.breaker.shut(); shut {
+		return 0, false
+	}
+	now := time.Now()
+	pause = rand.N(firstBackoff << retries)
+	if deadline, has := r.ctx.Deadline(); has && !now.Add(max(pause, failed.RetryAfter)).Before(deadline) {
+		return 0, false
+	}
+	if !r.budget.spend(now) {
+		r.denied.Add(1)
+		return 0, false
+	}
+	r.log.Debug("an attempt failed, another follows", zap.String("request", r.req.ID), zap.Int("attempt", r.attempts), zap.Error(failed))
+	r.notBefore = now.Add(failed.RetryAfter)
+	return pause, true
+}
+
+// take takes a turn from gates. When no gate has made the upstream's wish to be
+// left alone a pause of everybody, this request waits for its end by itself,
+// without a turn.
+func (r *run) take(gates []core.Guard) *core.Error {
+	req := r.req
+	if len(gates) < len(r.gates) {
+		// Else it would stand behind those of its session that wait for the
+		// gate which it goes without.
+		apart := *r.req
+		apart.Session += "\x00fallback"
+		req = &apart
+	}
+	for {
+		asked := time.Now()
+		turn, err := r.line.Turn(r.ctx, req, gates, line.How{Since: r.since})
+		if err != nil {
+			err := core.AsError(err, "")
+			if isOneOf(gates, err.Stage) {
+				r.req.Trace.Elsewhere(err.Stage, time.Since(asked))
+			}
+			return err
+		}
+		for _, w := range turn.Waits() {
+			r.req.Trace.Elsewhere(w.Name, w.Self)
+		}
+		r.req.Trace.Paced += turn.Paced()
+		early := time.Duration(0)
+		if !r.notBefore.IsZero() {
+			early = time.Until(r.notBefore)
+		}
+		if early <= 0 {
+			r.turn, r.outcome, r.told = turn, core.Outcome{Unused: true}, false
+			return nil
+		}
+		turn.Give(core.Outcome{Unused: true, At: time.Now()})
+		if err := r.sleep(early); err != nil {
+			return err
+		}
+	}
+}
+
+// give gives the turn back, if one is held.
+func (r *run) give() {
+	if r.turn == nil {
+		return
+	}
+	turn := r.turn
+	r.turn = nil
+	r.outcome.At = time.Now()
+	turn.Give(r.outcome)
+}
+
+// attempt calls t once.
+func (r *run) attempt(t target, p permit, why reason) (res *core.Result, failed *core.Error) {
+	fork, done := r.req.Trace.Fork()
+	fork.Attempts = 1
+	req := *r.req
+	req.Trace, req.Attempt = fork, r.req.Attempt+r.attempts
+	r.attempts++
+	if onDelta := req.OnDelta; onDelta != nil {
+		req.OnDelta = func(text string) error {
+			r.delta = true
+			return onDelta(text)
+		}
+	}
+	start := time.Now()
+	returned := false
+	defer func() {
+		took := time.Since(start)
+		usage := fork.Usage
+		if failed == nil && returned {
+			usage, fork.Usage = res.Usage, core.Usage{}
+		}
+		done()
+		r.req.Trace.Merge(fork, took)
+		if !returned {
+			failed = &core.Error{Kind: core.Internal, Stage: t.name}
+		}
+		t.breaker.release(p, r.verdict(failed))
+		t.count(why, failed, took, usage)
+		r.tell(why, failed, usage, fork.Limits)
+	}()
+	var err error
+	res, err = t.translator.Translate(r.ctx, &req)
+	switch {
+	case err != nil:
+		res, failed = nil, core.AsError(err, t.name)
+	case res == nil:
+		failed = &core.Error{Kind: core.Internal, Stage: t.name, Detail: "the provider gave neither a result nor an error"}
+	}
+	returned = true
+	return res, failed
+}
+
+// tell notes what the gates will hear. They keep the limits of the provider in
+// use: of a fallback, which borrows its turn, they hear only when it is the one
+// call of that turn, and nothing about the fallback's own limits.
+func (r *run) tell(why reason, failed *core.Error, usage core.Usage, limits core.Limits) {
+	if r.told {
+		return
+	}
+	r.told = why != fallback
+	r.outcome = core.Outcome{Err: failed, Usage: usage, Limits: limits}
+	if why == fallback {
+		r.outcome.Limits = core.Limits{}
+		if failed != nil && failed.Kind == core.RateLimited {
+			r.outcome.Err = &core.Error{Kind: core.Unavailable, Stage: failed.Stage}
+		}
+	}
+}
+
+// verdict is what an attempt says about its provider. That the request's own
+// time was over says nothing: clients choose it.
+func (r *run) verdict(failed *core.Error) verdict {
+	if failed == nil {
+		return saysWell
+	}
+	if r.ctx.Err() != nil {
+		return saysNothing
+	}
+	switch failed.Kind {
+	case core.ProviderFailed, core.Unavailable, core.DeadlineExceeded:
+		return saysUnwell
+	case core.Canceled, core.Internal:
+		return saysNothing
+	}
+	return saysWell
+}
+
+// sleep waits for d, without a turn.
+func (r *run) sleep(d time.Duration) *core.Error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-r.ctx.Done():
+		return core.ContextError(r.ctx, "")
+	}
+}
+
+// over is the answer after failed when nothing more is tried: when the request
+// itself has ended meanwhile, that is why.
+func (r *run) over(failed *core.Error) *core.Error {
+	if r.ctx.Err() != nil {
+		if err := core.ContextError(r.ctx, failed.Stage); err.Kind != failed.Kind {
+			return err
+		}
+	}
+	return failed
+}
+
+// noTurn is the answer to a request that got no turn, after failed if there was
+// an attempt before: that tells more than a line that is too long for another.
+func (r *run) noTurn(err, failed *core.Error) *core.Error {
+	if failed == nil {
+		return err
+	}
+	switch err.Kind {
+	case core.Overloaded, core.DeadlineExceeded:
+		return r.over(failed)
+	}
+	return err
+}
+
+// orUnavailable is failed, or when there was no attempt the error that the
+// breaker of the provider in use is open.
+func (r *run) orUnavailable(failed *core.Error) *core.Error {
+	if failed != nil {
+		return failed
+	}
+	return &core.Error{
+		Kind: core.Unavailable, Stage: r.preferred.name, Detail: "the provider keeps failing and is left alone for a moment",
+		Retryable: true, RetryAfter: r.preferred.breaker.retryAfter(),
+	}
+}
+
+// without returns gates without the one called name.
+func without(gates []core.Guard, name string) []core.Guard {
+	rest := make([]core.Guard, 0, len(gates))
+	for _, g := range gates {
+		if g.Name != name {
+			rest = append(rest, g)
+		}
+	}
+	return rest
+}
+
+func isOneOf(gates []core.Guard, name string) bool {
+	for _, g := range gates {
+		if g.Name == name {
+			return true
+		}
+	}
+	return false
+}
