@@ -31,7 +31,8 @@ type Stage interface {
 
 // A Gate is a condition under which an upstream call may start: a free slot,
 // enough tokens, no pause. It is asked by the line, under the line's lock: it
-// never blocks and never calls back into the line.
+// never blocks and never calls back into the line. Gates are compared with ==, so
+// they are pointers.
 type Gate interface {
 	// Take takes what req needs, or says when to ask again: after wait, or,
 	// when wait is 0, after the next Give.

@@ -74,6 +74,24 @@ func TestTwoIdleLimitsAreLearned(t *testing.T) {
 	})
 }
 
+func TestConnectionThatCameBackUnusedKeepsItsIdleTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow), ReadHeaderTimeout: 10 * time.Second})
+		p := pipePool(t, n, func(c *Config) { c.WarmConnections, c.MaxConnections = 1, 1 })
+		warm(t, p, pipeOrigin)
+		time.Sleep(5 * time.Second)
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", pipeOrigin, nil)
+		req.Header["bad name"] = []string{"x"}
+		if _, err := p.RoundTrip(req); err == nil {
+			t.Error("a header with a space in its name was sent")
+		}
+		time.Sleep(6 * time.Second)
+		if s := only(t, p); s.IdleLimitNew < 9*time.Second {
+			t.Errorf("learned %s, want 10s", s.IdleLimitNew)
+		}
+	})
+}
+
 func TestReplacementIsReadyBeforeAConnectionRetires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow), ReadHeaderTimeout: 10 * time.Second})
@@ -98,6 +116,8 @@ func TestMaximumIsExceededByOneAtMostWhileReplacing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 7 * time.Second})
 		p := pipePool(t, n, func(c *Config) { c.WarmConnections, c.MaxConnections = 4, 4 })
+		farAway := func() error { time.Sleep(500 * time.Millisecond); return nil }
+		n.dial.Store(&farAway) // so that several are due while one is dialled
 		warm(t, p, pipeOrigin)
 		for range 30 {
 			time.Sleep(9 * time.Second)

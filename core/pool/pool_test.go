@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // tlsPool returns a pool that trusts u.
@@ -48,6 +49,29 @@ func TestWarmConnectionsAreHandshakenBeforeTheFirstRequest(t *testing.T) {
 	s := only(t, p)
 	if s.Cold != 0 || s.Waits != 0 || s.Open > 10 || s.Handshakes != s.Dials || s.Origin != u.url {
 		t.Errorf("got %+v; want no cold request and one handshake a dial", s)
+	}
+}
+
+func TestConnectionsAreReplacedBeforeARealServerClosesThem(t *testing.T) {
+	u := startUpstreamWith(t, echo, func(s *http.Server) { s.ReadHeaderTimeout, s.IdleTimeout = time.Second, time.Second })
+	p := tlsPool(t, u, nil)
+	defer warm(t, p, u.url)()
+	until(t, p, "the first idle close", func(s OriginStats) bool { return s.IdleLimitNew > 0 && s.Dials >= 12 })
+	if s := only(t, p); s.IdleLimitNew < 900*time.Millisecond || s.IdleLimitNew > 1500*time.Millisecond {
+		t.Errorf("learned %s, want 1s", s.IdleLimitNew)
+	}
+	until(t, p, "all replaced in time, and ready", func(s OriginStats) bool { return s.Dials >= 18 && s.Ready >= 6 })
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			if _, err := post(t.Context(), p, u.url); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if s := only(t, p); s.Cold != 0 || s.Resends != 0 {
+		t.Errorf("got %+v; want none cold or resent", s)
 	}
 }
 
@@ -246,7 +270,7 @@ func (c *heardConn) Read(b []byte) (int, error) {
 }
 
 func TestAnswerThatBeganIsNotResent(t *testing.T) {
-	for _, start := range []string{"H", "HTTP/1.1 200 OK\r\nContent-Le"} {
+	for _, start := range []string{"H", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Le"} {
 		for name, end := range map[string]func(net.Conn){"closed": func(c net.Conn) { c.Close() }, "reset": reset} {
 			var calls atomic.Int64
 			var began atomic.Bool

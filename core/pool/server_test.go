@@ -43,6 +43,11 @@ type upstream struct {
 
 func startUpstream(t testing.TB, handler http.HandlerFunc) *upstream {
 	t.Helper()
+	return startUpstreamWith(t, handler, func(*http.Server) {})
+}
+
+func startUpstreamWith(t testing.TB, handler http.HandlerFunc, change func(*http.Server)) *upstream {
+	t.Helper()
 	u := &upstream{open: map[net.Conn]bool{}}
 	u.cert, u.caFile = certificate(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -56,6 +61,7 @@ func startUpstream(t testing.TB, handler http.HandlerFunc) *upstream {
 		ErrorLog:  log.New(io.Discard, "", 0),
 		ConnState: u.state,
 	}
+	change(server)
 	done := make(chan struct{})
 	go func() { defer close(done); server.ServeTLS(listener, "", "") }()
 	t.Cleanup(func() { server.Close(); <-done })

@@ -14,7 +14,7 @@ import (
 
 // Kind declares the stage `queue`.
 func Kind() core.Kind {
-	return core.NewKind("queue", core.RoleGate, "bounds how many upstream calls run at once, and lets the rest wait in a fair order", Defaults,
+	return core.NewKind("queue", core.RoleGate, "Bounds how many upstream calls run at once, and lets the rest wait in a fair order.", Defaults,
 		func(_ core.Env, c *Config) (any, error) { return New(*c), nil })
 }
 

@@ -29,7 +29,7 @@ const (
 
 // Kind declares the stage `ratelimit`.
 func Kind() core.Kind {
-	return core.NewKind("ratelimit", core.RoleGate, "keeps upstream calls within your account's requests and tokens a minute", Defaults,
+	return core.NewKind("ratelimit", core.RoleGate, "Keeps upstream calls within your account's requests and tokens a minute.", Defaults,
 		func(_ core.Env, c *Config) (any, error) { return New(*c), nil })
 }
 
