@@ -164,6 +164,7 @@ type Measure struct {
 	Counter    bool // else a gauge
 	Value      float64
 	// Labels are names and values in turn, from a small fixed set: never a
-	// session, a text or a client.
+	// session, a text or a client. The engine adds where the part stands:
+	// stage or provider.
 	Labels []string
 }

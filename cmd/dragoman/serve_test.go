@@ -57,6 +57,12 @@ func TestATextIsTranslatedOnceAndCachedAfterwards(t *testing.T) {
 	if got := g.metric(`dragoman_stage_calls_total{stage="cache"}`); got != "2" {
 		t.Errorf("calls of the cache in /metrics: %q, want 2", got)
 	}
+	if got := g.metric(`dragoman_cache_hits_total{stage="cache"}`); got != "1" {
+		t.Errorf("hits in /metrics: %q, want 1", got)
+	}
+	if strings.Contains(g.output(), "error gathering metrics") {
+		t.Error(g.output())
+	}
 }
 
 func TestThePreloadedPhrasesNeedNoCall(t *testing.T) {

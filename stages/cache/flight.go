@@ -59,20 +59,23 @@ func (s *Stage) board(ctx context.Context, p *place, req *core.Request, key stri
 		return nil, false, nil, s.errClosed()
 	}
 	if !req.NoCache {
-		if f := s.flights.joining[key]; f == nil {
-			// One that is not there any more may have ended since req looked.
+		// A flight that is not there any more may have ended since req looked.
+		other := s.flights.joining[key]
+		if other == nil {
 			if hit := s.memory.get([]byte(key)); hit != nil {
 				s.hits.Add(1)
 				return nil, false, hit, nil
 			}
-		} else if f.lane <= req.Lane {
+		}
+		s.misses.Add(1)
+		if other != nil && other.lane <= req.Lane {
 			s.joins.Add(1)
-			f.callers++
-			if f.linger != nil {
-				f.linger.Stop()
-				f.linger = nil
+			other.callers++
+			if other.linger != nil {
+				other.linger.Stop()
+				other.linger = nil
 			}
-			return f, false, nil, nil
+			return other, false, nil, nil
 		}
 	}
 	return s.launch(ctx, p, req, key), true, nil, nil
@@ -163,15 +166,17 @@ func (s *Stage) part(f *flight) {
 }
 
 // leave notes that a caller waits for f no longer, because of why. The last one
-// ends it, after linger.
+// ends it, after linger. Last says that f has ended, or does now.
 func (s *Stage) leave(f *flight, linger time.Duration, why error) (last bool) {
 	s.flights.mu.Lock()
 	defer s.flights.mu.Unlock()
 	f.callers--
-	if f.callers > 0 || f.ended {
+	switch {
+	case f.callers > 0:
 		return false
-	}
-	if linger <= 0 {
+	case f.ended:
+		return true
+	case linger <= 0:
 		s.part(f)
 		f.end(why)
 		return true
@@ -262,7 +267,7 @@ func (f *flight) follow(ctx context.Context, onDelta func(string) error) error {
 }
 
 // wait follows f until it ends or the caller leaves; why is nil in the first
-// case. Last says that the flight ended because of this caller.
+// case. Last is what leave says.
 func (s *Stage) wait(ctx context.Context, f *flight, linger time.Duration, onDelta func(string) error) (last bool, why error) {
 	why = context.Canceled // should onDelta panic
 	defer func() { last = s.leave(f, linger, why) }()

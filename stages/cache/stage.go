@@ -183,7 +183,6 @@ func (s *Stage) lookup(key []byte, below int, noCache bool) (*core.Result, strin
 			s.hits.Add(1)
 			return res, ""
 		}
-		s.misses.Add(1)
 	}
 	return nil, string(key)
 }
@@ -211,16 +210,15 @@ func (s *Stage) travel(ctx context.Context, p *place, req *core.Request, key str
 
 // Measure reports what the cache did and holds.
 func (s *Stage) Measure(emit func(core.Measure)) {
-	labels := []string{"stage", s.name}
 	count := func(name, help string, v *atomic.Int64) {
-		emit(core.Measure{Name: name, Help: help, Counter: true, Value: float64(v.Load()), Labels: labels})
+		emit(core.Measure{Name: name, Help: help, Counter: true, Value: float64(v.Load())})
 	}
 	gauge := func(name, help string, v int64) {
-		emit(core.Measure{Name: name, Help: help, Value: float64(v), Labels: labels})
+		emit(core.Measure{Name: name, Help: help, Value: float64(v)})
 	}
 	count("cache_hits_total", "Requests answered with a stored answer.", &s.hits)
 	count("cache_preload_hits_total", "Requests answered from the preloaded tables.", &s.preloadHits)
-	count("cache_misses_total", "Requests that found nothing stored.", &s.misses)
+	count("cache_misses_total", "Times that a request found nothing stored.", &s.misses)
 	count("cache_joins_total", "Times that a request joined the flight of another.", &s.joins)
 	count("cache_unstored_total", "Good answers that were not stored: a fallback's, flagged or cut ones.", &s.unstored)
 	count("cache_evictions_total", "Stored answers that made room for others.", &s.memory.evicted)

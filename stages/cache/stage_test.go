@@ -21,10 +21,17 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/chain"
+	"github.com/dragoman-mt/dragoman/core/coretest"
 	"github.com/dragoman-mt/dragoman/core/text/normal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestConforms(t *testing.T) {
+	c := Defaults()
+	c.Preload = []core.Path{write(t, "a.tsv", "en\tes\tYes\tSí\n")}
+	coretest.Stage(t, Kind(), &c)
+}
 
 // start returns a started cache that is closed with the test.
 func start(t testing.TB, c Config) *Stage {
@@ -102,8 +109,8 @@ func TestHitSkipsEverythingBelow(t *testing.T) {
 	if n := b.calls.Load(); n != 1 {
 		t.Errorf("%d calls below", n)
 	}
-	if n := measured(s, "cache_hits_total"); n != 2 {
-		t.Errorf("%v hits", n)
+	if h, m := measured(s, "cache_hits_total"), measured(s, "cache_misses_total"); h != 2 || m != 1 {
+		t.Errorf("%v hits, %v misses", h, m)
 	}
 }
 

@@ -37,7 +37,7 @@ const rules = "1"
 
 // Kind declares the stage `postprocess`.
 func Kind() core.Kind {
-	return core.NewKind("postprocess", core.RoleStage, "repairs answers that carry more than the translation, and refuses those that are none", Defaults,
+	return core.NewKind("postprocess", core.RoleStage, "Repairs answers that carry more than the translation, and refuses those that are none.", Defaults,
 		func(env core.Env, c *Config) (any, error) { return New(env.Name, *c), nil })
 }
 

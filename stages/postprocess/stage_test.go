@@ -10,7 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest"
 )
+
+func TestConforms(t *testing.T) {
+	coretest.Stage(t, Kind(), nil)
+	coretest.Stage(t, Kind(), &Config{Skip: []Step{Echo, Quotes}})
+}
 
 // A bad answer and what becomes of it: another text, a refusal, or a flag.
 type bad struct {
