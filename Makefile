@@ -2,6 +2,7 @@
 SHELL       := /bin/bash
 GO          ?= go
 ARGS        ?=
+MAKEFLAGS   += --no-print-directory
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
@@ -15,7 +16,7 @@ run: build ## Serve pipeline.yaml, with a simulated OpenAI beside it when there 
 
 test: build ## Run every test under the race detector
 	@.ci/setup cc apertium
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) lint
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
 
 build: setup ## Build bin/dragoman, bin/openai-sim and bin/plugins/*

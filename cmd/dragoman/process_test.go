@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -108,13 +109,11 @@ func start(t testing.TB, dir string, env []string, program string, args ...strin
 
 // clean drops what would reach a program from whoever runs the tests.
 func clean(env []string) []string {
-	var out []string
-	for _, kv := range env {
-		if !strings.HasPrefix(kv, "OPENAI_") && !strings.HasPrefix(kv, "DRAGOMAN_") && !strings.HasPrefix(strings.ToLower(kv), "http_proxy") && !strings.HasPrefix(strings.ToLower(kv), "https_proxy") {
-			out = append(out, kv)
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		name, _, _ := strings.Cut(strings.ToUpper(kv), "=")
+		return strings.HasPrefix(name, "OPENAI_") || strings.HasPrefix(name, "DRAGOMAN_") || strings.HasPrefix(name, "MAKE") ||
+			name == "MFLAGS" || name == "HTTP_PROXY" || name == "HTTPS_PROXY" || name == "ALL_PROXY"
+	})
 }
 
 func (p *process) signal(s syscall.Signal) { p.cmd.Process.Signal(s) }

@@ -167,8 +167,8 @@ func withoutTail(source, answer string, target core.Language) string {
 		rest := strings.TrimLeft(answer[at:], " \t\r\n")
 		kept := strings.TrimSpace(answer[:at])
 		line, _, more := strings.Cut(rest, "\n")
-		if hasWord(kept) && complete(kept, source) &&
-			(isNote(line, false) || isAside(line) && sentences(kept) >= sentences(source)) {
+		note := isNote(line, false)
+		if (note || isAside(line) && sentences(kept) >= sentences(source)) && hasWord(kept) && complete(kept, source) {
 			// A rule above the note belongs to it.
 			if cut := strings.TrimRight(kept, "-*_= \t\r\n"); strings.HasSuffix(kept, "\n---") || strings.HasSuffix(kept, "\n***") {
 				kept = cut

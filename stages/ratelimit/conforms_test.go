@@ -1,0 +1,9 @@
+package ratelimit
+
+import (
+	"testing"
+
+	"github.com/dragoman-mt/dragoman/core/coretest"
+)
+
+func TestConforms(t *testing.T) { coretest.Gate(t, Kind(), nil) }
