@@ -14,10 +14,11 @@ help: ## Show this list
 run: build ## Serve pipeline.yaml, with a simulated OpenAI beside it when there is no key (ARGS=flags of `dragoman serve`)
 	@examples/quickstart/run $(ARGS)
 
+# Not from the cache: tests start programs and read files that it does not know of.
 test: build ## Run every test under the race detector
 	@.ci/setup cc apertium
 	@$(MAKE) lint
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m ./...
 
 build: setup ## Build bin/dragoman, bin/openai-sim and bin/plugins/*
 	@mkdir -p bin
