@@ -124,15 +124,16 @@ func TestMakeRunServesAndAnswers(t *testing.T) {
 	before, _, _ := strings.Cut(run.output(), "Dragoman serves")
 	said := 0
 	for line := range strings.Lines(before) {
-		if !strings.HasPrefix(line, "installing Debian packages") {
+		switch {
+		case strings.HasPrefix(line, "installing Debian packages"), strings.HasPrefix(line, "Apertium is not installed"):
+		case strings.HasPrefix(line, "answers: "):
 			said++
-			if !strings.HasPrefix(line, "answers: ") {
-				t.Errorf("before the address stands %q", line)
-			}
+		default:
+			t.Errorf("before the address stands %q", line)
 		}
 	}
 	if said != 1 {
-		t.Errorf("%d lines before the address, want the one that says what answers:\n%s", said, before)
+		t.Errorf("%d lines before the address say what answers, want one:\n%s", said, before)
 	}
 	g := &gatewayProcess{process: run, url: url}
 	const text = "Good morning. The new car is very fast."
