@@ -138,7 +138,7 @@ func TestMakeRunServesAndAnswers(t *testing.T) {
 	g := &gatewayProcess{process: run, url: url}
 	const text = "Good morning. The new car is very fast."
 	first, second := g.ask(text), g.ask(text)
-	if strings.Contains(before, "Apertium") && first.text(t) != "Buenos días. El coche nuevo es muy rápido." {
+	if strings.Contains(before, "answers: rough") && first.text(t) != "Buenos días. El coche nuevo es muy rápido." {
 		t.Errorf("%+v", first)
 	}
 	if first.text(t) != second.text(t) || !second.Translations[0].Cached {
