@@ -26,21 +26,29 @@ type answer struct {
 			Refusal string  `json:"refusal"`
 		} `json:"message"`
 	} `json:"choices"`
-	Usage struct {
-		PromptTokens     int `json:"prompt_tokens"`
-		CompletionTokens int `json:"completion_tokens"`
-		Details          struct {
-			CachedTokens int `json:"cached_tokens"`
-		} `json:"prompt_tokens_details"`
-	} `json:"usage"`
+	Usage usage `json:"usage"`
 }
 
-func (a *answer) usage() core.Usage {
+type usage struct {
+	PromptTokens     int `json:"prompt_tokens"`
+	CompletionTokens int `json:"completion_tokens"`
+	Details          struct {
+		CachedTokens int `json:"cached_tokens"`
+	} `json:"prompt_tokens_details"`
+}
+
+func (u *usage) counted() core.Usage {
 	return core.Usage{
-		PromptTokens:     max(a.Usage.PromptTokens, 0),
-		CompletionTokens: max(a.Usage.CompletionTokens, 0),
-		CachedTokens:     max(a.Usage.Details.CachedTokens, 0),
+		PromptTokens:     max(u.PromptTokens, 0),
+		CompletionTokens: max(u.CompletionTokens, 0),
+		CachedTokens:     max(u.Details.CachedTokens, 0),
 	}
+}
+
+// said is what an answer says, in one piece or streamed.
+type said struct {
+	text, refusal, finish, model string
+	usage                        core.Usage
 }
 
 // read turns the body of a 200 into a result. The usage holds even when there
@@ -50,26 +58,32 @@ func (p *Provider) read(body []byte) (*core.Result, core.Usage, error) {
 	if err := json.Unmarshal(body, &a); err != nil {
 		return nil, core.Usage{}, p.garbled("the provider's answer was not the JSON that was asked for", body)
 	}
-	usage := a.usage()
+	says := said{model: a.Model, usage: a.Usage.counted()}
 	if len(a.Choices) == 0 {
-		return nil, usage, p.garbled("the provider's answer held no translation", body)
+		return nil, says.usage, p.garbled("the provider's answer held no translation", body)
 	}
 	choice := &a.Choices[0]
-	var text string
 	if choice.Message.Content != nil {
-		text = *choice.Message.Content
+		says.text = *choice.Message.Content
 	}
-	if strings.TrimSpace(text) == "" {
+	says.refusal, says.finish = choice.Message.Refusal, choice.FinishReason
+	res, err := p.result(says)
+	return res, says.usage, err
+}
+
+// result turns what a complete answer says into a result.
+func (p *Provider) result(a said) (*core.Result, error) {
+	if strings.TrimSpace(a.text) == "" {
 		switch {
-		case choice.Message.Refusal != "":
-			return nil, usage, p.fail(core.ProviderRefused, "the model refused to translate this text", nil)
-		case choice.FinishReason == "content_filter":
-			return nil, usage, p.fail(core.ProviderRefused, "the provider's content filter withheld the translation", nil)
+		case a.refusal != "":
+			return nil, p.fail(core.ProviderRefused, "the model refused to translate this text", nil)
+		case a.finish == "content_filter":
+			return nil, p.fail(core.ProviderRefused, "the provider's content filter withheld the translation", nil)
 		}
-		return nil, usage, p.again(core.ProviderFailed, "the provider's answer was empty", nil)
+		return nil, p.again(core.ProviderFailed, "the provider's answer was empty", nil)
 	}
-	res := &core.Result{Text: text, Provider: p.env.Name, Model: p.named(a.Model), Usage: usage}
-	switch choice.FinishReason {
+	res := &core.Result{Text: a.text, Provider: p.env.Name, Model: p.named(a.model), Usage: a.usage}
+	switch a.finish {
 	case "stop":
 		res.Finish = core.FinishStop
 	case "length":
@@ -77,7 +91,7 @@ func (p *Provider) read(body []byte) (*core.Result, core.Usage, error) {
 	case "content_filter":
 		res.Finish, res.NoStore = core.FinishFiltered, true
 	}
-	return res, usage, nil
+	return res, nil
 }
 
 // named returns the model's name as the answer gave it, if that is one.

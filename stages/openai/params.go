@@ -1,6 +1,10 @@
 package openai
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
 
 // params are the parameters that may be left out, encoded, as far as the model
 // is known to take them. They are not changed once made.
@@ -14,7 +18,10 @@ type params struct {
 }
 
 // refusals says which parameters the model refused.
-type refusals struct{ temperature, effort, effortValue, store, completionTokens, maxTokens bool }
+type refusals struct {
+	temperature, effort, effortValue, store, completionTokens, maxTokens bool
+	stream, streamOptions                                                bool
+}
 
 // thinkingRoom is what a model may spend on reasoning that cannot be switched
 // off, in tokens.
@@ -49,6 +56,9 @@ func (r *Request) params(refused refusals) *params {
 	return p
 }
 
+// streams says whether the answer to req is asked for as a stream.
+func (p *params) streams(req *core.Request) bool { return req.OnDelta != nil && !p.refused.stream }
+
 // without returns the refusals after the model has refused name as well, and
 // whether name had been sent at all. value says that it was the value that it
 // refused.
@@ -65,6 +75,11 @@ func (p *params) without(name string, value bool) (refusals, bool) {
 		r.completionTokens = true
 	case "max_tokens":
 		r.maxTokens = r.completionTokens
+	case "stream":
+		// Some models stream for verified organizations alone.
+		r.stream = true
+	case "stream_options", "stream_options.include_usage":
+		r.streamOptions = true
 	}
 	return r, r != p.refused
 }

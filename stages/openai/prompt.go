@@ -103,7 +103,7 @@ func (p *prompts) prefix(c *Config, req *core.Request) []byte {
 // encode returns the body of the call that translates req.
 func (p *Provider) encode(req *core.Request, params *params) []byte {
 	prefix := p.prompts.prefix(&p.cfg, req)
-	size := len(prefix) + len(params.tail) + len(req.Text) + len(req.Text)/16 + 64
+	size := len(prefix) + len(params.tail) + len(req.Text) + len(req.Text)/16 + 128
 	for _, pair := range req.Context {
 		size += len(pair.Source) + len(pair.Target) + 96
 	}
@@ -124,6 +124,12 @@ func (p *Provider) encode(req *core.Request, params *params) []byte {
 		b = append(b, params.cap...)
 		b = append(b, `":`...)
 		b = strconv.AppendInt(b, int64(p.cap(req, params)), 10)
+	}
+	if params.streams(req) {
+		b = append(b, `,"stream":true`...)
+		if !params.refused.streamOptions {
+			b = append(b, `,"stream_options":{"include_usage":true}`...)
+		}
 	}
 	return append(b, '}')
 }

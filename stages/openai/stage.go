@@ -145,21 +145,34 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 	for {
 		// Each round leaves out one parameter more, so there are few.
 		sent := p.params.Load()
-		answer, err := p.send(call, p.request(call, req, sent), buf)
+		resp, err := p.env.Upstream.RoundTrip(p.request(call, req, sent))
 		if err != nil {
 			return nil, p.broken(ctx, call, err)
 		}
-		l := limits(answer.header)
+		l := limits(resp.Header)
 		if req.Trace != nil {
 			req.Trace.Limits = l
 		}
-		if answer.status != http.StatusOK {
-			if name, value := readRefusal(buf.Bytes()).refuses(answer.status); name != "" && p.learn(sent, name, value) {
+		streamed := sent.streams(req) && isStream(resp)
+		if !streamed {
+			if err := receive(call, resp, buf); err != nil {
+				return nil, p.broken(ctx, call, err)
+			}
+		}
+		if resp.StatusCode != http.StatusOK {
+			if name, value := readRefusal(buf.Bytes()).refuses(resp.StatusCode); name != "" && p.learn(sent, name, value) {
 				continue
 			}
-			return nil, p.failed(answer.status, answer.header, buf.Bytes(), l)
+			return nil, p.failed(resp.StatusCode, resp.Header, buf.Bytes(), l)
 		}
-		res, usage, err := p.read(buf.Bytes())
+		var res *core.Result
+		var usage core.Usage
+		if streamed {
+			defer resp.Body.Close()
+			res, usage, err = p.stream(ctx, call, cancel, resp, buf, req.OnDelta)
+		} else {
+			res, usage, err = p.read(buf.Bytes())
+		}
 		if req.Trace != nil {
 			// A stage above may still reject the answer, which was paid for.
 			req.Trace.Usage = usage
@@ -241,23 +254,13 @@ const (
 	maxKept   = 64 << 10 // the largest buffer that is kept for the next answer, in bytes
 )
 
-// received is the head of an answer; its body is in the buffer that was given.
-type received struct {
-	status int
-	header http.Header
-}
-
 var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 
-// send sends r and reads the answer to its end, so that the connection can be
-// used again.
-func (p *Provider) send(ctx context.Context, r *http.Request, buf *bytes.Buffer) (received, error) {
-	buf.Reset()
-	resp, err := p.env.Upstream.RoundTrip(r)
-	if err != nil {
-		return received{}, err
-	}
+// receive reads the answer to its end, so that the connection can be used
+// again.
+func receive(ctx context.Context, resp *http.Response, buf *bytes.Buffer) error {
 	defer resp.Body.Close()
+	buf.Reset()
 	if n := resp.ContentLength; n > 0 && n < maxAnswer {
 		buf.Grow(int(n) + bytes.MinRead)
 	}
@@ -269,7 +272,7 @@ func (p *Provider) send(ctx context.Context, r *http.Request, buf *bytes.Buffer)
 		// The status says more than the missing rest of the body.
 		err = nil
 	}
-	return received{resp.StatusCode, resp.Header}, err
+	return err
 }
 
 // broken turns the failure of a connection into an error: of the request, when
@@ -298,7 +301,10 @@ func (p *Provider) Probe(ctx context.Context) error {
 	}
 	delete(r.Header, "Content-Type")
 	var buf bytes.Buffer
-	answer, err := p.send(call, r.WithContext(call), &buf)
+	resp, err := p.env.Upstream.RoundTrip(r.WithContext(call))
+	if err == nil {
+		err = receive(call, resp, &buf)
+	}
 	if err != nil {
 		err := core.AsError(p.broken(ctx, call, err), p.env.Name)
 		if err.Kind == core.ProviderFailed {
@@ -306,22 +312,22 @@ func (p *Provider) Probe(ctx context.Context) error {
 		}
 		return err
 	}
-	status, key := answer.status, "providers."+p.env.Name
+	status, key := resp.StatusCode, "providers."+p.env.Name
 	switch {
 	case status == http.StatusOK:
 		p.note(p.shutdown(buf.Bytes(), time.Now()))
 		return nil
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return p.fail(core.Unauthorized, fmt.Sprintf("%s refuses %s.api_key (status %d); check the key and what it may do", p.chat.Host, key, status), p.cause(status, answer.header, buf.Bytes()))
+		return p.fail(core.Unauthorized, fmt.Sprintf("%s refuses %s.api_key (status %d); check the key and what it may do", p.chat.Host, key, status), p.cause(status, resp.Header, buf.Bytes()))
 	case status == http.StatusNotFound && readRefusal(buf.Bytes()).Code == "model_not_found":
-		return p.fail(core.NotFound, fmt.Sprintf("%s knows no model %q; change %s.model", p.chat.Host, p.cfg.Model, key), p.cause(status, answer.header, buf.Bytes()))
+		return p.fail(core.NotFound, fmt.Sprintf("%s knows no model %q; change %s.model", p.chat.Host, p.cfg.Model, key), p.cause(status, resp.Header, buf.Bytes()))
 	case status == http.StatusTooManyRequests:
-		if err := p.failed(status, answer.header, buf.Bytes(), core.Limits{}); err.Kind == core.QuotaExceeded {
+		if err := p.failed(status, resp.Header, buf.Bytes(), core.Limits{}); err.Kind == core.QuotaExceeded {
 			return err
 		}
 		return nil // at its limit, so it serves
 	case status >= 500:
-		return p.failed(status, answer.header, buf.Bytes(), core.Limits{})
+		return p.failed(status, resp.Header, buf.Bytes(), core.Limits{})
 	}
 	p.note(fmt.Sprintf("%s does not tell about model %q (status %d): its key and model are found right or wrong by the first translation", p.chat.Host, p.cfg.Model, status))
 	return nil
