@@ -146,11 +146,11 @@ func (r refusal) refuses(status int) (param string, value bool) {
 }
 
 // failed turns an answer that is not a 200 into an error.
-func (p *Provider) failed(status int, h http.Header, body []byte, l core.Limits) *core.Error {
+func (p *Provider) failed(status int, h http.Header, body []byte) *core.Error {
 	r := readRefusal(body)
 	cause := p.cause(status, h, body)
 	wait := func(e *core.Error) *core.Error {
-		e.RetryAfter = retryAfter(h, l, time.Now())
+		e.RetryAfter = retryAfter(h, time.Now())
 		return e
 	}
 	switch {
@@ -261,7 +261,7 @@ func (c *Config) secrets() *strings.Replacer {
 	add(c.APIKey.Reveal())
 	for _, value := range c.Headers {
 		if len(value) >= 8 {
-			add(value)
+			add(value.Reveal())
 		}
 	}
 	return strings.NewReplacer(pairs...)

@@ -13,15 +13,15 @@ import (
 
 // Config is an entry of `providers:` of type openai.
 type Config struct {
-	BaseURL      string            `json:"base_url" jsonschema:"minLength=1" jsonschema_description:"Where the API is, up to and including its version: /chat/completions is added to it."`
-	APIKey       core.Secret       `json:"api_key" jsonschema_description:"The key of your account, usually ${OPENAI_API_KEY:-}. It may be empty as long as nothing uses this provider."`
-	Model        string            `json:"model" jsonschema:"minLength=1,maxLength=200" jsonschema_description:"The model that translates."`
-	Timeout      time.Duration     `json:"timeout" jsonschema_extras:"minDuration=10ms,maxDuration=10m" jsonschema_description:"The longest that one attempt may take, from the first byte sent to the last one received."`
-	Organization string            `json:"organization" jsonschema:"maxLength=200" jsonschema_description:"Sent as OpenAI-Organization; empty: not sent."`
-	Project      string            `json:"project" jsonschema:"maxLength=200" jsonschema_description:"Sent as OpenAI-Project; empty: not sent."`
-	Headers      map[string]string `json:"headers" jsonschema_description:"More headers for every request, for gateways and compatible servers that want them."`
-	Instructions string            `json:"instructions" jsonschema:"maxLength=8000" jsonschema_description:"Added to the prompt of every translation: domain, tone, terms. Keep it short, every request pays for it."`
-	Request      Request           `json:"request" jsonschema_description:"Parameters of the request. Those that the model refuses are left out from then on."`
+	BaseURL      string                 `json:"base_url" jsonschema:"minLength=1" jsonschema_description:"Where the API is, up to and including its version: /chat/completions is added to it."`
+	APIKey       core.Secret            `json:"api_key" jsonschema_description:"The key of your account, usually ${OPENAI_API_KEY:-}. It may be empty as long as nothing uses this provider."`
+	Model        string                 `json:"model" jsonschema:"minLength=1,maxLength=200" jsonschema_description:"The model that translates."`
+	Timeout      time.Duration          `json:"timeout" jsonschema_extras:"minDuration=10ms,maxDuration=10m" jsonschema_description:"The longest that one attempt may take, from the first byte sent to the last one received."`
+	Organization string                 `json:"organization" jsonschema:"maxLength=200" jsonschema_description:"Sent as OpenAI-Organization; empty: not sent."`
+	Project      string                 `json:"project" jsonschema:"maxLength=200" jsonschema_description:"Sent as OpenAI-Project; empty: not sent."`
+	Headers      map[string]core.Secret `json:"headers" jsonschema_description:"More headers for every request, for gateways and compatible servers that want them. Values are never shown."`
+	Instructions string                 `json:"instructions" jsonschema:"maxLength=8000" jsonschema_description:"Added to the prompt of every translation: domain, tone, terms. Keep it short, every request pays for it."`
+	Request      Request                `json:"request" jsonschema_description:"Parameters of the request. Those that the model refuses are left out from then on."`
 }
 
 // Request holds parameters that are sent with every request.
@@ -71,7 +71,8 @@ func (c *Config) header() (http.Header, error) {
 		// Answers are a few hundred bytes: unpacking would cost more than it saves.
 		"Accept-Encoding": {"identity"},
 	}
-	for name, value := range c.Headers {
+	for name, secret := range c.Headers {
+		value := secret.Reveal()
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		switch {
 		case !isToken(name):

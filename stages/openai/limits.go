@@ -78,10 +78,11 @@ func wait(s string) (time.Duration, bool) {
 }
 
 // retryAfter reads how long the upstream wants to be left alone; 0 when it does
-// not say. The most exact header wins: retry-after-ms (OpenAI's own),
-// retry-after (RFC 9110 section 10.2.3: seconds or a date), then the reset of
-// the allowance that is used up.
-func retryAfter(h http.Header, l core.Limits, now time.Time) time.Duration {
+// not say. The more exact header wins: retry-after-ms (OpenAI's own), then
+// retry-after (RFC 9110 section 10.2.3: seconds or a date). The reset of an
+// allowance that is used up is no such wish: it is when the allowance will be
+// whole again, long after there is room for one request.
+func retryAfter(h http.Header, now time.Time) time.Duration {
 	if s := first(h, "Retry-After-Ms"); s != "" {
 		if ms, err := strconv.ParseFloat(s, 64); err == nil && ms >= 0 && ms <= float64(longestWait/time.Millisecond) {
 			return time.Duration(ms * float64(time.Millisecond))
@@ -97,11 +98,5 @@ func retryAfter(h http.Header, l core.Limits, now time.Time) time.Duration {
 			}
 		}
 	}
-	var d time.Duration
-	for _, l := range []core.Limit{l.Requests, l.Tokens} {
-		if l.Known && l.Remaining == 0 {
-			d = max(d, l.Reset)
-		}
-	}
-	return d
+	return 0
 }

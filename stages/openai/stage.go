@@ -83,7 +83,7 @@ func build(env core.Env, cfg *Config) (any, error) {
 
 // Start keeps connections ready for the upstream, until Close.
 func (p *Provider) Start(context.Context) error {
-	if err := p.keyed(); err != nil {
+	if err := p.keyed(core.Unauthorized); err != nil {
 		return err
 	}
 	release, err := p.env.Upstream.Warm(p.chat.Scheme + "://" + p.chat.Host)
@@ -112,12 +112,12 @@ func (p *Provider) Close() error {
 	return nil
 }
 
-// keyed returns an error when there is no key.
-func (p *Provider) keyed() error {
+// keyed returns an error of kind when there is no key.
+func (p *Provider) keyed(kind core.ErrorKind) error {
 	if p.header["Authorization"] != nil {
 		return nil
 	}
-	return p.fail(core.Unauthorized, fmt.Sprintf("providers.%s.api_key is empty; set OPENAI_API_KEY, or name another provider in use", p.env.Name), nil)
+	return p.fail(kind, fmt.Sprintf("providers.%s.api_key is empty; set OPENAI_API_KEY, or name another provider in use", p.env.Name), nil)
 }
 
 // Fingerprint names what changes an answer: not the key, not the timeout.
@@ -131,7 +131,7 @@ func (p *Provider) Fingerprint() string {
 // Translate makes one call. When the model refuses a parameter that can be left
 // out, it is left out from then on and the call is made again at once.
 func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
-	if err := p.keyed(); err != nil {
+	if err := p.keyed(core.ProviderFailed); err != nil { // the client's own key is not at fault
 		return nil, err
 	}
 	call, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
@@ -163,7 +163,7 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 			if name, value := readRefusal(buf.Bytes()).refuses(resp.StatusCode); name != "" && p.learn(sent, name, value) {
 				continue
 			}
-			return nil, p.failed(resp.StatusCode, resp.Header, buf.Bytes(), l)
+			return nil, p.failed(resp.StatusCode, resp.Header, buf.Bytes())
 		}
 		var res *core.Result
 		var usage core.Usage
@@ -290,7 +290,7 @@ func (p *Provider) broken(ctx, call context.Context, err error) error {
 // Probe asks for the model: it proves the key, the address and the model.
 // A server that has no such call is taken as well.
 func (p *Provider) Probe(ctx context.Context) error {
-	if err := p.keyed(); err != nil {
+	if err := p.keyed(core.Unauthorized); err != nil {
 		return err
 	}
 	call, cancel := context.WithTimeout(ctx, max(p.cfg.Timeout, 5*time.Second))
@@ -322,12 +322,12 @@ func (p *Provider) Probe(ctx context.Context) error {
 	case status == http.StatusNotFound && readRefusal(buf.Bytes()).Code == "model_not_found":
 		return p.fail(core.NotFound, fmt.Sprintf("%s knows no model %q; change %s.model", p.chat.Host, p.cfg.Model, key), p.cause(status, resp.Header, buf.Bytes()))
 	case status == http.StatusTooManyRequests:
-		if err := p.failed(status, resp.Header, buf.Bytes(), core.Limits{}); err.Kind == core.QuotaExceeded {
+		if err := p.failed(status, resp.Header, buf.Bytes()); err.Kind == core.QuotaExceeded {
 			return err
 		}
 		return nil // at its limit, so it serves
 	case status >= 500:
-		return p.failed(status, resp.Header, buf.Bytes(), core.Limits{})
+		return p.failed(status, resp.Header, buf.Bytes())
 	}
 	p.note(fmt.Sprintf("%s does not tell about model %q (status %d): its key and model are found right or wrong by the first translation", p.chat.Host, p.cfg.Model, status))
 	return nil

@@ -395,8 +395,11 @@ func TestWithoutAKeyNothingIsSent(t *testing.T) {
 	sim := simulate(t, openaitest.Config{})
 	p := provide(t, sim.URL(), nil, func(c *Config) { c.APIKey = " " })
 	_, err := p.Translate(t.Context(), ask("x"))
+	if core.KindOf(err) != core.ProviderFailed {
+		t.Errorf("Translate: %v; the client's own key is not at fault", err)
+	}
 	for what, err := range map[string]error{"Start": p.Start(t.Context()), "Probe": p.Probe(t.Context()), "Translate": err} {
-		if core.KindOf(err) != core.Unauthorized || !strings.Contains(err.Error(), "providers.main.api_key is empty; set OPENAI_API_KEY") {
+		if what != "Translate" && core.KindOf(err) != core.Unauthorized || !strings.Contains(err.Error(), "providers.main.api_key is empty; set OPENAI_API_KEY") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -490,9 +493,9 @@ func TestBuildRefuses(t *testing.T) {
 		"a query":               func(c *Config) { c.BaseURL = "https://example.com/v1?x=1" },
 		"no URL":                func(c *Config) { c.BaseURL = "https://exa mple.com" },
 		"a key of two lines":    func(c *Config) { c.APIKey = "sk-\nX-Evil: 1" },
-		"a header of two lines": func(c *Config) { c.Headers = map[string]string{"X-A": "1\r\nX-B: 2"} },
-		"a header name":         func(c *Config) { c.Headers = map[string]string{"X A": "1"} },
-		"its own header":        func(c *Config) { c.Headers = map[string]string{"authorization": "Bearer x"} },
+		"a header of two lines": func(c *Config) { c.Headers = map[string]core.Secret{"X-A": "1\r\nX-B: 2"} },
+		"a header name":         func(c *Config) { c.Headers = map[string]core.Secret{"X A": "1"} },
+		"its own header":        func(c *Config) { c.Headers = map[string]core.Secret{"authorization": "Bearer x"} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := defaults()
@@ -518,7 +521,7 @@ func TestHeaders(t *testing.T) {
 		io.WriteString(w, `{"choices":[{"message":{"content":"hola"}}]}`)
 	})
 	p := provide(t, srv.URL+"/v1/", nil, func(c *Config) {
-		c.APIKey, c.Organization, c.Project, c.Headers = key+"\n", "org-1", "proj-1", map[string]string{"x-team": "captions"}
+		c.APIKey, c.Organization, c.Project, c.Headers = key+"\n", "org-1", "proj-1", map[string]core.Secret{"x-team": "captions"}
 	})
 	again := ask("x")
 	again.Attempt = 2
@@ -705,7 +708,7 @@ func FuzzAnswer(f *testing.F) {
 		if usage.PromptTokens < 0 || usage.CompletionTokens < 0 || usage.CachedTokens < 0 {
 			t.Fatalf("%+v", usage)
 		}
-		if e := p.failed(500, http.Header{}, body, core.Limits{}); e.Kind == "" || len([]rune(e.Cause.Error())) > maxCause+16 {
+		if e := p.failed(500, http.Header{}, body); e.Kind == "" || len([]rune(e.Cause.Error())) > maxCause+16 {
 			t.Fatalf("%v", e)
 		}
 	})

@@ -202,7 +202,7 @@ func (p *Provider) interrupted(resp *http.Response, data []byte) *core.Error {
 	if r := readRefusal(data); r.Code == "rate_limit_exceeded" {
 		status = http.StatusTooManyRequests
 	}
-	err := p.failed(status, resp.Header, data, limits(resp.Header))
+	err := p.failed(status, resp.Header, data)
 	if err.Kind == core.ProviderFailed {
 		err.Detail = "the provider broke its answer off"
 	}
