@@ -27,8 +27,7 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			file, err := f.load(offline)
 			if err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), err)
-				return errSaid
+				return err
 			}
 			g, err := build(file)
 			if err != nil {

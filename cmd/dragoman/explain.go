@@ -22,8 +22,7 @@ func explainCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			file, err := f.load(true)
 			if err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), err)
-				return errSaid
+				return err
 			}
 			explain(cmd.OutOrStdout(), file)
 			return nil

@@ -36,8 +36,7 @@ Exit status: 0 after a signal, 1 when it could not serve.`,
 func serve(cmd *cobra.Command, f *flags) error {
 	file, err := f.load(false)
 	if err != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), err)
-		return errSaid
+		return err
 	}
 	g, err := build(file)
 	if err != nil {

@@ -45,8 +45,7 @@ could be started, 2 when the command line cannot be understood.`,
 			}
 			file, err := f.load(false)
 			if err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), err)
-				return errSaid
+				return err
 			}
 			if name != "" {
 				if err := use(file, name); err != nil {
