@@ -18,6 +18,7 @@ type breaker struct {
 	changes atomic.Int64 // of state
 	spare   atomic.Int64 // permits handed on
 	opened  atomic.Int64 // times
+	probes  atomic.Int64 // calls while half open
 }
 
 // A permit is the right to make one call, and the state that it was given in.
@@ -58,11 +59,18 @@ func newBreaker(cfg Breaker, name string, log *zap.Logger) *breaker {
 // acquire returns a permit unless the breaker is open, or half open with
 // another call that tries.
 func (b *breaker) acquire() (permit, bool) {
-	if b.policy == nil || b.policy.TryAcquirePermit() {
+	if b.policy == nil {
+		return permit{}, true
+	}
+	if b.policy.TryAcquirePermit() {
+		if b.policy.IsHalfOpen() {
+			b.probes.Add(1)
+		}
 		return permit{b.changes.Load()}, true
 	}
 	for n := b.spare.Load(); n > 0; n = b.spare.Load() {
 		if b.spare.CompareAndSwap(n, n-1) {
+			b.probes.Add(1)
 			return permit{b.changes.Load()}, true
 		}
 	}

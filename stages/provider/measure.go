@@ -15,11 +15,12 @@ type reason int
 const (
 	first reason = iota
 	retry
+	hedge
 	fallback
 	reasons
 )
 
-func (r reason) String() string { return [...]string{"first", "retry", "fallback"}[r] }
+func (r reason) String() string { return [...]string{"first", "retry", "hedge", "fallback"}[r] }
 
 // within are the upper bounds of the classes in which attempts are counted by
 // how long they took, in seconds.
@@ -36,6 +37,8 @@ type record struct {
 	classes  [len(within)]atomic.Int64
 	tokens   [3]atomic.Int64
 
+	whole, spoke latencies // until the answer, and until its first delta
+
 	mu     sync.Mutex
 	failed [reasons]map[core.ErrorKind]int64
 }
@@ -48,23 +51,23 @@ func newRecord(name string, b *breaker) *record {
 	return r
 }
 
-// count notes an attempt.
-func (r *record) count(why reason, failed *core.Error, took time.Duration, usage core.Usage) {
-	if failed == nil {
-		r.answered[why].Add(1)
+// count notes an attempt that has ended.
+func (r *record) count(a *attempt) {
+	if a.failed == nil {
+		r.answered[a.why].Add(1)
 	} else {
 		r.mu.Lock()
-		r.failed[why][failed.Kind]++
+		r.failed[a.why][a.failed.Kind]++
 		r.mu.Unlock()
 	}
-	r.took.Add(int64(took))
+	r.took.Add(int64(a.took))
 	for i, bound := range within {
-		if took.Seconds() <= bound {
+		if a.took.Seconds() <= bound {
 			r.classes[i].Add(1)
 			break
 		}
 	}
-	for i, n := range [...]int{usage.PromptTokens, usage.CompletionTokens, usage.CachedTokens} {
+	for i, n := range [...]int{a.usage.PromptTokens, a.usage.CompletionTokens, a.usage.CachedTokens} {
 		if n > 0 {
 			r.tokens[i].Add(int64(n))
 		}
@@ -74,7 +77,7 @@ func (r *record) count(why reason, failed *core.Error, took time.Duration, usage
 // Measure reports attempts, how long they took, tokens and breakers, by
 // provider.
 func (s *Stage) Measure(emit func(core.Measure)) {
-	emit(core.Measure{Name: "provider_retries_denied_total", Help: "Retries that were not made because too many had been.", Counter: true, Value: float64(s.denied.Load())})
+	emit(core.Measure{Name: "provider_retries_denied_total", Help: "Retries and hedges that were not made because too many had been.", Counter: true, Value: float64(s.denied.Load())})
 	s.mu.Lock()
 	records := make([]*record, 0, len(s.records))
 	for _, r := range s.records {
@@ -108,5 +111,6 @@ func (r *record) measure(emit func(core.Measure)) {
 		count("provider_tokens_total", "Tokens that providers billed; cached ones are part of the prompt's.", float64(r.tokens[i].Load()), "tokens", what)
 	}
 	count("provider_breaker_opened_total", "Times that the breaker of a provider opened.", float64(r.breaker.opened.Load()))
+	count("provider_breaker_probes_total", "Calls that tried whether a provider is back.", float64(r.breaker.probes.Load()))
 	emit(core.Measure{Name: "provider_breaker_state", Help: "Whether calls reach the provider: 0 yes, 1 one tries, 2 no.", Value: r.breaker.state(), Labels: []string{"provider", r.name}})
 }

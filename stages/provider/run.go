@@ -22,8 +22,8 @@ type run struct {
 	outcome core.Outcome // what the gates are told of turn
 	told    bool         // outcome is that of an attempt
 
+	floor     floor
 	attempts  int
-	delta     bool      // a piece of an answer has left
 	notBefore time.Time // the upstream wants to be left alone until then
 }
 
@@ -37,7 +37,8 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		if shut, _ := r.preferred.breaker.shut(); shut && len(r.fallbacks) == 0 {
 			return nil, r.orUnavailable(failed)
 		}
-		if err := r.take(r.gates); err != nil {
+		err := r.take(r.gates)
+		if err != nil {
 			if err.Kind == core.RateLimited && len(r.fallbacks) > 0 {
 				return r.fallBack(err, without(r.gates, err.Stage))
 			}
@@ -47,7 +48,16 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		if !ok {
 			return r.fallBack(r.orUnavailable(failed), r.gates)
 		}
-		res, err := r.attempt(r.preferred, permit, reason)
+		var res *core.Result
+		wait, hedged := time.Duration(0), false
+		if reason == first && r.delay != nil {
+			wait, hedged = r.delay(r.preferred.record, r.req.OnDelta != nil)
+		}
+		if hedged {
+			res, err = r.race(permit, wait)
+		} else {
+			res, err = r.attempt(r.preferred, permit, reason)
+		}
 		if err == nil {
 			return res, nil
 		}
@@ -79,7 +89,7 @@ func fallsOver(kind core.ErrorKind) bool {
 // held; when there is none it takes one from gates, and from fewer while those
 // are shut for longer than the request can wait.
 func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *core.Error) {
-	if len(r.fallbacks) == 0 || r.delta || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
+	if len(r.fallbacks) == 0 || r.delta() || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
 		return nil, r.over(failed)
 	}
 	r.notBefore = time.Time{} // that was said by another
@@ -107,7 +117,7 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 			return res, nil
 		}
 		failed = err
-		if r.delta || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
+		if r.delta() || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
 			break
 		}
 	}
@@ -119,7 +129,7 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 func (r *run) mayRetry(failed *core.Error) (pause time.Duration, ok bool) {
 	retries := r.attempts - 1
 	switch {
-	case !failed.Retryable, r.delta, retries >= r.cfg.Retries, r.ctx.Err() != nil:
+	case !failed.Retryable, r.delta(), retries >= r.cfg.Retries, r.ctx.Err() != nil:
 		return 0, false
 	case failed.Kind == core.DeadlineExceeded && len(r.fallbacks) > 0:
 		return 0, false // it hangs: what is left of the time goes to another
@@ -182,6 +192,12 @@ func (r *run) take(gates []core.Guard) *core.Error {
 	}
 }
 
+// spare takes a turn from all gates if one is free at this moment.
+func (r *run) spare(req *core.Request) (*line.Turn, bool) {
+	turn, err := r.line.Turn(r.ctx, req, r.gates, line.How{Since: r.since, Now: true})
+	return turn, err == nil
+}
+
 // give gives the turn back, if one is held.
 func (r *run) give() {
 	if r.turn == nil {
@@ -193,75 +209,33 @@ func (r *run) give() {
 	turn.Give(r.outcome)
 }
 
-// attempt calls t once.
-func (r *run) attempt(t target, p permit, why reason) (res *core.Result, failed *core.Error) {
-	fork, done := r.req.Trace.Fork()
-	fork.Attempts = 1
-	req := *r.req
-	req.Trace, req.Attempt = fork, r.req.Attempt+r.attempts
-	r.attempts++
-	if onDelta := req.OnDelta; onDelta != nil {
-		req.OnDelta = func(text string) error {
-			r.delta = true
-			return onDelta(text)
-		}
-	}
-	start := time.Now()
-	returned := false
-	defer func() {
-		took := time.Since(start)
-		usage := fork.Usage
-		if failed == nil && returned {
-			usage, fork.Usage = res.Usage, core.Usage{}
-		}
-		done()
-		r.req.Trace.Merge(fork, took)
-		if !returned {
-			failed = &core.Error{Kind: core.Internal, Stage: t.name}
-		}
-		t.breaker.release(p, r.verdict(failed))
-		t.count(why, failed, took, usage)
-		r.tell(why, failed, usage, fork.Limits)
-	}()
-	var err error
-	res, err = t.translator.Translate(r.ctx, &req)
-	switch {
-	case err != nil:
-		res, failed = nil, core.AsError(err, t.name)
-	case res == nil:
-		failed = &core.Error{Kind: core.Internal, Stage: t.name, Detail: "the provider gave neither a result nor an error"}
-	}
-	returned = true
-	return res, failed
-}
-
 // tell notes what the gates will hear. They keep the limits of the provider in
 // use: of a fallback, which borrows its turn, they hear only when it is the one
 // call of that turn, and nothing about the fallback's own limits.
-func (r *run) tell(why reason, failed *core.Error, usage core.Usage, limits core.Limits) {
-	if r.told {
+func (r *run) tell(a *attempt) {
+	if r.told || r.turn == nil {
 		return
 	}
-	r.told = why != fallback
-	r.outcome = core.Outcome{Err: failed, Usage: usage, Limits: limits}
-	if why == fallback {
+	r.told = a.why != fallback
+	r.outcome = core.Outcome{Err: a.failed, Usage: a.usage, Limits: a.req.Trace.Limits}
+	if a.why == fallback {
 		r.outcome.Limits = core.Limits{}
-		if failed != nil && failed.Kind == core.RateLimited {
-			r.outcome.Err = &core.Error{Kind: core.Unavailable, Stage: failed.Stage}
+		if a.failed != nil && a.failed.Kind == core.RateLimited {
+			r.outcome.Err = &core.Error{Kind: core.Unavailable, Stage: a.failed.Stage}
 		}
 	}
 }
 
 // verdict is what an attempt says about its provider. That the request's own
 // time was over says nothing: clients choose it.
-func (r *run) verdict(failed *core.Error) verdict {
-	if failed == nil {
+func (r *run) verdict(a *attempt) verdict {
+	if a.failed == nil {
 		return saysWell
 	}
-	if r.ctx.Err() != nil {
+	if r.ctx.Err() != nil || a.lost {
 		return saysNothing
 	}
-	switch failed.Kind {
+	switch a.failed.Kind {
 	case core.ProviderFailed, core.Unavailable, core.DeadlineExceeded:
 		return saysUnwell
 	case core.Canceled, core.Internal:
@@ -284,11 +258,20 @@ func (r *run) sleep(d time.Duration) *core.Error {
 
 // over is the answer after failed when nothing more is tried: when the request
 // itself has ended meanwhile, that is why.
+//
+// After a delta has left no further attempt may be made by anybody, so the
+// failure is none that another may mend.
 func (r *run) over(failed *core.Error) *core.Error {
 	if r.ctx.Err() != nil {
 		if err := core.ContextError(r.ctx, failed.Stage); err.Kind != failed.Kind {
 			return err
 		}
+	}
+	if failed.Retryable && r.delta() {
+		final := *failed
+		final.Retryable = false
+		r.req.Trace.Failed(&final) // it was counted where it arose
+		return &final
 	}
 	return failed
 }

@@ -1,6 +1,6 @@
 // Package provider is the stage `provider`, which ends a chain: it calls the
-// provider in use, once more when a failure may pass, and the fallbacks when it
-// cannot answer. It is the only owner of retries.
+// provider in use, once more when a failure may pass, or when it takes unusually
+// long, and the fallbacks when it cannot answer. It is the only owner of retries.
 //
 // Before every attempt it takes one turn from all gates together; see
 // core/line. A retry takes a turn of its own and keeps the seniority of its
@@ -31,7 +31,11 @@ type Stage struct {
 	budget budget
 	line   *line.Line // for chains without a gate that owns one
 
-	denied atomic.Int64 // retries that the budget did not allow
+	// delay says after how long a hedge is made; nil when none is.
+	delay func(r *record, streamed bool) (after time.Duration, ok bool)
+
+	denied  atomic.Int64   // retries and hedges that the budget did not allow
+	running sync.WaitGroup // hedges
 
 	mu      sync.Mutex
 	records map[string]*record
@@ -41,6 +45,7 @@ var (
 	_ core.Caller        = (*Stage)(nil)
 	_ core.Fingerprinter = (*Stage)(nil)
 	_ core.Measurer      = (*Stage)(nil)
+	_ core.Closer        = (*Stage)(nil)
 )
 
 // waitingWithoutQueue is how many requests may wait when no gate owns the line.
@@ -55,7 +60,15 @@ func New(env core.Env, cfg Config) *Stage {
 		cfg: cfg, log: env.Log,
 		budget: newBudget(),
 		line:   line.New(waitingWithoutQueue), records: map[string]*record{},
+		delay: cfg.Hedge.delay(),
 	}
+}
+
+// Close waits for hedges that have lost and are about to end. Their generation
+// stays open until then, so there are none any more.
+func (s *Stage) Close() error {
+	s.running.Wait()
+	return nil
 }
 
 // Fingerprint is empty: which provider answers is what changes an answer, and
@@ -162,6 +175,7 @@ func (c *caller) Translate(ctx context.Context, req *core.Request) (*core.Result
 	}
 	r := run{caller: c, ctx: ctx, req: req, since: time.Now()}
 	defer r.give()
+	defer r.floor.close()
 	res, err := r.translate()
 	if err != nil {
 		return nil, err // a nil *core.Error would not be a nil error

@@ -1,0 +1,272 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// An attempt is one call of one provider. What it was is set once it has
+// ended, by the goroutine that made the call.
+type attempt struct {
+	target
+	permit permit
+	why    reason
+	req    core.Request
+	unpin  func()
+	cancel context.CancelCauseFunc // of an attempt with a rival
+
+	start  time.Time
+	took   time.Duration
+	res    *core.Result
+	failed *core.Error
+	usage  core.Usage
+
+	// Guarded by floor.mu until the attempt has ended.
+	over  bool
+	lost  bool          // another was faster
+	spoke time.Duration // from start to its first delta; 0 when there was none
+}
+
+// A floor is where the attempts of one request meet: the first that says
+// anything, be it a delta or the whole answer, is the one that counts. What
+// the others say is not heard.
+type floor struct {
+	mu     sync.Mutex // also held while OnDelta runs
+	ahead  *attempt   // that counts
+	spoken bool       // a delta has left
+	closed bool       // the request has its answer
+	first  *attempt   // that a hedge may be made beside
+	hedge  *attempt   // that was
+	ended  chan struct{}
+}
+
+// outdone ends an attempt whose answer is not wanted any more.
+func outdone(stage string) *core.Error {
+	return &core.Error{Kind: core.Canceled, Stage: stage, Detail: "another attempt was faster"}
+}
+
+// say hands on a delta of a.
+func (f *floor) say(a *attempt, text string, onDelta func(string) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || a.over || f.ahead != nil && f.ahead != a {
+		return outdone(a.name)
+	}
+	if a.spoke == 0 {
+		a.spoke = max(time.Since(a.start), 1)
+	}
+	f.lead(a)
+	f.spoken = true
+	return onDelta(text)
+}
+
+// lead makes a the one that counts, and ends its rival. The caller holds mu.
+func (f *floor) lead(a *attempt) {
+	if f.ahead != nil {
+		return
+	}
+	f.ahead = a
+	for _, rival := range [...]*attempt{f.first, f.hedge} {
+		if rival != nil && rival != a && !rival.over {
+			rival.lost = true
+			rival.cancel(outdone(rival.name))
+		}
+	}
+}
+
+// end notes that a has ended: nothing is heard of it from now on.
+func (f *floor) end(a *attempt) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a.over = true
+	switch {
+	case a.failed == nil && !f.closed:
+		f.lead(a)
+		a.lost = f.ahead != a
+	case a.failed == nil:
+		a.lost = true
+	}
+}
+
+// close ends what goes on beside the answer.
+func (f *floor) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	if h := f.hedge; h != nil && !h.over {
+		h.lost = h.lost || f.ahead != h
+		h.cancel(outdone(h.name))
+	}
+}
+
+// delta says whether a piece of an answer has left.
+func (r *run) delta() bool {
+	r.floor.mu.Lock()
+	defer r.floor.mu.Unlock()
+	return r.floor.spoken
+}
+
+// prepare returns an attempt that may be made with t.
+func (r *run) prepare(t target, p permit, why reason) *attempt {
+	fork, unpin := r.req.Trace.Fork()
+	fork.Attempts = 1
+	a := &attempt{target: t, permit: p, why: why, req: *r.req, unpin: unpin}
+	a.req.Trace, a.req.Attempt = fork, r.req.Attempt+r.attempts
+	r.attempts++
+	if onDelta := r.req.OnDelta; onDelta != nil {
+		a.req.OnDelta = func(text string) error { return r.floor.say(a, text, onDelta) }
+	}
+	return a
+}
+
+// attempt calls t once.
+func (r *run) attempt(t target, p permit, why reason) (*core.Result, *core.Error) {
+	a := r.prepare(t, p, why)
+	defer r.conclude(a) // also when it panics
+	r.call(r.ctx, a)
+	return a.res, a.failed
+}
+
+// conclude notes what came of a, which held the turn of r.
+func (r *run) conclude(a *attempt) {
+	a.unpin()
+	r.req.Trace.Merge(a.req.Trace, a.took)
+	r.tell(a)
+}
+
+// call makes the call and notes what it says about the provider.
+func (r *run) call(ctx context.Context, a *attempt) {
+	a.start = time.Now()
+	returned := false
+	defer func() {
+		a.took = time.Since(a.start)
+		if !returned {
+			a.failed = &core.Error{Kind: core.Internal, Stage: a.name}
+		}
+		trace := a.req.Trace
+		a.usage = trace.Usage
+		if a.failed == nil {
+			a.usage, trace.Usage = a.res.Usage, core.Usage{}
+		}
+		r.floor.end(a)
+		a.breaker.release(a.permit, r.verdict(a))
+		a.count(a)
+		if r.delay != nil {
+			a.learn(a)
+		}
+	}()
+	res, err := a.translator.Translate(ctx, &a.req)
+	switch {
+	case err != nil:
+		a.failed = core.AsError(err, a.name)
+	case res == nil:
+		a.failed = &core.Error{Kind: core.Internal, Stage: a.name, Detail: "the provider gave neither a result nor an error"}
+	default:
+		a.res = res
+	}
+	returned = true
+}
+
+// race makes the first attempt, and beside it a second one of the same provider
+// when nothing was heard of the first for as long as wait. The first attempt
+// runs on the caller's goroutine, so that a request which needs no hedge costs
+// a timer and no goroutine.
+func (r *run) race(p permit, wait time.Duration) (*core.Result, *core.Error) {
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	defer cancel(nil)
+	a, f := r.prepare(r.preferred, p, first), &r.floor
+	a.cancel, f.first = cancel, a
+	timer := time.AfterFunc(wait, r.hedge)
+	concluded := false
+	defer func() {
+		timer.Stop()
+		if !concluded {
+			r.conclude(a)
+		}
+	}()
+	r.call(ctx, a)
+
+	f.mu.Lock() // a is over: from here on no hedge begins
+	h, counts := f.hedge, f.ahead
+	f.mu.Unlock()
+	if h == nil {
+		return a.res, a.failed
+	}
+	r.req.Trace.Attempts++ // the one that is not merged
+	if counts == a || counts == nil && !fallsOver(a.failed.Kind) {
+		return a.res, a.failed
+	}
+	// The answer can only be the hedge's. It has a turn of its own.
+	r.tell(a)
+	r.give()
+	select {
+	case <-f.ended:
+	case <-r.ctx.Done():
+		return nil, core.ContextError(r.ctx, a.name)
+	}
+	if !a.lost && h.failed != nil && !r.delta() {
+		return nil, a.failed // both by themselves
+	}
+	concluded = true
+	a.unpin()
+	r.req.Trace.Merge(h.req.Trace, time.Since(a.start))
+	return h.res, h.failed
+}
+
+// hedge makes a second attempt beside the first, when the first has not been
+// heard of, a turn is free at this moment and the budget allows it.
+func (r *run) hedge() {
+	h, ctx, outcome := r.beside()
+	if h == nil {
+		return
+	}
+	defer r.running.Done()
+	defer close(r.floor.ended)
+	defer h.unpin()
+	defer func() { outcome(h) }()
+	defer func() {
+		if p := recover(); p != nil {
+			h.failed = &core.Error{Kind: core.Internal, Stage: h.name, Cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	r.call(ctx, h)
+}
+
+// beside returns a hedge that may be made, and what gives its turn back; nil
+// when none may.
+func (r *run) beside() (h *attempt, ctx context.Context, give func(*attempt)) {
+	f := &r.floor
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ahead != nil || f.first.over || f.closed || r.ctx.Err() != nil {
+		return nil, nil, nil
+	}
+	req := *r.req // the gates tell turns apart by it
+	turn, ok := r.spare(&req)
+	if !ok {
+		return nil, nil, nil
+	}
+	permit, ok := r.preferred.breaker.acquire()
+	if ok && !r.budget.spend(time.Now()) {
+		r.preferred.breaker.release(permit, saysNothing)
+		r.denied.Add(1)
+		ok = false
+	}
+	if !ok {
+		turn.Give(core.Outcome{Unused: true, At: time.Now()})
+		return nil, nil, nil
+	}
+	h = r.prepare(r.preferred, permit, hedge)
+	ctx, h.cancel = context.WithCancelCause(r.ctx)
+	f.hedge, f.ended = h, make(chan struct{})
+	r.running.Add(1)
+	return h, ctx, func(h *attempt) {
+		h.cancel(nil)
+		turn.Give(core.Outcome{At: time.Now(), Err: h.failed, Usage: h.usage, Limits: h.req.Trace.Limits})
+	}
+}
