@@ -2,6 +2,7 @@
 SHELL       := /bin/bash
 GO          ?= go
 ARGS        ?=
+ROWS        ?=
 MAKEFLAGS   += --no-print-directory
 export CGO_ENABLED ?= 0
 
@@ -26,8 +27,8 @@ build: setup ## Build bin/dragoman, bin/openai-sim and bin/plugins/*
 	@for d in plugins/*/main.go; do [ -e "$$d" ] || continue; \
 		n=$$(basename $$(dirname $$d)); $(GO) build -trimpath -o bin/plugins/$$n ./plugins/$$n || exit 1; done
 
-bench: setup ## Run every benchmark
-	@$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: build ## Measure everything against its bar, some minutes (ROWS=name,... for a part)
+	@bin/bench -rows "$(ROWS)"
 
 lint: setup ## Check formatting, vet, and that pipeline.schema.json is current
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; }

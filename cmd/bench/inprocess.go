@@ -1,0 +1,273 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/chain"
+	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/pool"
+	"github.com/dragoman-mt/dragoman/stages"
+)
+
+// inProcessRows measure the chain by itself, in this process, without sockets.
+func inProcessRows() []row {
+	return []row{
+		{
+			name: "noop", doc: "a stage that does nothing, linked and observed",
+			bars: []bar{{what: "time for each such stage", unit: "ns", limit: 100}, {what: "allocations", limit: 0}},
+			open: openNoop,
+		},
+		{
+			name: "cached", doc: "a cache hit through the whole chain of pipeline.yaml, in process",
+			bars: []bar{{what: "time", unit: "ns", limit: 1000}, {what: "allocations", limit: 2}},
+			open: openCached,
+		},
+		{
+			name: "million", doc: "the cache of 32 MiB after 1,000 and after 1,000,000 distinct texts",
+			bars: []bar{
+				{what: "hit after 1,000,000 / hit after 1,000", unit: "x", limit: 2},
+				{what: "live memory that the cache added", unit: "MB", limit: 64},
+			},
+			open: openMillion,
+		},
+	}
+}
+
+// nothing is a stage that hands everything on.
+type nothing struct{}
+
+func (nothing) Wrap(next core.Translator) core.Translator { return passing{next} }
+
+type passing struct{ next core.Translator }
+
+func (p passing) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	return p.next.Translate(ctx, req)
+}
+
+// same ends a chain with the same answer to everything.
+type same struct{ res *core.Result }
+
+func (s same) Call(core.Below) (core.Translator, error) {
+	return core.TranslatorFunc(func(context.Context, *core.Request) (*core.Result, error) { return s.res, nil }), nil
+}
+
+func openNoop(context.Context, *lab, *closers) (round, error) {
+	// Few enough for the room that a trace has for spans.
+	const stages = 5
+	link := func(n int) (*chain.Chain, error) {
+		var places []chain.Place
+		for i := range n {
+			places = append(places, chain.Place{Name: "nothing-" + strconv.Itoa(i), Item: nothing{}})
+		}
+		places = append(places, chain.Place{Name: "end", Item: same{&core.Result{Text: "x"}}})
+		return chain.Link(places, func(string) (core.Provider, bool) { return core.Provider{}, false }, &chain.Watch{})
+	}
+	with, err := link(stages)
+	if err != nil {
+		return nil, err
+	}
+	without, err := link(0)
+	if err != nil {
+		return nil, err
+	}
+	cost := func(c *chain.Chain) testing.BenchmarkResult {
+		return testing.Benchmark(func(b *testing.B) {
+			b.ReportAllocs()
+			ctx, trace := context.Background(), &core.Trace{}
+			req := &core.Request{Text: "x", Trace: trace}
+			for b.Loop() {
+				*trace = core.Trace{}
+				if _, err := c.Translate(ctx, req); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	return func(context.Context) ([]float64, string, error) {
+		a, z := cost(with), cost(without)
+		if a.N == 0 || z.N == 0 {
+			return nil, "", fmt.Errorf("the benchmark failed")
+		}
+		each := float64(nanoseconds(a)-nanoseconds(z)) / stages
+		return []float64{each, float64(a.AllocsPerOp()-z.AllocsPerOp()) / stages}, "", nil
+	}, nil
+}
+
+func nanoseconds(r testing.BenchmarkResult) float64 { return float64(r.T) / float64(r.N) }
+
+// instant is an upstream that answers at once, in process.
+type instant struct{}
+
+func (instant) Warm(string) (func(), error) { return func() {}, nil }
+
+func (instant) RoundTrip(r *http.Request) (*http.Response, error) {
+	r.Body.Close()
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{}, Request: r,
+		Body: io.NopCloser(bytes.NewReader(completion)), ContentLength: int64(len(completion)),
+	}, nil
+}
+
+// engineOf builds and serves the chain of the pipeline in this process, for an
+// upstream that answers at once, with values set over the file.
+func engineOf(ctx context.Context, c *closers, file string, set ...string) (*engine.Engine, error) {
+	schema := config.Schema{
+		Sections: []config.Section{
+			{Name: "server", Config: func() any { c := door.Defaults(); return &c }},
+			{Name: "pool", Config: func() any { c := pool.Defaults(); return &c }},
+		},
+		Kinds: stages.Kinds(),
+	}
+	key := func(name string) (string, bool) {
+		if name == "OPENAI_API_KEY" {
+			return "bench", true
+		}
+		return os.LookupEnv(name)
+	}
+	loaded, err := schema.Load(config.Options{File: file, Set: set, LookupEnv: key})
+	if err != nil {
+		return nil, err
+	}
+	e := engine.New(instant{}, zap.NewNop())
+	g, err := e.Build(loaded, loaded.Sections["server"].(*door.Config).Deadline)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.Start(ctx); err != nil {
+		return nil, err
+	}
+	e.Serve(g, 0)
+	c.add(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		e.Close(ctx)
+	})
+	return e, nil
+}
+
+func requestFor(n int64) *core.Request {
+	return &core.Request{ID: "bench", Text: string(appendText(nil, n)), Source: "en", Target: "es", Client: "bench", Final: true}
+}
+
+func openCached(ctx context.Context, s *lab, c *closers) (round, error) {
+	e, err := engineOf(ctx, c, s.pipeline)
+	if err != nil {
+		return nil, err
+	}
+	req := requestFor(1)
+	if _, err := e.Translate(ctx, req); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) ([]float64, string, error) {
+		var failed error
+		r := testing.Benchmark(func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				res, err := e.Translate(ctx, req)
+				if err == nil && !res.Cached {
+					err = fmt.Errorf("an answer did not come from the cache")
+				}
+				if err != nil {
+					failed = err
+					b.FailNow()
+				}
+			}
+		})
+		if failed != nil {
+			return nil, "", failed
+		}
+		return []float64{nanoseconds(r), float64(r.AllocsPerOp())}, "", nil
+	}, nil
+}
+
+// few and many are how many distinct texts have passed when a hit is timed.
+const few, many = 1_000, 1_000_000
+
+func openMillion(ctx context.Context, s *lab, c *closers) (round, error) {
+	return func(ctx context.Context) ([]float64, string, error) {
+		var c closers
+		defer c.close()
+		before := live()
+		e, err := engineOf(ctx, &c, s.pipeline, append([]string{"stages.cache.max_size=32MiB"}, unlimited[:3]...)...)
+		if err != nil {
+			return nil, "", err
+		}
+		fill := func(from, to int64) error {
+			for n := from; n < to; n++ {
+				if _, err := e.Translate(ctx, requestFor(n)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if err := fill(0, few); err != nil {
+			return nil, "", err
+		}
+		early, _, err := hits(ctx, e, few)
+		if err != nil {
+			return nil, "", err
+		}
+		if err := fill(few, many); err != nil {
+			return nil, "", err
+		}
+		late, held, err := hits(ctx, e, many)
+		if err != nil {
+			return nil, "", err
+		}
+		grew := live() - before
+		remark := fmt.Sprintf("a hit takes %.0f ns after 1,000 texts and %.0f ns after 1,000,000, of which %d are held", early, late, held)
+		return []float64{late / early, grew}, remark, nil
+	}, nil
+}
+
+// hits returns how long a hit takes, in nanoseconds, over all texts below n
+// that the cache holds, in a random order, and how many they are.
+func hits(ctx context.Context, e *engine.Engine, n int64) (each float64, held int, err error) {
+	// A hit is given before anybody asks whether the caller has left; a miss is
+	// not begun for one who has. So this looks without changing what is held.
+	left, leave := context.WithCancel(ctx)
+	leave()
+	var found []*core.Request
+	for i := range n {
+		req := requestFor(i)
+		if res, err := e.Translate(left, req); err == nil && res.Cached {
+			found = append(found, req)
+		}
+	}
+	if len(found) < few/2 {
+		return 0, 0, fmt.Errorf("of %d texts %d are held", n, len(found))
+	}
+	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+	const calls = 300_000
+	begin := time.Now()
+	for i := range calls {
+		if res, err := e.Translate(ctx, found[i%len(found)]); err != nil || !res.Cached {
+			return 0, 0, fmt.Errorf("a text that was held is held no more (%v)", err)
+		}
+	}
+	return float64(time.Since(begin)) / calls, len(found), nil
+}
+
+// live returns the memory that is in use after a collection, in MB.
+func live() float64 {
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc) / (1 << 20)
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// latencyRows measure time, against a simulator with a latency of its own.
+func latencyRows() []row {
+	return []row{
+		{
+			name: "start", doc: "from the start of the process to its first answer, with the simulator running",
+			bars: []bar{{what: "start to first answer", unit: "ms", limit: 300}},
+			open: openStart,
+		},
+		{
+			name: "burst", doc: "12 requests at once, each 300 ms upstream: when the last starts there, after the first",
+			bars: []bar{
+				// The schedules themselves take 425 and 750 ms. The margin is for
+				// what comes between an answer and the next start.
+				{what: "queue 6 / 25ms (425 ms)", unit: "ms", limit: 425 + margin},
+				{what: "queue 4 / 50ms (750 ms), as before", unit: "ms", limit: 750 + margin},
+			},
+			open: openBurst,
+		},
+		{
+			name: "added", doc: "added latency over the upstream's own, 4 sessions, the wait for min_interval counted apart",
+			bars: []bar{{what: "p50", unit: "ms", limit: 1}, {what: "p99", unit: "ms", limit: 5}},
+			open: openAdded,
+		},
+		{
+			name: "pooled", doc: "pooled against direct connections, upstream 50 ms away",
+			bars: []bar{{what: "p50 of direct less p50 of pooled", unit: "ms", limit: 80, least: true}},
+			open: openPooled,
+		},
+	}
+}
+
+func openStart(ctx context.Context, s *lab, c *closers) (round, error) {
+	m, err := s.simulator(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	once := func(ctx context.Context) (float64, error) {
+		var c closers
+		defer c.close()
+		begin := time.Now()
+		g, err := s.begin(ctx, &c, m.url, m.ca)
+		if err != nil {
+			return 0, err
+		}
+		if _, _, err := g.translate(ctx, "Good morning. The train is late.", ""); err != nil {
+			return 0, err
+		}
+		return milliseconds(time.Since(begin)), nil
+	}
+	if _, err := once(ctx); err != nil { // from the disk, the first time
+		return nil, err
+	}
+	return func(ctx context.Context) ([]float64, string, error) {
+		var took []float64
+		for range 5 {
+			ms, err := once(ctx)
+			if err != nil {
+				return nil, "", err
+			}
+			took = append(took, ms)
+		}
+		return []float64{median(took)}, fmt.Sprintf("5 starts, the slowest %.0f ms", slices.Max(took)), nil
+	}, nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// margin is what a schedule that waits for answers may take beyond its own
+// time, in ms: the call that ends has to be read and the next to arrive.
+const margin = 10
+
+func openBurst(ctx context.Context, s *lab, c *closers) (round, error) {
+	type shape struct {
+		*simulator
+		*gateway
+	}
+	var shapes []shape
+	for _, set := range [][]string{
+		{"stages.queue.max_concurrent=6", "stages.queue.min_interval=25ms"},
+		{"stages.queue.max_concurrent=4", "stages.queue.min_interval=50ms"},
+	} {
+		m, err := s.simulator(ctx, c, "--latency", "300ms")
+		if err != nil {
+			return nil, err
+		}
+		g, err := s.gateway(ctx, c, m.url, m.ca, set...)
+		if err != nil {
+			return nil, err
+		}
+		shapes = append(shapes, shape{m, g})
+	}
+	asked := int64(0)
+	return func(ctx context.Context) ([]float64, string, error) {
+		var last []float64
+		for _, s := range shapes {
+			if err := s.call(http.MethodDelete, "/sim/stats", "", nil); err != nil {
+				return nil, "", err
+			}
+			if _, err := s.together(ctx, 12, asked); err != nil {
+				return nil, "", err
+			}
+			asked += 12
+			st, err := s.stats()
+			if err != nil {
+				return nil, "", err
+			}
+			if len(st.Records) != 12 {
+				return nil, "", fmt.Errorf("the upstream saw %d calls for 12 requests", len(st.Records))
+			}
+			last = append(last, milliseconds(st.Records[11].Start.Sub(st.Records[0].Start)))
+		}
+		return last, "", nil
+	}, nil
+}
+
+// together sends n texts at once, from the from-th on, each of a session of its
+// own, and returns how long each took in ms.
+func (g *gateway) together(ctx context.Context, n int, from int64) ([]float64, error) {
+	took := make([]float64, n)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	for i := range n {
+		all.Go(func() {
+			_, d, err := g.translate(ctx, string(appendText(nil, from+int64(i))), fmt.Sprint("session ", i))
+			took[i] = milliseconds(d)
+			if err != nil {
+				mu.Lock()
+				failed = err
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	return took, failed
+}
+
+// A timed call is one that the upstream has seen as well.
+type timed struct {
+	id    string
+	took  time.Duration // as the client saw it
+	paced float64       // of it, in the queue, in ms
+}
+
+// talk lets each of sessions ask for n texts, one after the other with a pause
+// of up to pause between, and returns all calls.
+func (g *gateway) talk(ctx context.Context, sessions, n int, from int64, pause time.Duration) ([]timed, error) {
+	calls := make([]timed, sessions*n)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	for session := range sessions {
+		all.Go(func() {
+			for i := range n {
+				k := session*n + i
+				a, took, err := g.translate(ctx, string(appendText(nil, from+int64(k))), fmt.Sprint("session ", session))
+				if err == nil {
+					calls[k] = timed{a.ID, took, a.Timing.Stages["queue"]}
+					if pause > 0 {
+						time.Sleep(rand.N(pause))
+					}
+					err = context.Cause(ctx)
+				}
+				if err != nil {
+					mu.Lock()
+					failed = err
+					mu.Unlock()
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	return calls, failed
+}
+
+func openAdded(ctx context.Context, s *lab, c *closers) (round, error) {
+	// The upstream's own time does not matter to what is added; a short one
+	// gives the thousand calls that a p99 takes in less time.
+	m, err := s.simulator(ctx, c, "--latency", "100ms")
+	if err != nil {
+		return nil, err
+	}
+	g, err := s.gateway(ctx, c, m.url, m.ca)
+	if err != nil {
+		return nil, err
+	}
+	const sessions, each = 4, 260
+	asked := int64(0)
+	return func(ctx context.Context) ([]float64, string, error) {
+		if err := m.call(http.MethodDelete, "/sim/stats", "", nil); err != nil {
+			return nil, "", err
+		}
+		calls, err := g.talk(ctx, sessions, each, asked, 50*time.Millisecond)
+		if err != nil {
+			return nil, "", err
+		}
+		asked += sessions * each
+		st, err := m.stats()
+		if err != nil {
+			return nil, "", err
+		}
+		upstream := map[string]time.Duration{}
+		for _, r := range st.Records {
+			upstream[r.ClientID] = r.Took
+		}
+		var added, paced []float64
+		for _, call := range calls {
+			own, ok := upstream[call.id]
+			if !ok {
+				return nil, "", fmt.Errorf("the upstream has not seen request %s", call.id)
+			}
+			added = append(added, milliseconds(call.took-own)-call.paced)
+			paced = append(paced, call.paced)
+		}
+		remark := fmt.Sprintf("%d calls, most %.1f ms; the wait for min_interval: p50 %.1f, p99 %.1f ms",
+			len(added), slices.Max(added), median(paced), quantile(paced, 0.99))
+		return []float64{median(added), quantile(added, 0.99)}, remark, nil
+	}, nil
+}
+
+func openPooled(ctx context.Context, s *lab, c *closers) (round, error) {
+	m, err := s.simulator(ctx, c, "--profile", "steady")
+	if err != nil {
+		return nil, err
+	}
+	var gateways []*gateway
+	for _, mode := range []string{"pooled", "direct"} {
+		g, err := s.gateway(ctx, c, m.url, m.ca, "pool.mode="+mode)
+		if err != nil {
+			return nil, err
+		}
+		gateways = append(gateways, g)
+	}
+	const sessions, each = 4, 30
+	asked := int64(0)
+	return func(ctx context.Context) ([]float64, string, error) {
+		p50 := make([]float64, len(gateways))
+		for i, g := range gateways {
+			calls, err := g.talk(ctx, sessions, each, asked, 50*time.Millisecond)
+			if err != nil {
+				return nil, "", err
+			}
+			asked += sessions * each
+			var took []float64
+			for _, call := range calls {
+				took = append(took, milliseconds(call.took)-call.paced)
+			}
+			p50[i] = median(took)
+		}
+		return []float64{p50[1] - p50[0]}, fmt.Sprintf("pooled %.1f, direct %.1f ms", p50[0], p50[1]), nil
+	}, nil
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestRowsAreChosenByName(t *testing.T) {
+	var out, errs bytes.Buffer
+	if status := run(t.Context(), []string{"-list", "-rows", "hit,noop"}, &out, &errs); status != 0 {
+		t.Fatal(errs.String())
+	}
+	// In the order of their cost, whatever was asked for first.
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "noop ") || !strings.HasPrefix(lines[1], "hit ") {
+		t.Errorf("%q", lines)
+	}
+	for _, wrong := range [][]string{{"-rows", "nope"}, {"argument"}, {"-wrong"}} {
+		if status := run(t.Context(), wrong, &out, &errs); status != 2 {
+			t.Errorf("%v: status %d", wrong, status)
+		}
+	}
+}
+
+func TestEveryRowIsInTheREADME(t *testing.T) {
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range allRows() {
+		if !strings.Contains(string(page), "| "+r.name+" |") && !strings.Contains(string(page), r.name+", ") && !strings.Contains(string(page), ", "+r.name) {
+			t.Errorf("README.md does not tell of the row %s", r.name)
+		}
+	}
+}
+
+func TestABarIsJudgedByTheMedianAndOneThatMustNeverBeByTheWorst(t *testing.T) {
+	figures := []float64{3, 1, 2}
+	for _, c := range []struct {
+		bar    bar
+		missed int
+	}{
+		{bar{limit: 2}, 0},
+		{bar{limit: 1.9}, 1},
+		{bar{limit: 2, least: true}, 0},
+		{bar{limit: 2.1, least: true}, 1},
+		{bar{limit: 2, worst: true}, 1},
+		{bar{limit: 3, worst: true}, 0},
+		{bar{limit: 2, worst: true, least: true}, 1},
+	} {
+		r := row{name: "x", bars: []bar{c.bar}, open: func(context.Context, *lab, *closers) (round, error) {
+			next := 0
+			return func(context.Context) ([]float64, string, error) {
+				next++
+				return figures[next-1 : next], "", nil
+			}, nil
+		}}
+		var out bytes.Buffer
+		if missed := r.measure(t.Context(), nil, &out); missed != c.missed || strings.Contains(out.String(), "MISSED") != (c.missed == 1) {
+			t.Errorf("%v of %v: %d missed\n%s", c.bar, figures, missed, out.String())
+		}
+	}
+	r := row{name: "x", bars: []bar{{}, {}}, open: func(context.Context, *lab, *closers) (round, error) { return nil, errors.New("no") }}
+	var out bytes.Buffer
+	if missed := r.measure(t.Context(), nil, &out); missed != 2 || !strings.Contains(out.String(), "NOT MEASURED: no") {
+		t.Errorf("a row that cannot be measured: %d missed\n%s", missed, out.String())
+	}
+}
