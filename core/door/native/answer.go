@@ -60,7 +60,8 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan
 		b = append(appendString(b, s.Name), ':')
 		b = appendMilliseconds(b, s.Self)
 	}
-	b = append(b, `},"attempts":`...)
+	b = appendMilliseconds(append(b, `},"paced_ms":`...), p.traces[slowest].Paced)
+	b = append(b, `,"attempts":`...)
 	b = strconv.AppendInt(b, int64(attempts), 10)
 	b = append(b, "}}\n"...)
 

@@ -41,6 +41,7 @@ func BenchmarkBareHandler(b *testing.B) {
 	type timing struct {
 		TotalMS  float64            `json:"total_ms"`
 		Stages   map[string]float64 `json:"stages"`
+		PacedMS  float64            `json:"paced_ms"`
 		Attempts int                `json:"attempts"`
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -57,7 +58,7 @@ func BenchmarkBareHandler(b *testing.B) {
 			Timing       timing        `json:"timing"`
 		}{
 			[]translation{{benchResult.Text, in.Target, benchResult.Provider, benchResult.Model, true, []string{}}},
-			"0123456789abcdef", timing{0.012, map[string]float64{"cache": 0.011}, 0},
+			"0123456789abcdef", timing{TotalMS: 0.012, Stages: map[string]float64{"cache": 0.011}},
 		})
 	}))
 	defer s.Close()

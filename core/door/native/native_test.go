@@ -103,6 +103,7 @@ type answer struct {
 	Timing    struct {
 		TotalMS  float64            `json:"total_ms"`
 		Stages   map[string]float64 `json:"stages"`
+		PacedMS  *float64           `json:"paced_ms"`
 		Attempts int                `json:"attempts"`
 	} `json:"timing"`
 
@@ -163,6 +164,7 @@ func (s *shout) Translate(ctx context.Context, req *core.Request) (*core.Result,
 	s.calls.Add(1)
 	req.Trace.Attempts++
 	req.Trace.Add("provider", 1500*time.Microsecond)
+	req.Trace.Paced += 7 * time.Millisecond
 	return &core.Result{Text: strings.ToUpper(req.Text), Provider: "shout", Model: "m1", Usage: core.Usage{PromptTokens: 61, CompletionTokens: 5}}, nil
 }
 
@@ -301,7 +303,7 @@ func TestATextComesBackTranslatedInTheShapeOfTheContract(t *testing.T) {
 	if a.RequestID != "mine-1" || a.header.Get("X-Request-Id") != "mine-1" {
 		t.Errorf("the client's id is not kept: %s", a.raw)
 	}
-	if a.Timing.Attempts != 1 || a.Timing.Stages["provider"] != 1.5 || a.Timing.TotalMS <= 0 {
+	if a.Timing.Attempts != 1 || a.Timing.Stages["provider"] != 1.5 || a.Timing.TotalMS <= 0 || a.Timing.PacedMS == nil || *a.Timing.PacedMS != 7 {
 		t.Errorf("timing %+v", a.Timing)
 	}
 	if got := a.header.Get("Content-Type"); got != "application/json; charset=utf-8" {
