@@ -200,17 +200,10 @@ func (p *Provider) learn(sent *params, name string, value bool) bool {
 	}
 }
 
-// body is a request's body without the layers of io.NopCloser, which keep
-// net/http from seeing what it is.
-type body struct{ bytes.Reader }
-
-func (*body) Close() error { return nil }
-
-func newBody(b []byte) io.ReadCloser {
-	r := new(body)
-	r.Reset(b)
-	return r
-}
+// newBody returns b in the form in which net/http sees that it is in memory: it
+// writes such a body together with the head, and any other in a packet of its
+// own after it.
+func newBody(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
 
 // request builds the call that translates req.
 func (p *Provider) request(ctx context.Context, req *core.Request, params *params) *http.Request {
