@@ -18,15 +18,19 @@ const flagCut = "cut"
 
 // answer is what is read of a chat completion.
 type answer struct {
-	Model   string `json:"model"`
-	Choices []struct {
-		FinishReason string `json:"finish_reason"`
-		Message      struct {
-			Content *string `json:"content"`
-			Refusal string  `json:"refusal"`
-		} `json:"message"`
-	} `json:"choices"`
-	Usage usage `json:"usage"`
+	Model   string   `json:"model"`
+	Choices []choice `json:"choices"`
+	Usage   usage    `json:"usage"`
+}
+
+type choice struct {
+	FinishReason string  `json:"finish_reason"`
+	Message      message `json:"message"`
+}
+
+type message struct {
+	Content string `json:"content"`
+	Refusal string `json:"refusal"`
 }
 
 type usage struct {
@@ -55,7 +59,7 @@ type said struct {
 // is an error.
 func (p *Provider) read(body []byte) (*core.Result, core.Usage, error) {
 	var a answer
-	if err := json.Unmarshal(body, &a); err != nil {
+	if !a.read(body) {
 		return nil, core.Usage{}, p.garbled("the provider's answer was not the JSON that was asked for", body)
 	}
 	says := said{model: a.Model, usage: a.Usage.counted()}
@@ -63,10 +67,7 @@ func (p *Provider) read(body []byte) (*core.Result, core.Usage, error) {
 		return nil, says.usage, p.garbled("the provider's answer held no translation", body)
 	}
 	choice := &a.Choices[0]
-	if choice.Message.Content != nil {
-		says.text = *choice.Message.Content
-	}
-	says.refusal, says.finish = choice.Message.Refusal, choice.FinishReason
+	says.text, says.refusal, says.finish = choice.Message.Content, choice.Message.Refusal, choice.FinishReason
 	res, err := p.result(says)
 	return res, says.usage, err
 }
