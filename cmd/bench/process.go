@@ -181,6 +181,7 @@ type answer struct {
 	} `json:"translations"`
 	Timing struct {
 		Total  float64            `json:"total_ms"`
+		Paced  float64            `json:"paced_ms"`
 		Stages map[string]float64 `json:"stages"`
 	} `json:"timing"`
 }
@@ -267,7 +268,7 @@ func (s *lab) simulator(ctx context.Context, c *closers, flags ...string) (*simu
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 64}
 	c.add(t.CloseIdleConnections)
 	return &simulator{p, ca, &http.Client{Transport: t, Timeout: 30 * time.Second}}, nil
 }
@@ -275,6 +276,30 @@ func (s *lab) simulator(ctx context.Context, c *closers, flags ...string) (*simu
 // stats returns what the simulator has seen, with its last chat requests.
 func (m *simulator) stats() (st openaitest.Stats, err error) {
 	return st, m.call(http.MethodGet, "/sim/stats?records=1", "", &st)
+}
+
+// complete makes a chat completion under id, as a client without a gateway
+// does.
+func (m *simulator) complete(ctx context.Context, id, text string) error {
+	body := strings.NewReader(`{"model":"gpt-5.4-nano","messages":[{"role":"system","content":"Translate from English (en) to Spanish (es)."},` +
+		`{"role":"user","content":"` + text + `"}]}`)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, m.url+"/chat/completions", body)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer bench")
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-Client-Request-Id", id)
+	resp, err := m.http.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("openai-sim: status %d", resp.StatusCode)
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
 }
 
 // call speaks to the simulator itself.
