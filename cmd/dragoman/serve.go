@@ -38,6 +38,7 @@ func serve(cmd *cobra.Command, f *flags) error {
 	if err != nil {
 		return err
 	}
+	defer keepHeadroom()()
 	g, err := build(file)
 	if err != nil {
 		return err
