@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -70,5 +71,40 @@ func TestAStreamGivesUpAClientThatLeavesNoRoom(t *testing.T) {
 	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	if err := <-gaveUp; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%v, want %v", err, os.ErrDeadlineExceeded)
+	}
+}
+
+// A slowReader is a client to which each write takes as long as it has bytes.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	perByte  time.Duration
+	deadline time.Time
+}
+
+func (s *slowReader) SetWriteDeadline(at time.Time) error { s.deadline = at; return nil }
+
+func (s *slowReader) Write(b []byte) (int, error) {
+	time.Sleep(time.Duration(len(b)) * s.perByte)
+	if time.Now().After(s.deadline) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return s.ResponseRecorder.Write(b)
+}
+
+func TestAClientMayReadALongStreamAsSlowlyAsAPieceInItsTime(t *testing.T) {
+	events := []byte("data: " + strings.Repeat("x", 50*piece) + "\n\n")
+	for perByte, want := range map[time.Duration]error{Patience / piece: nil, Patience/piece + 1: os.ErrDeadlineExceeded} {
+		synctest.Test(t, func(t *testing.T) {
+			client := &slowReader{ResponseRecorder: httptest.NewRecorder(), perByte: perByte}
+			s := NewStream(client, Patience)
+			for range 2 {
+				if err := s.Send(events); err != want {
+					t.Fatalf("%v a byte: %v, want %v", perByte, err, want)
+				}
+			}
+			if want == nil && client.Body.Len() != 2*len(events) {
+				t.Errorf("%d bytes, want %d", client.Body.Len(), 2*len(events))
+			}
+		})
 	}
 }

@@ -61,15 +61,14 @@ func (d *Door) stream(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	var (
 		b     []byte
 		ended []int
-		left  bool // the client has
+		left  bool  // the client has, as far as the items know
+		err   error // of sending
 	)
-	for open := len(items); open > 0; silent.Reset(d.heartbeat) {
+	for open := len(items); open > 0 && err == nil; silent.Reset(d.heartbeat) {
 		select {
 		case <-f.news:
 		case <-silent.C:
-			if out.Comment() != nil {
-				return door.Answer(core.Canceled).Status
-			}
+			err = out.Comment()
 			continue
 		}
 		b, ended = f.take(b[:0], ended[:0])
@@ -80,21 +79,19 @@ func (d *Door) stream(ctx context.Context, w http.ResponseWriter, r *http.Reques
 			left = left || items[i].err != nil && items[i].err.Kind == core.Canceled
 			b = strconv.AppendInt(append(b, "event: result\ndata: {\"index\":"...), int64(i), 10)
 			b = append(p.appendFields(append(b, ','), i, &items[i]), "}\n\n"...)
-			if len(b) >= batch {
-				if out.Send(b) != nil {
-					return door.Answer(core.Canceled).Status
-				}
+			if len(b) >= batch && err == nil {
+				err = out.Send(b)
 				b = b[:0]
 			}
 		}
 		if open -= len(ended); open == 0 {
 			b = append(p.appendEnd(append(b, "event: done\ndata: {"...), id, items, begin), "}\n\n"...)
 		}
-		if len(b) > 0 && out.Send(b) != nil {
-			return door.Answer(core.Canceled).Status
+		if len(b) > 0 && err == nil {
+			err = out.Send(b)
 		}
 	}
-	if left {
+	if left || err != nil {
 		return door.Answer(core.Canceled).Status
 	}
 	return http.StatusOK

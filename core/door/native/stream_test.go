@@ -419,17 +419,18 @@ func TestAClientThatReadsNothingIsDroppedAndDelaysNobody(t *testing.T) {
 	if err := <-ended; err != context.Canceled {
 		t.Errorf("its other text ended with %v, want %v", err, context.Canceled)
 	}
-	g.served(499)
+	g.served(4, 499)
 }
 
-// served waits until the log says that a call was answered with status.
-func (g *gateway) served(status int64) {
-	for {
-		for _, e := range g.log.FilterMessage("served").All() {
-			if e.ContextMap()["status"] == status {
-				return
-			}
-		}
+// served waits for the n-th call that the log says was answered, which must have
+// status.
+func (g *gateway) served(n int, status int64) {
+	g.t.Helper()
+	served := g.log.FilterMessage("served")
+	for ; served.Len() < n; served = g.log.FilterMessage("served") {
+	}
+	if got := served.All()[n-1].ContextMap()["status"]; got != status {
+		g.t.Errorf("status %v in the log, want %d", got, status)
 	}
 }
 
@@ -449,7 +450,32 @@ func TestAClientThatLeavesAStreamEndsItsWork(t *testing.T) {
 			t.Errorf("the work ended with %v, want %v", err, context.Canceled)
 		}
 	}
-	g.served(499)
+	g.served(1, 499)
+}
+
+// A client may say that it sends nothing more and go on reading; net/http takes
+// that for its leaving.
+func TestAStreamIsEndedInOrderForAClientThatStillReads(t *testing.T) {
+	g := serve(t, door.Defaults(), &speaker{say: make(chan struct{})})
+	conn, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	body := `{"text":["a"," "],"target":"es","stream":true}`
+	fmt.Fprintf(conn, "POST /v1/translate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	r := &reading{t: t, res: res, in: bufio.NewReader(res.Body)}
+	r.next("result")
+	conn.(*net.TCPConn).CloseWrite()
+	if diff := cmp.Diff([]string{"result 0 canceled", "done"}, said(r.rest())); diff != "" {
+		t.Error(diff)
+	}
+	g.served(1, 499)
 }
 
 func TestASilentStreamSaysThatItLives(t *testing.T) {
