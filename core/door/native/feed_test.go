@@ -78,8 +78,8 @@ func TestAFeedGivesEachItemsTextInOrderAndHoldsNoMoreThanItMay(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				kept := 0
-				for i := range f.lines {
-					kept += len(f.lines[i].text)
+				for i := range f.items {
+					kept += len(f.items[i].text)
 				}
 				if kept != held || kept > room || f.room != room-kept {
 					t.Fatalf("%d bytes are held of %d, want %d; room %d", kept, room, held, f.room)

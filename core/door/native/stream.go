@@ -79,8 +79,10 @@ func (d *Door) stream(ctx context.Context, w http.ResponseWriter, r *http.Reques
 			left = left || items[i].err != nil && items[i].err.Kind == core.Canceled
 			b = strconv.AppendInt(append(b, "event: result\ndata: {\"index\":"...), int64(i), 10)
 			b = append(p.appendFields(append(b, ','), i, &items[i]), "}\n\n"...)
-			if len(b) >= batch && err == nil {
-				err = out.Send(b)
+			if len(b) >= batch {
+				if err = out.Send(b); err != nil {
+					break
+				}
 				b = b[:0]
 			}
 		}
@@ -103,13 +105,13 @@ type feed struct {
 	news chan struct{} // holds one when there is something to take
 
 	mu    sync.Mutex
-	room  int    // how many bytes of deltas may still be added
-	lines []line // by index of the item
-	next  []int  // those that have something to take, in the order in which they got it
+	room  int // how many bytes of deltas may still be added
+	items []pending
+	next  []int // those that have something to take, in the order in which they got it
 }
 
-// A line is what one item has to tell.
-type line struct {
+// A pending is what one item has to tell.
+type pending struct {
 	text   []byte // of deltas that were not taken yet
 	cut    bool   // a delta found no room: those after it would leave a gap
 	ended  bool
@@ -117,7 +119,7 @@ type line struct {
 }
 
 func newFeed(items int) *feed {
-	return &feed{news: make(chan struct{}, 1), room: maxUnsent, lines: make([]line, items)}
+	return &feed{news: make(chan struct{}, 1), room: maxUnsent, items: make([]pending, items)}
 }
 
 // delta adds a piece of the translation of item i, unless the client is so far
@@ -126,12 +128,12 @@ func newFeed(items int) *feed {
 func (f *feed) delta(i int, text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := &f.lines[i]
-	if l.cut = l.cut || len(text) > f.room; l.cut || text == "" {
+	p := &f.items[i]
+	if p.cut = p.cut || len(text) > f.room; p.cut || text == "" {
 		return
 	}
 	f.room -= len(text)
-	l.text = append(l.text, text...)
+	p.text = append(p.text, text...)
 	f.tell(i)
 }
 
@@ -139,14 +141,14 @@ func (f *feed) delta(i int, text string) {
 func (f *feed) end(i int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.lines[i].ended = true
+	f.items[i].ended = true
 	f.tell(i)
 }
 
 // tell queues item i. The caller holds mu.
 func (f *feed) tell(i int) {
-	if l := &f.lines[i]; !l.queued {
-		l.queued = true
+	if p := &f.items[i]; !p.queued {
+		p.queued = true
 		f.next = append(f.next, i)
 	}
 	select {
@@ -161,17 +163,17 @@ func (f *feed) take(b []byte, ended []int) ([]byte, []int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, i := range f.next {
-		l := &f.lines[i]
-		if len(l.text) > 0 {
+		p := &f.items[i]
+		if len(p.text) > 0 {
 			b = strconv.AppendInt(append(b, "event: delta\ndata: {\"index\":"...), int64(i), 10)
-			b = append(appendString(append(b, `,"text":`...), string(l.text)), "}\n\n"...)
-			f.room += len(l.text)
-			l.text = nil
+			b = append(appendString(append(b, `,"text":`...), string(p.text)), "}\n\n"...)
+			f.room += len(p.text)
+			p.text = nil
 		}
-		if l.ended {
+		if p.ended {
 			ended = append(ended, i)
 		}
-		l.queued = false
+		p.queued = false
 	}
 	f.next = f.next[:0]
 	return b, ended
