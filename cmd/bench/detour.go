@@ -21,9 +21,10 @@ func detourRows() []row {
 			open: openPaused,
 		},
 		{
-			name: "hedged", doc: "hedge: {after: p95} against none, 4 sessions, rough upstream (p50 300, p99 900 ms)",
+			name: "hedged", doc: "hedge: {after: p95} against none, 32 sessions, rough upstream (p50 300, p99 900 ms)",
 			bars: []bar{
-				{what: "slowest call without less slowest with", unit: "ms", limit: 100, least: true},
+				// The slowest call of all is too much a matter of luck.
+				{what: "slowest but 4 in 4,000: without less with", unit: "ms", limit: 100, least: true},
 				{what: "further calls, of all that were asked for", unit: "%", limit: 10},
 			},
 			open: openHedged,
@@ -133,7 +134,7 @@ func openHedged(ctx context.Context, s *lab, c *closers) (round, error) {
 	type side struct {
 		*simulator
 		*gateway
-		took  []float64 // ms, without the wait for min_interval
+		took  []float64 // ms
 		extra int64
 		err   error
 	}
@@ -144,7 +145,8 @@ func openHedged(ctx context.Context, s *lab, c *closers) (round, error) {
 		if err != nil {
 			return nil, err
 		}
-		g, err := s.gateway(ctx, c, m.url, m.ca, "stages.provider.hedge.after="+after)
+		g, err := s.gateway(ctx, c, m.url, m.ca, "stages.provider.hedge.after="+after, "pool.max_connections=64",
+			"stages.queue.max_concurrent=64", "stages.queue.min_interval=0s", "stages.ratelimit.requests_per_minute=100000")
 		if err != nil {
 			return nil, err
 		}
@@ -152,7 +154,7 @@ func openHedged(ctx context.Context, s *lab, c *closers) (round, error) {
 	}
 	asked := int64(0)
 	ask := func(ctx context.Context, each int) error {
-		const sessions = 4
+		const sessions = 32
 		var both sync.WaitGroup
 		for _, s := range sides {
 			both.Go(func() {
@@ -166,7 +168,7 @@ func openHedged(ctx context.Context, s *lab, c *closers) (round, error) {
 				st, err := s.stats()
 				s.took, s.extra, s.err = nil, st.Chats-int64(len(calls)), err
 				for _, call := range calls {
-					s.took = append(s.took, milliseconds(call.took)-call.paced)
+					s.took = append(s.took, milliseconds(call.took))
 				}
 			})
 		}
@@ -179,11 +181,11 @@ func openHedged(ctx context.Context, s *lab, c *closers) (round, error) {
 		}
 		return nil
 	}
-	if err := ask(ctx, 20); err != nil { // p95 is that of calls which were made
+	if err := ask(ctx, 3); err != nil { // p95 is that of calls which were made
 		return nil, err
 	}
 	return func(ctx context.Context) ([]float64, string, error) {
-		if err := ask(ctx, 150); err != nil {
+		if err := ask(ctx, 125); err != nil {
 			return nil, "", err
 		}
 		never, p95 := sides[0], sides[1]
@@ -191,10 +193,11 @@ func openHedged(ctx context.Context, s *lab, c *closers) (round, error) {
 			return nil, "", fmt.Errorf("%d further calls without hedges and %d with: the row proves nothing", never.extra, p95.extra)
 		}
 		say := func(took []float64) string {
-			return fmt.Sprintf("p50 %.0f, p95 %.0f, p99 %.0f, slowest %.0f ms", median(took), quantile(took, 0.95), quantile(took, 0.99), slices.Max(took))
+			return fmt.Sprintf("p50 %.0f, p95 %.0f, p99 %.0f, p99.9 %.0f, slowest %.0f ms",
+				median(took), quantile(took, 0.95), quantile(took, 0.99), quantile(took, 0.999), slices.Max(took))
 		}
 		n := len(p95.took)
 		remark := fmt.Sprintf("%d calls each, %d further ones; without: %s; with: %s", n, p95.extra, say(never.took), say(p95.took))
-		return []float64{slices.Max(never.took) - slices.Max(p95.took), 100 * float64(p95.extra) / float64(n)}, remark, nil
+		return []float64{quantile(never.took, 0.999) - quantile(p95.took, 0.999), 100 * float64(p95.extra) / float64(n)}, remark, nil
 	}, nil
 }

@@ -46,6 +46,7 @@ func serve(cmd *cobra.Command, f *flags) error {
 	gone := make(chan os.Signal, 1)
 	signal.Notify(gone, syscall.SIGPIPE)
 	defer signal.Stop(gone)
+	defer keepHeadroom()()
 	g, err := build(file)
 	if err != nil {
 		return err
