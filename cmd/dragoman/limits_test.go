@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -51,5 +52,29 @@ func TestTheUpstreamNeverSeesMoreCallsAtOnceThanSlots(t *testing.T) {
 	st.Records = slices.DeleteFunc(st.Records, func(r openaitest.Record) bool { return r.Aborted })
 	if n := st.MostTogether(0); n != slots {
 		t.Errorf("%d calls at once, there are %d slots", n, slots)
+	}
+}
+
+// The upstream allows a hundred calls a minute, and the configuration thousands.
+// Its first headers tell, and it has not one to refuse.
+func TestAnUpstreamThatAllowsLessNeedNotRefuse(t *testing.T) {
+	in := newInside(t, openaitest.Config{RPM: 100}, strings.Replace(small, "max_concurrent: 2", "max_concurrent: 6", 1))
+	const offered = 400
+	var all sync.WaitGroup
+	for n := range offered {
+		all.Go(func() {
+			// Most of them cannot be served in time, and are told so.
+			if _, _, err := in.ask(t.Context(), fmt.Sprintf("Text number %d of many.", n)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	st, err := in.sim.Settled(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Statuses[http.StatusTooManyRequests] != 0 || st.Chats == 0 || st.Chats == offered {
+		t.Errorf("%d calls for %d texts, answered %v; want that none is refused", st.Chats, offered, st.Statuses)
 	}
 }
