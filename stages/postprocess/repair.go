@@ -1,6 +1,7 @@
 package postprocess
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -35,6 +36,41 @@ func withoutThoughts(source, answer string, _ core.Language) string {
 		}
 	}
 	return answer
+}
+
+// withoutFirstThoughts takes out a think block that stands first.
+func withoutFirstThoughts(source, answer string, target core.Language) string {
+	if rest := withoutThoughts(source, answer, target); strings.HasSuffix(answer, rest) {
+		return rest
+	}
+	return answer
+}
+
+// thoughtsAt finds the first tag of a think block from from on, or what may
+// become one, and the blanks before it.
+func thoughtsAt(source, answer string, from int) int {
+	for at := from; ; at++ {
+		i := strings.IndexByte(answer[at:], '<')
+		if i < 0 {
+			return len(answer)
+		}
+		at += i
+		if opensThought(source, strings.TrimPrefix(answer[at+1:], "/")) {
+			return len(strings.TrimRight(answer[:at], " "))
+		}
+	}
+}
+
+// opensThought says whether s is, begins with or may become the name of a think
+// block that the text has not.
+func opensThought(source, s string) bool {
+	for _, tag := range thoughtTags {
+		n := min(len(s), len(tag))
+		if strings.EqualFold(s[:n], tag[:n]) && (n == len(s) || s[n] == '>') && indexTag(source, "<", tag) < 0 && indexTag(source, "</", tag) < 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // indexTag finds the tag bracket+name+">" in s, in any case; -1 when it is not
@@ -95,6 +131,19 @@ func withoutFence(source, answer string, _ core.Language) string {
 	return answer
 }
 
+// opensFence says whether answer begins with a fence or a tag that withoutFence
+// takes off when the end is right.
+func opensFence(source, answer string, _ core.Language) bool {
+	for _, fence := range [...]string{"```", "~~~"} {
+		if strings.HasPrefix(answer, fence) {
+			return !strings.Contains(source, fence)
+		}
+	}
+	return answer != "" && answer[0] == '<' && slices.ContainsFunc(wrapTags, func(tag string) bool {
+		return indexTag(answer, "<", tag) == 0 && indexTag(source, "<", tag) < 0
+	})
+}
+
 // isInfo says whether word may be the info string of a fence.
 func isInfo(word string) bool {
 	for i := 0; i < len(word); i++ {
@@ -141,6 +190,20 @@ func withoutQuotes(source, answer string, _ core.Language) string {
 		return inside
 	}
 	return answer
+}
+
+// opensQuotes says whether answer begins with a mark that withoutQuotes takes
+// off when the end is right.
+func opensQuotes(source, answer string, _ core.Language) bool {
+	for _, q := range quotes {
+		if strings.HasPrefix(answer, q.open) {
+			if q.open == "**" {
+				return !strings.Contains(source, "**")
+			}
+			return !hasSpeech(source)
+		}
+	}
+	return false
 }
 
 func isQuote(r rune) bool {
