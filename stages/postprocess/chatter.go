@@ -60,6 +60,15 @@ func withoutHead(source, answer string, target core.Language) string {
 // isPlain says that source is one line without a label, a dash or a list.
 func isPlain(source string) bool { return !strings.ContainsAny(source, ":：\n-–—|/") }
 
+// withoutAnnouncement is withoutHead of an answer that goes on: the name of a
+// language stays, since it is taken off only when no line follows.
+func withoutAnnouncement(source, answer string, target core.Language) string {
+	if end, _ := headEnd(answer); end > 0 && announces(answer[:end], source, target) == languageName {
+		return answer
+	}
+	return withoutHead(source, answer, target)
+}
+
 // headEnd finds the colon or the end of a line that a head would end with; end
 // is -1 when there is none.
 func headEnd(answer string) (end, size int) {

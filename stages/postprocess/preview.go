@@ -131,11 +131,6 @@ func (p *preview) begin(answer string) bool {
 	if s.repaired(p.source, came[:head+len(text)], p.req.Target, true) != text {
 		return false
 	}
-	for _, r := range s.repairs {
-		if r.waits != nil && r.waits(p.source, text, p.req.Target) {
-			return false
-		}
-	}
 	for _, j := range s.judges {
 		if j.early == nil {
 			continue

@@ -138,7 +138,7 @@ func New(name string, c Config) *Stage {
 		case Fence:
 			s.repairs = append(s.repairs, repair{at, withoutFence, beginning{waits: opensFence}})
 		case Chatter:
-			s.repairs = append(s.repairs, repair{at, withoutChatter, beginning{start: withoutHead, waits: opensHead, loose: tailAt}})
+			s.repairs = append(s.repairs, repair{at, withoutChatter, beginning{start: withoutAnnouncement, waits: opensHead, loose: tailAt}})
 		case Quotes:
 			s.repairs = append(s.repairs, repair{at, withoutQuotes, beginning{waits: opensQuotes}})
 		case Space:
@@ -248,8 +248,8 @@ func unfinished(res *core.Result) finding {
 }
 
 // repaired returns answer, which has no white space round it, without what the
-// repairs take off; when it is partial, only what they take off its beginning
-// however it goes on.
+// repairs take off. Of a partial answer it takes off what they will take off its
+// beginning however it goes on, and returns nothing while that cannot be told.
 func (s *Stage) repaired(source, answer string, target core.Language, partial bool) string {
 	// A repair may uncover work for an earlier one: a fence behind an
 	// announcement, an announcement in quotation marks. Each shortens the text,
@@ -258,18 +258,24 @@ func (s *Stage) repaired(source, answer string, target core.Language, partial bo
 		again = false
 		for i := range s.repairs {
 			r := &s.repairs[i]
+			if answer == "" {
+				break
+			}
 			fix := r.fix
 			if partial {
 				fix = r.start
 			}
-			if answer == "" || fix == nil {
-				continue
-			}
-			if fixed := fix(source, answer, target); fixed != answer {
-				answer, again = strings.TrimSpace(fixed), true
-				if !partial {
-					s.counts[r.at].repaired.Add(1)
+			if fix != nil {
+				if fixed := fix(source, answer, target); fixed != answer {
+					answer, again = strings.TrimSpace(fixed), true
+					if !partial {
+						s.counts[r.at].repaired.Add(1)
+					}
+					continue
 				}
+			}
+			if partial && r.waits != nil && r.waits(source, answer, target) {
+				return "" // what comes behind r may see another beginning
 			}
 		}
 	}
