@@ -42,9 +42,10 @@ type preview struct {
 	again  int             // how long the answer is before it is worth another look
 
 	begun    bool
-	from, to int    // what has left of the answer
-	before   string // what left ahead of that: the white space before the text
-	err      error  // why no more is wanted
+	from, to int         // what has left of the answer
+	before   string      // what left ahead of that: the white space before the text
+	refusal  *core.Error // of what is there
+	err      error       // why no more is wanted
 }
 
 // stream answers req, whose caller hears deltas.
@@ -54,6 +55,8 @@ func (s *Stage) stream(ctx context.Context, next core.Translator, req *core.Requ
 	heard.OnDelta = p.hear
 	res, err := next.Translate(ctx, &heard)
 	switch {
+	case p.refusal != nil:
+		return nil, p.refusal
 	case p.err != nil:
 		return nil, p.err // whatever next made of it
 	case err != nil || res == nil:
@@ -104,12 +107,15 @@ func (p *preview) hear(piece string) error {
 
 // say hands a delta to the caller.
 func (p *preview) say(text string) {
-	why := p.req.OnDelta(text)
-	if _, ok := errors.AsType[*core.Error](why); why == nil || ok {
-		p.err = why
-		return
+	p.err = p.req.OnDelta(text)
+	if _, ok := errors.AsType[*core.Error](p.err); p.err != nil && !ok {
+		p.err = p.stage.unwanted(fmt.Errorf("a delta was refused: %w", p.err))
 	}
-	p.err = &core.Error{Kind: core.Canceled, Stage: p.stage.name, Detail: "the answer is not wanted any more", Cause: fmt.Errorf("a delta was refused: %w", why)}
+}
+
+// unwanted is what ends an answer of which no more is wanted.
+func (s *Stage) unwanted(why error) *core.Error {
+	return &core.Error{Kind: core.Canceled, Stage: s.name, Detail: "the answer is not wanted any more", Cause: why}
 }
 
 // begin says whether the first delta may leave, and finds where it begins.
@@ -138,7 +144,8 @@ func (p *preview) begin(answer string) bool {
 		if f := j.early(p.req, p.source, text); f.kind != "" {
 			// A text this short has no translation that is too long for a refusal.
 			if f.kind == core.ProviderRefused && longBy*len(p.source)+longMin <= maxRefusal {
-				p.err = s.refuse(j.at, p.req, core.Usage{}, f)
+				p.refusal = s.refuse(j.at, p.req, core.Usage{}, f)
+				p.err = s.unwanted(p.refusal)
 			}
 			return false // it may yet turn out well
 		}

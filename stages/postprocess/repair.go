@@ -12,10 +12,22 @@ import (
 // thoughtTags are round what reasoning models write before they answer.
 var thoughtTags = []string{"think", "thinking", "thought", "thoughts", "reasoning", "scratchpad"}
 
-// withoutThoughts takes out the first think block. Some servers swallow the
+// withoutThoughts takes out think blocks, so that what stands behind one is not
+// looked at together with another. Neither text has white space round it.
+func withoutThoughts(source, answer string, _ core.Language) string {
+	for {
+		rest := strings.TrimSpace(withoutThought(source, answer))
+		if rest == "" || rest == answer {
+			return rest
+		}
+		answer = rest
+	}
+}
+
+// withoutThought takes out the first think block. Some servers swallow the
 // opening tag, so a closing one at the end of a line ends a block too. A block
 // that never ends leaves nothing.
-func withoutThoughts(source, answer string, _ core.Language) string {
+func withoutThought(source, answer string) string {
 	if !strings.Contains(answer, "<") {
 		return answer
 	}
@@ -38,12 +50,18 @@ func withoutThoughts(source, answer string, _ core.Language) string {
 	return answer
 }
 
-// withoutFirstThoughts takes out a think block that stands first.
-func withoutFirstThoughts(source, answer string, target core.Language) string {
-	if rest := withoutThoughts(source, answer, target); strings.HasSuffix(answer, rest) {
+// withoutFirstThought takes out a think block that stands first.
+func withoutFirstThought(source, answer string, _ core.Language) string {
+	if rest := withoutThought(source, answer); strings.HasSuffix(answer, rest) {
 		return rest
 	}
 	return answer
+}
+
+// holdsThoughts says whether a think block, or what may become one, stands in
+// answer: what stands round it comes together without it.
+func holdsThoughts(source, answer string, _ core.Language) bool {
+	return thoughtsAt(source, answer, 0) < len(answer)
 }
 
 // thoughtsAt finds the first tag of a think block from from on, or what may

@@ -134,7 +134,7 @@ func New(name string, c Config) *Stage {
 		case Finish:
 			s.finish = true
 		case Think:
-			s.repairs = append(s.repairs, repair{at, withoutThoughts, beginning{start: withoutFirstThoughts, loose: thoughtsAt}})
+			s.repairs = append(s.repairs, repair{at, withoutThoughts, beginning{start: withoutFirstThought, waits: holdsThoughts, loose: thoughtsAt}})
 		case Fence:
 			s.repairs = append(s.repairs, repair{at, withoutFence, beginning{waits: opensFence}})
 		case Chatter:
@@ -268,10 +268,10 @@ func (s *Stage) repaired(source, answer string, target core.Language, partial bo
 			if fix != nil {
 				if fixed := fix(source, answer, target); fixed != answer {
 					answer, again = strings.TrimSpace(fixed), true
-					if !partial {
-						s.counts[r.at].repaired.Add(1)
+					if partial {
+						break // what an earlier repair waits for may stand first now
 					}
-					continue
+					s.counts[r.at].repaired.Add(1)
 				}
 			}
 			if partial && r.waits != nil && r.waits(source, answer, target) {
