@@ -445,12 +445,17 @@ func mentions(s string) int {
 func cutFold(s, prefix string) (rest string, ok bool) {
 	for _, want := range prefix {
 		r, size := utf8.DecodeRuneInString(s)
-		if r != want && (want != '\'' || r != '’') && unicode.ToLower(r) != want {
+		if !sameFold(r, want) {
 			return "", false
 		}
 		s = s[size:]
 	}
 	return s, true
+}
+
+// sameFold says whether r is want, which is in lower case, in any case.
+func sameFold(r, want rune) bool {
+	return r == want || want == '\'' && r == '’' || unicode.ToLower(r) == want
 }
 
 // opensFold says whether s is a beginning, or all, of words as cutFold compares
@@ -461,7 +466,7 @@ func opensFold(s, words string) bool {
 			break
 		}
 		r, size := utf8.DecodeRuneInString(s)
-		if r != want && (want != '\'' || r != '’') && unicode.ToLower(r) != want {
+		if !sameFold(r, want) {
 			return false
 		}
 		s = s[size:]

@@ -121,7 +121,7 @@ func (s *Stage) unwanted(why error) *core.Error {
 // begin says whether the first delta may leave, and finds where it begins.
 func (p *preview) begin(answer string) bool {
 	s := p.stage
-	came := strings.TrimSpace(answer[:wholeRunes(answer)])
+	came := strings.TrimSpace(answer)
 	at := len(answer) - len(strings.TrimLeftFunc(answer, unicode.IsSpace))
 	if p.source == "" || at > 0 && !s.space {
 		return false // left as it is, unless something is found: look knows at the end

@@ -249,6 +249,37 @@ func TestWhateverIsPutRoundATranslationIsHeardAsTheWholeIsJudged(t *testing.T) {
 	}
 }
 
+// TestASkippedStepIsSkippedInDeltas: what one step leaves alone is not held back
+// for it.
+func TestASkippedStepIsSkippedInDeltas(t *testing.T) {
+	for _, c := range []struct {
+		skip   Step
+		answer string
+		early  bool
+	}{
+		{Space, " \n" + spanish + "\n ", false}, // whether it stays, the rest decides
+		{Space, " \n" + spanish + "\n\nNote: The tone was kept.", false},
+		{Space, spanish + "\n ", true},
+		{Think, "<think>" + spanish, true},
+		{Fence, "~~~\n" + spanish, true},
+		{Chatter, "Spanish: " + spanish + " (note: the tone was kept)", true},
+		{Quotes, "«" + spanish, true},
+		{Echo, english + " There is a room for reading on the second floor, and it is quiet.", true},
+	} {
+		req := sentence()
+		if c.skip == Echo {
+			req.Text = c.answer
+		}
+		s := New("postprocess", Config{Skip: []Step{c.skip}})
+		if h := agrees(t, s, req, c.answer, core.FinishStop, runes(c.answer)); len(h.early) > 0 != c.early {
+			t.Errorf("%s: heard %q before the end", c.skip, h.early)
+		}
+		if h := listen(t, New("postprocess", Config{}), req, spoken{pieces: runes(c.answer)}); c.skip != Space && len(h.early) > 0 {
+			t.Errorf("%s: heard %q before the end, though nothing is skipped", c.skip, h.early)
+		}
+	}
+}
+
 // TestAnySplitOfAnyAnswerIsHeardAsTheWholeIsJudged puts translations of any
 // length together with whatever a model may put round, between and behind them.
 func TestAnySplitOfAnyAnswerIsHeardAsTheWholeIsJudged(t *testing.T) {

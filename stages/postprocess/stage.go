@@ -46,7 +46,7 @@ const (
 
 // rules is the version of the steps' rules. It is part of the fingerprint:
 // answers that were cached under older rules are not used under newer ones.
-const rules = "1"
+const rules = "2"
 
 // Kind declares the stage `postprocess`.
 func Kind() core.Kind {
