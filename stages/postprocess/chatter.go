@@ -244,12 +244,24 @@ func withoutTail(source, answer string, target core.Language) string {
 	return answer
 }
 
+// What tailAt reads of a bracket, in bytes, and how often it counts what stands
+// before a note: a model that runs away may write nothing but brackets.
+const (
+	maxMark = 64
+	maxTold = 32
+)
+
 // tailAt finds from where on withoutTail may take off the end of answer: a line
 // or a bracket that is, or may become, a note, and the rule above it.
 func tailAt(source, answer string, from int) int {
+	counts := 0
 	told := func(at int, note bool) bool {
+		if !note {
+			return false
+		}
+		counts++
 		kept := strings.TrimSpace(answer[:at])
-		return note && hasWord(kept) && complete(kept, source)
+		return counts > maxTold || hasWord(kept) && complete(kept, source)
 	}
 	end := len(answer)
 	for at := from; ; {
@@ -285,7 +297,7 @@ func tailAt(source, answer string, from int) int {
 					continue // more stands behind it
 				}
 			}
-			inside := answer[i+size : end]
+			inside := answer[i+size : min(end, i+size+maxMark)]
 			if told(i, i > 0 && (isNote(inside, true) || opensNote(inside, true))) {
 				end, depth = trim(i), 0
 			}

@@ -564,6 +564,7 @@ func TestLongAnswersAreHeardCheaply(t *testing.T) {
 		"thought": "<think>" + strings.Repeat("This is long. ", 32<<10) + "</think>" + spanish,
 		"fenced":  "```\n" + strings.Repeat(spanish+"\n", 4<<10) + "```",
 		"noted":   strings.Repeat(spanish+"\n", 5) + "Note: " + strings.Repeat("this is a note. ", 32<<10),
+		"runaway": strings.Repeat("hola (", 32<<10) + strings.Repeat("(", 128<<10),
 		"bracket": strings.Repeat(spanish+"\n", 5) + "Y (nota: " + strings.Repeat("this is (a) note. ", 32<<10),
 	} {
 		heard := 0
