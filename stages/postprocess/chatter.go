@@ -89,16 +89,12 @@ func opensHead(source, answer string, target core.Language) bool {
 	if _, ok := behindAssent(source, answer, target); ok {
 		return true
 	}
-	first, _ := utf8.DecodeRuneInString(answer)
-	switch end, _ := headEnd(answer); {
-	case isQuote(first):
-		return false
-	case end < 0:
+	end, _ := headEnd(answer)
+	if end < 0 {
 		return len(answer) < maxHead && opensAnnouncement(answer, source, target)
-	default:
-		head := announces(answer[:end], source, target)
-		return head == announcement || head == languageName && answer[end] != '\n' && isPlain(source)
 	}
+	head := announces(answer[:end], source, target)
+	return head == announcement || head == languageName && answer[end] != '\n' && isPlain(source)
 }
 
 // opensAnnouncement says whether a head that begins with start may announce a
@@ -244,12 +240,9 @@ func withoutTail(source, answer string, target core.Language) string {
 	return answer
 }
 
-// What tailAt reads of a bracket, in bytes, and how often it counts what stands
-// before a note: a model that runs away may write nothing but brackets.
-const (
-	maxMark = 64
-	maxTold = 32
-)
+// maxTold is how often tailAt counts what stands before a note: a model that
+// runs away may write nothing but brackets.
+const maxTold = 32
 
 // tailAt finds from where on withoutTail may take off the end of answer: a line
 // or a bracket that is, or may become, a note, and the rule above it.
@@ -293,13 +286,13 @@ func tailAt(source, answer string, from int) int {
 			depth++
 		case '(', '（', '[':
 			if depth > 0 {
-				if depth--; depth > 0 || !last {
+				if depth--; !last {
 					continue // more stands behind it
 				}
 			}
-			inside := answer[i+size : min(end, i+size+maxMark)]
+			inside := answer[i+size : end]
 			if told(i, i > 0 && (isNote(inside, true) || opensNote(inside, true))) {
-				end, depth = trim(i), 0
+				end = trim(i)
 			}
 		}
 	}

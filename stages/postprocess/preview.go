@@ -128,6 +128,9 @@ func (p *preview) begin(answer string) bool {
 	}
 	text := s.repaired(p.source, came, p.req.Target, true)
 	head := len(came) - len(text)
+	if text != "" || strings.HasSuffix(came, ">") { // thoughts that have ended are not looked at again
+		p.from, p.to = at+head, at+head
+	}
 	text = text[:s.settled(p.source, text, 0)]
 	if utf8.RuneCountInString(text) < hold {
 		return false
@@ -153,8 +156,6 @@ func (p *preview) begin(answer string) bool {
 	if s.space {
 		p.before, _, _ = strings.Cut(p.req.Text, p.source)
 	}
-	p.from = at + head
-	p.to = p.from
 	return true
 }
 

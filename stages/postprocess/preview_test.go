@@ -192,6 +192,39 @@ func TestAnswersLeaveAsTheyCome(t *testing.T) {
 	}
 }
 
+// TestWhatIsKnownIsNotHeldBack: what a repair has taken off, or can no longer,
+// delays nothing that stands behind it.
+func TestWhatIsKnownIsNotHeldBack(t *testing.T) {
+	s := New("postprocess", Config{})
+	for _, c := range []struct{ text, answer, heard string }{
+		{english, "Here is the translation:\n\n" + spanish, spanish},
+		{english, "Sure! Here is the translation: " + spanish, spanish},
+		{english, "<think>hm</think>\n\n<think>hm</think>" + spanish, spanish},
+		{english, "Es la traducción de un texto sobre la biblioteca que está abierta. " + spanish, ""},
+		{english, "La biblioteca (nota: la nueva) está abierta. " + spanish, ""},
+		{english, "La biblioteca\nestá abierta.\n" + spanish, ""},
+		{english, "1 < 2, y <b>la biblioteca</b> está abierta. " + spanish, ""},
+		{"**Note** " + english, "**Nota** " + spanish, ""},
+		{`"Hello" ` + english, `"Hola" ` + spanish, ""},
+		{"```" + english, "```" + spanish, ""},
+		{"<think>" + english, "<think>" + spanish, ""},
+		{"# Note: " + english, "# Nota: " + spanish, ""},
+	} {
+		if c.heard == "" {
+			c.heard = c.answer
+		}
+		req := sentence()
+		req.Text = c.text
+		h := listen(t, s, req, spoken{pieces: runes(c.answer)})
+		if h.text() != c.heard || h.err != nil {
+			t.Errorf("%q: heard %q, got %v", c.answer, h.text(), h.err)
+		}
+		if len(h.early) == 0 || utf8.RuneCountInString(h.early[0]) > hold+10 || utf8.RuneCountInString(strings.Join(h.late, "")) > 2 {
+			t.Errorf("%q: heard %q and then %q", c.answer, h.early, h.late)
+		}
+	}
+}
+
 // TestEveryCaseOfEveryStepStreams streams what each step repairs, refuses and
 // leaves alone, by itself and at length, split at every code point.
 func TestEveryCaseOfEveryStepStreams(t *testing.T) {
@@ -220,8 +253,8 @@ func TestEveryCaseOfEveryStepStreams(t *testing.T) {
 // What a model may put round a translation, and what may be found in one.
 var (
 	heads = []string{"", "", "Here is the translation:\n\n", "Here is the translation: ", "**Translation:** ", "Sure! ", "### Translation\n\n", "<think>hm, a (b) c:\nd</think>\n\n", "<think>hm</think>",
-		"```\n", "```text\n", "<translation>", "\"", "“", "«", "'", "**", " \n", "Spanish: ", "Deutsch: ", "— ", "Aquí está la traducción: ", "以下是翻译：\n", "Voici la traduction en français :\n\n", "<thinking>one", "A thought.\n</think>\n"}
-	tails = []string{"", "", "\n```", "</translation>", "\"", "”", "»", "'", "**", "\n\n", " ", "\u00a0", "　", "\n\nNote: The tone of the original was kept.", "\n\n(Note: I kept the tone.)", " (literally: what it says)", " (Note: one) (Note: two)",
+		"```\n", "```text\n", "<translation>", "\"", "“", "«", "'", "**", " \n", "Spanish: ", "Deutsch: ", "— ", "The translation of \"" + english + "\" is: ", "<think>hm</think>Sure! ", "Sure! " + strings.Repeat("…", hold), "Aquí está la traducción: ", "以下是翻译：\n", "Voici la traduction en français :\n\n", "<thinking>one", "A thought.\n</think>\n"}
+	tails = []string{"", "", "\n```", "</translation>", "\"", "”", "»", "'", "**", "\n\n", " ", "\u00a0", "　", "\n\nNote: The tone of the original was kept.", "\n\n(Note: I kept the tone.)", " (literally: what it says)", " (lit. what it says)", " (note that it is so)", " (note: b (c))", " (a (note: b))", " (Note: one) (Note: two)",
 		"\n---\n*Note: it is informal.*", "\n\n---\n\n", " -", " - \n***\nNote: x", "\n---", " (", " (lit", " (a [b) c]", "\n\nAlternatively: something else", "\nLet me know if you need anything else!", "\nNo", "\nOr", " <", " <th", " <think>hm</think>", " <think>hm", "<b>", ":", " :", "\n- ", "\xc2", "\xe3\x80"}
 )
 
@@ -246,6 +279,29 @@ func TestWhateverIsPutRoundATranslationIsHeardAsTheWholeIsJudged(t *testing.T) {
 			try(spanish + inner + outer)
 			try("Translation: " + spanish + inner + " y más" + outer)
 		}
+	}
+}
+
+// TestTheEndSaysNothingAboutTheBeginning: a colon that ends what has come looks
+// like a label, which the text has, until it turns out to be a time of day.
+func TestTheEndSaysNothingAboutTheBeginning(t *testing.T) {
+	req := sentence()
+	req.Text = "Opening hours: " + english
+	answer := "Here is the translation: " + spanish + " Y a las 10:30 se cierra."
+	for i := range answer {
+		h := agrees(t, New("postprocess", Config{}), req, answer, core.FinishStop, []string{answer[:i], answer[i:]})
+		if h.text() != answer || len(h.early) > 0 {
+			t.Errorf("heard %q and then %q", h.early, h.late)
+		}
+	}
+}
+
+// TestTheEndOfThoughtsIsNoticedAtOnce: what they were does not count as waiting.
+func TestTheEndOfThoughtsIsNoticedAtOnce(t *testing.T) {
+	whole := "<think>" + strings.Repeat("This is long. ", 500) + "</think>\n\n" + spanish
+	h := listen(t, New("postprocess", Config{}), sentence(), spoken{pieces: runes(whole)})
+	if h.text() != spanish || len(h.early) < 2 || utf8.RuneCountInString(h.early[0]) > hold+10 {
+		t.Errorf("heard %q and then %q", h.early, h.late)
 	}
 }
 
@@ -429,6 +485,7 @@ func TestNothingLeavesOfAnAnswerThatIsRefusedEarly(t *testing.T) {
 		{"a refusal behind thoughts", english, "<think>" + spanish + "</think>\n\n" + apology, core.ProviderRefused, false, true},
 		{"a refusal of a long text", long, apology, core.ProviderRefused, false, false},
 		{"an echo", english, english, core.BadAnswer, true, false},
+		{"a loud echo", english, strings.ToUpper(english), core.BadAnswer, true, false},
 		{"another alphabet", english, "Библиотека открыта до восьми часов вечера, а по воскресеньям до пяти часов дня.", core.BadAnswer, true, false},
 	} {
 		req := sentence()
@@ -564,7 +621,7 @@ func TestLongAnswersAreHeardCheaply(t *testing.T) {
 		"thought": "<think>" + strings.Repeat("This is long. ", 32<<10) + "</think>" + spanish,
 		"fenced":  "```\n" + strings.Repeat(spanish+"\n", 4<<10) + "```",
 		"noted":   strings.Repeat(spanish+"\n", 5) + "Note: " + strings.Repeat("this is a note. ", 32<<10),
-		"runaway": strings.Repeat("hola (", 32<<10) + strings.Repeat("(", 128<<10),
+		"runaway": strings.Repeat(spanish+"\n", 5) + "Y " + strings.Repeat("(", 256<<10),
 		"bracket": strings.Repeat(spanish+"\n", 5) + "Y (nota: " + strings.Repeat("this is (a) note. ", 32<<10),
 	} {
 		heard := 0

@@ -65,7 +65,7 @@ func holdsThoughts(source, answer string, _ core.Language) bool {
 }
 
 // thoughtsAt finds the first tag of a think block from from on, or what may
-// become one, and the blanks before it.
+// become one.
 func thoughtsAt(source, answer string, from int) int {
 	for at := from; ; at++ {
 		i := strings.IndexByte(answer[at:], '<')
@@ -74,7 +74,7 @@ func thoughtsAt(source, answer string, from int) int {
 		}
 		at += i
 		if opensThought(source, strings.TrimPrefix(answer[at+1:], "/")) {
-			return len(strings.TrimRight(answer[:at], " "))
+			return at
 		}
 	}
 }

@@ -52,6 +52,7 @@ var steps = map[Step][]bad{
 		fixed("en", "es", "Hello", "A greeting, so I greet.\n</think>\n\nHola", "Hola"),
 		fixed("en", "es", "Hello", "Hola <think>That is right.</think>", "Hola"),
 		fixed("en", "es", "Good day", "Buenos <think>hm</think> días", "Buenos días"),
+		fixed("en", "es", "one\nNote: two", "<think>a\nb</think>\n\n<think>c: d</think>\n\nuno\n\nNote: dos", "uno\n\nNote: dos"),
 		rejected("en", "es", "Hello", "<think>A greeting, so I", core.BadAnswer),
 		rejected("en", "es", "Hello", "<think>A greeting.</think>", core.BadAnswer),
 		untouched("en", "es", "The tag <think> opens it", "<think> lo abre"),
