@@ -450,7 +450,7 @@ func mentions(s string) int {
 func cutFold(s, prefix string) (rest string, ok bool) {
 	for _, want := range prefix {
 		r, size := utf8.DecodeRuneInString(s)
-		if !sameFold(r, want) {
+		if r != want && (want != '\'' || r != '’') && unicode.ToLower(r) != want {
 			return "", false
 		}
 		s = s[size:]
@@ -458,25 +458,22 @@ func cutFold(s, prefix string) (rest string, ok bool) {
 	return s, true
 }
 
-// sameFold says whether r is want, which is in lower case, in any case.
-func sameFold(r, want rune) bool {
-	return r == want || want == '\'' && r == '’' || unicode.ToLower(r) == want
-}
-
 // opensFold says whether s is a beginning, or all, of words as cutFold compares
 // them.
 func opensFold(s, words string) bool {
-	for _, want := range words {
-		if s == "" {
-			break
+	rest, ok := cutFold(s, firstRunes(words, utf8.RuneCountInString(s)))
+	return ok && rest == ""
+}
+
+// firstRunes returns the first n code points of s, or all of it.
+func firstRunes(s string, n int) string {
+	for i := range s {
+		if n == 0 {
+			return s[:i]
 		}
-		r, size := utf8.DecodeRuneInString(s)
-		if !sameFold(r, want) {
-			return false
-		}
-		s = s[size:]
+		n--
 	}
-	return s == ""
+	return s
 }
 
 // containsFold says whether s has part, which is in lower case, in any case.

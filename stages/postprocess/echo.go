@@ -56,15 +56,7 @@ func echoed(req *core.Request, source, answer string) finding {
 // echoing finds an answer that has been the text itself so far, if such a one is
 // refused.
 func echoing(req *core.Request, source, answer string) finding {
-	runes, end := utf8.RuneCountInString(answer), len(source)
-	for i := range source {
-		if runes == 0 {
-			end = i
-			break
-		}
-		runes--
-	}
-	if !strings.EqualFold(source[:end], answer) {
+	if !strings.EqualFold(firstRunes(source, utf8.RuneCountInString(answer)), answer) {
 		return finding{}
 	}
 	return echoed(req, source, source)

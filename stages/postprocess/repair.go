@@ -15,22 +15,20 @@ var thoughtTags = []string{"think", "thinking", "thought", "thoughts", "reasonin
 // withoutThoughts takes out think blocks, so that what stands behind one is not
 // looked at together with another. Neither text has white space round it.
 func withoutThoughts(source, answer string, _ core.Language) string {
-	for {
+	for strings.Contains(answer, "<") {
 		rest := strings.TrimSpace(withoutThought(source, answer))
-		if rest == "" || rest == answer {
-			return rest
+		if rest == answer {
+			break
 		}
 		answer = rest
 	}
+	return answer
 }
 
 // withoutThought takes out the first think block. Some servers swallow the
 // opening tag, so a closing one at the end of a line ends a block too. A block
 // that never ends leaves nothing.
 func withoutThought(source, answer string) string {
-	if !strings.Contains(answer, "<") {
-		return answer
-	}
 	for _, tag := range thoughtTags {
 		if indexTag(answer, "<", tag) < 0 && indexTag(answer, "</", tag) < 0 ||
 			indexTag(source, "<", tag) >= 0 || indexTag(source, "</", tag) >= 0 {
