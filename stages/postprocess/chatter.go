@@ -253,8 +253,7 @@ func tailAt(source, answer string, from int) int {
 			return false
 		}
 		counts++
-		kept := strings.TrimSpace(answer[:at])
-		return counts > maxTold || hasWord(kept) && complete(kept, source)
+		return counts > maxTold || complete(answer[:at], source)
 	}
 	end := len(answer)
 	for at := from; ; {
@@ -291,7 +290,7 @@ func tailAt(source, answer string, from int) int {
 				}
 			}
 			inside := answer[i+size : end]
-			if told(i, i > 0 && (isNote(inside, true) || opensNote(inside, true))) {
+			if told(i, isNote(inside, true) || opensNote(inside, true)) {
 				end = trim(i)
 			}
 		}

@@ -203,6 +203,7 @@ func TestWhatIsKnownIsNotHeldBack(t *testing.T) {
 		{english, "Es la traducción de un texto sobre la biblioteca que está abierta. " + spanish, ""},
 		{english, "La biblioteca (nota: la nueva) está abierta. " + spanish, ""},
 		{english, "La biblioteca\nestá abierta.\n" + spanish, ""},
+		{english, "La biblioteca\nNota\nestá abierta: " + spanish, ""},
 		{english, "1 < 2, y <b>la biblioteca</b> está abierta. " + spanish, ""},
 		{"**Note** " + english, "**Nota** " + spanish, ""},
 		{`"Hello" ` + english, `"Hola" ` + spanish, ""},
