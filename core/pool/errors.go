@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"syscall"
 )
 
@@ -64,4 +65,34 @@ func errorPeerClosed(err error, heard bool) bool {
 		return true
 	}
 	return !heard && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
+}
+
+// A streamError is net/http's error of one HTTP/2 stream, whose own type it does
+// not export: errors.As fills any struct with the same fields.
+type streamError struct {
+	StreamID uint32
+	Code     uint32 // RFC 9113, section 7
+	Cause    error
+}
+
+func (e streamError) Error() string { return fmt.Sprintf("stream %d: code %d", e.StreamID, e.Code) }
+
+// errorRefused reports whether err says that the server did nothing with a
+// request that it got: by REFUSED_STREAM (RFC 9113, section 8.7), or by a GOAWAY
+// whose last stream is below that of the request (section 6.8), of which
+// away tells. net/http gives that error no type.
+func errorRefused(err error) (refused, away bool) {
+	if e, ok := errors.AsType[streamError](err); ok {
+		return e.Code == 0x7, false
+	}
+	away = strings.Contains(err.Error(), "http2: Transport received Server's graceful shutdown GOAWAY")
+	return away, away
+}
+
+// errorPeerLeft is errorPeerClosed for HTTP/2, where an end of file always is
+// unexpected, an answer that began is no error, and other calls may have been
+// answered meanwhile.
+func errorPeerLeft(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		strings.Contains(err.Error(), "http2: server sent GOAWAY and closed the connection")
 }

@@ -30,6 +30,7 @@ package pool
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -48,7 +49,8 @@ import (
 type Pool struct {
 	cfg       Config
 	log       *zap.Logger
-	transport *http.Transport
+	transport *http.Transport // of HTTP/1.1
+	http2     *http.Transport // nil unless asked for
 	proxy     func(*url.URL) (*url.URL, error)
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -88,11 +90,26 @@ func New(cfg Config, log *zap.Logger) (*Pool, error) {
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	p := &Pool{cfg: cfg, log: log, proxy: proxy, dial: dialer.DialContext, origins: map[key]*origin{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.transport = &http.Transport{
+	p.transport = p.newTransport(roots)
+	if cfg.Protocol == HTTP2 {
+		p.http2 = p.newTransport(roots)
+		p.http2.Protocols = protocols(true)
+		p.http2.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWait}
+	}
+	return p, nil
+}
+
+// pingAfter and pingWait bound how long a peer that vanished keeps a connection
+// with calls on it: one that was silent for so long is asked for a sign of life,
+// and given so long for it. TCP's own probes are for idle connections.
+const pingAfter, pingWait = 15 * time.Second, 5 * time.Second
+
+func (p *Pool) newTransport(roots *x509.CertPool) *http.Transport {
+	return &http.Transport{
 		Proxy:             proxyOf,
 		DialContext:       p.open,
-		Protocols:         http1(),
-		DisableKeepAlives: cfg.Mode == Direct,
+		Protocols:         protocols(false),
+		DisableKeepAlives: p.cfg.Mode == Direct,
 		// Answers are a few hundred bytes: unpacking costs more than it saves.
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -102,7 +119,6 @@ func New(cfg Config, log *zap.Logger) (*Pool, error) {
 			ClientSessionCache: tls.NewLRUClientSessionCache(64),
 		},
 	}
-	return p, nil
 }
 
 // RoundTrip sends req and returns its answer. The connection serves the next
@@ -134,15 +150,23 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 	var since uint64 // what a connection must be younger than; 0 for any
 	resent := false
 	for try := 1; ; try++ {
-		c, err := p.take(ctx, k, since)
+		t, err := p.take(ctx, k, since)
 		if err != nil {
 			return nil, err
 		}
-		written, read := c.wire.written.Load(), c.wire.read.Load()
-		res, err := c.cc.RoundTrip(send)
+		c := t.c
+		var res *http.Response
+		var wrote, heard bool
+		if c.multi {
+			res, wrote, heard, err = c.exchange(send)
+		} else {
+			written, read := c.wire.written.Load(), c.wire.read.Load()
+			res, err = c.cc.RoundTrip(send)
+			wrote, heard = c.wire.written.Load() > written, c.wire.read.Load() > read
+		}
 		if err == nil {
 			res.Request = req
-			if res.Body == http.NoBody || req.Method == http.MethodHead {
+			if res.Body == http.NoBody || req.Method == http.MethodHead || c.multi && res.ContentLength == 0 {
 				c.o.ended(c, true, false)
 			} else {
 				res.Body = &body{ReadCloser: res.Body, c: c, ctx: ctx}
@@ -150,30 +174,37 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 			return res, nil
 		}
 
-		wrote, heard := c.wire.written.Load() > written, c.wire.read.Load() > read
 		failure := &CallError{Origin: c.o.name, Written: wrote, Err: err}
-		if c.cc.Available() > 0 {
-			// The request was at fault; the connection is as it was.
-			c.o.put(c, wrote)
-			return nil, failure
+		spent, refused, peer := c.spent(), false, false
+		if c.multi {
+			spent, refused, peer = t.judge(ctx, err, wrote, heard)
+		} else {
+			peer = errorPeerClosed(err, heard)
 		}
-		peer := errorPeerClosed(err, heard)
 		again := false
 		switch {
 		case ctx.Err() != nil || try == maxTries:
-		case !wrote:
+		case !spent:
+			// The request was at fault, unless the server said that it did not
+			// look at it; the connection is as it was.
+			again = refused
+		case refused || !wrote:
 			again = true
 			if try > 1 {
-				since = c.takenSeq
+				since = t.seq
 			}
-		case peer && c.idle && !resent:
+		case peer && t.idle && !resent:
 			again, resent = true, true
-			since = c.takenSeq
+			since = t.seq
 		}
 		if again {
 			send, again = rewound(req)
 		}
-		c.o.lost(c, ctx.Err() != nil, c.idle && (peer || !wrote), again)
+		if spent {
+			c.o.lost(c, ctx.Err() != nil, t.idle && (peer || !wrote), again)
+		} else {
+			c.o.kept(c, wrote, ctx.Err() != nil, again)
+		}
 		if !again {
 			return nil, failure
 		}
@@ -199,25 +230,25 @@ func rewound(req *http.Request) (*http.Request, bool) {
 }
 
 // take returns a connection that the caller owns.
-func (p *Pool) take(ctx context.Context, k key, since uint64) (*conn, error) {
+func (p *Pool) take(ctx context.Context, k key, since uint64) (call, error) {
 	for {
 		if ctx.Err() != nil {
-			return nil, &CallError{Origin: k.name(), Err: context.Cause(ctx)}
+			return call{}, &CallError{Origin: k.name(), Err: context.Cause(ctx)}
 		}
 		o, err := p.origin(k)
 		if err != nil {
-			return nil, err
+			return call{}, err
 		}
-		c, err := o.take(ctx, since)
+		t, err := o.take(ctx, since)
 		switch {
 		case err == errGone:
 			p.forget(o)
 		case err != nil:
-			return nil, err
-		case c.cc.Err() != nil:
-			c.o.lost(c, false, c.idle, false)
+			return call{}, err
+		case t.c.cc.Err() != nil || t.c.multi && t.c.departed():
+			o.lost(t.c, false, t.idle, false)
 		default:
-			return c, nil
+			return t, nil
 		}
 	}
 }

@@ -722,7 +722,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	roots := x509.NewCertPool()
 	pem, _ := os.ReadFile(u.caFile)
 	roots.AppendCertsFromPEM(pem)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, Protocols: http1()}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, Protocols: protocols(false)}
 	defer transport.CloseIdleConnections()
 	address := strings.TrimPrefix(u.url, "https://")
 	bare, err := transport.NewClientConn(b.Context(), "https", address)
@@ -773,7 +773,7 @@ func BenchmarkTakeAndPut(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			c.o.ended(c, true, false)
+			c.c.o.ended(c.c, true, false)
 		}
 	})
 }

@@ -1,0 +1,180 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// What is particular to connections that carry many calls at once, which are
+// those of HTTP/2. An idle one is on the stack like any other. Its first call
+// takes it from there to origin.shared, where others join, and the last brings it
+// back.
+//
+// How many calls one can carry is the server's to say, and is asked each time.
+// Nothing is reserved: net/http counts reservations against a maximum that the
+// server may lower when they were made, and then none of them would ever be used.
+
+// silence is how long a call that ran into its deadline must have waited without
+// a byte from its connection, for that to be taken as dead.
+const silence = time.Second
+
+// exchange sends req. wrote says that bytes of it may have been written, heard
+// that bytes came in meanwhile, for whatever call.
+func (c *conn) exchange(req *http.Request) (res *http.Response, wrote, heard bool, err error) {
+	written, read := c.wire.written.Load(), c.wire.read.Load()
+	var begun atomic.Bool // also when the write failed
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { begun.Store(true) }}
+	res, err = c.cc.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	return res, begun.Load() && c.wire.written.Load() > written, c.wire.read.Load() > read, err
+}
+
+// judge says what err, of a call that got no answer, means: that its connection
+// can carry no more, that the server did nothing with the request, and that it
+// left before it answered.
+func (t call) judge(ctx context.Context, err error, wrote, heard bool) (spent, refused, peer bool) {
+	refused, away := errorRefused(err)
+	unable := !wrote && t.c.cc.Available() == 0
+	dead := !heard && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(t.at) >= silence
+	return away || unable || dead || t.c.spent(), refused, away || errorPeerLeft(err)
+}
+
+// departed reports whether c, which is open, takes no call although it has none:
+// its server has sent a GOAWAY, or allows none.
+func (c *conn) departed() bool { return c.cc.InFlight() == 0 && c.cc.Available() == 0 }
+
+// roomy reports whether c, which has a call, can carry another.
+func (c *conn) roomy() bool {
+	if !c.multi || c.broken {
+		return false
+	}
+	free := c.cc.Available()
+	return free > 0 && c.calls < free+c.cc.InFlight()
+}
+
+// vacant is how many connections can carry another call. One that is retiring
+// counts until it left.
+func (o *origin) vacant() int {
+	n := len(o.stack)
+	for _, c := range o.shared {
+		if c.retiring || c.roomy() {
+			n++
+		}
+	}
+	return n
+}
+
+// share lets a call join the connection that has the fewest, if one has room.
+// Those who wait go first.
+func (o *origin) share(since uint64, now time.Time) (t call, ok bool) {
+	for c := o.least(since); c != nil; c = o.least(since) {
+		o.serve(c, now)
+		if c.roomy() {
+			t, ok = o.join(c, now), true
+			break
+		}
+	}
+	if ok && o.short() > 0 && o.room() > 0 {
+		o.nudge()
+	}
+	return t, ok
+}
+
+func (o *origin) least(since uint64) *conn {
+	var best *conn
+	for _, c := range o.shared {
+		if c.serial > since && (best == nil || c.calls < best.calls) && c.roomy() {
+			best = c
+		}
+	}
+	return best
+}
+
+func (o *origin) join(c *conn, now time.Time) call {
+	c.calls++
+	return call{c: c, at: now, seq: o.seq, idle: c.idle && c.wire.read.Load() == c.heard}
+}
+
+// parted ends the use of c by a call whose answer has begun.
+func (o *origin) parted(c *conn, cancelled bool) {
+	o.mu.Lock()
+	// Behind an answer the server's settings are known.
+	if free := c.cc.Available(); free > 0 {
+		if n := free + c.cc.InFlight(); c.streams == 0 || n < c.streams {
+			c.streams = n
+		}
+	}
+	o.mu.Unlock()
+	if c.spent() {
+		o.lost(c, cancelled, false, false)
+	} else {
+		o.kept(c, true, cancelled, false)
+	}
+}
+
+// kept is put for a call that may have failed, on a connection that did not.
+func (o *origin) kept(c *conn, carried, cancelled, resent bool) {
+	o.mu.Lock()
+	o.count(cancelled, resent)
+	o.mu.Unlock()
+	o.put(c, carried)
+}
+
+// leave gives c, which has calls, to no more. It is out of the maximum and is
+// closed after the last of them.
+func (o *origin) leave(c *conn) {
+	if c.state != busy {
+		return
+	}
+	o.unshare(c)
+	c.state, c.broken = leaving, true
+	o.open--
+	o.leaving++
+	o.nudge()
+}
+
+// unshare removes c from the shared ones, if it is one.
+func (o *origin) unshare(c *conn) {
+	i := slices.Index(o.shared, c)
+	if i < 0 {
+		return
+	}
+	o.shared = slices.Delete(o.shared, i, i+1)
+	if c.retiring {
+		c.retiring = false
+		o.retiring--
+	}
+}
+
+// roomMade is told that a call on c has ended for the server, too, or that it
+// allows more.
+func (o *origin) roomMade(c *conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c.state == busy && c.calls > 0 {
+		o.serve(c, time.Now())
+	}
+}
+
+// look finds out whether the server wants to be rid of c.
+func (c *conn) look() {
+	if c.cc.Available() > 0 {
+		return
+	}
+	o := c.o
+	o.mu.Lock()
+	departed := c.departed()
+	// With calls on it, it is full or has been sent away. It is not full with
+	// fewer of them than it was seen to carry.
+	if c.state == busy && c.calls > 0 && c.cc.InFlight() < c.streams && c.cc.Available() == 0 {
+		o.leave(c)
+	}
+	o.mu.Unlock()
+	if departed {
+		c.cc.Close() // the state hook sees to the rest
+	}
+}
