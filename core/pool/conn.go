@@ -36,7 +36,7 @@ type conn struct {
 	taken    time.Time // busy since
 
 	// Of one that carries many calls:
-	streams int   // the least it was seen to carry at most; 0 before its first answer
+	streams int   // how many calls at most; 0 before its first answer
 	idle    bool  // was idle when the first of its calls took it
 	heard   int64 // bytes read before that
 }
@@ -191,6 +191,9 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && b.over.CompareAndSwap(false, true) {
 		b.c.o.ended(b.c, err == io.EOF, b.ctx.Err() != nil)
+	}
+	if b.c.multi && err == b.ctx.Err() && err != nil {
+		err = context.Cause(b.ctx) // as HTTP/1.1 has it
 	}
 	return n, err
 }

@@ -42,6 +42,7 @@ type origin struct {
 	open     int     // ready and busy
 	leaving  int     // in that state, beside open
 	multi    bool    // a connection carries many calls, as far as is known
+	streams  int     // how many at most, as the latest that answered has it; 0 before
 	warned   bool    // of a server that does not speak HTTP/2
 	probes   [2]*conn
 	limits   [2]limit // of connections never used, and used
@@ -125,9 +126,10 @@ func newOrigin(p *Pool, k key, proxy *url.URL) *origin {
 	return o
 }
 
-// take returns a connection that the caller owns, waiting for one when it has
-// to. errGone means that the origin must be looked up again.
-func (o *origin) take(ctx context.Context, since uint64) (call, error) {
+// take returns a connection for a call, waiting for one when it has to. again
+// says that the call has had one before. errGone means that the origin must be
+// looked up again.
+func (o *origin) take(ctx context.Context, since uint64, again bool) (call, error) {
 	now := time.Now()
 	o.mu.Lock()
 	if err := o.usable(); err != nil {
@@ -161,9 +163,9 @@ func (o *origin) take(ctx context.Context, since uint64) (call, error) {
 	w := &waiter{since: since, seq: o.seq, got: make(chan grant, 1)}
 	o.newest = o.seq
 	switch {
-	case since > 0:
-		// It has been sent before and keeps its place. The connection that it
-		// lost left room for the one it waits for.
+	case again:
+		// It keeps its place. When it waits for a younger connection, the one
+		// that it lost left room for that.
 		w.place = o.waiting.PushFront(w)
 	case o.open < o.pool.cfg.MaxConnections:
 		o.cold++

@@ -150,7 +150,7 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 	var since uint64 // what a connection must be younger than; 0 for any
 	resent := false
 	for try := 1; ; try++ {
-		t, err := p.take(ctx, k, since)
+		t, err := p.take(ctx, k, since, try > 1)
 		if err != nil {
 			return nil, err
 		}
@@ -230,7 +230,7 @@ func rewound(req *http.Request) (*http.Request, bool) {
 }
 
 // take returns a connection that the caller owns.
-func (p *Pool) take(ctx context.Context, k key, since uint64) (call, error) {
+func (p *Pool) take(ctx context.Context, k key, since uint64, again bool) (call, error) {
 	for {
 		if ctx.Err() != nil {
 			return call{}, &CallError{Origin: k.name(), Err: context.Cause(ctx)}
@@ -239,7 +239,7 @@ func (p *Pool) take(ctx context.Context, k key, since uint64) (call, error) {
 		if err != nil {
 			return call{}, err
 		}
-		t, err := o.take(ctx, since)
+		t, err := o.take(ctx, since, again)
 		switch {
 		case err == errGone:
 			p.forget(o)

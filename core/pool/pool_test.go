@@ -769,7 +769,7 @@ func BenchmarkTakeAndPut(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			k, _ := keyOf(target)
-			c, err := p.take(b.Context(), k, 0)
+			c, err := p.take(b.Context(), k, 0, false)
 			if err != nil {
 				b.Fatal(err)
 			}

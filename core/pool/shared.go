@@ -29,7 +29,11 @@ func (c *conn) exchange(req *http.Request) (res *http.Response, wrote, heard boo
 	written, read := c.wire.written.Load(), c.wire.read.Load()
 	var begun atomic.Bool // also when the write failed
 	trace := &httptrace.ClientTrace{WroteHeaders: func() { begun.Store(true) }}
-	res, err = c.cc.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	ctx := req.Context()
+	res, err = c.cc.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	if err != nil && err == ctx.Err() {
+		err = context.Cause(ctx) // as HTTP/1.1 has it
+	}
 	return res, begun.Load() && c.wire.written.Load() > written, c.wire.read.Load() > read, err
 }
 
@@ -40,7 +44,7 @@ func (t call) judge(ctx context.Context, err error, wrote, heard bool) (spent, r
 	refused, away := errorRefused(err)
 	unable := !wrote && t.c.cc.Available() == 0
 	dead := !heard && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(t.at) >= silence
-	return away || unable || dead || t.c.spent(), refused, away || errorPeerLeft(err)
+	return away || unable || dead || t.c.spent(), refused, errorPeerLeft(err)
 }
 
 // departed reports whether c, which is open, takes no call although it has none:
@@ -53,7 +57,12 @@ func (c *conn) roomy() bool {
 		return false
 	}
 	free := c.cc.Available()
-	return free > 0 && c.calls < free+c.cc.InFlight()
+	most := free + c.cc.InFlight()
+	if c.streams == 0 && c.o.streams > 0 {
+		// What it says itself may be on its way.
+		most = min(most, c.o.streams)
+	}
+	return free > 0 && c.calls < most
 }
 
 // vacant is how many connections can carry another call. One that is retiring
@@ -107,6 +116,7 @@ func (o *origin) parted(c *conn, cancelled bool) {
 		if n := free + c.cc.InFlight(); c.streams == 0 || n < c.streams {
 			c.streams = n
 		}
+		o.streams = c.streams
 	}
 	o.mu.Unlock()
 	if c.spent() {
