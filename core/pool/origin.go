@@ -42,7 +42,7 @@ type origin struct {
 	open     int     // ready and busy
 	leaving  int     // in that state, beside open
 	multi    bool    // a connection carries many calls, as far as is known
-	streams  int     // how many at most, as the latest that answered has it; 0 before
+	streams  int     // how many at most, as far as is known; 0 before an answer
 	warned   bool    // of a server that does not speak HTTP/2
 	probes   [2]*conn
 	limits   [2]limit // of connections never used, and used

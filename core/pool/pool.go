@@ -2,7 +2,7 @@
 // keeps handshakes off the path of a request.
 //
 // Connections are made by (*http.Transport).NewClientConn, which dials,
-// handshakes, speaks proxies and HTTP/1.1 and notices a peer that closes. What
+// handshakes, speaks proxies and HTTP and notices a peer that closes. What
 // is here is the rest: for each origin a last-in-first-out stack of ready
 // connections, a keeper that dials and retires ahead of need, and a waiting
 // list. An origin is a scheme, host and port; proxy and authorities follow from
@@ -21,16 +21,27 @@
 //
 // # Resending
 //
-// A request of which 0 bytes were written is sent again. So is, once and on a
-// connection dialled since, one whose connection had been idle and was closed by
-// the peer before a byte of the answer. Both need a body that GetBody gives
-// again. Everything else fails.
+// A request of which 0 bytes were written is sent again, and one of which the
+// server said that it did nothing with it. So is, once and on a connection
+// dialled since, one whose connection had been idle and was closed by the peer
+// before a byte of the answer. All need a body that GetBody gives again.
+// Everything else fails.
+//
+// # HTTP/2
+//
+// A connection carries many calls, and one that is given up leaves it to the
+// others. Calls go to the connection that was idle last, else to the one with
+// the fewest calls of those with room, which is the server's to say. One that
+// the server sends away (GOAWAY), that is due, or over which a call heard nothing
+// until its deadline is given no more calls, no longer counts, and closes after
+// its last. The Pool's counters count connections, however many calls they carry.
 package pool
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -122,9 +133,9 @@ func (p *Pool) newTransport(roots *x509.CertPool) *http.Transport {
 }
 
 // RoundTrip sends req and returns its answer. The connection serves the next
-// call once the answer's body has been read to its end; a body closed before
-// that costs its connection, as does a context that ends before. An answer that
-// is packed stays packed unless the caller unpacks it.
+// call once the answer's body has been read to its end; with HTTP/1.1 a body
+// closed before that costs its connection, as does a context that ends before.
+// An answer that is packed stays packed unless the caller unpacks it.
 //
 // The error is a *DialError when no connection could be made, else a
 // *CallError. A call waits for a connection as long as its context lasts, but
@@ -138,8 +149,9 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // maxTries bounds how often a request is sent when nothing of it is ever
-// written.
-const maxTries = 3
+// written, or the server refuses it, and maxAway when the server sends its
+// connection away each time.
+const maxTries, maxAway = 3, 6
 
 func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 	k, err := keyOf(req.URL)
@@ -155,14 +167,13 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		c := t.c
+		written, read := c.wire.written.Load(), c.wire.read.Load()
 		var res *http.Response
-		var wrote, heard bool
+		begun := true
 		if c.multi {
-			res, wrote, heard, err = c.exchange(send)
+			res, begun, err = c.exchange(send)
 		} else {
-			written, read := c.wire.written.Load(), c.wire.read.Load()
 			res, err = c.cc.RoundTrip(send)
-			wrote, heard = c.wire.written.Load() > written, c.wire.read.Load() > read
 		}
 		if err == nil {
 			res.Request = req
@@ -174,19 +185,21 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 			return res, nil
 		}
 
+		wrote, heard := begun && c.wire.written.Load() > written, c.wire.read.Load() > read
 		failure := &CallError{Origin: c.o.name, Written: wrote, Err: err}
-		spent, refused, peer := c.spent(), false, false
-		if c.multi {
-			spent, refused, peer = t.judge(ctx, err, wrote, heard)
-		} else {
-			peer = errorPeerClosed(err, heard)
+		spent, refused, peer := t.judge(ctx, err, wrote, heard)
+		again, most := false, maxTries
+		if refused {
+			c.o.refused(c)
+			if spent {
+				most = maxAway
+			}
 		}
-		again := false
 		switch {
-		case ctx.Err() != nil || try == maxTries:
+		case ctx.Err() != nil || try >= most:
 		case !spent:
-			// The request was at fault, unless the server said that it did not
-			// look at it; the connection is as it was.
+			// The connection is as it was. The request was at fault, unless the
+			// server says that it did nothing with it.
 			again = refused
 		case refused || !wrote:
 			again = true
@@ -209,6 +222,20 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 			return nil, failure
 		}
 	}
+}
+
+// judge says what err, of a call that got no answer, means: that its connection
+// can carry no more, that the server did nothing with the request, and that it
+// hung up before it answered.
+func (t call) judge(ctx context.Context, err error, wrote, heard bool) (spent, refused, peer bool) {
+	c := t.c
+	if !c.multi {
+		return c.spent(), false, errorPeerClosed(err, heard)
+	}
+	refused, away := errorRefused(err)
+	unable := !wrote && c.cc.Available() == 0
+	dead := !heard && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(t.at) >= silence
+	return away || unable || dead || c.spent(), refused, errorPeerLeft(err)
 }
 
 // rewound returns req with its body at the beginning, and whether it can be
@@ -247,6 +274,7 @@ func (p *Pool) take(ctx context.Context, k key, since uint64, again bool) (call,
 			return call{}, err
 		case t.c.cc.Err() != nil || t.c.multi && t.c.departed():
 			o.lost(t.c, false, t.idle, false)
+			again = true
 		default:
 			return t, nil
 		}

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
@@ -23,33 +22,25 @@ import (
 // a byte from its connection, for that to be taken as dead.
 const silence = time.Second
 
-// exchange sends req. wrote says that bytes of it may have been written, heard
-// that bytes came in meanwhile, for whatever call.
-func (c *conn) exchange(req *http.Request) (res *http.Response, wrote, heard bool, err error) {
-	written, read := c.wire.written.Load(), c.wire.read.Load()
-	var begun atomic.Bool // also when the write failed
-	trace := &httptrace.ClientTrace{WroteHeaders: func() { begun.Store(true) }}
+// exchange sends req. begun says that the first bytes of it were handed on to be
+// written, with success or without.
+func (c *conn) exchange(req *http.Request) (res *http.Response, begun bool, err error) {
 	ctx := req.Context()
+	var wrote atomic.Bool
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }}
 	res, err = c.cc.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
 	if err != nil && err == ctx.Err() {
 		err = context.Cause(ctx) // as HTTP/1.1 has it
 	}
-	return res, begun.Load() && c.wire.written.Load() > written, c.wire.read.Load() > read, err
-}
-
-// judge says what err, of a call that got no answer, means: that its connection
-// can carry no more, that the server did nothing with the request, and that it
-// left before it answered.
-func (t call) judge(ctx context.Context, err error, wrote, heard bool) (spent, refused, peer bool) {
-	refused, away := errorRefused(err)
-	unable := !wrote && t.c.cc.Available() == 0
-	dead := !heard && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(t.at) >= silence
-	return away || unable || dead || t.c.spent(), refused, errorPeerLeft(err)
+	return res, wrote.Load(), err
 }
 
 // departed reports whether c, which is open, takes no call although it has none:
-// its server has sent a GOAWAY, or allows none.
-func (c *conn) departed() bool { return c.cc.InFlight() == 0 && c.cc.Available() == 0 }
+// its server has sent a GOAWAY, or allows none. The second look is for a call
+// that begins meanwhile and fills it.
+func (c *conn) departed() bool {
+	return c.cc.InFlight() == 0 && c.cc.Available() == 0 && c.cc.InFlight() == 0
+}
 
 // roomy reports whether c, which has a call, can carry another.
 func (c *conn) roomy() bool {
@@ -134,6 +125,16 @@ func (o *origin) kept(c *conn, carried, cancelled, resent bool) {
 	o.put(c, carried)
 }
 
+// refused notes that the server did not take a call on c. The connections after
+// it are not given as many before they have said what they carry.
+func (o *origin) refused(c *conn) {
+	o.mu.Lock()
+	if n := max(1, c.cc.InFlight()); o.streams == 0 || n < o.streams {
+		o.streams = n
+	}
+	o.mu.Unlock()
+}
+
 // leave gives c, which has calls, to no more. It is out of the maximum and is
 // closed after the last of them.
 func (o *origin) leave(c *conn) {
@@ -177,14 +178,17 @@ func (c *conn) look() {
 	}
 	o := c.o
 	o.mu.Lock()
-	departed := c.departed()
-	// With calls on it, it is full or has been sent away. It is not full with
-	// fewer of them than it was seen to carry.
-	if c.state == busy && c.calls > 0 && c.cc.InFlight() < c.streams && c.cc.Available() == 0 {
-		o.leave(c)
+	away := c.departed()
+	if c.calls > 0 {
+		// It is full or has been sent away. It is not full with fewer than it was
+		// seen to carry.
+		if away || c.cc.InFlight() < c.streams && c.cc.Available() == 0 {
+			o.leave(c)
+		}
+		away = false
 	}
 	o.mu.Unlock()
-	if departed {
+	if away {
 		c.cc.Close() // the state hook sees to the rest
 	}
 }
