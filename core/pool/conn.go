@@ -44,9 +44,8 @@ type conn struct {
 // A call owns a connection, alone or with others.
 type call struct {
 	c    *conn
-	at   time.Time // when it took c
-	seq  uint64    // origin.seq then
-	idle bool      // c was idle and gave no sign of life since: its peer may have closed it
+	seq  uint64 // origin.seq when it took c
+	idle bool   // c was idle and gave no sign of life since: its peer may have closed it
 }
 
 type state uint8

@@ -155,9 +155,11 @@ func (o *origin) take(ctx context.Context, since uint64, again bool) (call, erro
 			return t, nil
 		}
 	}
-	if t, ok := o.share(since, now); ok {
-		o.mu.Unlock()
-		return t, nil
+	if len(o.shared) > 0 {
+		if t, ok := o.share(since, now); ok {
+			o.mu.Unlock()
+			return t, nil
+		}
 	}
 	o.seq++
 	w := &waiter{since: since, seq: o.seq, got: make(chan grant, 1)}
@@ -231,7 +233,7 @@ func (o *origin) begin(c *conn, now time.Time, idle bool) call {
 		c.idle, c.heard = idle, c.wire.read.Load()
 		o.shared = append(o.shared, c)
 	}
-	return call{c: c, at: now, seq: o.seq, idle: idle}
+	return call{c, o.seq, idle}
 }
 
 // ended ends the use of c by a call. whole says that the answer was read to its
@@ -268,7 +270,9 @@ func (o *origin) put(c *conn, carried bool) {
 		c.cc.Close()
 		return
 	}
-	o.unshare(c)
+	if c.multi {
+		o.unshare(c)
+	}
 	if o.place(c, since, now) && (o.open > o.pool.cfg.MaxConnections || o.due(c, now).Before(o.armed)) {
 		o.nudge()
 	}
@@ -338,9 +342,11 @@ func (o *origin) peerClosed(c *conn, err error) {
 // the stack and says so.
 func (o *origin) place(c *conn, since, now time.Time) bool {
 	c.since = since
-	o.serve(c, now)
-	if c.calls > 0 {
-		return false
+	if o.waiting.Len() > 0 {
+		o.serve(c, now)
+		if c.calls > 0 {
+			return false
+		}
 	}
 	c.state = ready
 	o.stack = append(o.stack, c)
@@ -358,7 +364,7 @@ func (o *origin) serve(c *conn, now time.Time) {
 		case c.calls == 0:
 			o.answer(w, grant{call: o.begin(c, now, c.used)})
 		case c.roomy():
-			o.answer(w, grant{call: o.join(c, now)})
+			o.answer(w, grant{call: o.join(c)})
 		default:
 			return
 		}

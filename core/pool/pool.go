@@ -170,7 +170,9 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 		written, read := c.wire.written.Load(), c.wire.read.Load()
 		var res *http.Response
 		begun := true
+		var at time.Time
 		if c.multi {
+			at = time.Now()
 			res, begun, err = c.exchange(send)
 		} else {
 			res, err = c.cc.RoundTrip(send)
@@ -187,7 +189,7 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 
 		wrote, heard := begun && c.wire.written.Load() > written, c.wire.read.Load() > read
 		failure := &CallError{Origin: c.o.name, Written: wrote, Err: err}
-		spent, refused, peer := t.judge(ctx, err, wrote, heard)
+		spent, refused, peer := c.judge(ctx, at, err, wrote, heard)
 		again, most := false, maxTries
 		if refused {
 			c.o.refused(c)
@@ -226,15 +228,14 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 
 // judge says what err, of a call that got no answer, means: that its connection
 // can carry no more, that the server did nothing with the request, and that it
-// hung up before it answered.
-func (t call) judge(ctx context.Context, err error, wrote, heard bool) (spent, refused, peer bool) {
-	c := t.c
+// hung up before it answered. at is when the call began, where c carries many.
+func (c *conn) judge(ctx context.Context, at time.Time, err error, wrote, heard bool) (spent, refused, peer bool) {
 	if !c.multi {
 		return c.spent(), false, errorPeerClosed(err, heard)
 	}
 	refused, away := errorRefused(err)
 	unable := !wrote && c.cc.Available() == 0
-	dead := !heard && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(t.at) >= silence
+	dead := !heard && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(at) >= silence
 	return away || unable || dead || c.spent(), refused, errorPeerLeft(err)
 }
 

@@ -736,10 +736,11 @@ func BenchmarkRoundTrip(b *testing.B) {
 	}
 	defer release()
 	until(b, p, "6 ready", func(s OriginStats) bool { return s.Ready == 6 })
+	two := manyPool(b, u, nil)
 	for _, subject := range []struct {
 		name string
 		http.RoundTripper
-	}{{"ClientConn", bare}, {"Pool", p}, {"Transport", transport}} {
+	}{{"ClientConn", bare}, {"Pool", p}, {"Transport", transport}, {"Pool over HTTP/2", two}} {
 		b.Run(subject.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

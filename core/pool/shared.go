@@ -59,7 +59,14 @@ func (c *conn) roomy() bool {
 // vacant is how many connections can carry another call. One that is retiring
 // counts until it left.
 func (o *origin) vacant() int {
-	n := len(o.stack)
+	if len(o.shared) == 0 {
+		return len(o.stack)
+	}
+	return len(o.stack) + o.roomier()
+}
+
+func (o *origin) roomier() int {
+	n := 0
 	for _, c := range o.shared {
 		if c.retiring || c.roomy() {
 			n++
@@ -74,7 +81,7 @@ func (o *origin) share(since uint64, now time.Time) (t call, ok bool) {
 	for c := o.least(since); c != nil; c = o.least(since) {
 		o.serve(c, now)
 		if c.roomy() {
-			t, ok = o.join(c, now), true
+			t, ok = o.join(c), true
 			break
 		}
 	}
@@ -94,9 +101,9 @@ func (o *origin) least(since uint64) *conn {
 	return best
 }
 
-func (o *origin) join(c *conn, now time.Time) call {
+func (o *origin) join(c *conn) call {
 	c.calls++
-	return call{c: c, at: now, seq: o.seq, idle: c.idle && c.wire.read.Load() == c.heard}
+	return call{c, o.seq, c.idle && c.wire.read.Load() == c.heard}
 }
 
 // parted ends the use of c by a call whose answer has begun.
