@@ -273,7 +273,7 @@ func (p *Pool) take(ctx context.Context, k key, since uint64, again bool) (call,
 			p.forget(o)
 		case err != nil:
 			return call{}, err
-		case t.c.cc.Err() != nil || t.c.multi && t.c.departed():
+		case t.c.cc.Err() != nil:
 			o.lost(t.c, false, t.idle, false)
 			again = true
 		default:

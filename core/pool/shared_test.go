@@ -237,6 +237,72 @@ func TestCancelledCallsCostNoConnection(t *testing.T) {
 	}
 }
 
+func TestABodyCutShortByItsContextSaysWhy(t *testing.T) {
+	u := startTwo(t, func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}, nil)
+	p := manyPool(t, u, nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	req, _ := http.NewRequestWithContext(ctx, "GET", u.url, nil)
+	res, err := p.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	why := errors.New("superseded")
+	cancel(why)
+	if _, err := io.ReadAll(res.Body); err != why {
+		t.Errorf("got %v, want the cause of the context", err)
+	}
+	if s := only(t, p); s.Cancelled != 1 || s.Ready != 1 {
+		t.Errorf("got %+v; want one cancelled and its connection ready", s)
+	}
+}
+
+// A call that was given up takes its place until the server has confirmed that.
+func TestACancelledCallsPlaceGoesToWhoWaits(t *testing.T) {
+	arrived, finish := make(chan uint32), make(chan bool)
+	u := startPeers(t, func(p *peer) {
+		p.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 2})
+		p.answer(p.request()) // now that is known
+		go func() {
+			for stream := p.request(); stream != 0; stream = p.request() {
+				arrived <- stream
+			}
+			close(arrived)
+		}()
+		<-finish
+		p.answer(3)
+		for range arrived {
+		}
+	})
+	p := manyPool(t, u, func(c *Config) { c.WarmConnections, c.MaxConnections = 1, 1 })
+	if _, err := post(t.Context(), p, u.url); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	first, second, third := make(chan error, 1), make(chan error, 1), make(chan error, 1)
+	go func() { _, err := post(t.Context(), p, u.url); first <- err }()
+	<-arrived
+	go func() { _, err := post(ctx, p, u.url); second <- err }()
+	<-arrived
+	later, stop := context.WithCancel(t.Context())
+	go func() { _, err := post(later, p, u.url); third <- err }()
+	until(t, p, "the third waits", func(s OriginStats) bool { return s.Waiting == 1 })
+	cancel()
+	<-second
+	if stream := <-arrived; stream != 7 {
+		t.Errorf("stream %d came, want the third call's, 7", stream)
+	}
+	close(finish)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	stop()
+	<-third
+}
+
 func TestBodiesClosedEarlyCostNoConnection(t *testing.T) {
 	u := startTwo(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "some of it")
@@ -328,6 +394,73 @@ func TestRefusedStreamIsSentAgain(t *testing.T) {
 		}
 		if s := only(t, p); s.Resends != int64(test.resends) || s.Dials != 1 || s.Ready != 1 {
 			t.Errorf("refused %d times: got %+v; want it sent again on the connection there is", test.refuse, s)
+		}
+	}
+}
+
+// One refusal is enough to be careful with the connections after it.
+func TestRefusedCallsAreNotAllGivenToTheNextConnection(t *testing.T) {
+	u := startPeers(t, func(p *peer) {
+		first := p.request()
+		for stream := p.request(); stream != 0; stream = p.request() {
+			if p.number == 1 {
+				p.WriteRSTStream(stream, http2.ErrCodeRefusedStream)
+			}
+		}
+		_ = first // is never answered
+	})
+	p := manyPool(t, u, func(c *Config) { c.WarmConnections = 0 })
+	dial, dials, more := p.dial, 0, make(chan bool)
+	p.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dials++; dials > 1 {
+			<-more
+		}
+		return dial(ctx, network, address)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for range 20 {
+		wg.Go(func() { post(ctx, p, u.url) })
+	}
+	until(t, p, "19 refused", func(s OriginStats) bool { return s.Waiting == 19 && s.Resends == 19 })
+	close(more)
+	until(t, p, "one more on each connection", func(s OriginStats) bool { return s.InUse == 4 && s.Waiting == 16 })
+}
+
+func TestStreamResetForAProtocolErrorIsSentAgainElsewhere(t *testing.T) {
+	u := startPeers(t, func(p *peer) {
+		if p.number == 1 {
+			p.WriteRSTStream(p.request(), http2.ErrCodeProtocol)
+		}
+		p.serve()
+	})
+	p := manyPool(t, u, nil)
+	if text, err := post(t.Context(), p, u.url); err != nil || text != "hello" {
+		t.Errorf("got %q, %v", text, err)
+	}
+	if s := only(t, p); s.Resends != 1 || s.Dials != 2 || s.Open != 1 || s.IdleLimitNew != 0 {
+		t.Errorf("got %+v; want it sent again on another connection, and no limit learned", s)
+	}
+}
+
+func TestCallWhoseConnectionsAreAllSentAwayIsGivenUpInTheEnd(t *testing.T) {
+	for _, last := range []int{maxAway, maxAway + 1} {
+		u := startPeers(t, func(p *peer) {
+			if p.number < last {
+				p.request()
+				p.WriteGoAway(0, http2.ErrCodeNo, nil)
+			}
+			p.serve()
+		})
+		p := manyPool(t, u, nil)
+		_, err := post(t.Context(), p, u.url)
+		if _, failed := errors.AsType[*CallError](err); failed != (last > maxAway) || !failed && err != nil {
+			t.Errorf("answered at connection %d: got %v", last, err)
+		}
+		if s := only(t, p); s.Resends != maxAway-1 {
+			t.Errorf("%d resent, want %d", s.Resends, maxAway-1)
 		}
 	}
 }
@@ -465,6 +598,40 @@ func TestConnectionThatIsSentAwayWithACallMakesRoom(t *testing.T) {
 	}
 }
 
+// Nor is one that closed, although nobody has read the answer that it cut.
+func TestConnectionThatClosesWithACallMakesRoom(t *testing.T) {
+	u := startPeers(t, func(p *peer) {
+		if p.number > 1 {
+			p.serve()
+			return
+		}
+		var block bytes.Buffer
+		hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+		p.WriteHeaders(http2.HeadersFrameParam{StreamID: p.request(), BlockFragment: block.Bytes(), EndHeaders: true})
+	})
+	p := manyPool(t, u, func(c *Config) { c.WarmConnections, c.MaxConnections = 1, 1 })
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", u.url, strings.NewReader("hello"))
+	res, err := p.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := p.origins[key{"https", strings.TrimPrefix(u.url, "https://")}]
+	until(t, p, "the close", func(OriginStats) bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return len(o.shared) == 0
+	})
+	if text, err := post(t.Context(), p, u.url); err != nil || text != "hello" {
+		t.Errorf("got %q, %v", text, err)
+	}
+	if _, err := read(res, nil); err != io.ErrUnexpectedEOF {
+		t.Errorf("got %v for the one that was cut", err)
+	}
+	if s := only(t, p); s.Open != 1 || s.Ready != 1 || s.Dials != 2 {
+		t.Errorf("got %+v; want the second connection", s)
+	}
+}
+
 func TestServersOwnGoAwaysUnderLoadFailNoCall(t *testing.T) {
 	var calls atomic.Int64
 	u := startTwo(t, func(w http.ResponseWriter, r *http.Request) {
@@ -594,6 +761,40 @@ func TestIdleConnectionClosedAtReuseResendsAllItsCalls(t *testing.T) {
 	}
 }
 
+// One that joined after the connection gave a sign of life has met another.
+func TestCallThatJoinsALivingConnectionIsNotResent(t *testing.T) {
+	joined := make(chan bool)
+	u := startPeers(t, func(p *peer) {
+		p.answer(p.request())
+		var block bytes.Buffer
+		hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+		p.WriteHeaders(http2.HeadersFrameParam{StreamID: p.request(), BlockFragment: block.Bytes(), EndHeaders: true})
+		p.request()
+		joined <- true
+	})
+	p := manyPool(t, u, func(c *Config) { c.WarmConnections, c.MaxConnections = 1, 1 })
+	if _, err := post(t.Context(), p, u.url); err != nil {
+		t.Fatal(err)
+	}
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", u.url, strings.NewReader("hello"))
+	res, err := p.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error)
+	go func() { _, err := post(t.Context(), p, u.url); result <- err }()
+	<-joined
+	if err := <-result; err == nil {
+		t.Error("got an answer")
+	}
+	if _, err := read(res, nil); err != io.ErrUnexpectedEOF {
+		t.Errorf("got %v for the one that was being answered", err)
+	}
+	if s := only(t, p); s.Resends != 0 || s.IdleLimitUsed != 0 {
+		t.Errorf("got %+v; want none resent", s)
+	}
+}
+
 func TestConnectionDialledForCallsIsNotResent(t *testing.T) {
 	u := startPeers(t, func(p *peer) { p.request() })
 	for _, mode := range []string{Pooled, Direct} {
@@ -640,6 +841,20 @@ func TestServerWithoutHTTP2IsCalledWithHTTP1AndSaidSoOnce(t *testing.T) {
 	if all := logged.All(); len(all) != 1 || all[0].ContextMap()["origin"] != u.url {
 		t.Errorf("logged %v; want one warning that names the origin", all)
 	}
+}
+
+// After the first connection it is known that each takes one call only.
+func TestServerWithoutHTTP2IsDialledForAllWhoWaitAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, p := twoPool(t, &http.Server{Handler: http.HandlerFunc(slow), Protocols: protocols(false)}, func(c *Config) {
+			c.WarmConnections, c.MaxConnections = 0, 10
+		})
+		start := time.Now()
+		burstTo(t, p, twoOrigin, 8)
+		if took := time.Since(start); took > 410*time.Millisecond {
+			t.Errorf("took %s, want 400ms: two dials of 50 ms, one after the other, and the answer", took)
+		}
+	})
 }
 
 func TestPlainUpstreamsAndProxiesBehindTLSKeepToHTTP1(t *testing.T) {
@@ -763,11 +978,13 @@ func TestEveryCallGetsItsOwnAnswer(t *testing.T) {
 
 const twoOrigin = "https://upstream.test"
 
-// twoPool is startPipeNet and pipePool with HTTP/2.
+// twoPool is startPipeNet and pipePool with TLS and HTTP/2.
 func twoPool(t *testing.T, server *http.Server, change func(*Config)) (*pipeNet, *Pool) {
 	cert, caFile := certificate(t)
 	n := &pipeNet{open: map[*pipeConn]bool{}, accept: make(chan net.Conn), closed: make(chan struct{})}
-	server.Protocols = protocols(true)
+	if server.Protocols == nil {
+		server.Protocols = protocols(true)
+	}
 	server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}}
 	server.ErrorLog = log.New(io.Discard, "", 0)
 	go server.ServeTLS(n, "", "")
@@ -892,6 +1109,10 @@ func TestCallThatHeardNothingUntilItsDeadlineCondemnsItsConnection(t *testing.T)
 		burstTo(t, p, twoOrigin, 1)
 		cut.Store(true)
 		var wg sync.WaitGroup
+		patient, cancel := context.WithCancel(t.Context())
+		for range 2 {
+			go post(patient, p, twoOrigin) // has no deadline, and says nothing against it
+		}
 		for range 10 {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -904,6 +1125,8 @@ func TestCallThatHeardNothingUntilItsDeadlineCondemnsItsConnection(t *testing.T)
 		wg.Wait()
 		time.Sleep(100 * time.Millisecond)
 		burstTo(t, p, twoOrigin, 10)
+		cancel()
+		synctest.Wait()
 		if s := only(t, p); s.Dials != 4 || s.Cold != 0 || s.Ready != 2 || s.Open != 2 {
 			t.Errorf("got %+v; want both connections replaced after the first deadline", s)
 		}
