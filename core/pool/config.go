@@ -22,7 +22,7 @@ const (
 type Config struct {
 	Mode            string        `json:"mode" jsonschema:"enum=pooled,enum=direct" jsonschema_description:"pooled keeps connections ready; direct opens a new one for each call and closes it after."`
 	WarmConnections int           `json:"warm_connections" jsonschema:"minimum=0,maximum=1000" jsonschema_description:"Connections kept dialled and handshaken before they are needed, for each upstream in use. At most max_connections."`
-	MaxConnections  int           `json:"max_connections" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most connections open to one upstream; a call beyond them waits. One more may be open for a moment, while an ageing one is replaced. Direct mode has no maximum."`
+	MaxConnections  int           `json:"max_connections" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most connections open to one upstream; a call beyond them waits. One more may be open while an ageing one is replaced, or kept aside to see how long the server keeps it. Direct mode has no maximum."`
 	IdleTimeout     time.Duration `json:"idle_timeout" jsonschema_extras:"minDuration=100ms,maxDuration=1h" jsonschema_description:"Longest time a connection stays unused. When the server closes idle ones sooner, that is learned and kept below."`
 	MaxAge          time.Duration `json:"max_age" jsonschema_extras:"minDuration=1s,maxDuration=24h" jsonschema_description:"Age at which a connection is replaced, so that a change in DNS is followed."`
 	DialTimeout     time.Duration `json:"dial_timeout" jsonschema_extras:"minDuration=10ms,maxDuration=1m" jsonschema_description:"Longest time for DNS, TCP, proxy and TLS together."`

@@ -61,6 +61,7 @@ type origin struct {
 type limit struct {
 	after time.Duration // 0 when not known
 	sure  bool          // a probe found it
+	odd   time.Duration // idle time at a close that nothing has borne out yet; 0 for none
 }
 
 // kind is the index of probes and limits.
@@ -225,6 +226,7 @@ func (o *origin) put(c *conn, carried bool) {
 	o.mu.Lock()
 	since := c.since
 	if carried {
+		o.served(c.kind(), c.taken.Sub(since))
 		c.used, since = true, now
 		o.proven()
 	}
