@@ -34,6 +34,8 @@ func (p poolMeasures) Measure(emit func(core.Measure)) {
 			{"waits_total", "Calls that waited because the maximum of connections was open.", o.Waits},
 			{"cold_total", "Calls that found no ready connection while fewer than the maximum were open.", o.Cold},
 			{"cancelled_total", "Calls that were given up; each cost its connection.", o.Cancelled},
+			{"spent_total", "Connections that ended with a whole answer.", o.Spent},
+			{"retired_total", "Connections that were closed for their age, or for idling.", o.Retired},
 		} {
 			emit(core.Measure{Name: "pool_" + c.name, Help: c.help, Counter: true, Value: float64(c.n), Labels: []string{"origin", o.Origin}})
 		}

@@ -245,18 +245,23 @@ func (f *findings) coverage(up openaitest.Stats, after metrics) {
 	opened := after.sum("dragoman_provider_breaker_opened_total", "")
 	f.check("the breaker stays shut", opened == 0, "opened %.0f times", opened)
 	hits, joins := after.sum("dragoman_cache_hits_total", ""), after.sum("dragoman_cache_joins_total", "")
-	said := fmt.Sprintf("%d calls, %d faults of %d kinds of %d, %.0f answers from the cache, %.0f flights joined, %.0f calls hedged", up.Chats, calls, met, len(kinds),
-		hits, joins, after.sum("dragoman_provider_attempts_total", `reason="hedge"`))
+	said := fmt.Sprintf("%d calls, %d faults of %d kinds of %d, %.0f answers from the cache, %.0f flights joined, %.0f calls hedged, %.0f attempts denied by the budget", up.Chats, calls, met, len(kinds),
+		hits, joins, after.sum("dragoman_provider_attempts_total", `reason="hedge"`), after.sum("dragoman_provider_retries_denied_total", ""))
 	if len(missing) > 0 {
 		said += ", never met: " + strings.Join(missing, " ")
 	}
 	f.check("the run met what it is to meet", len(missing) == 0 && calls > 0 && hits > 0 && joins > 0, "%s", said)
 }
 
+// maxSpent is the most connections that net/http may let go after a whole
+// answer, as a share of the calls: it does when a busy machine keeps one from
+// sending for 50 ms.
+const maxSpent = 0.01
+
 // connections holds the upstream's book of connections against the gateway's.
 func (f *findings) connections(b *book, up openaitest.Stats, after metrics) {
 	all := fates()
-	broken, givenUp, perhaps, left := 0, 0, 0, 0
+	broken, givenUp, outdone, left := 0, 0, 0, 0
 	for number, v := range b.last {
 		switch {
 		case v.left:
@@ -264,7 +269,7 @@ func (f *findings) connections(b *book, up openaitest.Stats, after metrics) {
 		case all[v.fault].ends:
 			broken++
 		case f.hedged() && len(b.requests[b.lastFor[number]].visits) > 1:
-			perhaps++ // the one that lost may have answered before it was given up
+			outdone++ // the one that lost may have answered before it was given up
 		}
 	}
 	for i := range b.requests {
@@ -274,20 +279,20 @@ func (f *findings) connections(b *book, up openaitest.Stats, after metrics) {
 			}
 		}
 	}
+	pool := func(counter string) int { return int(after.sum("dragoman_pool_"+counter+"_total", "")) }
 	opened, ended := int(up.Connections), int(up.Connections-up.Open)
-	dials, failed := after.sum("dragoman_pool_dials_total", ""), after.sum("dragoman_pool_dial_failures_total", "")
-	cancelled := after.sum("dragoman_pool_cancelled_total", "")
-	more := max(0, ended-broken-givenUp-perhaps)
-	said := fmt.Sprintf("%d opened = %d needed + %d broken by a fault + %d given up with their call", opened, up.Open, broken, ended-broken-more)
-	said += fmt.Sprintf(" + %d for no such reason (age, idle limit); the gateway dialled %.0f, %.0f in vain, and gave up %.0f of its calls, of which the upstream saw %d; it sent %.0f again",
-		more, dials, failed, cancelled, left, after.sum("dragoman_pool_resends_total", ""))
-	ok := more == 0 && ended >= broken+givenUp && int(dials) == opened && failed == 0
+	other := ended - broken - givenUp - pool("spent") - pool("retired")
+	ok := pool("dials") == opened && pool("dial_failures") == 0 && pool("retired") == 0 && float64(pool("spent")) <= maxSpent*float64(up.Chats)
 	if f.hedged() {
-		ok = ok && left <= int(cancelled)
+		ok = ok && 0 <= other && other <= outdone && left <= pool("cancelled")
 	} else {
-		ok = ok && left == int(cancelled)
+		ok = ok && other == 0 && left == pool("cancelled")
 	}
-	f.check("connections are opened for those that faults broke, and no more", ok, "%s", said)
+	f.check("connections are opened for those that faults broke, and no more", ok,
+		"%d opened = %d needed + %d broken by a fault + %d given up with their call + %d let go by net/http + %d retired + %d for another reason; "+
+			"the gateway counts %d dials, %d of them in vain, %d calls given up, of which the upstream saw %d, and %d sent again",
+		opened, up.Open, broken, givenUp, pool("spent"), pool("retired"), other,
+		pool("dials"), pool("dial_failures"), pool("cancelled"), left, pool("resends"))
 	limit := after.sum("dragoman_pool_idle_limit_seconds", "")
 	f.check("no idle limit is learned from faults", limit == 0, "%.3f s, the server has none", limit)
 }

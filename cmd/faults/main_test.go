@@ -242,6 +242,16 @@ func TestWhateverIsWrongIsFound(t *testing.T) {
 		}, "connections are opened"},
 		{"the books differ", func(s *situation) { s.after[`dragoman_pool_dials_total{origin="o"}`]++ }, "connections are opened"},
 		{"a connection that a fault broke is open", func(s *situation) { s.up.Open++ }, "connections are opened"},
+		{"a connection was retired", func(s *situation) {
+			s.up.Connections++
+			s.after[`dragoman_pool_dials_total{origin="o"}`]++
+			s.after["dragoman_pool_retired_total"]++
+		}, "connections are opened"},
+		{"connections are let go after every answer", func(s *situation) {
+			s.up.Connections += 2
+			s.after[`dragoman_pool_dials_total{origin="o"}`] += 2
+			s.after["dragoman_pool_spent_total"] += 2
+		}, "connections are opened"},
 		{"a dial failed", set("dragoman_pool_dial_failures_total", 1), "connections are opened"},
 		{"a call was given up", set("dragoman_pool_cancelled_total", 1), "connections are opened"},
 		{"a limit was learned", set(`dragoman_pool_idle_limit_seconds{used="before"}`, 1), "no idle limit"},

@@ -99,6 +99,7 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 		case o.wantsProbe(c, now):
 			o.unstack(i)
 			o.open--
+			o.retired++
 			c.state = probe
 			o.probes[c.kind()] = c
 			later(c.since.Add(o.pool.cfg.IdleTimeout))
@@ -255,6 +256,7 @@ func (o *origin) retire(i int) *conn {
 	c := o.stack[i]
 	o.unstack(i)
 	o.open--
+	o.retired++
 	c.state = closed
 	return c
 }

@@ -54,7 +54,7 @@ type origin struct {
 	pause    time.Duration
 	failedTo uint64 // seq when it failed: who waited then has had its chance
 
-	dials, dialFailures, resends, waits, cold, cancelled int64
+	dials, dialFailures, resends, waits, cold, cancelled, spent, retired int64
 }
 
 // A limit is how long the server keeps a connection that idles.
@@ -103,6 +103,9 @@ type OriginStats struct {
 	Waits        int64 // calls that waited because the maximum was open
 	Cold         int64 // calls that waited though it was not; in direct mode every call
 	Cancelled    int64 // calls given up before the end of their answer; each cost its connection
+
+	Spent   int64 // connections that ended with a whole answer
+	Retired int64 // connections that were closed for their age, or for idling
 
 	// How long the server keeps an idle connection that never carried a
 	// request, and one that did; 0 when not learned.
@@ -216,6 +219,11 @@ func (o *origin) ended(c *conn, whole, gaveUp bool) {
 	if whole && c.cc.Available() > 0 {
 		o.put(c, true)
 		return
+	}
+	if whole && o.pool.cfg.Mode == Pooled {
+		o.mu.Lock()
+		o.spent++
+		o.mu.Unlock()
 	}
 	o.lost(c, !whole && gaveUp, false, false)
 }
@@ -368,7 +376,7 @@ func (o *origin) stats() OriginStats {
 		Dialling: o.dialling, Waiting: o.waiting.Len(),
 		Dials: o.dials, DialFailures: o.dialFailures,
 		Handshakes: o.handshakes.Load(), Resumptions: o.resumptions.Load(),
-		Resends: o.resends, Waits: o.waits, Cold: o.cold, Cancelled: o.cancelled,
+		Resends: o.resends, Waits: o.waits, Cold: o.cold, Cancelled: o.cancelled, Spent: o.spent, Retired: o.retired,
 		IdleLimitNew: o.limitAt(0, now), IdleLimitUsed: o.limitAt(1, now),
 	}
 }
