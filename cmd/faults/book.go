@@ -109,12 +109,11 @@ type book struct {
 	mu       sync.Mutex
 	requests []request
 	last     map[int64]visit // on each connection
-	lastFor  map[int64]int   // the request that it was for
 	strange  int             // calls that are for no request
 }
 
 func newBook(o options) *book {
-	return &book{opened: time.Now(), requests: make([]request, o.requests), last: map[int64]visit{}, lastFor: map[int64]int{}}
+	return &book{opened: time.Now(), requests: make([]request, o.requests), last: map[int64]visit{}}
 }
 
 func (b *book) now() time.Duration { return time.Since(b.opened) }
@@ -137,7 +136,7 @@ func (b *book) call(r openaitest.Record) {
 	}
 	b.requests[i].visits = append(b.requests[i].visits, v)
 	// One call at a time is on a connection.
-	b.last[r.Connection], b.lastFor[r.Connection] = v, i
+	b.last[r.Connection] = v
 }
 
 // inOrder sorts every request's calls by their beginning.
