@@ -200,7 +200,7 @@ func (f *findings) answers(b *book) {
 	f.check("what fails, fails as documented, and nothing else does", f.verdicts[astray] == 0,
 		"%d at once, %d after all attempts, %d in the flight of another; %d in another way",
 		f.verdicts[documented], f.verdicts[spent], f.verdicts[shared], f.verdicts[astray])
-	f.check("every call is for a request of its", b.strange == 0, "%d are not", b.strange)
+	f.check("every call upstream belongs to a request", b.strange == 0, "%d are not", b.strange)
 }
 
 // tells says whether joiner can have joined the flight that ended with r.
