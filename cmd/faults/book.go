@@ -70,14 +70,16 @@ func fates() map[string]fate {
 	}
 }
 
-// rates spreads rate over all kinds of faults, those that take long a quarter
-// as often as the others.
+// slowShare is how often a fault that takes long comes, to one that does not.
+const slowShare = 1. / 8
+
+// rates spreads rate over all kinds of faults, less of those that take long.
 func rates(rate float64) map[string]float64 {
 	weights, sum := map[string]float64{}, 0.0
 	for kind, f := range fates() {
 		weights[kind] = 1
 		if f.slow {
-			weights[kind] = 1. / 4
+			weights[kind] = slowShare
 		}
 		sum += weights[kind]
 	}

@@ -26,7 +26,7 @@ func (o options) turns() int {
 	if o.hedge != "never" {
 		return asking + asking/4
 	}
-	return asking / 4
+	return asking / 2
 }
 
 // attempts is the most that are made for a request: pipeline.yaml's retries.
@@ -38,7 +38,7 @@ const attempts = 2
 func (o options) set(ca string) []string {
 	turns := strconv.Itoa(o.turns())
 	return []string{
-		"server.listen=127.0.0.1:0", "server.deadline=30s",
+		"server.listen=127.0.0.1:0", "server.deadline=1m",
 		"pool.ca_file=" + ca, "pool.idle_timeout=1h", "pool.max_age=24h",
 		// As many as there are turns: the pool has no room to spare.
 		"pool.warm_connections=" + turns, "pool.max_connections=" + turns,
@@ -50,8 +50,9 @@ func (o options) set(ca string) []string {
 	}
 }
 
-// patience is how long a call upstream may take; those that hang take it.
-const patience = 2 * time.Second
+// patience is how long a call upstream may take; those that hang take it. No
+// other does, unless the machine has no time at all for this.
+const patience = 5 * time.Second
 
 // simulate starts the upstream. It answers at once, and writes every call into
 // b.
@@ -78,7 +79,7 @@ const startTimeout, restTimeout = 20 * time.Second, 20 * time.Second
 
 // serve starts a gateway in front of sim.
 func serve(ctx context.Context, o options, sim *openaitest.Server) (g *gateway, err error) {
-	g = &gateway{warm: o.turns(), client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: asking}}}
+	g = &gateway{warm: o.turns(), client: &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: asking}}}
 	if g.temp, err = os.MkdirTemp("", "dragoman-faults-"); err != nil {
 		return nil, err
 	}
