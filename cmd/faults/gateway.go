@@ -68,8 +68,8 @@ type gateway struct {
 	url    string
 	warm   int // connections that it keeps
 	temp   string
-	log    string // file
-	client *http.Client
+	log    string         // file
+	client *http.Client   // for /metrics: its connection is one more whenever it is looked
 	out    sync.WaitGroup // reads its standard output
 }
 
@@ -79,7 +79,7 @@ const startTimeout, restTimeout = 20 * time.Second, 20 * time.Second
 
 // serve starts a gateway in front of sim.
 func serve(ctx context.Context, o options, sim *openaitest.Server) (g *gateway, err error) {
-	g = &gateway{warm: o.turns(), client: &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: asking}}}
+	g = &gateway{warm: o.turns(), client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}}
 	if g.temp, err = os.MkdirTemp("", "dragoman-faults-"); err != nil {
 		return nil, err
 	}
@@ -149,7 +149,6 @@ func (g *gateway) said() string {
 
 // end ends the gateway, by force if it takes too long, and leaves no file.
 func (g *gateway) end() {
-	g.client.CloseIdleConnections()
 	if g.cmd != nil && g.cmd.Process != nil {
 		g.cmd.Process.Signal(syscall.SIGTERM)
 		kill := time.AfterFunc(startTimeout, func() { g.cmd.Process.Kill() })
@@ -168,8 +167,6 @@ func (g *gateway) metrics(ctx context.Context) (metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	// On a connection of its own: it is one more whenever it is looked.
-	r.Close = true
 	resp, err := g.client.Do(r)
 	if err != nil {
 		return nil, err
@@ -242,7 +239,6 @@ func (g *gateway) left(now, before metrics) []string {
 // returns its metrics then. When something is left after restTimeout, that is
 // what the metrics show. Before is nil for the first rest.
 func (g *gateway) rest(ctx context.Context, sim *openaitest.Server, before metrics) (metrics, error) {
-	g.client.CloseIdleConnections()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(restTimeout); ; {

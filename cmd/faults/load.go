@@ -65,6 +65,7 @@ func numbersOf(id string) (i, attempt int, err error) {
 type answer struct {
 	begin, end time.Duration // since the book was opened
 	status     int           // 0: lost
+	err        error         // why it is
 	kind       string        // of the failure
 	right      bool          // the translation of its own text, under its own id
 }
@@ -97,6 +98,10 @@ func (l *load) run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for range asking {
 		all.Go(func() {
+			// A connection of its own: one that is shared may lie idle until the
+			// gateway closes it in the moment of its use.
+			client := &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{}}
+			defer client.CloseIdleConnections()
 			for i := int(next.Add(1)) - 1; i < requests && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
 				if i%each == 0 {
 					m, err := l.metrics(ctx)
@@ -108,7 +113,7 @@ func (l *load) run(ctx context.Context) error {
 					l.samples = append(l.samples, sample{i, m.sum("process_resident_memory_bytes", "")})
 					mu.Unlock()
 				}
-				l.book.answered(i, l.ask(ctx, i))
+				l.book.answered(i, l.ask(ctx, client, i))
 			}
 		})
 	}
@@ -117,18 +122,20 @@ func (l *load) run(ctx context.Context) error {
 }
 
 // ask asks for the text of request i.
-func (l *load) ask(ctx context.Context, i int) (a answer) {
+func (l *load) ask(ctx context.Context, client *http.Client, i int) (a answer) {
 	a.begin = l.book.now()
 	defer func() { a.end = l.book.now() }()
 	want := text(textOf(i))
 	body, _ := json.Marshal(map[string]string{"text": want, "source": "en", "target": "es"}) // strings alone: it cannot fail
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url+"/v1/translate", bytes.NewReader(body))
 	if err != nil {
+		a.err = err
 		return a
 	}
 	r.Header.Set("X-Request-Id", idOf(i))
-	resp, err := l.client.Do(r)
+	resp, err := client.Do(r)
 	if err != nil {
+		a.err = err
 		return a
 	}
 	defer resp.Body.Close()
@@ -139,7 +146,10 @@ func (l *load) ask(ctx context.Context, i int) (a answer) {
 		}
 		Error struct{ Kind string }
 	}
-	if b, err := io.ReadAll(resp.Body); err != nil || json.Unmarshal(b, &got) != nil {
+	if a.err = json.NewDecoder(resp.Body).Decode(&got); a.err == nil {
+		_, a.err = io.Copy(io.Discard, resp.Body) // to its end, or the connection is not used again
+	}
+	if a.err != nil {
 		return a
 	}
 	a.status, a.kind = resp.StatusCode, got.Error.Kind
@@ -151,7 +161,7 @@ func (l *load) ask(ctx context.Context, i int) (a answer) {
 func (a answer) String() string {
 	switch {
 	case a.status == 0:
-		return "lost"
+		return fmt.Sprintf("lost (%v)", a.err)
 	case a.right:
 		return "answered"
 	case a.status == http.StatusOK:
