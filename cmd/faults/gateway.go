@@ -198,41 +198,24 @@ func (m metrics) sum(name, label string) float64 {
 	return sum
 }
 
-// A trace is something that a request may leave behind in the gateway.
-type trace struct {
-	what, metric, label string
-	most                func(g *gateway, before metrics) float64
-}
-
-// traces are what must be gone when the gateway is at rest. What differs from
-// process to process is compared with the rest before the load.
-func traces() []trace {
-	none := func(*gateway, metrics) float64 { return 0 }
-	warm := func(g *gateway, _ metrics) float64 { return float64(g.warm) }
-	asBefore := func(metric string) func(*gateway, metrics) float64 {
-		return func(_ *gateway, before metrics) float64 { return before.sum(metric, "") }
-	}
-	return []trace{
-		{"turns taken", "dragoman_queue_in_flight", "", none},
-		{"requests in the line", "dragoman_line_waiting", "", none},
-		{"flights", "dragoman_cache_flights", "", none},
-		{"calls that wait for a connection", "dragoman_pool_waiting", "", none},
-		{"connections in use", "dragoman_pool_connections", `state="in_use"`, none},
-		{"connections", "dragoman_pool_connections", "", warm},
-		{"goroutines", "go_goroutines", "", asBefore("go_goroutines")},
-		{"open files", "process_open_fds", "", asBefore("process_open_fds")},
-	}
-}
-
-// left says what is there that should not be, compared with before.
-func (g *gateway) left(now, before metrics) []string {
-	var left []string
-	for _, t := range traces() {
-		if got, most := now.sum(t.metric, t.label), t.most(g, before); got > most {
-			left = append(left, fmt.Sprintf("%.0f %s, at most %.0f expected", got, t.what, most))
+// left says what is there at rest that should not be. What differs from process
+// to process is compared with the rest before the load.
+func left(now, before metrics, warm int) []string {
+	var found []string
+	most := func(n float64, what, metric, label string) {
+		if got := now.sum(metric, label); got > n {
+			found = append(found, fmt.Sprintf("%.0f %s, at most %.0f expected", got, what, n))
 		}
 	}
-	return left
+	most(0, "turns taken", "dragoman_queue_in_flight", "")
+	most(0, "requests in the line", "dragoman_line_waiting", "")
+	most(0, "flights", "dragoman_cache_flights", "")
+	most(0, "calls that wait for a connection", "dragoman_pool_waiting", "")
+	most(0, "connections in use", "dragoman_pool_connections", `state="in_use"`)
+	most(float64(warm), "connections", "dragoman_pool_connections", "")
+	most(before.sum("go_goroutines", ""), "goroutines", "go_goroutines", "")
+	most(before.sum("process_open_fds", ""), "open files", "process_open_fds", "")
+	return found
 }
 
 // rest waits until the gateway is at rest, with all warm connections ready, and
@@ -251,7 +234,7 @@ func (g *gateway) rest(ctx context.Context, sim *openaitest.Server, before metri
 			base = now
 		}
 		ready := now.sum("dragoman_pool_connections", `state="ready"`) == float64(g.warm) && sim.Stats().Open == int64(g.warm)
-		if ready && len(g.left(now, base)) == 0 {
+		if ready && len(left(now, base, g.warm)) == 0 {
 			return now, nil
 		}
 		if time.Now().After(deadline) {

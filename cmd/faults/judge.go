@@ -66,21 +66,22 @@ func (r *request) verdict(all map[string]fate, hedged bool) verdict {
 		}
 		return astray
 	}
+	// How the last call ended counts. Of two at once either may be the last.
+	first := len(r.visits) - 1
+	if hedged {
+		first = 0
+	}
 	var clean, again, final, asLast bool
 	tries := 0
 	for i, v := range r.visits {
 		f := v.fate(all, hedged)
-		clean = clean || f.kind == "" && !v.left
 		again = again || f.again
-		final = final || f.kind != "" && !f.again
-		if i == len(r.visits)-1 || hedged { // of two calls at once either may be the last
+		tries = max(tries, v.attempt+1)
+		if i >= first {
+			clean = clean || f.kind == "" && !v.left
+			final = final || f.kind != "" && !f.again
 			asLast = asLast || r.failedAs(f.kind)
 		}
-		if i == len(r.visits)-1 && !hedged {
-			// What counts is how the last one ended.
-			clean, final = f.kind == "", f.kind != "" && !f.again
-		}
-		tries = max(tries, v.attempt+1)
 	}
 	switch {
 	case r.right && final && !clean:
@@ -128,13 +129,7 @@ func judge(o options, b *book, up openaitest.Stats, before, after metrics, sampl
 	f.answers(b)
 	f.coverage(up, after)
 	f.connections(b, up, after)
-	g := &gateway{warm: o.turns()}
-	left := g.left(after, before)
-	f.check("nothing is left behind", len(left) == 0, "%s", strings.Join(append([]string{fmt.Sprintf(
-		"at rest: %.0f turns, %.0f flights, %.0f connections, %.0f goroutines (%.0f before), %.0f open files (%.0f before)",
-		after.sum("dragoman_queue_in_flight", ""), after.sum("dragoman_cache_flights", ""), after.sum("dragoman_pool_connections", ""),
-		after.sum("go_goroutines", ""), before.sum("go_goroutines", ""),
-		after.sum("process_open_fds", ""), before.sum("process_open_fds", ""))}, left...), "; "))
+	f.rest(before, after)
 	f.memory(samples)
 	return f
 }
@@ -295,6 +290,16 @@ func (f *findings) connections(b *book, up openaitest.Stats, after metrics) {
 		opened, up.Open, broken, givenUp, spent, retired, other, pool("dials"), pool("dial_failures"), pool("resends"), left)
 	limit := after.sum("dragoman_pool_idle_limit_seconds", "")
 	f.check("no idle limit is learned from faults", limit == 0, "%.3f s, the server has none", limit)
+}
+
+// rest looks for what the load has left.
+func (f *findings) rest(before, after metrics) {
+	found := left(after, before, f.turns())
+	f.check("nothing is left behind", len(found) == 0, "%s", strings.Join(append([]string{fmt.Sprintf(
+		"at rest %.0f turns, %.0f flights, %.0f connections, %.0f goroutines (%.0f before), %.0f open files (%.0f before)",
+		after.sum("dragoman_queue_in_flight", ""), after.sum("dragoman_cache_flights", ""), after.sum("dragoman_pool_connections", ""),
+		after.sum("go_goroutines", ""), before.sum("go_goroutines", ""),
+		after.sum("process_open_fds", ""), before.sum("process_open_fds", ""))}, found...), "; "))
 }
 
 // judgedFrom is from how many requests on memory is judged, and maxRise what it
