@@ -17,6 +17,7 @@ func (p poolMeasures) Measure(emit func(core.Measure)) {
 		now("connections", states, float64(o.Ready), "state", "ready")
 		now("connections", states, float64(o.InUse), "state", "in_use")
 		now("connections", states, float64(o.Dialling), "state", "dialling")
+		now("connections", states, float64(o.Probing), "state", "probing")
 		now("waiting", "Calls that are waiting for a connection.", float64(o.Waiting))
 		const limits = "How long the server was seen to keep an idle connection; 0 when not learned."
 		now("idle_limit_seconds", limits, o.IdleLimitNew.Seconds(), "used", "never")

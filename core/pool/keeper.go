@@ -69,9 +69,12 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 		if c == nil {
 			continue
 		}
-		if end := c.since.Add(o.pool.cfg.IdleTimeout); end.After(now) {
+		switch end := c.since.Add(o.pool.cfg.IdleTimeout); {
+		case o.limits[kind].after == 0: // there is nothing to find out any more
+			closing = append(closing, o.endProbe(kind))
+		case end.After(now):
 			later(end)
-		} else {
+		default:
 			// The server keeps them longer than we do.
 			o.believe(kind, limit{sure: true})
 			closing = append(closing, o.endProbe(kind))
@@ -174,7 +177,7 @@ func shorter(d time.Duration, by float64) time.Duration { return d - time.Durati
 // least.
 func (o *origin) limitAt(kind int, now time.Time) time.Duration {
 	after := o.limits[kind].after
-	if c := o.probes[kind]; c != nil && after > 0 {
+	if c := o.probes[kind]; c != nil {
 		after = max(after, now.Sub(c.since))
 	}
 	return after
@@ -214,6 +217,7 @@ func (o *origin) served(kind int, idle time.Duration) {
 	}
 	if l.after > 0 && idle > l.after*11/10 {
 		l = limit{}
+		o.nudge()
 	}
 	o.believe(kind, l)
 }

@@ -93,6 +93,7 @@ type OriginStats struct {
 	Ready    int // of them, waiting for a call
 	InUse    int // of them, owned by a call
 	Dialling int // on their way
+	Probing  int // kept aside, to see how long the server keeps them
 	Waiting  int // calls waiting for a connection
 
 	Dials        int64 // connections tried
@@ -373,7 +374,7 @@ func (o *origin) stats() OriginStats {
 	return OriginStats{
 		Origin: o.name,
 		Open:   o.open + o.probing(), Ready: len(o.stack), InUse: o.open - len(o.stack),
-		Dialling: o.dialling, Waiting: o.waiting.Len(),
+		Dialling: o.dialling, Probing: o.probing(), Waiting: o.waiting.Len(),
 		Dials: o.dials, DialFailures: o.dialFailures,
 		Handshakes: o.handshakes.Load(), Resumptions: o.resumptions.Load(),
 		Resends: o.resends, Waits: o.waits, Cold: o.cold, Cancelled: o.cancelled, Spent: o.spent, Retired: o.retired,

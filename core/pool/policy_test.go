@@ -212,6 +212,45 @@ func TestAFaultInTheMomentOfReuseIsNoIdleLimit(t *testing.T) {
 	})
 }
 
+// lateEnd is a context that ends after its end was asked for once.
+type lateEnd struct {
+	context.Context
+	asked atomic.Int64
+}
+
+func (c *lateEnd) Err() error {
+	if c.asked.Add(1) == 1 {
+		return nil
+	}
+	return c.Context.Err()
+}
+
+func TestACallGivenUpBeforeItWasSentTeachesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow)})
+		p := pipePool(t, n, func(c *Config) { c.IdleTimeout, c.MaxAge = time.Hour, time.Hour })
+		warm(t, p, pipeOrigin)
+		for range 3 {
+			time.Sleep(time.Second)
+			for range 10 {
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				if _, err := post(&lateEnd{Context: ctx}, p, pipeOrigin); !errors.Is(err, context.Canceled) {
+					t.Fatalf("got %v, want that it was given up", err)
+				}
+			}
+			synctest.Wait()
+		}
+		s := only(t, p)
+		if s.Cancelled == 0 {
+			t.Fatal("no call cost its connection")
+		}
+		if s.IdleLimitNew != 0 || s.Retired != 0 {
+			t.Errorf("learned %s, retired %d", s.IdleLimitNew, s.Retired)
+		}
+	})
+}
+
 // A server that restarts closes everything at some age that means nothing.
 func TestALimitLearnedFromARestartIsUnlearned(t *testing.T) {
 	for _, most := range room {
@@ -257,12 +296,13 @@ func TestALimitIsForgottenWhenAConnectionOutlivesIt(t *testing.T) {
 		time.Sleep(150 * time.Millisecond)
 		n.closeAll()
 		time.Sleep(time.Second) // those that wait for a replacement idle on
-		if s := only(t, p); s.IdleLimitNew == 0 {
-			t.Fatal("learned nothing from the restart")
+		if s := only(t, p); s.IdleLimitNew == 0 || s.Probing != 1 {
+			t.Fatalf("learned %s from the restart, %d kept aside", s.IdleLimitNew, s.Probing)
 		}
 		burst(t, p, 6)
-		if s := only(t, p); s.IdleLimitNew != 0 {
-			t.Errorf("still believes that the server closes after %s", s.IdleLimitNew)
+		synctest.Wait()
+		if s := only(t, p); s.IdleLimitNew != 0 || s.Probing != 0 {
+			t.Errorf("still believes that the server closes after %s, %d kept aside", s.IdleLimitNew, s.Probing)
 		}
 		dials := n.dialled()
 		time.Sleep(30 * time.Second)

@@ -179,7 +179,8 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 		if again {
 			send, again = rewound(req)
 		}
-		c.o.lost(c, ctx.Err() != nil, c.idle && (peer || !wrote), again)
+		gaveUp := ctx.Err() != nil
+		c.o.lost(c, gaveUp, !gaveUp && c.idle && (peer || !wrote), again)
 		if !again {
 			return nil, failure
 		}
