@@ -14,9 +14,15 @@
 // moment is lost. So the pool learns the server's limit from the idle closes it
 // sees, one for connections that never carried a request and one for those that
 // did, and replaces a connection at 80 % of it (72 to 80 %, each by its own
-// draw), dialling the replacement first. A close may have had another reason,
-// such as a server's restart: after a limit was learned one retired connection
-// is kept aside, out of use, as a probe. While it lives the limit grows with its
+// draw), dialling the replacement first.
+//
+// A single close may have any reason, and a fault in the moment of reuse looks
+// like one. Two whose idle times agree within a tenth are a limit, unless a
+// connection that had idled as long served between them: the first gap in which
+// a server closes several connections teaches. Two may agree for another reason,
+// such as a server's restart. So a limit is given up when a connection serves
+// that has idled for longer, and after one was learned one retired connection is
+// kept aside, out of use, as a probe. While it lives the limit grows with its
 // age; when the peer closes it the limit is certain.
 //
 // # Resending
@@ -215,10 +221,11 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 		if again {
 			send, again = rewound(req)
 		}
+		gaveUp := ctx.Err() != nil
 		if spent {
-			c.o.lost(c, ctx.Err() != nil, t.idle && (peer || !wrote), again)
+			c.o.lost(c, gaveUp, !gaveUp && t.idle && (peer || !wrote), again)
 		} else {
-			c.o.kept(c, wrote, ctx.Err() != nil, again)
+			c.o.kept(c, wrote, gaveUp, again)
 		}
 		if !again {
 			return nil, failure
