@@ -197,11 +197,10 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 		failure := &CallError{Origin: c.o.name, Written: wrote, Err: err}
 		spent, refused, peer := c.judge(ctx, at, err, wrote, heard)
 		again, most := false, maxTries
-		if refused {
+		if refused && spent {
+			most = maxAway
+		} else if refused {
 			c.o.refused(c)
-			if spent {
-				most = maxAway
-			}
 		}
 		switch {
 		case ctx.Err() != nil || try >= most:
