@@ -252,6 +252,36 @@ func TestACallGivenUpBeforeItWasSentTeachesNothing(t *testing.T) {
 }
 
 // A server that restarts closes everything at some age that means nothing.
+func TestAServerThatBeganToWorkIsNotAskedTwice(t *testing.T) {
+	for _, c := range []struct {
+		works time.Duration
+		asked int32
+	}{
+		{0, 2},                      // it had closed the connection, as far as one can tell
+		{200 * time.Millisecond, 1}, // it had the request, and hung up over it
+	} {
+		t.Run(c.works.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var asked atomic.Int32
+				n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if asked.Add(1) == 1 {
+						time.Sleep(c.works)
+						panic(http.ErrAbortHandler)
+					}
+					echo(w, r)
+				})})
+				p := pipePool(t, n, nil)
+				warm(t, p, pipeOrigin)
+				time.Sleep(10 * time.Second)
+				_, err := post(t.Context(), p, pipeOrigin)
+				if asked.Load() != c.asked || (err == nil) != (c.asked == 2) {
+					t.Errorf("asked %d times, %v; want %d times", asked.Load(), err, c.asked)
+				}
+			})
+		})
+	}
+}
+
 func TestALimitLearnedFromARestartIsUnlearned(t *testing.T) {
 	for _, most := range room {
 		t.Run(fmt.Sprintf("at most %d", most), func(t *testing.T) {
