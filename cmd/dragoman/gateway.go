@@ -22,19 +22,21 @@ type gateway struct {
 	pool   *pool.Pool
 	engine *engine.Engine
 	first  *engine.Generation
-	flush  func()
+	lines  *logWriter
 }
 
 func build(file *config.File) (*gateway, error) {
-	log, flush := newLog(*file.Sections["log"].(*logConfig))
-	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, flush: flush}
+	log, lines := newLog(*file.Sections["log"].(*logConfig))
+	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, lines: lines}
 	var err error
 	if g.pool, err = pool.New(*file.Sections["pool"].(*pool.Config), log.Named("pool")); err != nil {
+		lines.Close()
 		return nil, fmt.Errorf("%s: pool: %w", file.Path, err)
 	}
 	g.engine = engine.New(g.pool, log)
 	if g.first, err = g.engine.Build(file, g.server.Deadline); err != nil {
 		g.pool.Close()
+		lines.Close()
 		return nil, err
 	}
 	return g, nil
@@ -59,5 +61,5 @@ func (g *gateway) close(wait time.Duration) {
 	if err := g.pool.Close(); err != nil {
 		g.log.Warn("closing the pool", zap.Error(err))
 	}
-	g.flush()
+	g.lines.Close()
 }
