@@ -35,7 +35,7 @@ func (p poolMeasures) Measure(emit func(core.Measure)) {
 			{"waits_total", "Calls that waited because the maximum of connections was open.", o.Waits},
 			{"cold_total", "Calls that found no connection that could take them while fewer than the maximum were open.", o.Cold},
 			{"cancelled_total", "Calls that were given up; with HTTP/1.1 each cost its connection.", o.Cancelled},
-			{"spent_total", "Connections that ended with a whole answer.", o.Spent},
+			{"spent_total", "Connections of HTTP/1.1 that ended with a whole answer.", o.Spent},
 			{"retired_total", "Connections that were closed for their age, or for idling.", o.Retired},
 		} {
 			emit(core.Measure{Name: "pool_" + c.name, Help: c.help, Counter: true, Value: float64(c.n), Labels: []string{"origin", o.Origin}})
