@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/fields"
 )
 
 // Load reads and checks the file. The error is a Complaints, unless the Schema
@@ -467,10 +468,10 @@ func eachReference(t reflect.Type, path []string, visit func([]string)) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if isLeaf(t) {
+	if fields.IsLeaf(t) {
 		return
 	}
-	eachField(reflect.New(t), func(name string, tag reflect.StructTag, field reflect.Value) {
+	fields.Each(reflect.New(t), func(name string, tag reflect.StructTag, field reflect.Value) {
 		below := append(slices.Clip(path), name)
 		if tag.Get("ref") == "providers" {
 			visit(below)
