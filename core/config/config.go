@@ -74,6 +74,8 @@ type Item struct {
 	Line, Column int
 	// Digest changes with anything in Config, secrets included.
 	Digest string
+	// Origin complains about keys of this item.
+	Origin core.Origin
 }
 
 // A Value is one effective value, for `explain`.

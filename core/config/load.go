@@ -530,6 +530,7 @@ func (l *loader) result(data []byte) *File {
 		return Item{
 			Name: p.name, Kind: p.kind, Config: p.config, Enabled: !l.disabled(p),
 			Path: p.path, Line: p.line, Column: p.col, Digest: digest(p),
+			Origin: &origin{l, p},
 		}
 	}
 	for _, p := range l.providers {
@@ -572,8 +573,12 @@ func (l *loader) values() []Value {
 		if p.typ != nil {
 			add(p.key+".type", p.kind.Name, p.typ, p.file.at([]string{"type"}))
 		}
-		eachLeaf(reflect.ValueOf(p.config), func(path []string, _ reflect.StructTag, leaf reflect.Value) {
-			add(p.key+"."+strings.Join(path, "."), leafText(leaf, false), p.find(path), p.file.at(path))
+		eachLeaf(reflect.ValueOf(p.config), func(path []string, tag reflect.StructTag, leaf reflect.Value) {
+			text := leafText(leaf, false)
+			if tag.Get("secret") == "true" {
+				text = core.Secret(text).String()
+			}
+			add(p.key+"."+strings.Join(path, "."), text, p.find(path), p.file.at(path))
 		})
 		if p.enabled != nil {
 			add(p.key+".enabled", fmt.Sprint(!l.disabled(p)), p.enabled, p.enabled)

@@ -141,11 +141,21 @@ func (s Schema) checker() (*checker, error) {
 	if err != nil {
 		return nil, err
 	}
+	compiler, err := compile(text)
+	if err != nil {
+		return nil, err
+	}
+	return &checker{document, compiler}, nil
+}
+
+// compile reads a document. No reference out of it is followed.
+func compile(text []byte) (*validator.Compiler, error) {
 	parsed, err := validator.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}
 	c := validator.NewCompiler()
+	c.UseLoader(nowhere{})
 	c.AssertFormat()
 	c.AssertVocabs()
 	c.RegisterFormat(&validator.Format{Name: fields.DurationFormat, Validate: func(v any) error {
@@ -174,12 +184,24 @@ func (s Schema) checker() (*checker, error) {
 	if _, err := c.Compile(documentURL); err != nil {
 		return nil, err
 	}
-	return &checker{document, c}, nil
+	return c, nil
 }
 
-// check returns what is wrong with value by the definition def.
+// nowhere is where other documents are looked for.
+type nowhere struct{}
+
+func (nowhere) Load(url string) (any, error) {
+	return nil, fmt.Errorf("a schema refers to nothing outside itself, and this refers to %s", clip(url))
+}
+
+// check returns what is wrong with value by the definition def, or by the whole
+// document when def is empty.
 func (c *checker) check(def string, value any) (*validator.ValidationError, error) {
-	schema, err := c.compiler.Compile(documentURL + "#/$defs/" + def)
+	url := documentURL
+	if def != "" {
+		url += "#/$defs/" + def
+	}
+	schema, err := c.compiler.Compile(url)
 	if err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (e *Engine) Build(file *config.File, deadline time.Duration) (*Generation, 
 
 	build := func(label string, item config.Item) (any, error) {
 		built, err := item.Kind.Build(core.Env{
-			Name: item.Name, Log: e.log.Named(item.Name), Upstream: e.upstream, Deadline: deadline,
+			Name: item.Name, Log: e.log.Named(item.Name), Upstream: e.upstream, Deadline: deadline, Origin: item.Origin,
 		}, item.Config)
 		if err == nil {
 			err = fits(item.Kind.Role, built)
@@ -142,10 +142,32 @@ func (g *Generation) Start(ctx context.Context) error {
 		}
 		if err := s.Start(ctx); err != nil {
 			g.Close()
+			if all := complaints(err); all != nil {
+				return all // they name their place, and better
+			}
 			return fmt.Errorf("%s: %w", p.place(), err)
 		}
 	}
 	return nil
+}
+
+// complaints returns err as complaints about the file, nil when it is something
+// else.
+func complaints(err error) config.Complaints {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		all, _ := errors.AsType[config.Complaints](err)
+		return all
+	}
+	var all config.Complaints
+	for _, err := range joined.Unwrap() {
+		one := complaints(err)
+		if one == nil {
+			return nil
+		}
+		all = append(all, one...)
+	}
+	return all
 }
 
 // probeTimeout bounds one probe; probeAgain is how long after a failed one the
