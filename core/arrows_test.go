@@ -31,6 +31,7 @@ var arrows = []struct {
 	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},
 	{"plugins/apertium/engine", []string{"core"}},
 	{"plugins/wire", []string{"core"}},
+	{"plugins/openai-direct", []string{"core", "core/pool", "plugins/sdk", "stages/openai"}},
 	{"plugins/host", []string{"core", "plugins/wire"}},
 	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
 	{"cmd/", []string{""}},

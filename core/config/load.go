@@ -50,9 +50,7 @@ func (s Schema) loadBytes(data []byte, checker *checker, o Options) (*File, erro
 		return nil, fmt.Errorf("checking %s: %w", o.File, err)
 	}
 	if len(l.complaints) > 0 {
-		slices.SortStableFunc(l.complaints, func(a, b Complaint) int {
-			return inFile(pos{a.Line, a.Column}, pos{b.Line, b.Column})
-		})
+		l.complaints.sort()
 		return nil, l.complaints
 	}
 	return l.result(data), nil
@@ -593,6 +591,12 @@ func (l *loader) values() []Value {
 		}
 	}
 	return values
+}
+
+func (c Complaints) sort() {
+	slices.SortStableFunc(c, func(a, b Complaint) int {
+		return inFile(pos{a.Line, a.Column}, pos{b.Line, b.Column})
+	})
 }
 
 // inFile orders places as they stand in the file, those outside it last.

@@ -47,10 +47,11 @@ func (o *origin) Check(key string, schema []byte) error {
 	if err := l.check(p); err != nil {
 		return err
 	}
-	if len(l.complaints) > 0 {
-		return l.complaints
+	if len(l.complaints) == 0 {
+		return nil
 	}
-	return nil
+	l.complaints.sort()
+	return l.complaints
 }
 
 // Complain returns a Complaints about the value at path, or about the nearest

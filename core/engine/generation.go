@@ -142,32 +142,13 @@ func (g *Generation) Start(ctx context.Context) error {
 		}
 		if err := s.Start(ctx); err != nil {
 			g.Close()
-			if all := complaints(err); all != nil {
+			if all := config.AsComplaints(err); all != nil {
 				return all // they name their place, and better
 			}
 			return fmt.Errorf("%s: %w", p.place(), err)
 		}
 	}
 	return nil
-}
-
-// complaints returns err as complaints about the file, nil when it is something
-// else.
-func complaints(err error) config.Complaints {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		all, _ := errors.AsType[config.Complaints](err)
-		return all
-	}
-	var all config.Complaints
-	for _, err := range joined.Unwrap() {
-		one := complaints(err)
-		if one == nil {
-			return nil
-		}
-		all = append(all, one...)
-	}
-	return all
 }
 
 // probeTimeout bounds one probe; probeAgain is how long after a failed one the

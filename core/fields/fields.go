@@ -254,6 +254,33 @@ func Native(v reflect.Value) any {
 	return v.Interface()
 }
 
+// Plain returns a configuration as JSON would hold it, for a program that decodes
+// it again: durations and sizes are text, and secrets are revealed.
+func Plain(config any) map[string]any {
+	m, _ := plain(Native(reflect.ValueOf(config))).(map[string]any)
+	return m
+}
+
+func plain(value any) any {
+	switch value := value.(type) {
+	case core.Secret:
+		return value.Reveal()
+	case time.Duration:
+		return value.String()
+	case core.Size:
+		return value.String()
+	case map[string]any:
+		for key := range value {
+			value[key] = plain(value[key])
+		}
+	case []any:
+		for i := range value {
+			value[i] = plain(value[i])
+		}
+	}
+	return value
+}
+
 // Strict is how a configuration is decoded: a key that no field has is an error,
 // and no value is turned into another type, but that text becomes durations,
 // sizes and whatever reads its own text.
