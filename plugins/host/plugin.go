@@ -23,7 +23,7 @@ const (
 	Ready    State = "ready"
 	Degraded State = "degraded" // it serves, and did not answer when it was asked how it is
 	Backoff  State = "backoff"  // it died and is started again soon
-	Failed   State = "failed"   // it died too often; a reload tries again
+	Failed   State = "failed"   // it died too often
 	Stopped  State = "stopped"
 )
 
@@ -126,7 +126,7 @@ func (p *plugin) keep(ctx context.Context) {
 		pause, again := d.another(now)
 		if !again {
 			p.set(Failed, why)
-			p.log.Error("the plugin keeps dying and is given up; mend it and load the configuration again", zap.Int("deaths", maxDeaths), zap.Duration("within", deathWindow), zap.Error(why))
+			p.log.Error("the plugin keeps dying and is given up; mend it and start the gateway again", zap.Int("deaths", maxDeaths), zap.Duration("within", deathWindow), zap.Error(why))
 			<-ctx.Done()
 			p.set(Stopped, nil)
 			return
