@@ -426,10 +426,10 @@ func TestAPluginThatWasKilledComesBackConfigured(t *testing.T) {
 // gone is closed when the process pid does not serve p any more.
 func (p provider) gone(pid int) <-chan struct{} {
 	done := make(chan struct{})
+	plugin := p.process()
 	go func() {
 		defer close(done)
 		for {
-			plugin := p.process()
 			plugin.mu.Lock()
 			current, changed := plugin.current, plugin.changed
 			plugin.mu.Unlock()
@@ -609,8 +609,8 @@ func TestAPluginRefusesItsConfigByItsKey(t *testing.T) {
 }
 
 func TestDescribeStartsNothingThatStays(t *testing.T) {
-	t.Setenv("DRAGOMAN_SECRET", "leaked")
-	b := newBench(t, one)
+	// With the environment that the file says, it would die.
+	b := newBench(t, strings.Replace(one, "[SELF]", "[SELF], env: {DRAGOMAN_TEST_DIES: yes}", 1))
 	b.host.SetMode(Describe)
 	p := b.provider("odd")
 	if p.process() != nil || p.Probe(t.Context()) != nil {
@@ -833,6 +833,23 @@ func TestAPluginAtAnAddressIsNotStarted(t *testing.T) {
 	if err := second.Process.Signal(syscall.Signal(0)); err != nil {
 		t.Errorf("a plugin that somebody else has started was ended: %v", err)
 	}
+}
+
+func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
+	p := newBench(t, one).provider("odd")
+	pid := 0
+	fmt.Sscan(p.ask(t, "pid").Text, &pid)
+	gone := p.gone(pid)
+	closed := make(chan struct{})
+	res, err := p.Translate(t.Context(), &core.Request{Text: "words a", Target: "es", OnDelta: func(string) error {
+		go func() { defer close(closed); p.Close() }()
+		<-gone // no call begins any more
+		return nil
+	}})
+	if err != nil || res.Text != "es:words a" {
+		t.Errorf("%+v, %v", res, err)
+	}
+	<-closed
 }
 
 const staged = `

@@ -69,7 +69,7 @@ type plugin struct {
 	until     time.Time     // when it may serve again, as far as one can tell
 	took      time.Duration // from a start to serving, the last time
 	instances map[string]*instance
-	changed   chan struct{} // closed when state changes
+	changed   chan struct{} // closed when state or current changes
 	starts    int64         // that have failed or not
 	failures  int64         // starts that failed
 	memory    int64
@@ -105,6 +105,11 @@ func (p *plugin) set(s State, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state, p.why = s, why
+	p.tell()
+}
+
+// tell wakes who waits for a change. The caller holds mu.
+func (p *plugin) tell() {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
@@ -192,6 +197,7 @@ func (p *plugin) once(ctx context.Context) (why error, planned bool) {
 
 	p.mu.Lock()
 	p.current = nil // no call begins from here on
+	p.tell()
 	p.mu.Unlock()
 	if planned || ctx.Err() != nil {
 		drain(r)
