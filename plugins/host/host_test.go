@@ -80,6 +80,17 @@ func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.R
 				return nil, err
 			}
 		}
+	case "once":
+		// Somebody opens the file for writing when it may be answered.
+		if err := req.OnDelta("begun"); err != nil {
+			return nil, err
+		}
+		f, err := os.Open(rest)
+		if err != nil {
+			return nil, err
+		}
+		f.Close()
+		answer = "in time"
 	case "hang":
 		<-ctx.Done()
 		return nil, core.ContextError(ctx, "")
@@ -413,7 +424,7 @@ func TestAPluginThatWasKilledComesBackConfigured(t *testing.T) {
 				t.Errorf("the call that died with the plugin: %v %+v", err, e)
 			}
 		}
-		one.process().becomes(t, Ready)
+		<-one.back(pid)
 		if one.ask(t, "x").Text != "a:x" || other.ask(t, "x").Text != "b:x" {
 			t.Error("an instance was not configured again")
 		}
@@ -423,8 +434,17 @@ func TestAPluginThatWasKilledComesBackConfigured(t *testing.T) {
 	}
 }
 
-// gone is closed when the process pid does not serve p any more.
+// gone is closed when the process pid does not serve p any more, back when
+// another does.
 func (p provider) gone(pid int) <-chan struct{} {
+	return p.when(func(r *running) bool { return r == nil || r.pid() != pid })
+}
+
+func (p provider) back(pid int) <-chan struct{} {
+	return p.when(func(r *running) bool { return r != nil && r.pid() != pid })
+}
+
+func (p provider) when(is func(*running) bool) <-chan struct{} {
 	done := make(chan struct{})
 	plugin := p.process()
 	go func() {
@@ -433,7 +453,7 @@ func (p provider) gone(pid int) <-chan struct{} {
 			plugin.mu.Lock()
 			current, changed := plugin.current, plugin.changed
 			plugin.mu.Unlock()
-			if current == nil || current.pid() != pid {
+			if is(current) {
 				return
 			}
 			<-changed
@@ -756,9 +776,8 @@ func TestAPluginThatHoldsTooMuchIsStartedAnew(t *testing.T) {
 	}
 	pid := 0
 	fmt.Sscan(before, &pid)
-	<-p.gone(pid)
+	<-p.back(pid)
 	b.logged("is started anew")
-	p.process().becomes(t, Ready)
 	if p.ask(t, "pid").Text == before {
 		t.Error("it is the same process")
 	}
@@ -783,8 +802,7 @@ func TestAPluginThatHangsIsStartedAnew(t *testing.T) {
 	fmt.Sscan(p.ask(t, "pid").Text, &pid)
 	syscall.Kill(pid, syscall.SIGSTOP)
 	p.process().becomes(t, Degraded)
-	<-p.gone(pid)
-	p.process().becomes(t, Ready)
+	<-p.back(pid)
 	p.ask(t, "x")
 }
 
@@ -839,14 +857,22 @@ func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
 	p := newBench(t, one).provider("odd")
 	pid := 0
 	fmt.Sscan(p.ask(t, "pid").Text, &pid)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	gone := p.gone(pid)
 	closed := make(chan struct{})
-	res, err := p.Translate(t.Context(), &core.Request{Text: "words a", Target: "es", OnDelta: func(string) error {
+	res, err := p.Translate(t.Context(), &core.Request{Text: "once " + fifo, Target: "es", OnDelta: func(string) error {
 		go func() { defer close(closed); p.Close() }()
 		<-gone // no call begins any more
-		return nil
+		f, err := os.OpenFile(fifo, os.O_RDWR, 0)
+		if err == nil {
+			t.Cleanup(func() { f.Close() })
+		}
+		return err
 	}})
-	if err != nil || res.Text != "es:words a" {
+	if err != nil || res.Text != "in time" {
 		t.Errorf("%+v, %v", res, err)
 	}
 	<-closed
