@@ -862,10 +862,21 @@ func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := p.gone(pid)
+	r, leave, away := p.enter()
+	if away != nil {
+		t.Fatal(away)
+	}
+	leave()
 	closed := make(chan struct{})
 	res, err := p.Translate(t.Context(), &core.Request{Text: "once " + fifo, Target: "es", OnDelta: func(string) error {
 		go func() { defer close(closed); p.Close() }()
 		<-gone // no call begins any more
+		for range 200 {
+			if _, err := r.plugin.Health(t.Context(), &wire.Instance{}); err != nil {
+				t.Errorf("it is stopped under a call: %v", err)
+				break
+			}
+		}
 		f, err := os.OpenFile(fifo, os.O_RDWR, 0)
 		if err == nil {
 			t.Cleanup(func() { f.Close() })
