@@ -7,7 +7,7 @@ MAKEFLAGS   += --no-print-directory
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build bench faults lint schema setup clean
+.PHONY: help run test build bench faults lint schema generate setup clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,9 @@ lint: setup ## Check formatting, vet, and that pipeline.schema.json is current
 
 schema: setup ## Write pipeline.schema.json from the code
 	@$(GO) run ./cmd/dragoman schema > pipeline.schema.json.new && mv pipeline.schema.json.new pipeline.schema.json
+
+generate: setup ## Write the Go code of plugins/wire from plugin.proto
+	@cd plugins/wire && $(GO) run ./generate
 
 setup:
 	@.ci/setup go modules

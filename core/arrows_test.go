@@ -19,7 +19,8 @@ var arrows = []struct {
 	{"core/chain", []string{"core"}},
 	{"core/line", []string{"core"}},
 	{"core/pool", nil},
-	{"core/config", []string{"core"}},
+	{"core/config", []string{"core", "core/fields"}},
+	{"core/fields", []string{"core"}},
 	{"core/engine", []string{"core", "core/chain", "core/config"}},
 	{"core/text/", []string{"core", "core/text/"}},
 	{"core/door", []string{"core"}},
@@ -29,6 +30,11 @@ var arrows = []struct {
 	{"stages/", []string{"core", "core/line", "core/pool", "core/text/"}},
 	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},
 	{"plugins/apertium/engine", []string{"core"}},
+	{"plugins/apertium", []string{"core", "plugins/apertium/engine", "plugins/sdk"}},
+	{"plugins/wire", []string{"core"}},
+	{"plugins/openai-direct", []string{"core", "core/pool", "plugins/sdk", "stages/openai"}},
+	{"plugins/host", []string{"core", "plugins/wire"}},
+	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
 	{"cmd/", []string{""}},
 }
 
@@ -86,7 +92,7 @@ func TestAnArrowTheWrongWayIsRefused(t *testing.T) {
 		{"core", "core/chain"}, {"core/pool", "core"}, {"core/line", "core/pool"},
 		{"stages/cache", "stages/queue"}, {"stages/cache", "core/chain"}, {"stages/openai", "core/config"},
 		{"core/door/native", "core/engine"}, {"core/door", "core/door/native"}, {"plugins/host", "stages/cache"},
-		{"core/engine", "stages/cache"}, {"core/somewhere", "core"},
+		{"core/engine", "stages/cache"}, {"core/somewhere", "core"}, {"plugins/sdk", "core/config"},
 	} {
 		if allowed(wrong[0], wrong[1]) {
 			t.Errorf("%s -> %s is allowed", wrong[0], wrong[1])

@@ -74,6 +74,23 @@ type Env struct {
 	Upstream Upstream
 	// Deadline is the longest time that a request may take.
 	Deadline time.Duration
+	// Origin is where the part's configuration stands; nil when it came from
+	// Go code.
+	Origin Origin
+}
+
+// An Origin is where in a file a part was declared. It is for parts whose
+// configuration is checked by somebody else than the loader, such as a plugin.
+// It is safe for concurrent use.
+type Origin interface {
+	// Folder is the folder of the file, absolute.
+	Folder() string
+	// Check holds the value of key against a JSON Schema that has become known
+	// only now. The error names every mistake, each with file, line and column.
+	Check(key string, schema []byte) error
+	// Complain returns an error that says message about the value at path,
+	// such as "config.models[1]", with file, line and column.
+	Complain(path, message string) error
 }
 
 // Upstream sends requests over the process's upstream connections.

@@ -7,12 +7,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
 func checkCommand() *cobra.Command {
 	var (
 		f       flags
 		offline bool
+		without bool
 	)
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -21,6 +23,9 @@ func checkCommand() *cobra.Command {
 
 Unless --offline is given, the providers in use are asked as well: a refused key
 or an unknown model is a mistake, a provider that cannot be reached is a warning.
+
+Every plugin is started once, with an empty environment, to hear what keys it
+has, and ended at once; --no-plugins starts none and leaves their keys unchecked.
 
 Exit status: 0 when the gateway would serve this file, 1 when not.`,
 		Args: noArgs,
@@ -40,6 +45,17 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 			for _, w := range warnings(file) {
 				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
 			}
+			g.plugins.SetMode(host.Ignore)
+			asked := ""
+			if !without {
+				n, err := g.ask(cmd.Context(), func(w string) { fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w) })
+				if err != nil {
+					return err
+				}
+				if n > 0 {
+					asked = fmt.Sprintf(", plugins started and asked: %d", n)
+				}
+			}
 			if !offline {
 				if err := g.start(cmd.Context()); err != nil {
 					return err
@@ -54,12 +70,13 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 					linked++
 				}
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is fine; stages: %d, providers: %d\n", file.Path, linked, len(file.Providers))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is fine; stages: %d, providers: %d%s\n", file.Path, linked, len(file.Providers), asked)
 			return nil
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask nobody, and need no keys: variables that are missing count as empty")
+	cmd.Flags().BoolVar(&without, "no-plugins", false, "start no plugin, not even to hear what keys it has")
 	return cmd
 }
 

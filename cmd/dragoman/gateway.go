@@ -11,24 +11,30 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/engine"
 	"github.com/dragoman-mt/dragoman/core/pool"
+	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
 // A gateway is what every command that translates has: the pool, the engine and
 // one generation, built from a file and not started.
 type gateway struct {
-	file   *config.File
-	server *door.Config
-	log    *zap.Logger
-	pool   *pool.Pool
-	engine *engine.Engine
-	first  *engine.Generation
-	lines  *logWriter
+	file    *config.File
+	server  *door.Config
+	log     *zap.Logger
+	pool    *pool.Pool
+	plugins *host.Host
+	engine  *engine.Engine
+	first   *engine.Generation
+	lines   *logWriter
 }
 
 func build(file *config.File) (*gateway, error) {
 	log, lines := newLog(*file.Sections["log"].(*logConfig))
-	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, lines: lines}
-	var err error
+	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, plugins: host.New(), lines: lines}
+	err := adopt(file, g.plugins)
+	if err != nil {
+		lines.Close()
+		return nil, err
+	}
 	if g.pool, err = pool.New(*file.Sections["pool"].(*pool.Config), log.Named("pool")); err != nil {
 		lines.Close()
 		return nil, fmt.Errorf("%s: pool: %w", file.Path, err)
@@ -46,6 +52,9 @@ func build(file *config.File) (*gateway, error) {
 func (g *gateway) start(ctx context.Context) error {
 	if err := g.first.Start(ctx); err != nil {
 		g.pool.Close()
+		if all := config.AsComplaints(err); all != nil {
+			return all // they name the file
+		}
 		return fmt.Errorf("%s: %w", g.file.Path, err)
 	}
 	g.engine.Serve(g.first, 0)
@@ -58,6 +67,9 @@ func (g *gateway) close(wait time.Duration) {
 	defer cancel()
 	g.engine.Close(ctx)
 	g.first.Close() // in case it was never served
+	if err := g.plugins.Close(); err != nil {
+		g.log.Warn("closing the host of plugins", zap.Error(err))
+	}
 	if err := g.pool.Close(); err != nil {
 		g.log.Warn("closing the pool", zap.Error(err))
 	}

@@ -34,8 +34,8 @@ func TestCollectorFollowsWhatIsHeldUntilReleased(t *testing.T) {
 		return p
 	}
 	release := keepHeadroom()
-	if p := percent(); p != mostPercent {
-		t.Errorf("%d %% with nothing held", p)
+	if p := percent(); p <= leastPercent {
+		t.Errorf("%d %% with no more held than the tests before have left", p)
 	}
 	held := make([]byte, 80<<20)
 	for percent() != leastPercent { // the cleanup runs some time after the collection

@@ -15,6 +15,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/pool"
+	"github.com/dragoman-mt/dragoman/plugins/host"
 	"github.com/dragoman-mt/dragoman/stages"
 )
 
@@ -90,7 +91,7 @@ func schema() config.Schema {
 			{Name: "log", Doc: "What is logged, on standard error.", Config: func() any { c := logDefaults(); return &c }},
 			{Name: "pool", Doc: "Upstream connections, per origin.", Config: func() any { c := pool.Defaults(); return &c }},
 		},
-		Kinds: stages.Kinds(),
+		Kinds: append(stages.Kinds(), host.New().Kinds()...),
 	}
 }
 

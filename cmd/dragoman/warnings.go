@@ -8,6 +8,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/pool"
+	"github.com/dragoman-mt/dragoman/plugins/host"
 	"github.com/dragoman-mt/dragoman/stages/openai"
 	"github.com/dragoman-mt/dragoman/stages/provider"
 	"github.com/dragoman-mt/dragoman/stages/queue"
@@ -43,14 +44,42 @@ func choose(file *config.File) chosen {
 	return c
 }
 
-// timeout returns how long one attempt with the named provider may take.
-func (c chosen) timeout(name string) time.Duration {
-	for _, p := range c.file.Providers {
-		if o, ok := p.Config.(*openai.Config); ok && p.Name == name {
-			return o.Timeout
+// use returns the name of the provider in use.
+func (c chosen) use() string {
+	if c.provider == nil {
+		return ""
+	}
+	return c.provider.Use
+}
+
+// providers returns the names of those that the chain uses.
+func (c chosen) providers() map[string]bool {
+	used := map[string]bool{}
+	if c.provider != nil {
+		for _, name := range append([]string{c.provider.Use}, c.provider.Fallback...) {
+			used[name] = true
 		}
 	}
-	return c.server.Deadline
+	return used
+}
+
+// timeout returns how long one attempt with the named provider may take. Of a
+// plugin that is not known: it has as long as the request.
+func (c chosen) timeout(name string) (longest time.Duration, known bool) {
+	for _, p := range c.file.Providers {
+		if p.Name != name {
+			continue
+		}
+		if plugin, ok := p.Config.(*host.ProviderConfig); ok {
+			name = plugin.ConfigFrom // whose timeout it has as well
+		}
+	}
+	for _, p := range c.file.Providers {
+		if o, ok := p.Config.(*openai.Config); ok && p.Name == name {
+			return o.Timeout, true
+		}
+	}
+	return c.server.Deadline, false
 }
 
 // worst is how long a request can take when every attempt runs into its
@@ -61,11 +90,11 @@ func (c chosen) worst() (total, last time.Duration, how string) {
 		return 0, 0, ""
 	}
 	attempts := 1 + c.provider.Retries
-	last = c.timeout(c.provider.Use)
+	last, _ = c.timeout(c.provider.Use)
 	total = time.Duration(attempts) * last
-	how = fmt.Sprintf("%d x %v with %s", attempts, c.timeout(c.provider.Use), c.provider.Use)
+	how = fmt.Sprintf("%d x %v with %s", attempts, last, c.provider.Use)
 	for _, name := range c.provider.Fallback {
-		last = c.timeout(name)
+		last, _ = c.timeout(name)
 		total += last
 		how += fmt.Sprintf(" + %v with %s", last, name)
 	}
@@ -94,7 +123,8 @@ func warnings(file *config.File) []string {
 	}
 	// A last attempt that is cut short is still worth making; one that cannot
 	// begin is a mistake.
-	if total, last, how := c.worst(); total-last >= c.server.Deadline {
+	total, last, how := c.worst()
+	if _, known := c.timeout(c.use()); known && total-last >= c.server.Deadline {
 		warn("when attempts run into their timeouts (%v = %s), the last of them cannot begin within server.deadline of %v; shorten the timeout or make fewer", total, how, c.server.Deadline)
 	}
 	plugin := ""

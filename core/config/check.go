@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/agnivade/levenshtein"
 	"github.com/go-viper/mapstructure/v2"
@@ -21,7 +20,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/fields"
 )
 
 // delimiter never occurs in a key that matters; a dot does, in model names.
@@ -243,9 +242,9 @@ func mistake(e *validator.ValidationError, shape *jsonschema.Schema, n *node) st
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type, *kind.Format:
 		switch format {
-		case durationFormat:
+		case fields.DurationFormat:
 			return "must be a duration such as 300ms or 24h" + got
-		case sizeFormat:
+		case fields.SizeFormat:
 			return "must be a size such as 64MiB" + got
 		}
 		if k, ok := k.(*kind.Type); ok {
@@ -377,7 +376,7 @@ func nearest(word string, candidates []string) string {
 
 // decode fills p.config: the defaults, what the file says, what --set says.
 func (l *loader) decode(p *part) error {
-	defaults, _ := native(reflect.ValueOf(p.config)).(map[string]any)
+	defaults, _ := fields.Native(reflect.ValueOf(p.config)).(map[string]any)
 	file, set := p.file.object(true), p.set.object(true)
 	if p.typ != nil { // it chose the struct and is no field of it
 		delete(file, "type")
@@ -388,11 +387,7 @@ func (l *loader) decode(p *part) error {
 		return err
 	}
 	err = k.UnmarshalWithConf("", p.config, koanf.UnmarshalConf{
-		Tag: "json",
-		DecoderConfig: &mapstructure.DecoderConfig{
-			ErrorUnused: true, WeaklyTypedInput: false, ZeroFields: true, Squash: true,
-			DecodeHook: mapstructure.ComposeDecodeHookFunc(fromText, mapstructure.TextUnmarshallerHookFunc()),
-		},
+		Tag: "json", DecoderConfig: fields.Strict(),
 	})
 	if err != nil {
 		l.undecodable(p, err)
@@ -400,24 +395,6 @@ func (l *loader) decode(p *part) error {
 	}
 	absolute(reflect.ValueOf(p.config), l.folder)
 	return nil
-}
-
-// fromText reads durations and sizes.
-func fromText(_, to reflect.Type, data any) (any, error) {
-	switch to {
-	case durationType:
-		if text, ok := data.(string); ok {
-			return time.ParseDuration(text)
-		}
-	case sizeType:
-		switch v := data.(type) {
-		case string:
-			return core.ParseSize(v)
-		case int64:
-			return core.Size(v), nil
-		}
-	}
-	return data, nil
 }
 
 // undecodable complains about what the schema let pass and the field's type did

@@ -9,6 +9,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -74,6 +75,8 @@ type Item struct {
 	Line, Column int
 	// Digest changes with anything in Config, secrets included.
 	Digest string
+	// Origin complains about keys of this item.
+	Origin core.Origin
 }
 
 // A Value is one effective value, for `explain`.
@@ -97,6 +100,25 @@ func (c Complaints) Error() string {
 		lines[i] = complaint.String()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// AsComplaints returns err as complaints, those that it joins included; nil when
+// some of it is anything else.
+func AsComplaints(err error) Complaints {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		all, _ := errors.AsType[Complaints](err)
+		return all
+	}
+	var all Complaints
+	for _, err := range joined.Unwrap() {
+		one := AsComplaints(err)
+		if one == nil {
+			return nil
+		}
+		all = append(all, one...)
+	}
+	return all
 }
 
 // A Complaint is one mistake.

@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/fields"
 )
 
 // Load reads and checks the file. The error is a Complaints, unless the Schema
@@ -49,9 +50,7 @@ func (s Schema) loadBytes(data []byte, checker *checker, o Options) (*File, erro
 		return nil, fmt.Errorf("checking %s: %w", o.File, err)
 	}
 	if len(l.complaints) > 0 {
-		slices.SortStableFunc(l.complaints, func(a, b Complaint) int {
-			return inFile(pos{a.Line, a.Column}, pos{b.Line, b.Column})
-		})
+		l.complaints.sort()
 		return nil, l.complaints
 	}
 	return l.result(data), nil
@@ -467,10 +466,10 @@ func eachReference(t reflect.Type, path []string, visit func([]string)) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if isLeaf(t) {
+	if fields.IsLeaf(t) {
 		return
 	}
-	eachField(reflect.New(t), func(name string, tag reflect.StructTag, field reflect.Value) {
+	fields.Each(reflect.New(t), func(name string, tag reflect.StructTag, field reflect.Value) {
 		below := append(slices.Clip(path), name)
 		if tag.Get("ref") == "providers" {
 			visit(below)
@@ -529,6 +528,7 @@ func (l *loader) result(data []byte) *File {
 		return Item{
 			Name: p.name, Kind: p.kind, Config: p.config, Enabled: !l.disabled(p),
 			Path: p.path, Line: p.line, Column: p.col, Digest: digest(p),
+			Origin: &origin{l, p},
 		}
 	}
 	for _, p := range l.providers {
@@ -571,8 +571,12 @@ func (l *loader) values() []Value {
 		if p.typ != nil {
 			add(p.key+".type", p.kind.Name, p.typ, p.file.at([]string{"type"}))
 		}
-		eachLeaf(reflect.ValueOf(p.config), func(path []string, _ reflect.StructTag, leaf reflect.Value) {
-			add(p.key+"."+strings.Join(path, "."), leafText(leaf, false), p.find(path), p.file.at(path))
+		eachLeaf(reflect.ValueOf(p.config), func(path []string, tag reflect.StructTag, leaf reflect.Value) {
+			text := leafText(leaf, false)
+			if tag.Get("secret") == "true" {
+				text = core.Secret(text).String()
+			}
+			add(p.key+"."+strings.Join(path, "."), text, p.find(path), p.file.at(path))
 		})
 		if p.enabled != nil {
 			add(p.key+".enabled", fmt.Sprint(!l.disabled(p)), p.enabled, p.enabled)
@@ -587,6 +591,12 @@ func (l *loader) values() []Value {
 		}
 	}
 	return values
+}
+
+func (c Complaints) sort() {
+	slices.SortStableFunc(c, func(a, b Complaint) int {
+		return inFile(pos{a.Line, a.Column}, pos{b.Line, b.Column})
+	})
 }
 
 // inFile orders places as they stand in the file, those outside it last.

@@ -11,84 +11,8 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/fields"
 )
-
-// eachField calls visit for every key of the struct that v is or points to, as
-// encoding/json would name them.
-func eachField(v reflect.Value, visit func(name string, tag reflect.StructTag, field reflect.Value)) {
-	for v.Kind() == reflect.Pointer {
-		if v.IsNil() {
-			return
-		}
-		v = v.Elem()
-	}
-	if v.Kind() != reflect.Struct {
-		return
-	}
-	for i := range v.NumField() {
-		field := v.Type().Field(i)
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		switch {
-		case name == "-":
-		case field.Anonymous && name == "":
-			eachField(v.Field(i), visit)
-		case field.IsExported():
-			if name == "" {
-				name = field.Name
-			}
-			visit(name, field.Tag, v.Field(i))
-		}
-	}
-}
-
-// isLeaf says that a value of type t is one value to a user, though it may be a
-// struct to Go.
-func isLeaf(t reflect.Type) bool {
-	return t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(textUnmarshaler)
-}
-
-// native is v as koanf layers it: structs and maps are map[string]any, slices
-// are []any, structs that are written as text are text, and everything else
-// keeps its Go type. A nil pointer is nil.
-func native(v reflect.Value) any {
-	switch {
-	case !v.IsValid():
-		return nil
-	case v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface:
-		if v.IsNil() {
-			return nil
-		}
-		return native(v.Elem())
-	case !isLeaf(v.Type()):
-		m := map[string]any{}
-		eachField(v, func(name string, _ reflect.StructTag, field reflect.Value) {
-			if value := native(field); value != nil {
-				m[name] = value
-			}
-		})
-		return m
-	case v.Kind() == reflect.Map:
-		m := map[string]any{}
-		for iter := v.MapRange(); iter.Next(); {
-			m[fmt.Sprint(iter.Key())] = native(iter.Value())
-		}
-		return m
-	case v.Kind() == reflect.Slice:
-		list := make([]any, v.Len())
-		for i := range list {
-			list[i] = native(v.Index(i))
-		}
-		return list
-	}
-	if marshaler, ok := v.Interface().(encoding.TextMarshaler); ok && v.Kind() == reflect.Struct {
-		// koanf copies what it layers and would lose unexported fields.
-		if text, err := marshaler.MarshalText(); err == nil && len(text) > 0 {
-			return string(text)
-		}
-		return nil
-	}
-	return v.Interface()
-}
 
 // eachLeaf calls visit for every value under v that is one to a user, with its
 // path and the tag of its field. A list is one value. Nil pointers are none.
@@ -100,8 +24,8 @@ func eachLeaf(v reflect.Value, visit func(path []string, tag reflect.StructTag, 
 			if !v.IsNil() {
 				walk(v.Elem(), path, tag)
 			}
-		case !isLeaf(v.Type()):
-			eachField(v, func(name string, tag reflect.StructTag, field reflect.Value) {
+		case !fields.IsLeaf(v.Type()):
+			fields.Each(v, func(name string, tag reflect.StructTag, field reflect.Value) {
 				walk(field, append(slices.Clip(path), name), tag)
 			})
 		case v.Kind() == reflect.Map:
@@ -123,7 +47,7 @@ func eachLeaf(v reflect.Value, visit func(path []string, tag reflect.StructTag, 
 func absolute(v reflect.Value, folder string) {
 	eachLeaf(v, func(_ []string, tag reflect.StructTag, leaf reflect.Value) {
 		one := func(v reflect.Value) {
-			if (v.Type() == pathType || tag.Get("path") == "true") && v.Kind() == reflect.String && v.CanSet() {
+			if (v.Type() == fields.PathType || tag.Get("path") == "true") && v.Kind() == reflect.String && v.CanSet() {
 				v.SetString(under(folder, v.String()))
 			}
 		}
@@ -161,7 +85,7 @@ func itemText(v reflect.Value, reveal bool) string {
 	switch {
 	case v.Kind() == reflect.Slice:
 		return leafText(v, reveal)
-	case v.Kind() == reflect.Map || !isLeaf(v.Type()):
+	case v.Kind() == reflect.Map || !fields.IsLeaf(v.Type()):
 		var entries []string
 		eachLeaf(v, func(path []string, _ reflect.StructTag, leaf reflect.Value) {
 			entries = append(entries, scalarText(reflect.ValueOf(strings.Join(path, ".")), reveal, true)+": "+itemText(leaf, reveal))
@@ -182,7 +106,7 @@ func scalarText(v reflect.Value, reveal, inFlow bool) string {
 		}
 		return plainText(value.Reveal(), inFlow)
 	case time.Duration:
-		return durationText(value)
+		return fields.DurationText(value)
 	case encoding.TextMarshaler:
 		if text, err := value.MarshalText(); err == nil {
 			return plainText(string(text), inFlow)

@@ -2,12 +2,8 @@ package config
 
 import (
 	"bytes"
-	"encoding"
 	"encoding/json"
 	"fmt"
-	"math"
-	"reflect"
-	"strings"
 	"time"
 
 	"github.com/invopop/jsonschema"
@@ -15,6 +11,7 @@ import (
 	"golang.org/x/text/message"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/fields"
 )
 
 // namePattern is what a provider or a stage may be called: it becomes a label
@@ -45,7 +42,7 @@ func reference(def string) *jsonschema.Schema { return &jsonschema.Schema{Ref: "
 
 // document is the schema of the whole file.
 func (s Schema) document() *jsonschema.Schema {
-	root := object("pipeline.yaml of Dragoman: one file, one chain.")
+	root := fields.Object("pipeline.yaml of Dragoman: one file, one chain.")
 	root.Version = jsonschema.Version
 	root.Title = "Dragoman pipeline"
 	root.Required = []string{"stages"}
@@ -55,15 +52,15 @@ func (s Schema) document() *jsonschema.Schema {
 	})
 
 	for _, section := range s.Sections {
-		root.Definitions[sectionDef(section.Name)] = reflectConfig(section.Config(), section.Doc)
+		root.Definitions[sectionDef(section.Name)] = fields.Schema(section.Config(), section.Doc)
 		root.Properties.Set(section.Name, reference(sectionDef(section.Name)))
 	}
 
 	var types []any
 	var providers []*jsonschema.Schema
 	for _, kind := range s.kinds(true) {
-		def := reflectConfig(kind.Config(), kind.Doc)
-		with := object(kind.Doc)
+		def := fields.Schema(kind.Config(), kind.Doc)
+		with := fields.Object(kind.Doc)
 		with.Properties.Set("type", &jsonschema.Schema{Type: "string", Const: kind.Name, Description: kind.Doc})
 		for p := def.Properties.Oldest(); p != nil; p = p.Next() {
 			with.Properties.Set(p.Key, p.Value)
@@ -85,7 +82,7 @@ func (s Schema) document() *jsonschema.Schema {
 	})
 
 	var bare []any
-	item := object("One stage: the name of its kind, with its keys.")
+	item := fields.Object("One stage: the name of its kind, with its keys.")
 	item.Properties.Set("name", &jsonschema.Schema{
 		Type: "string", Pattern: namePattern,
 		Description: "What to call this stage in logs, metrics and --set; the name of its kind by default.",
@@ -95,7 +92,7 @@ func (s Schema) document() *jsonschema.Schema {
 		Description: "false leaves the stage out of the chain and keeps what it has learned.",
 	})
 	for _, kind := range s.kinds(false) {
-		def := reflectConfig(kind.Config(), kind.Doc)
+		def := fields.Schema(kind.Config(), kind.Doc)
 		root.Definitions[stageDef(kind.Name)] = def
 		branch := reference(stageDef(kind.Name))
 		if len(def.Required) == 0 {
@@ -129,160 +126,6 @@ func (s Schema) kinds(providers bool) []core.Kind {
 	return kinds
 }
 
-func object(doc string) *jsonschema.Schema {
-	return &jsonschema.Schema{
-		Type: "object", Description: doc,
-		Properties: jsonschema.NewProperties(), AdditionalProperties: jsonschema.FalseSchema,
-	}
-}
-
-// reflectConfig makes the schema of one config struct, inline, with the values
-// of config as defaults.
-func reflectConfig(config any, doc string) *jsonschema.Schema {
-	r := jsonschema.Reflector{
-		Anonymous: true, DoNotReference: true, RequiredFromJSONSchemaTags: true, Mapper: mapType,
-	}
-	def := r.Reflect(config)
-	def.Version, def.Definitions, def.Description = "", nil, doc
-	if def.Properties == nil {
-		def.Properties = jsonschema.NewProperties()
-	}
-	complete(def, reflect.ValueOf(config))
-	return def
-}
-
-const (
-	durationFormat  = "go-duration"
-	durationPattern = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*)$`
-	sizeFormat      = "size"
-	sizePattern     = `^[0-9]+ *(KiB|MiB|GiB|KB|MB|GB|B)?$`
-)
-
-var (
-	durationType    = reflect.TypeFor[time.Duration]()
-	sizeType        = reflect.TypeFor[core.Size]()
-	secretType      = reflect.TypeFor[core.Secret]()
-	pathType        = reflect.TypeFor[core.Path]()
-	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
-)
-
-// mapType gives the types that are written as text their schema.
-func mapType(t reflect.Type) *jsonschema.Schema {
-	switch {
-	case t == durationType:
-		return &jsonschema.Schema{Type: "string", Format: durationFormat, Pattern: durationPattern}
-	case t == sizeType:
-		return &jsonschema.Schema{
-			Format: sizeFormat, Pattern: sizePattern, Minimum: "0",
-			Extras: map[string]any{"type": []string{"string", "integer"}},
-		}
-	case t == secretType:
-		return &jsonschema.Schema{Type: "string", WriteOnly: true}
-	case t == pathType, reflect.PointerTo(t).Implements(textUnmarshaler):
-		return &jsonschema.Schema{Type: "string"}
-	}
-	return nil
-}
-
-// complete puts into def what reflection over types cannot know: the defaults,
-// and the range of a Go integer that is narrower than the schema's.
-func complete(def *jsonschema.Schema, v reflect.Value) {
-	eachField(v, func(name string, _ reflect.StructTag, field reflect.Value) {
-		property, ok := def.Properties.Get(name)
-		if !ok {
-			return
-		}
-		for field.Kind() == reflect.Pointer && !field.IsNil() {
-			field = field.Elem()
-		}
-		if property.Type == "object" && property.Properties != nil {
-			if field.Kind() == reflect.Pointer {
-				field = reflect.New(field.Type().Elem()).Elem()
-			}
-			complete(property, field)
-			return
-		}
-		if property.Type == "integer" {
-			bound(property, field.Type())
-		}
-		if text := defaultOf(field); text != nil {
-			property.Default = text
-		}
-	})
-}
-
-func bound(property *jsonschema.Schema, t reflect.Type) {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	number := func(have json.Number, n any) json.Number {
-		if have != "" {
-			return have
-		}
-		return json.Number(fmt.Sprint(n))
-	}
-	switch bits := t.Bits(); {
-	case t.Kind() >= reflect.Uint && t.Kind() <= reflect.Uint64:
-		property.Minimum = number(property.Minimum, 0)
-		if bits < 64 {
-			property.Maximum = number(property.Maximum, uint64(1)<<bits-1)
-		}
-	case bits < 64:
-		property.Minimum = number(property.Minimum, int64(math.MinInt64)>>(64-bits))
-		property.Maximum = number(property.Maximum, int64(math.MaxInt64)>>(64-bits))
-	}
-}
-
-// defaultOf is v as a default in a JSON Schema; nil when there is nothing worth
-// showing. Secrets have none.
-func defaultOf(v reflect.Value) any {
-	switch plain := native(v).(type) {
-	case nil, core.Secret:
-		return nil
-	case time.Duration:
-		return durationText(plain)
-	case core.Size:
-		return plain.String()
-	case []any:
-		if len(plain) == 0 {
-			return nil
-		}
-		list := make([]any, len(plain))
-		for i := range plain {
-			if list[i] = defaultOf(reflect.ValueOf(plain[i])); list[i] == nil {
-				list[i] = ""
-			}
-		}
-		return list
-	case map[string]any:
-		if len(plain) == 0 {
-			return nil
-		}
-		m := make(map[string]any, len(plain))
-		for k, v := range plain {
-			m[k] = defaultOf(reflect.ValueOf(v))
-		}
-		return m
-	default:
-		if v := reflect.ValueOf(plain); v.Kind() == reflect.String && v.Len() == 0 {
-			return nil
-		}
-		return plain
-	}
-}
-
-// durationText is d as people write it: 24h, not 24h0m0s.
-func durationText(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = s[:len(s)-2]
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = s[:len(s)-2]
-	}
-	return s
-}
-
 // A checker is the document, compiled.
 type checker struct {
 	document *jsonschema.Schema
@@ -298,14 +141,24 @@ func (s Schema) checker() (*checker, error) {
 	if err != nil {
 		return nil, err
 	}
+	compiler, err := compile(text)
+	if err != nil {
+		return nil, err
+	}
+	return &checker{document, compiler}, nil
+}
+
+// compile reads a document. No reference out of it is followed.
+func compile(text []byte) (*validator.Compiler, error) {
 	parsed, err := validator.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}
 	c := validator.NewCompiler()
+	c.UseLoader(nowhere{})
 	c.AssertFormat()
 	c.AssertVocabs()
-	c.RegisterFormat(&validator.Format{Name: durationFormat, Validate: func(v any) error {
+	c.RegisterFormat(&validator.Format{Name: fields.DurationFormat, Validate: func(v any) error {
 		text, ok := v.(string)
 		if !ok {
 			return nil
@@ -313,7 +166,7 @@ func (s Schema) checker() (*checker, error) {
 		_, err := time.ParseDuration(text)
 		return err
 	}})
-	c.RegisterFormat(&validator.Format{Name: sizeFormat, Validate: func(v any) error {
+	c.RegisterFormat(&validator.Format{Name: fields.SizeFormat, Validate: func(v any) error {
 		text, ok := v.(string)
 		if !ok {
 			return nil
@@ -331,12 +184,24 @@ func (s Schema) checker() (*checker, error) {
 	if _, err := c.Compile(documentURL); err != nil {
 		return nil, err
 	}
-	return &checker{document, c}, nil
+	return c, nil
 }
 
-// check returns what is wrong with value by the definition def.
+// nowhere is where other documents are looked for.
+type nowhere struct{}
+
+func (nowhere) Load(url string) (any, error) {
+	return nil, fmt.Errorf("a schema refers to nothing outside itself, and this refers to %s", clip(url))
+}
+
+// check returns what is wrong with value by the definition def, or by the whole
+// document when def is empty.
 func (c *checker) check(def string, value any) (*validator.ValidationError, error) {
-	schema, err := c.compiler.Compile(documentURL + "#/$defs/" + def)
+	url := documentURL
+	if def != "" {
+		url += "#/$defs/" + def
+	}
+	schema, err := c.compiler.Compile(url)
 	if err != nil {
 		return nil, err
 	}

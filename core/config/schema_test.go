@@ -44,7 +44,7 @@ type pluginConfig struct {
 	Command    []string       `json:"command" jsonschema_description:"The program and its arguments."`
 	ConfigFrom string         `json:"config_from" ref:"providers" jsonschema_description:"The provider whose keys it takes."`
 	Folder     string         `json:"folder" path:"true" jsonschema_description:"Where it runs."`
-	Config     map[string]any `json:"config" jsonschema_description:"Its own keys."`
+	Config     map[string]any `json:"config" secret:"true" jsonschema_description:"Its own keys."`
 }
 
 type cacheConfig struct {

@@ -58,7 +58,7 @@ func (e *Engine) Build(file *config.File, deadline time.Duration) (*Generation, 
 
 	build := func(label string, item config.Item) (any, error) {
 		built, err := item.Kind.Build(core.Env{
-			Name: item.Name, Log: e.log.Named(item.Name), Upstream: e.upstream, Deadline: deadline,
+			Name: item.Name, Log: e.log.Named(item.Name), Upstream: e.upstream, Deadline: deadline, Origin: item.Origin,
 		}, item.Config)
 		if err == nil {
 			err = fits(item.Kind.Role, built)
@@ -142,6 +142,9 @@ func (g *Generation) Start(ctx context.Context) error {
 		}
 		if err := s.Start(ctx); err != nil {
 			g.Close()
+			if all := config.AsComplaints(err); all != nil {
+				return all // they name their place, and better
+			}
 			return fmt.Errorf("%s: %w", p.place(), err)
 		}
 	}

@@ -1,0 +1,359 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/plugins/wire"
+)
+
+// An instance is one entry of the configuration that a plugin serves: the part
+// that a chain sees, whatever process is behind it at the moment.
+type instance struct {
+	host    *Host
+	env     core.Env
+	name    string // where it stands
+	folder  string
+	program *Program
+	role    wire.Role
+	config  map[string]any
+	derived bool // config is another provider's: what the plugin does not know is left out
+
+	id string // in the plugin; set by join
+
+	mu      sync.Mutex
+	plugin  *plugin // since Start
+	verdict atomic.Pointer[verdict]
+
+	calls  atomic.Int64
+	failed atomic.Int64
+	spent  atomic.Int64 // nanoseconds in calls
+}
+
+// A verdict is what came of configuring an instance.
+type verdict struct {
+	refused       error // nil when it serves
+	languages     []core.LanguageInfo
+	before, after bool
+}
+
+func newInstance(h *Host, env core.Env, role wire.Role, program *Program, config map[string]any) (*instance, error) {
+	if env.Origin == nil {
+		return nil, errors.New("a plugin is declared in a file, whose folder it runs in")
+	}
+	if err := program.check(); err != nil {
+		return nil, err
+	}
+	return &instance{host: h, env: env, name: env.Name, folder: env.Origin.Folder(), program: program, role: role, config: config}, nil
+}
+
+// Start makes sure that the plugin runs and takes the configuration. A plugin
+// that does not start is started again in the background, and is no error: the
+// gateway serves, and says that it is not ready. A configuration that the plugin
+// refuses is one, and so is a program that is not there or not the right one.
+func (in *instance) Start(ctx context.Context) error {
+	in.host.mu.Lock()
+	mode := in.host.mode
+	in.host.mu.Unlock()
+	switch mode {
+	case Ignore:
+		return nil
+	case Describe:
+		return in.describe(ctx)
+	}
+	p, err := in.join()
+	if err != nil {
+		return in.complain(in.key(), err.Error())
+	}
+	return p.settle(ctx, in)
+}
+
+func (in *instance) join() (p *plugin, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.plugin == nil {
+		in.plugin, err = in.host.join(in)
+	}
+	return in.plugin, err
+}
+
+// process returns the plugin, nil before Start and after Close.
+func (in *instance) process() *plugin {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.plugin
+}
+
+// Close ends the instance.
+func (in *instance) Close() error {
+	in.mu.Lock()
+	p := in.plugin
+	in.plugin = nil
+	in.mu.Unlock()
+	if p != nil {
+		in.host.leave(p, in)
+	}
+	return nil
+}
+
+// describe starts the program only to hear what it is.
+func (in *instance) describe(ctx context.Context) error {
+	out := &output{log: in.env.Log}
+	sockets, err := in.host.folder(in.env.Log)
+	if err != nil {
+		return err
+	}
+	r, err := launch(ctx, in.program, in.folder, sockets, out, false)
+	if err != nil {
+		return in.complain(in.key(), err.Error())
+	}
+	defer r.stop()
+	_, err = in.fits(r)
+	return err
+}
+
+// key is what the program is named by.
+func (in *instance) key() string {
+	if in.program.Address != "" {
+		return "address"
+	}
+	return "command"
+}
+
+func (in *instance) complain(path, message string) error {
+	return in.env.Origin.Complain(path, message)
+}
+
+// fits returns what the plugin says about this role, or what is wrong with the
+// configuration by its schema.
+func (in *instance) fits(r *running) (*wire.Part, error) {
+	part := r.part(in.role)
+	if part == nil {
+		serves := map[wire.Role]string{wire.Role_ROLE_PROVIDER: "provider", wire.Role_ROLE_STAGE: "stage"}[in.role]
+		return nil, in.complain(in.key(), fmt.Sprintf("%s serves no %s", r.about.GetName(), serves))
+	}
+	if in.derived || len(part.GetConfigSchema()) == 0 {
+		return part, nil
+	}
+	return part, in.env.Origin.Check("config", part.GetConfigSchema())
+}
+
+// configure configures the instance in r. The error is that of the connection;
+// a configuration that is refused is a verdict.
+func (in *instance) configure(ctx context.Context, r *running) error {
+	part, err := in.fits(r)
+	if err != nil {
+		in.verdict.Store(&verdict{refused: err})
+		return nil
+	}
+	config, err := json.Marshal(in.values(part.GetConfigSchema()))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
+	defer cancel()
+	reply, err := r.plugin.Configure(ctx, &wire.Config{
+		Instance: in.id, Role: in.role, Name: in.name, Config: config, Deadline: durationpb.New(in.env.Deadline),
+	})
+	if err != nil {
+		return fmt.Errorf("it cannot be configured: %w", spoken(err))
+	}
+	if len(reply.GetErrors()) > 0 {
+		in.verdict.Store(&verdict{refused: in.refusal(reply.GetErrors())})
+		return nil
+	}
+	languages, err := wire.DecodeLanguages(reply.GetLanguages())
+	if err != nil {
+		in.verdict.Store(&verdict{refused: in.complain(in.key(), fmt.Sprintf("%s names a language that is none: %v", r.about.GetName(), err))})
+		return nil
+	}
+	in.verdict.Store(&verdict{languages: languages, before: part.GetBefore(), after: part.GetAfter()})
+	return nil
+}
+
+// refusal says where in the file the plugin's complaints belong.
+func (in *instance) refusal(all []*wire.ConfigError) error {
+	var said []error
+	for _, e := range all {
+		path, message := "config", clip(e.GetDetail(), lastLine)
+		switch {
+		case in.derived:
+			path = "config_from"
+			if e.GetField() != "" {
+				message = clip(e.GetField(), lastLine) + ": " + message
+			}
+		case e.GetField() != "":
+			path += "." + clip(e.GetField(), lastLine)
+		}
+		said = append(said, in.complain(path, message))
+	}
+	if len(said) == 1 {
+		return said[0]
+	}
+	return errors.Join(said...)
+}
+
+// values returns the configuration as the plugin gets it.
+func (in *instance) values(schema []byte) map[string]any {
+	var known struct {
+		Properties           map[string]json.RawMessage `json:"properties"`
+		AdditionalProperties any                        `json:"additionalProperties"`
+	}
+	if in.config == nil {
+		return map[string]any{}
+	}
+	if !in.derived || json.Unmarshal(schema, &known) != nil || known.AdditionalProperties != false {
+		return in.config
+	}
+	values := map[string]any{}
+	for key, value := range in.config {
+		if _, ok := known.Properties[key]; ok {
+			values[key] = value
+		}
+	}
+	return values
+}
+
+// Languages returns what the plugin can translate, as far as it is known.
+func (in *instance) Languages() []core.LanguageInfo {
+	if v := in.verdict.Load(); v != nil {
+		return v.languages
+	}
+	return nil
+}
+
+// Probe asks whether the instance could serve now.
+func (in *instance) Probe(ctx context.Context) error {
+	if in.process() == nil {
+		return nil // nobody started it, as is right when a file is only checked
+	}
+	r, leave, err := in.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	state, failed := r.plugin.Health(ctx, &wire.Instance{Id: in.id})
+	switch {
+	case failed != nil:
+		return in.broken(ctx, ctx, r, failed)
+	case state.GetError() != nil:
+		return wire.DecodeError(state.GetError(), in.name)
+	}
+	return nil
+}
+
+// enter returns the process that serves the instance now.
+func (in *instance) enter() (*running, func(), *core.Error) {
+	p := in.process()
+	if p == nil {
+		return nil, nil, &core.Error{Kind: core.Unavailable, Stage: in.name, Detail: "the plugin was not started"}
+	}
+	r, leave, err := p.enter()
+	if err != nil {
+		err.Stage = in.name
+		return nil, nil, err
+	}
+	if v := in.verdict.Load(); v == nil || v.refused != nil {
+		leave()
+		err := &core.Error{Kind: core.Unavailable, Stage: in.name, Detail: "the plugin refuses its configuration"}
+		if v != nil {
+			err.Cause = v.refused
+		}
+		return nil, nil, err
+	}
+	return r, leave, nil
+}
+
+// count notes one call.
+func (in *instance) count(began time.Time, failed bool) {
+	in.calls.Add(1)
+	in.spent.Add(int64(time.Since(began)))
+	if failed {
+		in.failed.Add(1)
+	}
+}
+
+// broken turns the failure of a call into an error: of the request, when that is
+// over; of the attempt, when it took too long; else of the plugin.
+func (in *instance) broken(ctx, call context.Context, r *running, err error) *core.Error {
+	e := &core.Error{Stage: in.name, Cause: spoken(err)}
+	switch code := status.Code(err); {
+	case ctx.Err() != nil:
+		return core.ContextError(ctx, in.name)
+	case call.Err() != nil || code == codes.DeadlineExceeded:
+		e.Kind, e.Detail, e.Retryable = core.DeadlineExceeded, "the plugin did not answer in time", true
+	case code == codes.Unavailable || code == codes.Canceled: // the connection broke, or was closed
+		e.Kind, e.Detail, e.Retryable = core.Unavailable, "the plugin went away", true
+		e.RetryAfter = in.soon()
+	case code == codes.NotFound:
+		r.drop(fmt.Errorf("it does not know an instance that it was configured with: %w", spoken(err)))
+		e.Kind, e.Detail, e.Retryable, e.RetryAfter = core.Unavailable, "the plugin has lost its configuration", true, in.soon()
+	case code == codes.ResourceExhausted:
+		e.Kind, e.Detail = core.ProviderFailed, fmt.Sprintf("a message to or from the plugin is longer than %d MiB", wire.MaxMessage>>20)
+	default:
+		e.Kind, e.Detail, e.Retryable = core.ProviderFailed, "the plugin failed", true
+	}
+	return e
+}
+
+func (in *instance) soon() time.Duration {
+	p := in.process()
+	if p == nil {
+		return 0
+	}
+	return p.soon()
+}
+
+// said turns what a plugin answered into an error of this place. That it panicked
+// or that nobody waits any more, which is not so, is the plugin's failure.
+func (in *instance) said(ctx context.Context, e *wire.Error) *core.Error {
+	err := wire.DecodeError(e, in.name)
+	switch {
+	case ctx.Err() != nil:
+		return core.ContextError(ctx, in.name)
+	case err.Kind == core.Internal || err.Kind == core.Canceled:
+		err.Kind, err.Retryable = core.ProviderFailed, true
+	}
+	return err
+}
+
+// Measure reports the plugin and the calls of this instance.
+func (in *instance) Measure(emit func(core.Measure)) {
+	p := in.process()
+	if p == nil {
+		return
+	}
+	now := p.status()
+	for _, s := range states {
+		value := 0.0
+		if s == now.State {
+			value = 1
+		}
+		emit(core.Measure{Name: "plugin_state", Help: "What the plugin is doing: 1 for its state.", Value: value, Labels: []string{"state", string(s)}})
+	}
+	emit(core.Measure{Name: "plugin_pid", Help: "Number of the plugin's process; 0 when there is none of ours.", Value: float64(now.PID)})
+	emit(core.Measure{Name: "plugin_memory_bytes", Help: "Resident memory of the plugin's process.", Value: float64(now.Memory)})
+	for _, c := range []struct {
+		name, help string
+		value      float64
+	}{
+		{"plugin_restarts_total", "Starts of the plugin after its first.", float64(now.Restarts)},
+		{"plugin_calls_total", "Calls to the plugin.", float64(in.calls.Load())},
+		{"plugin_failed_calls_total", "Calls that the plugin did not answer, whatever the answer.", float64(in.failed.Load())},
+		{"plugin_call_seconds_total", "Time spent in calls to the plugin.", time.Duration(in.spent.Load()).Seconds()},
+	} {
+		emit(core.Measure{Name: c.name, Help: c.help, Counter: true, Value: c.value})
+	}
+}

@@ -1,0 +1,402 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc/status"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/plugins/wire"
+)
+
+// A State is what a plugin is doing.
+type State string
+
+const (
+	Starting State = "starting" // its process was started and does not serve yet
+	Ready    State = "ready"
+	Degraded State = "degraded" // it serves, and did not answer when it was asked how it is
+	Backoff  State = "backoff"  // it died and is started again soon
+	Failed   State = "failed"   // it died too often
+	Stopped  State = "stopped"
+)
+
+var states = []State{Starting, Ready, Degraded, Backoff, Failed, Stopped}
+
+const (
+	healthEvery   = time.Second
+	healthTimeout = 2 * time.Second
+	healthMisses  = 3 // in a row, and it is started anew
+
+	configureTimeout = 10 * time.Second
+	drainTimeout     = 10 * time.Second // that calls may take to end before it is stopped
+	releaseTimeout   = 2 * time.Second
+
+	// A plugin that dies so often within the window is given up. The first
+	// restart comes at once; the pause before the next ones doubles.
+	maxDeaths    = 8
+	deathWindow  = 2 * time.Minute
+	firstBackoff = 200 * time.Millisecond
+	mostBackoff  = 10 * time.Second
+)
+
+// A plugin is one program that is kept running, with its instances.
+type plugin struct {
+	host    *Host
+	id      string
+	program *Program
+	folder  string
+	log     *zap.Logger
+	out     *output
+
+	stop context.CancelFunc
+	done chan struct{} // closed when the goroutine that keeps it running has ended
+
+	// configuring is held while instances are configured, and while a process
+	// becomes the current one, so that each instance is configured in it.
+	configuring sync.Mutex
+
+	mu        sync.Mutex
+	state     State
+	why       error         // of degraded, backoff and failed
+	current   *running      // what serves; nil in all states but ready and degraded
+	until     time.Time     // when it may serve again, as far as one can tell
+	took      time.Duration // from a start to serving, the last time
+	instances map[string]*instance
+	changed   chan struct{} // closed when state or current changes
+	starts    int64         // that have failed or not
+	failures  int64         // starts that failed
+	memory    int64
+}
+
+// newPlugin returns a plugin that runs what the first of its instances names.
+func newPlugin(h *Host, id string, first *instance) *plugin {
+	log := first.env.Log
+	return &plugin{
+		host: h, id: id, program: first.program, folder: first.folder, log: log, out: &output{log: log},
+		done: make(chan struct{}), changed: make(chan struct{}),
+		state: Starting, until: time.Now().Add(startTimeout), instances: map[string]*instance{},
+	}
+}
+
+// start keeps the plugin running until end.
+func (p *plugin) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	go func() {
+		defer close(p.done)
+		p.keep(ctx)
+	}()
+}
+
+// end stops the plugin and waits for its end.
+func (p *plugin) end() {
+	p.stop()
+	<-p.done
+}
+
+func (p *plugin) set(s State, why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state, p.why = s, why
+	p.tell()
+}
+
+// tell wakes who waits for a change. The caller holds mu.
+func (p *plugin) tell() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// keep starts the plugin again and again, until ctx is done or it was given up.
+func (p *plugin) keep(ctx context.Context) {
+	var d deaths
+	for {
+		why, planned := p.once(ctx)
+		if ctx.Err() != nil {
+			p.set(Stopped, nil)
+			return
+		}
+		if planned {
+			p.log.Warn("the plugin is started anew", zap.Error(why))
+			continue
+		}
+		now := time.Now()
+		pause, again := d.another(now)
+		if !again {
+			p.set(Failed, why)
+			p.log.Error("the plugin keeps dying and is given up; mend it and start the gateway again", zap.Int("deaths", maxDeaths), zap.Duration("within", deathWindow), zap.Error(why))
+			<-ctx.Done()
+			p.set(Stopped, nil)
+			return
+		}
+		p.mu.Lock()
+		p.until = now.Add(pause + p.took*3/2)
+		p.mu.Unlock()
+		p.set(Backoff, why)
+		p.log.Warn("the plugin died and is started again", zap.Duration("in", pause), zap.Error(why))
+		if !wait(ctx, pause) {
+			p.set(Stopped, nil)
+			return
+		}
+	}
+}
+
+// deaths are those within the window, oldest first.
+type deaths []time.Time
+
+// another notes a death, and says how long to wait before the next start, if
+// there is to be one: not at all after the first, then doubling, with a fifth of
+// jitter.
+func (d *deaths) another(now time.Time) (pause time.Duration, again bool) {
+	for len(*d) > 0 && now.Sub((*d)[0]) > deathWindow {
+		*d = (*d)[1:]
+	}
+	*d = append(*d, now)
+	switch n := len(*d); n {
+	case 1:
+		return 0, true
+	case maxDeaths:
+		return 0, false
+	default:
+		pause = min(firstBackoff<<(n-2), mostBackoff)
+		return pause - rand.N(pause/5), true
+	}
+}
+
+// once starts the plugin and stays with it until its end. Planned says that it
+// was us who ended it, for a good reason.
+func (p *plugin) once(ctx context.Context) (why error, planned bool) {
+	began := time.Now()
+	p.mu.Lock()
+	p.starts++
+	p.until = began.Add(max(p.took*3/2, 50*time.Millisecond))
+	p.mu.Unlock()
+	p.set(Starting, nil)
+	p.out.clear()
+	r, err := p.launch(ctx)
+	if err == nil {
+		if err = p.configure(ctx, r, began); err != nil {
+			r.stop()
+		}
+	}
+	if err != nil {
+		p.mu.Lock()
+		p.failures++
+		p.mu.Unlock()
+		return err, false
+	}
+	p.log.Info("the plugin serves", zap.String("name", r.about.GetName()), zap.String("version", r.about.GetVersion()), zap.Int("pid", r.pid()), zap.Duration("after", time.Since(began)))
+	why, planned = p.watch(ctx, r)
+
+	p.mu.Lock()
+	p.current = nil // no call begins from here on
+	p.tell()
+	p.mu.Unlock()
+	if planned || ctx.Err() != nil {
+		drain(r)
+	}
+	r.stop()
+	return why, planned
+}
+
+func (p *plugin) launch(ctx context.Context) (*running, error) {
+	sockets := ""
+	if p.program.Address == "" {
+		var err error
+		if sockets, err = p.host.folder(p.log); err != nil {
+			return nil, err
+		}
+	}
+	return launch(ctx, p.program, p.folder, sockets, p.out, true)
+}
+
+// configure configures every instance in r and makes r the current one.
+func (p *plugin) configure(ctx context.Context, r *running, began time.Time) error {
+	p.configuring.Lock()
+	defer p.configuring.Unlock()
+	p.mu.Lock()
+	all := make([]*instance, 0, len(p.instances))
+	for _, in := range p.instances {
+		all = append(all, in)
+	}
+	p.mu.Unlock()
+	for _, in := range all {
+		if err := in.configure(ctx, r); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	p.current, p.took = r, time.Since(began)
+	p.mu.Unlock()
+	p.set(Ready, nil)
+	return nil
+}
+
+// watch returns when r is of no use any more, and why.
+func (p *plugin) watch(ctx context.Context, r *running) (why error, planned bool) {
+	tick := time.NewTicker(healthEvery)
+	defer tick.Stop()
+	for misses := 0; ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err(), false
+		case <-r.exited():
+			return fmt.Errorf("it ended: %s; %s", r.process.how(), p.out.tail()), false
+		case why := <-r.lost:
+			return why, false
+		case <-tick.C:
+		}
+		held := memory(r.pid())
+		p.mu.Lock()
+		p.memory = held
+		p.mu.Unlock()
+		if most := int64(p.program.MaxMemory); most > 0 && held > most {
+			return fmt.Errorf("it holds %s of memory, and max_memory is %s", core.Size(held>>20<<20), p.program.MaxMemory), true
+		}
+		err := p.ask(ctx, r)
+		switch {
+		case err == nil && misses > 0:
+			misses = 0
+			p.set(Ready, nil)
+			p.log.Info("the plugin answers again")
+		case err == nil:
+		case misses+1 == healthMisses:
+			return fmt.Errorf("it did not answer %d times in a row how it is: %w", healthMisses, err), false
+		default:
+			misses++
+			p.set(Degraded, err)
+			p.log.Warn("the plugin does not answer how it is", zap.Int("times", misses), zap.Error(err))
+		}
+	}
+}
+
+// ask asks r how it is.
+func (p *plugin) ask(ctx context.Context, r *running) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	_, err := r.plugin.Health(ctx, &wire.Instance{})
+	return spoken(err)
+}
+
+// drain waits for the calls in r, for a while.
+func drain(r *running) {
+	idle := make(chan struct{})
+	go func() { r.calls.Wait(); close(idle) }()
+	timer := time.NewTimer(drainTimeout)
+	defer timer.Stop()
+	select {
+	case <-idle:
+	case <-r.exited():
+	case <-timer.C:
+	}
+	// Stopping r ends the calls that are left, and with them the goroutine.
+}
+
+// add makes in an instance. It is configured with the next start, or by settle.
+func (p *plugin) add(in *instance) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.instances[in.id] = in
+}
+
+// settle waits until in was configured or refused, or the plugin could not be
+// started, and returns why in was refused.
+func (p *plugin) settle(ctx context.Context, in *instance) error {
+	p.configuring.Lock()
+	p.mu.Lock()
+	r, failures := p.current, p.failures
+	p.mu.Unlock()
+	var err error
+	if r != nil && in.verdict.Load() == nil {
+		if err = in.configure(ctx, r); err != nil {
+			r.drop(err)
+		}
+	}
+	p.configuring.Unlock()
+	for {
+		if verdict := in.verdict.Load(); verdict != nil {
+			return verdict.refused
+		}
+		p.mu.Lock()
+		failed, changed := p.failures > failures || p.state == Failed, p.changed
+		p.mu.Unlock()
+		if failed {
+			return nil // said already; it is started again
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// remove forgets in, and says whether it was the last.
+func (p *plugin) remove(in *instance) (last bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.instances, in.id)
+	return len(p.instances) == 0
+}
+
+// release tells a plugin that goes on that in is not needed any more.
+func (p *plugin) release(in *instance) {
+	p.mu.Lock()
+	r := p.current
+	p.mu.Unlock()
+	if r == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	if _, err := r.plugin.Release(ctx, &wire.Instance{Id: in.id}); err != nil {
+		p.log.Warn("releasing an instance", zap.Error(spoken(err)))
+	}
+}
+
+// enter returns what serves, which is not stopped before leave is called.
+func (p *plugin) enter() (r *running, leave func(), err *core.Error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == nil {
+		return nil, nil, p.away()
+	}
+	p.current.calls.Add(1)
+	return p.current, p.current.calls.Done, nil
+}
+
+// away is the error of a call while nothing serves. The caller holds mu.
+func (p *plugin) away() *core.Error {
+	err := &core.Error{Kind: core.Unavailable, Detail: "the plugin is not there at the moment", Cause: p.why}
+	switch p.state {
+	case Failed:
+		err.Detail = "the plugin keeps failing and was given up"
+	case Stopped:
+	default:
+		err.Retryable, err.RetryAfter = true, max(time.Until(p.until), 20*time.Millisecond)
+	}
+	return err
+}
+
+// soon is how long until a plugin that has just died serves again, as far as one
+// can tell.
+func (p *plugin) soon() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(p.took*3/2, 20*time.Millisecond)
+}
+
+// spoken says a failure of gRPC without its frame.
+func spoken(err error) error {
+	if s, ok := status.FromError(err); ok && err != nil {
+		return errors.New(clip(s.Message(), lastLine))
+	}
+	return err
+}

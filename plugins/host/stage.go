@@ -1,0 +1,153 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/plugins/wire"
+)
+
+// A stage is a stage of kind plugin. It is safe for concurrent use.
+type stage struct {
+	*instance
+	skip bool // a failure of the plugin is passed over
+}
+
+var (
+	_ core.Hooks    = stage{}
+	_ core.Starter  = stage{}
+	_ core.Closer   = stage{}
+	_ core.Prober   = stage{}
+	_ core.Measurer = stage{}
+)
+
+func (h *Host) buildStage(env core.Env, cfg *StageConfig) (any, error) {
+	in, err := newInstance(h, env, wire.Role_ROLE_STAGE, &cfg.Program, cfg.Config)
+	if err != nil {
+		return nil, err
+	}
+	return stage{in, cfg.OnError == onErrorSkip}, nil
+}
+
+// flagSkipped marks an answer that came about without the plugin, which is not
+// what the chain promises: it is not kept for others.
+const flagSkipped = "plugin_skipped"
+
+// Before asks the plugin on the way down. State is nil only when the plugin was
+// passed over: then it is not asked on the way up either.
+func (s stage) Before(ctx context.Context, req *core.Request) (core.Verdict, error) {
+	verdict := core.Verdict{State: []byte{}}
+	if v := s.verdict.Load(); v != nil && !v.before {
+		return verdict, nil
+	}
+	err := s.call(ctx, func(call context.Context, r *running) *core.Error {
+		v, err := r.stage.Before(call, &wire.Visit{Instance: s.id, Text: wire.EncodeRequest(req)})
+		if err != nil {
+			return s.broken(ctx, call, r, err)
+		}
+		switch what := v.GetWhat().(type) {
+		case *wire.Verdict_Error:
+			return s.said(ctx, what.Error)
+		case *wire.Verdict_Result:
+			verdict.Result = wire.DecodeResult(what.Result)
+		case *wire.Verdict_Request:
+			if verdict.Request, err = wire.Change(req, what.Request); err != nil {
+				return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: "the plugin changed the request into none", Cause: err}
+			}
+		}
+		if len(v.GetState()) > wire.MaxState {
+			return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: fmt.Sprintf("the plugin keeps %d bytes between Before and After, and %d are the most", len(v.GetState()), wire.MaxState)}
+		}
+		verdict.State = append(verdict.State, v.GetState()...)
+		return nil
+	})
+	switch {
+	case err == nil:
+		return verdict, nil
+	case s.passes(ctx, err):
+		return core.Verdict{}, nil
+	}
+	return core.Verdict{}, err
+}
+
+// After asks the plugin on the way up. What the answer cost, where it is from
+// and that it must not be kept stays as it is.
+func (s stage) After(ctx context.Context, req *core.Request, res *core.Result, state []byte) (*core.Result, error) {
+	if state == nil {
+		return skipped(res), nil
+	}
+	if v := s.verdict.Load(); v != nil && !v.after {
+		return res, nil
+	}
+	changed := *res
+	err := s.call(ctx, func(call context.Context, r *running) *core.Error {
+		reply, err := r.stage.After(call, &wire.Done{Instance: s.id, Text: wire.EncodeRequest(req), Result: wire.EncodeResult(res), State: state})
+		if err != nil {
+			return s.broken(ctx, call, r, err)
+		}
+		switch what := reply.GetWhat().(type) {
+		case *wire.Reply_Error:
+			return s.said(ctx, what.Error)
+		case *wire.Reply_Result:
+			got := wire.DecodeResult(what.Result)
+			changed.Text, changed.Source, changed.Flags, changed.Finish = got.Text, got.Source, got.Flags, got.Finish
+			changed.NoStore = res.NoStore || got.NoStore
+			return nil
+		}
+		return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: "the plugin gave neither a result nor an error"}
+	})
+	switch {
+	case err == nil:
+		return &changed, nil
+	case s.passes(ctx, err):
+		return skipped(res), nil
+	}
+	return nil, err
+}
+
+func skipped(res *core.Result) *core.Result {
+	res = res.WithFlag(flagSkipped) // a copy
+	res.NoStore = true
+	return res
+}
+
+// call makes one call. A plugin that may be passed over has half of the time
+// that is left, so that the rest of the chain has the other half.
+func (s stage) call(ctx context.Context, f func(call context.Context, r *running) *core.Error) *core.Error {
+	r, leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	limit := s.env.Deadline
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline))
+	}
+	if s.skip {
+		limit /= 2
+	}
+	call, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	began := time.Now()
+	err = f(call, r)
+	s.count(began, err != nil)
+	return err
+}
+
+// passes says whether err is a failure of the plugin that the request survives,
+// and logs it then. What the plugin has to say about the request is none.
+func (s stage) passes(ctx context.Context, err *core.Error) bool {
+	if !s.skip || ctx.Err() != nil {
+		return false
+	}
+	switch err.Kind {
+	case core.Unavailable, core.ProviderFailed, core.DeadlineExceeded:
+		s.env.Log.Debug("the plugin failed and is passed over", zap.Error(err))
+		return true
+	}
+	return false
+}
