@@ -22,6 +22,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/engine"
 	"github.com/dragoman-mt/dragoman/core/pool"
+	"github.com/dragoman-mt/dragoman/plugins/host"
 	"github.com/dragoman-mt/dragoman/stages"
 )
 
@@ -132,7 +133,7 @@ func engineOf(ctx context.Context, c *closers, file string, set ...string) (*eng
 			{Name: "server", Config: func() any { c := door.Defaults(); return &c }},
 			{Name: "pool", Config: func() any { c := pool.Defaults(); return &c }},
 		},
-		Kinds: stages.Kinds(),
+		Kinds: append(stages.Kinds(), host.New().Kinds()...),
 	}
 	key := func(name string) (string, bool) {
 		if name == "OPENAI_API_KEY" {

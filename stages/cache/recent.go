@@ -44,8 +44,13 @@ func (r *recent) resize(room int64) (left []*entry) {
 	return r.trim()
 }
 
+// trim makes room once there is none, and some more than that: ristretto has a
+// goroutine that is woken for what it is offered, now for many entries at once.
 func (r *recent) trim() (left []*entry) {
-	for r.bytes > r.room {
+	if r.bytes <= r.room {
+		return nil
+	}
+	for r.bytes > r.room-r.room/128 {
 		e := r.queue[0]
 		r.queue[0] = nil
 		r.queue = r.queue[1:]
