@@ -75,6 +75,16 @@ func (b *bench) counted(want map[string]float64) string {
 	return strings.Join(wrong, ", ")
 }
 
+// cancelledFirst is want with its last two entries the other way round, when the
+// last is the one who lost: it and the winner give back on their own goroutines.
+func cancelledFirst(want string) string {
+	did := strings.Split(want, ", ")
+	if n := len(did); n > 1 && did[n-1] == "give canceled" {
+		did[n-1], did[n-2] = did[n-2], did[n-1]
+	}
+	return strings.Join(did, ", ")
+}
+
 // What happens when a hedge is made beside a first attempt, and who answers.
 func TestHedges(t *testing.T) {
 	failed := &core.Error{Kind: core.ProviderFailed, Retryable: true}
@@ -120,7 +130,7 @@ func TestHedges(t *testing.T) {
 				res, err := b.top.Translate(ends(t, 5*time.Second), req)
 				took := time.Since(start)
 				synctest.Wait() // for who lost
-				if got := b.diary.String(); got != c.want {
+				if got := b.diary.String(); got != c.want && got != cancelledFirst(c.want) {
 					t.Errorf("happened: %s\n    want: %s", got, c.want)
 				}
 				if core.KindOf(err) != c.kind || err == nil && res.Text != c.text || took != c.took {
