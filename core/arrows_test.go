@@ -29,6 +29,7 @@ var arrows = []struct {
 	{"stages", []string{"core", "stages/"}},
 	{"stages/", []string{"core", "core/line", "core/pool", "core/text/"}},
 	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},
+	{"plugins/apertium", []string{"core", "plugins/apertium/engine", "plugins/sdk"}},
 	{"plugins/apertium/engine", []string{"core"}},
 	{"plugins/wire", []string{"core"}},
 	{"plugins/openai-direct", []string{"core", "core/pool", "plugins/sdk", "stages/openai"}},
