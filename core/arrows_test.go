@@ -35,6 +35,8 @@ var arrows = []struct {
 	{"plugins/openai-direct", []string{"core", "core/pool", "plugins/sdk", "stages/openai"}},
 	{"plugins/host", []string{"core", "plugins/wire"}},
 	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
+	{"examples/", []string{"core"}},
+	{"examples/mask/mask-plugin", []string{"examples/mask", "plugins/sdk"}},
 	{"cmd/", []string{""}},
 }
 
