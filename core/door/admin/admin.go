@@ -40,6 +40,9 @@ type Status struct {
 	Stages    []string `json:"stages,omitempty"`
 	Providers []string `json:"providers,omitempty"`
 
+	// Plugins are the programs that run out of process.
+	Plugins []Plugin `json:"plugins,omitempty"`
+
 	// The rest is filled in by the door.
 	Started       time.Time `json:"started"`
 	UptimeSeconds int64     `json:"uptime_seconds"`
@@ -47,20 +50,44 @@ type Status struct {
 	NotReady      string    `json:"not_ready,omitempty"` // why
 }
 
-// maxScrapes bounds scrapes at once, so that scrapers that hang cost no more
-// than their connections.
-const maxScrapes = 8
+// A Plugin is one program that runs out of process.
+type Plugin struct {
+	Program string   `json:"program"`
+	Version string   `json:"version,omitempty"`
+	Serves  []string `json:"serves"` // entries of the file
+	// State is starting, ready, degraded, backoff, failed or stopped; the log
+	// says why.
+	State       string `json:"state"`
+	PID         int    `json:"pid,omitempty"`
+	Restarts    int64  `json:"restarts"`
+	MemoryBytes int64  `json:"memory_bytes,omitempty"`
+}
+
+// maxScrapes bounds scrapes at once, and scrapeTimeout is how long one has to
+// be read, as long as Prometheus waits for one. So scrapers that hang cost no
+// more than a few answers and their connections, and keep others away for so
+// long at most.
+const (
+	maxScrapes    = 8
+	scrapeTimeout = 10 * time.Second
+)
 
 // New returns the handler of the door. It asks for no key: door.Server does
 // that where one is needed.
 func New(o Options) http.Handler {
 	a := &admin{o: o, started: time.Now()}
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", get(promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
+	metrics := promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
 		ErrorLog:            scrapeLog{o.Log},
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: maxScrapes,
-	}).ServeHTTP))
+	})
+	mux.Handle("/metrics", get(func(w http.ResponseWriter, r *http.Request) {
+		// It holds for this answer alone; where none can be set, the listener's
+		// own does.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
+		metrics.ServeHTTP(scrape{w}, r)
+	}))
 	mux.Handle("/healthz", get(func(w http.ResponseWriter, r *http.Request) {
 		door.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	}))
@@ -128,6 +155,18 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 		s.Ready = true
 	}
 	door.WriteJSON(w, http.StatusOK, s)
+}
+
+// scrape ends an answer at the first failure to write it. Else promhttp would
+// go on, and log one line for each metric that is left.
+type scrape struct{ http.ResponseWriter }
+
+func (s scrape) Write(b []byte) (int, error) {
+	n, err := s.ResponseWriter.Write(b)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return n, nil
 }
 
 // scrapeLog is zap as promhttp wants it.
