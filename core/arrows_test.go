@@ -34,6 +34,7 @@ var arrows = []struct {
 	{"plugins/wire", []string{"core"}},
 	{"plugins/openai-direct", []string{"core", "core/pool", "plugins/sdk", "stages/openai"}},
 	{"plugins/host", []string{"core", "plugins/wire"}},
+	{"plugins/scaffold", nil},
 	{"plugins/verify", []string{"core", "plugins/wire"}},
 	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
 	{"examples/", []string{"core"}},

@@ -4,24 +4,95 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/plugins/scaffold"
 	"github.com/dragoman-mt/dragoman/plugins/verify"
 )
 
 func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plugin",
-		Short: "For authors of plugins: look at one from outside",
+		Short: "For authors of plugins: begin one, and look at it from outside",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(verifyCommand())
+	cmd.AddCommand(newCommand(), verifyCommand())
 	return cmd
+}
+
+func newCommand() *cobra.Command {
+	var p scaffold.Plugin
+	cmd := &cobra.Command{
+		Use:   "new [flags] NAME",
+		Short: "Write a plugin to start from, in a new folder NAME",
+		Long: `Write a plugin to start from into a new folder NAME, wherever you are: a program
+that builds, a test that passes, and a pipeline.yaml that calls it.
+
+A Go plugin is built with the sources of Dragoman, which the replace line of its
+go.mod names; a Python plugin gets a copy of the SDK.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{fmt.Errorf("%s needs one name; see `%[1]s --help`", cmd.CommandPath())}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.Name = args[0]
+			for _, f := range []struct {
+				flag, value string
+				known       []string
+			}{{"--lang", p.Lang, scaffold.Languages()}, {"--role", p.Role, scaffold.Roles()}} {
+				if !slices.Contains(f.known, f.value) {
+					return usageError{fmt.Errorf("%s must be %s, got %q", f.flag, strings.Join(f.known, " or "), f.value)}
+				}
+			}
+			places := []string{p.Checkout}
+			if p.Checkout == "" {
+				program, _ := os.Executable()
+				folder, _ := os.Getwd()
+				places = []string{program, folder, source()}
+			} else if absolute, err := filepath.Abs(p.Checkout); err == nil {
+				places = []string{absolute}
+			}
+			var err error
+			if p.Checkout, err = scaffold.Checkout(places...); err != nil {
+				return err
+			}
+			files, err := scaffold.Write(p.Name, p)
+			if err != nil {
+				return err
+			}
+			slices.Sort(files)
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "%s/ is a %s in %s: %s\n", p.Name, p.Role, p.Lang, strings.Join(files, ", "))
+			if p.Lang == "go" {
+				fmt.Fprintf(out, "its go.mod says: replace github.com/dragoman-mt/dragoman => %q; change that line when the sources move\n", p.Checkout)
+			} else {
+				fmt.Fprintf(out, "the SDK was copied from %s\n", p.Checkout)
+			}
+			fmt.Fprintf(out, "README.md in it tells how to go on\n")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&p.Lang, "lang", "go", "the `LANGUAGE` to write it in: "+strings.Join(scaffold.Languages(), " or "))
+	cmd.Flags().StringVar(&p.Role, "role", "", "what it is to be, its `ROLE` in the chain: "+strings.Join(scaffold.Roles(), " or "))
+	cmd.Flags().StringVar(&p.Checkout, "dragoman", "", "the `FOLDER` of Dragoman's sources (default where this program, or the working directory, is)")
+	return cmd
+}
+
+// source is this file, where the program was built; no whole path when that was
+// left out of it.
+func source() string {
+	_, file, _, _ := runtime.Caller(0)
+	return file
 }
 
 func verifyCommand() *cobra.Command {

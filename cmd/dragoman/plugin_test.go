@@ -1,12 +1,14 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
+	"github.com/dragoman-mt/dragoman/plugins/scaffold"
 )
 
 // built builds programs of this repository and returns their folder.
@@ -53,6 +55,64 @@ func TestVerifySaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	} {
 		if out, errs, status := command(t, t.TempDir(), nil, "", wrong...); status != 2 || errs == "" {
 			t.Errorf("%q: status %d\n%s%s", wrong, status, out, errs)
+		}
+	}
+}
+
+// TestANewPluginVerifiesAndRunsInAChain begins one of every sort, far from the
+// checkout.
+func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
+	s := simulate(t, "--engine", "pseudo")
+	for _, lang := range scaffold.Languages() {
+		for _, role := range scaffold.Roles() {
+			t.Run(lang+" "+role, func(t *testing.T) {
+				starts := []string{"./new-one"}
+				if lang == "python" {
+					starts = []string{"/usr/bin/python3", "new_one_plugin.py"}
+					if err := exec.Command(starts[0], "-c", "import google.protobuf, grpc").Run(); err != nil {
+						t.Skip("not tested: /usr/bin/python3 has no grpcio")
+					}
+				}
+				dir := t.TempDir()
+				out, errs, status := command(t, dir, nil, "", "plugin", "new", "--lang", lang, "--role", role, "--dragoman", repository(t), "new-one")
+				if status != 0 || errs != "" || lang == "go" && !strings.Contains(out, "replace github.com/dragoman-mt/dragoman => ") {
+					t.Fatalf("status %d\n%s%s", status, out, errs)
+				}
+				dir = filepath.Join(dir, "new-one")
+				if lang == "go" {
+					build := exec.Command("go", "build", ".")
+					build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off")
+					if out, err := build.CombinedOutput(); err != nil {
+						t.Fatalf("%v\n%s", err, out)
+					}
+				}
+				if out, errs, status := command(t, dir, nil, "", append([]string{"plugin", "verify"}, starts...)...); status != 0 {
+					t.Errorf("status %d\n%s%s", status, out, errs)
+				}
+				env := []string{"OPENAI_BASE_URL=" + s.base, "OPENAI_API_KEY=x"}
+				if out, errs, status := command(t, dir, env, "", "check"); status != 0 || strings.Contains(errs, "warning") {
+					t.Errorf("status %d\n%s%s", status, out, errs)
+				}
+				out, errs, _ = command(t, dir, env, "The tram is late.\n", "translate", "--from", "en", "--to", "es")
+				if out != "[es] The tram is late. (new-one)\n" {
+					t.Errorf("%q\n%s", out, errs)
+				}
+			})
+		}
+	}
+}
+
+func TestNewRefusesWhatItCannotWrite(t *testing.T) {
+	for want, args := range map[string][]string{
+		"--lang must be go or python":      {"--lang", "cobol", "--role", "stage", "x"},
+		"--role must be provider or stage": {"x"},
+		"needs one name":                   {"--role", "stage"},
+		"cannot be the name":               {"--role", "stage", "--dragoman", repository(t), "X"},
+		"name their folder":                {"--role", "stage", "--dragoman", "/", "x"},
+	} {
+		out, errs, status := command(t, t.TempDir(), nil, "", append([]string{"plugin", "new"}, args...)...)
+		if status == 0 || out != "" || !strings.Contains(errs, want) {
+			t.Errorf("%q: status %d\n%s%s", args, status, out, errs)
 		}
 	}
 }

@@ -40,8 +40,8 @@ func judge(d *wire.Description) error {
 	switch {
 	case d.GetProtocol() != wire.Protocol:
 		return fmt.Errorf("Describe says protocol %d, and this gateway speaks %d", d.GetProtocol(), wire.Protocol)
-	case d.GetName() == "" || d.GetVersion() == "":
-		return errors.New("Describe gives no name or no version; both stand in the gateway's log")
+	case d.GetName() == "":
+		return errors.New("Describe gives no name; the gateway's log calls the plugin by it")
 	case len(d.GetParts()) == 0:
 		return errors.New("Describe names no part: say that it is a provider, a stage, or one of each")
 	}

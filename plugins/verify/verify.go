@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
@@ -168,7 +169,7 @@ func (k *kit) describe(ctx context.Context) (string, error) {
 		return "", err
 	}
 	k.about = d
-	detail := d.GetName() + " " + d.GetVersion() + ":"
+	detail := strings.TrimSpace(d.GetName()+" "+d.GetVersion()) + ":"
 	for _, part := range d.GetParts() {
 		detail += " " + roleName(part.GetRole()) + " " + part.GetName()
 	}
