@@ -102,6 +102,31 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 	}
 }
 
+// TestThePageLeadsToAChainThatCallsANewStage runs the commands of
+// plugins/README.md in an empty folder.
+func TestThePageLeadsToAChainThatCallsANewStage(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(repository(t), "plugins", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(raw), "```")
+	if len(parts) != 3 {
+		t.Fatalf("the page has %d blocks, want one", len(parts)/2)
+	}
+	commands := strings.TrimSpace(parts[1])
+	if n, lines := strings.Count(commands, "\n")+1, strings.Count(string(raw), "\n"); n > 6 || lines > 30 {
+		t.Errorf("the page has %d commands and %d lines, want at most 6 and 30", n, lines)
+	}
+	s := simulate(t, "--engine", "pseudo")
+	cmd := exec.Command("bash", "-euo", "pipefail", "-c", commands)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(clean(os.Environ()), "PATH="+programs+":"+os.Getenv("PATH"), "OPENAI_BASE_URL="+s.base, "OPENAI_API_KEY=x", "GOPROXY=off", "GOWORK=off")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), " 0 failed") || !strings.HasSuffix(string(out), "\n[es] Good morning. (shout)\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestNewRefusesWhatItCannotWrite(t *testing.T) {
 	for want, args := range map[string][]string{
 		"--lang must be go or python":      {"--lang", "cobol", "--role", "stage", "x"},
