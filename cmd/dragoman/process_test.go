@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "dragoman-programs-")
 	if err == nil {
 		programs = dir
-		build := exec.Command("go", "build", "-o", dir, ".", "../openai-sim", "../../plugins/openai-direct")
+		build := exec.Command("go", "build", "-o", dir, ".", "../openai-sim", "../../plugins/openai-direct", "../../plugins/apertium")
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}

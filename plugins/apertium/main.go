@@ -1,13 +1,12 @@
-// Command apertium is a plugin: a provider that translates with Apertium, the
-// rule-based translator that Debian packages, offline and without a key. The
-// output is rough. Its README tells how to configure it.
+// Command apertium is a plugin: the provider apertium, which translates on this
+// machine with what Debian packages. Its README tells what to expect of it.
 package main
 
 import (
 	"context"
 	"os"
-
-	"go.uber.org/zap"
+	"sync"
+	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
@@ -15,67 +14,91 @@ import (
 )
 
 func main() {
-	// A plugin has no environment but the one that the file gives it, and
-	// Apertium's commands are found by PATH.
-	if os.Getenv("PATH") == "" {
+	if os.Getenv("PATH") == "" { // as is usual in a plugin; Apertium's commands are looked up in it
 		os.Setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
 	}
 	sdk.Serve(kind())
 }
 
-// Config is the plugin's `config:`.
+// Config holds the keys of the provider.
 type Config struct {
-	Chains int `json:"chains" jsonschema:"minimum=1,maximum=64" jsonschema_description:"How many texts of one language pair are translated at once, each in a chain of processes of its own, 11 of them for English to Spanish. They are started when they are needed and ended after five minutes without work."`
+	Chains  int           `json:"chains" jsonschema:"minimum=1,maximum=64" jsonschema_description:"How many texts of one pair of languages are translated at once. Each has a chain of about ten small processes, started when it is needed."`
+	Idle    time.Duration `json:"idle" jsonschema_extras:"minDuration=1s,maxDuration=24h" jsonschema_description:"How long a chain without work is kept."`
+	Timeout time.Duration `json:"timeout" jsonschema_extras:"minDuration=100ms,maxDuration=1m" jsonschema_description:"How long 4 KiB of a text may take before its chain is replaced."`
 }
 
 func kind() core.Kind {
-	return core.NewKind("apertium", core.RoleProvider, "Translates with Apertium, rule-based and offline.",
-		func() Config { return Config{Chains: 2} },
-		func(env core.Env, cfg *Config) (any, error) {
-			return &provider{env: env, chains: cfg.Chains}, nil
-		})
+	return core.NewKind("apertium", core.RoleProvider, "Translates on this machine, by rules: fast, free and rough.",
+		func() Config { return Config{Chains: 2, Idle: 5 * time.Minute, Timeout: 2 * time.Second} },
+		func(_ core.Env, cfg *Config) (any, error) { return &provider{cfg: *cfg}, nil })
 }
 
-// A provider is the engine with what is installed at its start. It is safe for
-// concurrent use once it was started.
+// A provider translates with one engine. That nothing is installed is no reason
+// not to start: it is said to whoever asks.
 type provider struct {
-	env    core.Env
-	chains int
-	engine *engine.Engine // nil before Start
+	cfg Config
+
+	mu     sync.Mutex
+	engine *engine.Engine // since Start
+	absent error          // why there is none
 }
 
 var (
 	_ core.Translator = (*provider)(nil)
 	_ core.Starter    = (*provider)(nil)
+	_ core.Prober     = (*provider)(nil)
 	_ core.Closer     = (*provider)(nil)
 	_ core.Languager  = (*provider)(nil)
 )
 
-// Start finds what is installed. It starts no process: the first text of a pair
-// does. The error is of kind unavailable when nothing is installed.
-func (p *provider) Start(context.Context) (err error) {
-	p.engine, err = engine.New(engine.Options{Chains: p.chains})
-	if err == nil {
-		p.env.Log.Debug("Apertium is installed", zap.Int("pairs", len(p.engine.Pairs())))
+func (p *provider) Start(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine == nil {
+		p.engine, p.absent = engine.New(engine.Options{Chains: p.cfg.Chains, Idle: p.cfg.Idle, Timeout: p.cfg.Timeout})
 	}
+	return nil
+}
+
+// running returns the engine, or why there is none.
+func (p *provider) running() (*engine.Engine, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.engine != nil:
+		return p.engine, nil
+	case p.absent != nil:
+		return nil, p.absent
+	}
+	return nil, &core.Error{Kind: core.Unavailable, Detail: "the engine is not running"}
+}
+
+func (p *provider) Probe(context.Context) error {
+	_, err := p.running()
 	return err
 }
 
-// Close ends all chains; a text in flight fails.
-func (p *provider) Close() error {
-	if p.engine == nil {
-		return nil
+func (p *provider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	e, err := p.running()
+	if err != nil {
+		return nil, err
 	}
-	return p.engine.Close()
+	text, err := e.Translate(ctx, req.Text, req.Source, req.Target)
+	if err != nil {
+		return nil, err
+	}
+	return &core.Result{Text: text, Source: req.Source, Model: "apertium", Finish: core.FinishStop}, nil
 }
 
-// Languages are the pairs that are installed.
-func (p *provider) Languages() (all []core.LanguageInfo) {
-	if p.engine == nil {
+// Languages returns the pairs that are installed.
+func (p *provider) Languages() []core.LanguageInfo {
+	e, err := p.running()
+	if err != nil {
 		return nil
 	}
-	for _, pair := range p.engine.Pairs() {
-		if last := len(all) - 1; last < 0 || all[last].Source != pair.Source {
+	var all []core.LanguageInfo
+	for _, pair := range e.Pairs() { // sorted
+		if n := len(all); n == 0 || all[n-1].Source != pair.Source {
 			all = append(all, core.LanguageInfo{Source: pair.Source})
 		}
 		last := &all[len(all)-1]
@@ -84,19 +107,14 @@ func (p *provider) Languages() (all []core.LanguageInfo) {
 	return all
 }
 
-// Translate answers as the engine does. Apertium knows neither glossaries nor
-// tones: what a request says beside its text and languages is passed over, as
-// it is by any provider that cannot heed it.
-func (p *provider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, core.ContextError(ctx, "")
+// Close ends every chain.
+func (p *provider) Close() error {
+	p.mu.Lock()
+	e := p.engine
+	p.engine, p.absent = nil, nil
+	p.mu.Unlock()
+	if e == nil {
+		return nil
 	}
-	if p.engine == nil {
-		return nil, &core.Error{Kind: core.Unavailable, Detail: "Apertium was not started"}
-	}
-	text, err := p.engine.Translate(ctx, req.Text, req.Source, req.Target)
-	if err != nil {
-		return nil, err
-	}
-	return &core.Result{Text: text, Model: "apertium", Finish: core.FinishStop}, nil
+	return e.Close()
 }
