@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -40,6 +41,17 @@ func TestAPluginServesAProviderOverConnectionsOfItsOwn(t *testing.T) {
 	if got := g.metric(`dragoman_plugin_state{provider="direct",state="ready"}`); got != "1" {
 		t.Errorf("state of the plugin in /metrics: %q", got)
 	}
+	var status struct {
+		Plugins []struct {
+			Program, State string
+			Serves         []string
+			PID            int
+		}
+	}
+	get(t, http.DefaultClient, g.url+"/admin/status", &status)
+	if len(status.Plugins) != 1 || status.Plugins[0].Program != "openai-direct" || status.Plugins[0].State != "ready" || status.Plugins[0].PID == 0 || fmt.Sprint(status.Plugins[0].Serves) != "[direct]" {
+		t.Errorf("/admin/status: %+v", status)
+	}
 }
 
 // pid waits for a process of the plugin that is not one of former.
@@ -62,7 +74,7 @@ func (g *gatewayProcess) plugin(former ...int) int {
 
 func TestAPluginThatIsKilledUnderLoadFailsNoRequest(t *testing.T) {
 	s := simulate(t)
-	g := serveYAML(t, direct(s, "{use: direct, fallback: [openai], retries: 0, breaker: {failures: 0}}"), nil)
+	g := serveYAML(t, direct(s, "{use: direct, fallback: [openai]}"), nil)
 	var (
 		load   sync.WaitGroup
 		stop   atomic.Bool

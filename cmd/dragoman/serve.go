@@ -71,6 +71,12 @@ func serve(cmd *cobra.Command, f *flags) error {
 				for _, item := range file.Providers {
 					s.Providers = append(s.Providers, item.Name)
 				}
+				for _, p := range g.plugins.Status() {
+					s.Plugins = append(s.Plugins, admin.Plugin{
+						Program: p.Program, Version: p.Version, Serves: p.Serves, State: string(p.State),
+						PID: p.PID, Restarts: p.Restarts, MemoryBytes: int64(p.Memory),
+					})
+				}
 				return s
 			},
 			Log: g.log.Named("admin"),

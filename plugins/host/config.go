@@ -17,7 +17,7 @@ type Program struct {
 	Address   string                 `json:"address" jsonschema:"maxLength=200" jsonschema_description:"Where a plugin that somebody else starts listens: unix:PATH or 127.0.0.1:PORT. Instead of command."`
 	Env       map[string]core.Secret `json:"env" jsonschema_description:"Its environment; nothing else of the gateway's gets in. Values are never shown."`
 	SHA256    map[string]string      `json:"sha256" jsonschema_description:"Checksums of files, from the folder of this file: the program, a script, whatever it needs. They are compared before each start, and what is executed is what was compared."`
-	MaxMemory core.Size              `json:"max_memory" jsonschema_extras:"maxSize=1024GiB" jsonschema_description:"A plugin that holds more than this is started anew, once its calls have ended. 0: no bound."`
+	MaxMemory core.Size              `json:"max_memory" jsonschema_extras:"minSize=0B,maxSize=1024GiB" jsonschema_description:"A plugin that holds more than this is started anew, once its calls have ended. 0: no bound."`
 }
 
 // ProviderConfig is an entry of `providers:` of type plugin.

@@ -335,26 +335,21 @@ func (in *instance) Measure(emit func(core.Measure)) {
 	if p == nil {
 		return
 	}
-	p.mu.Lock()
-	state, restarts, held, pid := p.state, max(p.starts-1, 0), p.memory, 0
-	if p.current != nil {
-		pid = p.current.pid()
-	}
-	p.mu.Unlock()
+	now := p.status()
 	for _, s := range states {
 		value := 0.0
-		if s == state {
+		if s == now.State {
 			value = 1
 		}
 		emit(core.Measure{Name: "plugin_state", Help: "What the plugin is doing: 1 for its state.", Value: value, Labels: []string{"state", string(s)}})
 	}
-	emit(core.Measure{Name: "plugin_pid", Help: "Number of the plugin's process; 0 when there is none of ours.", Value: float64(pid)})
-	emit(core.Measure{Name: "plugin_memory_bytes", Help: "Resident memory of the plugin's process.", Value: float64(held)})
+	emit(core.Measure{Name: "plugin_pid", Help: "Number of the plugin's process; 0 when there is none of ours.", Value: float64(now.PID)})
+	emit(core.Measure{Name: "plugin_memory_bytes", Help: "Resident memory of the plugin's process.", Value: float64(now.Memory)})
 	for _, c := range []struct {
 		name, help string
 		value      float64
 	}{
-		{"plugin_restarts_total", "Starts of the plugin after its first.", float64(restarts)},
+		{"plugin_restarts_total", "Starts of the plugin after its first.", float64(now.Restarts)},
 		{"plugin_calls_total", "Calls to the plugin.", float64(in.calls.Load())},
 		{"plugin_failed_calls_total", "Calls that the plugin did not answer, whatever the answer.", float64(in.failed.Load())},
 		{"plugin_call_seconds_total", "Time spent in calls to the plugin.", time.Duration(in.spent.Load()).Seconds()},

@@ -23,7 +23,7 @@ const (
 	Ready    State = "ready"
 	Degraded State = "degraded" // it serves, and did not answer when it was asked how it is
 	Backoff  State = "backoff"  // it died and is started again soon
-	Failed   State = "failed"   // it died too often; a reload tries again
+	Failed   State = "failed"   // it died too often
 	Stopped  State = "stopped"
 )
 
@@ -69,7 +69,7 @@ type plugin struct {
 	until     time.Time     // when it may serve again, as far as one can tell
 	took      time.Duration // from a start to serving, the last time
 	instances map[string]*instance
-	changed   chan struct{} // closed when state changes
+	changed   chan struct{} // closed when state or current changes
 	starts    int64         // that have failed or not
 	failures  int64         // starts that failed
 	memory    int64
@@ -105,6 +105,11 @@ func (p *plugin) set(s State, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state, p.why = s, why
+	p.tell()
+}
+
+// tell wakes who waits for a change. The caller holds mu.
+func (p *plugin) tell() {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
@@ -126,7 +131,7 @@ func (p *plugin) keep(ctx context.Context) {
 		pause, again := d.another(now)
 		if !again {
 			p.set(Failed, why)
-			p.log.Error("the plugin keeps dying and is given up; mend it and load the configuration again", zap.Int("deaths", maxDeaths), zap.Duration("within", deathWindow), zap.Error(why))
+			p.log.Error("the plugin keeps dying and is given up; mend it and start the gateway again", zap.Int("deaths", maxDeaths), zap.Duration("within", deathWindow), zap.Error(why))
 			<-ctx.Done()
 			p.set(Stopped, nil)
 			return
@@ -192,6 +197,7 @@ func (p *plugin) once(ctx context.Context) (why error, planned bool) {
 
 	p.mu.Lock()
 	p.current = nil // no call begins from here on
+	p.tell()
 	p.mu.Unlock()
 	if planned || ctx.Err() != nil {
 		drain(r)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"go.uber.org/zap"
 )
 
 // guard ends the program's process group when the gateway is gone: it notices
@@ -18,7 +20,7 @@ import (
 // the gateway still finishes.
 //
 // What it returns ends the watch for the signal.
-func guard() (end func()) {
+func guard(log *zap.Logger) (end func()) {
 	parent := os.Getppid()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
@@ -27,6 +29,7 @@ func guard() (end func()) {
 			if os.Getppid() != parent {
 				endGroup()
 			}
+			log.Info("SIGTERM is left to the gateway, which lives")
 		}
 	}()
 	go func() {

@@ -66,7 +66,7 @@ func run(kinds []core.Kind, args []string) (status int) {
 	defer s.close()
 	switch {
 	case os.Getenv(wire.CookieKey) == wire.CookieValue:
-		end := guard()
+		end := guard(log)
 		defer end()
 		plugin.Serve(&plugin.ServeConfig{
 			HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: wire.Protocol, MagicCookieKey: wire.CookieKey, MagicCookieValue: wire.CookieValue},

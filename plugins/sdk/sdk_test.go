@@ -2,7 +2,6 @@ package sdk
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,26 +52,31 @@ type shoutConfig struct {
 type shouter struct {
 	cfg     shoutConfig
 	started atomic.Bool
-	closed  *atomic.Int64
-	entered chan struct{}
+	closed  *atomic.Int64 // -1000 for one that was closed under a call
+	calls   atomic.Int64
+	entered chan struct{} // closed by a call that hangs; nil for no such call
+	leave   chan struct{} // closed when that call may end
 }
 
 // closings counts the closings of every shouter that one kind has built.
-func shoutInto(closed *atomic.Int64, entered chan struct{}) core.Kind {
+func shoutInto(closed *atomic.Int64, entered, leave chan struct{}) core.Kind {
 	return core.NewKind("shout", core.RoleProvider, "Answers in capitals.",
 		func() shoutConfig { return shoutConfig{Suffix: "!", Wait: time.Second} },
 		func(env core.Env, cfg *shoutConfig) (any, error) {
 			if cfg.Suffix == "?" {
 				return nil, &core.Error{Kind: core.InvalidRequest, Field: "suffix", Detail: "must not ask"}
 			}
-			return &shouter{cfg: *cfg, closed: closed, entered: entered}, nil
+			return &shouter{cfg: *cfg, closed: closed, entered: entered, leave: leave}, nil
 		})
 }
 
-func shout() core.Kind { return shoutInto(new(atomic.Int64), nil) }
+func shout() core.Kind { return shoutInto(new(atomic.Int64), nil, nil) }
 
 func (s *shouter) Start(context.Context) error { s.started.Store(true); return nil }
-func (s *shouter) Close() error                { s.closed.Add(1); return nil }
+func (s *shouter) Close() error {
+	s.closed.Add(1 - 1000*s.calls.Load())
+	return nil
+}
 func (s *shouter) Probe(context.Context) error {
 	return &core.Error{Kind: core.Unauthorized, Detail: "no key"}
 }
@@ -81,6 +85,8 @@ func (s *shouter) Languages() []core.LanguageInfo {
 }
 
 func (s *shouter) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	s.calls.Add(1)
+	defer s.calls.Add(-1)
 	req.Trace.Limits.Requests = core.Limit{Known: true, Limit: 60, Remaining: 7}
 	switch {
 	case !s.started.Load():
@@ -95,10 +101,9 @@ func (s *shouter) Translate(ctx context.Context, req *core.Request) (*core.Resul
 		req.Trace.Usage = core.Usage{PromptTokens: 3}
 		return nil, &core.Error{Kind: core.RateLimited, Detail: "slow down", Retryable: true, RetryAfter: time.Second}
 	case req.Text == "hang":
-		if s.entered != nil {
-			close(s.entered)
-		}
+		close(s.entered)
 		<-ctx.Done()
+		<-s.leave
 		return nil, core.ContextError(ctx, "shout")
 	}
 	if req.OnDelta != nil {
@@ -296,9 +301,9 @@ func TestWhatGoesWrongIsAnErrorOfItsText(t *testing.T) {
 }
 
 func TestACallEndsWithItsCaller(t *testing.T) {
-	entered := make(chan struct{})
+	entered, leave := make(chan struct{}), make(chan struct{})
 	closed := new(atomic.Int64)
-	c := dial(t, shoutInto(closed, entered))
+	c := dial(t, shoutInto(closed, entered, leave))
 	c.configure(t, "p", wire.Role_ROLE_PROVIDER, `{}`)
 	ctx, cancel := context.WithCancel(t.Context())
 	stream, err := c.ProviderClient.Translate(ctx, &wire.Call{Instance: "p", Texts: []*wire.Text{{Text: "hang", Target: "es"}}})
@@ -310,15 +315,25 @@ func TestACallEndsWithItsCaller(t *testing.T) {
 	if _, err := stream.Recv(); status.Code(err) != codes.Canceled {
 		t.Errorf("got %v", err)
 	}
-	// Release waits for the call, so it returns only if that has ended.
-	if _, err := c.Release(t.Context(), &wire.Instance{Id: "p"}); err != nil || closed.Load() != 1 {
-		t.Errorf("%v, closed %d times", err, closed.Load())
+	released := make(chan error, 1)
+	go func() {
+		_, err := c.Release(t.Context(), &wire.Instance{Id: "p"})
+		released <- err
+	}()
+	for { // until the release has begun
+		if _, err := c.Health(t.Context(), &wire.Instance{Id: "p"}); status.Code(err) == codes.NotFound {
+			break
+		}
+	}
+	close(leave)
+	if err := <-released; err != nil || closed.Load() != 1 {
+		t.Errorf("%v, closed: %d, want once and under no call", err, closed.Load())
 	}
 }
 
 func TestInstancesAreReplacedReleasedAndProbed(t *testing.T) {
 	closed := new(atomic.Int64)
-	c := dial(t, shoutInto(closed, nil))
+	c := dial(t, shoutInto(closed, nil, nil))
 	if state, err := c.Health(t.Context(), &wire.Instance{}); err != nil || state.Error != nil {
 		t.Fatal(state, err)
 	}
@@ -454,8 +469,6 @@ func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -479,14 +492,17 @@ func TestItEndsWhenItsStandardInputEnds(t *testing.T) {
 
 func TestASIGTERMDoesNotEndItWhileItsParentLives(t *testing.T) {
 	cmd := self(t, "A=B")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	stdin, _ := handshake(t, cmd)
 	cmd.Process.Signal(syscall.SIGTERM)
-	cmd.Process.Signal(syscall.SIGTERM)
+	if line, err := bufio.NewReader(stderr).ReadString('\n'); err != nil || !strings.Contains(line, "SIGTERM is left to the gateway") {
+		t.Errorf("%q, %v", line, err)
+	}
 	stdin.Close()
 	cmd.Wait()
-	if s := cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != syscall.SIGKILL {
-		t.Errorf("ended as %v, want by the end of its standard input", cmd.ProcessState)
-	}
 }
 
 // parent starts a plugin whose standard input somebody else holds, so that only
@@ -501,4 +517,36 @@ func parent() {
 		fmt.Println(err)
 	}
 	cmd.Wait()
+}
+
+// TestTheExampleOfTheReadmeBuilds builds the program that README.md shows, as if
+// it stood beside this package.
+func TestTheExampleOfTheReadmeBuilds(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, found := strings.Cut(string(readme), "```go\n")
+	code, _, closed := strings.Cut(code, "```")
+	if !found || !closed || !strings.Contains(code, "func main()") {
+		t.Fatal("README.md shows no program")
+	}
+	dir := t.TempDir()
+	source, overlay, program := filepath.Join(dir, "main.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "shout")
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{source: code, overlay: fmt.Sprintf(`{"Replace": {%q: %q}}`, filepath.Join(here, "example", "main.go"), source)} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", program, "./example").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(program).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "shout is a plugin of Dragoman") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }

@@ -40,11 +40,27 @@ type Status struct {
 	Stages    []string `json:"stages,omitempty"`
 	Providers []string `json:"providers,omitempty"`
 
+	// Plugins are the programs that run out of process.
+	Plugins []Plugin `json:"plugins,omitempty"`
+
 	// The rest is filled in by the door.
 	Started       time.Time `json:"started"`
 	UptimeSeconds int64     `json:"uptime_seconds"`
 	Ready         bool      `json:"ready"`
 	NotReady      string    `json:"not_ready,omitempty"` // why
+}
+
+// A Plugin is one program that runs out of process.
+type Plugin struct {
+	Program string   `json:"program"`
+	Version string   `json:"version,omitempty"`
+	Serves  []string `json:"serves"` // entries of the file
+	// State is starting, ready, degraded, backoff, failed or stopped; the log
+	// says why.
+	State       string `json:"state"`
+	PID         int    `json:"pid,omitempty"`
+	Restarts    int64  `json:"restarts"`
+	MemoryBytes int64  `json:"memory_bytes,omitempty"`
 }
 
 // maxScrapes bounds scrapes at once, so that scrapers that hang cost no more

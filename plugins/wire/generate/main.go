@@ -14,6 +14,7 @@ import (
 	"os/exec"
 
 	"github.com/bufbuild/protocompile"
+	"github.com/bufbuild/protocompile/linker"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -34,12 +35,17 @@ func main() {
 	}
 }
 
-func run() error {
+// compile reads the source in the working directory.
+func compile(ctx context.Context) (linker.Files, error) {
 	compiler := protocompile.Compiler{
 		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{}),
 		SourceInfoMode: protocompile.SourceInfoStandard, // comments
 	}
-	files, err := compiler.Compile(context.Background(), source)
+	return compiler.Compile(ctx, source)
+}
+
+func run() error {
+	files, err := compile(context.Background())
 	if err != nil {
 		return err
 	}
