@@ -30,6 +30,7 @@ var arrows = []struct {
 	{"stages/", []string{"core", "core/line", "core/pool", "core/text/"}},
 	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},
 	{"plugins/apertium/engine", []string{"core"}},
+	{"plugins/apertium", []string{"core", "plugins/apertium/engine", "plugins/sdk"}},
 	{"plugins/wire", []string{"core"}},
 	{"plugins/openai-direct", []string{"core", "core/pool", "plugins/sdk", "stages/openai"}},
 	{"plugins/host", []string{"core", "plugins/wire"}},

@@ -132,6 +132,7 @@ const (
 const (
 	FlagSameLanguage = "same_language" // both languages are the same: the text came back, without a call
 	FlagFallback     = "fallback"      // a fallback answered
+	FlagCut          = "cut"           // the answer ended at the output cap
 )
 
 // WithFlag returns a copy of r that carries one more flag.

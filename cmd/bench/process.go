@@ -186,8 +186,16 @@ type answer struct {
 	} `json:"timing"`
 }
 
+// A refusal is an answer of the gateway that is no translation.
+type refusal struct {
+	status int
+	said   []byte
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("status %d: %s", r.status, r.said) }
+
 // translate asks for one text and returns the answer and how long it took. Any
-// status but 200 is an error.
+// status but 200 is a *refusal.
 func (g *gateway) translate(ctx context.Context, text, session string) (*answer, time.Duration, error) {
 	body, err := json.Marshal(map[string]string{"text": text, "source": "en", "target": "es", "session": session})
 	if err != nil {
@@ -209,7 +217,7 @@ func (g *gateway) translate(ctx context.Context, text, session string) (*answer,
 		return nil, 0, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, 0, fmt.Errorf("status %d: %s", resp.StatusCode, got)
+		return nil, 0, &refusal{resp.StatusCode, got}
 	}
 	var a answer
 	if err := json.Unmarshal(got, &a); err != nil {

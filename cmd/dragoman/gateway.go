@@ -24,23 +24,25 @@ type gateway struct {
 	plugins *host.Host
 	engine  *engine.Engine
 	first   *engine.Generation
-	flush   func()
+	lines   *logWriter
 }
 
 func build(file *config.File) (*gateway, error) {
-	log, flush := newLog(*file.Sections["log"].(*logConfig))
-	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, flush: flush}
-	g.plugins = host.New()
+	log, lines := newLog(*file.Sections["log"].(*logConfig))
+	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, plugins: host.New(), lines: lines}
 	err := adopt(file, g.plugins)
 	if err != nil {
+		lines.Close()
 		return nil, err
 	}
 	if g.pool, err = pool.New(*file.Sections["pool"].(*pool.Config), log.Named("pool")); err != nil {
+		lines.Close()
 		return nil, fmt.Errorf("%s: pool: %w", file.Path, err)
 	}
 	g.engine = engine.New(g.pool, log)
 	if g.first, err = g.engine.Build(file, g.server.Deadline); err != nil {
 		g.pool.Close()
+		lines.Close()
 		return nil, err
 	}
 	return g, nil
@@ -71,5 +73,5 @@ func (g *gateway) close(wait time.Duration) {
 	if err := g.pool.Close(); err != nil {
 		g.log.Warn("closing the pool", zap.Error(err))
 	}
-	g.flush()
+	g.lines.Close()
 }

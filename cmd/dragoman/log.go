@@ -3,6 +3,7 @@ package main
 import (
 	"log"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -16,10 +17,11 @@ type logConfig struct {
 
 func logDefaults() logConfig { return logConfig{Level: "info", Format: "console"} }
 
-// newLog returns the process's log on standard error. The standard library's
-// own logger, which net/http writes to, goes there too, as debug: it tells of
-// connections that servers closed, which the pool counts.
-func newLog(c logConfig) (*zap.Logger, func()) {
+// newLog returns the process's log, and what brings its lines to standard
+// error, which the caller closes. The standard library's own logger, which
+// net/http writes to, goes there too, as debug: it tells of connections that
+// servers closed, which the pool counts.
+func newLog(c logConfig) (*zap.Logger, *logWriter) {
 	level, err := zapcore.ParseLevel(c.Level)
 	if err != nil {
 		level = zapcore.InfoLevel // the schema has refused anything else
@@ -34,11 +36,21 @@ func newLog(c logConfig) (*zap.Logger, func()) {
 		enc.EncodeDuration = zapcore.StringDurationEncoder
 		encoder = zapcore.NewConsoleEncoder(enc)
 	}
-	logger := zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level))
+	w := newLogWriter(os.Stderr, func(dropped int64) []byte {
+		line, err := encoder.EncodeEntry(
+			zapcore.Entry{Level: zapcore.WarnLevel, Time: time.Now(), Message: "log lines were dropped, since nobody read them"},
+			[]zapcore.Field{zap.Int64("dropped", dropped)})
+		if err != nil {
+			return nil
+		}
+		defer line.Free()
+		return append([]byte(nil), line.Bytes()...)
+	})
+	logger := zap.New(zapcore.NewCore(encoder, zapcore.AddSync(w), level))
 	std, err := zap.NewStdLogAt(logger.Named("net"), zapcore.DebugLevel)
 	if err == nil {
 		log.SetOutput(std.Writer())
 		log.SetFlags(0)
 	}
-	return logger, func() { _ = logger.Sync() } // a terminal cannot be synced, and says so
+	return logger, w
 }

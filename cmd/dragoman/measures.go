@@ -30,10 +30,10 @@ func (p poolMeasures) Measure(emit func(core.Measure)) {
 			{"dial_failures_total", "Connections that could not be dialled.", o.DialFailures},
 			{"handshakes_total", "TLS handshakes.", o.Handshakes},
 			{"resumptions_total", "TLS handshakes that resumed a session.", o.Resumptions},
-			{"resends_total", "Requests that the pool sent again on another connection.", o.Resends},
+			{"resends_total", "Requests that the pool sent again.", o.Resends},
 			{"waits_total", "Calls that waited because the maximum of connections was open.", o.Waits},
-			{"cold_total", "Calls that found no ready connection while fewer than the maximum were open.", o.Cold},
-			{"cancelled_total", "Calls that were given up; each cost its connection.", o.Cancelled},
+			{"cold_total", "Calls that found no connection that could take them while fewer than the maximum were open.", o.Cold},
+			{"cancelled_total", "Calls that were given up; with HTTP/1.1 each cost its connection.", o.Cancelled},
 		} {
 			emit(core.Measure{Name: "pool_" + c.name, Help: c.help, Counter: true, Value: float64(c.n), Labels: []string{"origin", o.Origin}})
 		}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
 )
 
 // direct is a configuration whose provider in use is the plugin openai-direct.
@@ -206,5 +208,23 @@ func TestAPluginTakesItsKeysFromAProviderAndNotFromAPlugin(t *testing.T) {
 	_, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline")
 	if status != 1 || !strings.Contains(errs, "providers.second.config_from: direct is a plugin itself") {
 		t.Errorf("status %d, %s", status, errs)
+	}
+}
+
+func TestWhenNobodyElseAnswersApertiumDoes(t *testing.T) {
+	if _, err := engine.Find(); err != nil {
+		t.Skip("not tested: ", err)
+	}
+	g := serveYAML(t, `version: 1
+providers:
+  openai: {type: openai, base_url: "http://127.0.0.1:9/v1", api_key: x}
+  apertium: {type: plugin, command: [`+filepath.Join(programs, "apertium")+`]}
+stages:
+  - cache
+  - provider: {use: openai, fallback: [apertium]}
+`, nil)
+	a := g.ask("The new car is very fast.")
+	if a.text(t) != "El coche nuevo es muy rápido." || a.Translations[0].Provider != "apertium" || a.Translations[0].Cached {
+		t.Errorf("%+v", a)
 	}
 }

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "dragoman-programs-")
 	if err == nil {
 		programs = dir
-		build := exec.Command("go", "build", "-o", dir, ".", "../openai-sim", "../../plugins/openai-direct")
+		build := exec.Command("go", "build", "-o", dir, ".", "../openai-sim", "../../plugins/openai-direct", "../../plugins/apertium")
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}
@@ -81,15 +81,27 @@ func (p *process) output() string {
 // start runs a program until the test ends.
 func start(t testing.TB, dir string, env []string, program string, args ...string) *process {
 	t.Helper()
+	return prepare(t, dir, env, program, args...).begin()
+}
+
+// prepare returns a program that does not run yet.
+func prepare(t testing.TB, dir string, env []string, program string, args ...string) *process {
 	p := &process{t: t, done: make(chan struct{}), more: make(chan struct{})}
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Dir = dir
 	p.cmd.Env = append(clean(os.Environ()), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return p
+}
+
+func (p *process) begin() *process {
+	t := p.t
+	t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	program := filepath.Base(p.cmd.Path)
 	go func() { defer close(p.done); p.cmd.Wait() }()
 	t.Cleanup(func() {
 		p.signal(syscall.SIGTERM)
@@ -98,10 +110,10 @@ func start(t testing.TB, dir string, env []string, program string, args ...strin
 		case <-time.After(20 * time.Second):
 			syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 			<-p.done
-			t.Errorf("%s did not end on SIGTERM:\n%s", filepath.Base(program), p.output())
+			t.Errorf("%s did not end on SIGTERM:\n%s", program, p.output())
 		}
 		if strings.Contains(p.output(), "DATA RACE") || strings.Contains(p.output(), "panic:") {
-			t.Errorf("%s:\n%s", filepath.Base(program), p.output())
+			t.Errorf("%s:\n%s", program, p.output())
 		}
 	})
 	return p

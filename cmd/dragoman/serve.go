@@ -3,7 +3,10 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,6 +41,12 @@ func serve(cmd *cobra.Command, f *flags) error {
 	if err != nil {
 		return err
 	}
+	// Else the process would end when the reader of its log has gone. Now the
+	// write fails, and the lines count as dropped.
+	gone := make(chan os.Signal, 1)
+	signal.Notify(gone, syscall.SIGPIPE)
+	defer signal.Stop(gone)
+	defer keepHeadroom()()
 	g, err := build(file)
 	if err != nil {
 		return err
@@ -50,7 +59,7 @@ func serve(cmd *cobra.Command, f *flags) error {
 	registry := admin.NewRegistry()
 	metrics := door.NewMetrics(registry)
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
-		return []core.Measurer{g.engine, poolMeasures{g.pool}}
+		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines}
 	}))
 	service := door.New(*g.server, g.engine)
 	loaded := time.Now().UTC().Truncate(time.Second)

@@ -276,7 +276,7 @@ func (s *Server) drain() {
 		half.Stop()
 	}
 	left := int64(0)
-	if s.public.server.Shutdown(ctx) != nil {
+	if !s.shutdown(ctx) {
 		left = s.calls.Load()
 		s.end(stopping())
 		// What was ended answers at once; a call that does not is cut.
@@ -285,6 +285,30 @@ func (s *Server) drain() {
 		s.public.server.Shutdown(last)
 	}
 	s.o.Log.Info("stopped", zap.Int64("ended", left), zap.Duration("took", time.Since(begin)))
+}
+
+// aside is how long what is no call may hinder the end: a scrape that nobody
+// reads, a head of which half has come.
+const aside = time.Second
+
+// shutdown takes nothing new, and returns when no connection carries anything
+// any more, or no call has been in flight for a while: true; or when ctx is
+// done.
+func (s *Server) shutdown(ctx context.Context) bool {
+	for {
+		quiet := s.calls.Load() == 0
+		wait, cancel := context.WithTimeout(ctx, aside)
+		err := s.public.server.Shutdown(wait)
+		cancel()
+		switch {
+		case err == nil:
+			return true
+		case ctx.Err() != nil:
+			return false
+		case quiet && s.calls.Load() == 0:
+			return true
+		}
+	}
 }
 
 // URL returns addr as a client on this machine would write it.

@@ -3,6 +3,7 @@ package line
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -298,6 +299,183 @@ func TestNoLaneStarves(t *testing.T) {
 			t.Fatalf("finals got %d of the %d starts from %d on", got[core.LaneFinal], share, from)
 		}
 	}
+}
+
+// Requests of all lanes and sessions come and leave as they like, one slot is
+// given back again and again. Whatever happens:
+//
+//   - while somebody waits, a slot that is free is a start, and within a session
+//     and lane it is that of who asked first;
+//   - a session that has somebody waiting all the while gets at least
+//     floor(n/S)-1 of any n consecutive starts of its lane, S being the most
+//     sessions that waited there at one of them;
+//   - a lane that has somebody waiting all the while gets one of any ten
+//     consecutive starts, and only for that goes before a higher one: else the
+//     next to start is of the highest lane that waits;
+//   - who does not leave, starts.
+func TestWhoIsNextWhateverComesAndLeaves(t *testing.T) {
+	type step struct {
+		do      int // below busy ask, 8 and above leave, else give
+		lane    core.Lane
+		session int
+		who     int
+	}
+	draw := rapid.Custom(func(t *rapid.T) step {
+		return step{
+			rapid.IntRange(0, 9).Draw(t, "do"), rapid.SampledFrom([]core.Lane{0, 0, 0, 1, 1, 2}).Draw(t, "lane"),
+			rapid.IntRange(0, 3).Draw(t, "session"), rapid.IntRange(0, 99).Draw(t, "who"),
+		}
+	})
+	type place struct {
+		lane    core.Lane
+		session int // -1 for the lane itself
+	}
+	// A start is one, and which places had somebody waiting before it: the same
+	// number as at an earlier start says that it was so all the while.
+	type start struct {
+		lane    core.Lane
+		session int
+		waiting map[place]int
+	}
+	type waiter struct {
+		id    string
+		place place
+		leave context.CancelFunc
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		busy := rapid.IntRange(3, 6).Draw(rt, "busy")
+		crowd := rapid.IntRange(0, 60).Draw(rt, "crowd")
+		steps := append(rapid.SliceOfN(draw, crowd, crowd).Draw(rt, "first"), rapid.SliceOfN(draw, 100, 300).Draw(rt, "steps")...)
+		for i := range crowd {
+			steps[i].do = 0
+		}
+		var starts []start
+		var wrong string
+		synctest.Test(t, func(t *testing.T) {
+			c := newCrowd(t, New(1<<20), &door{slots: 1})
+			c.ask(bg, "held", core.Request{}, How{})
+			var waiting []waiter
+			since := map[place]int{} // when somebody began to wait there
+			gone := func(i int) {
+				p := waiting[i].place
+				waiting[i].leave()
+				waiting = slices.Delete(waiting, i, i+1)
+				for _, p := range []place{p, {p.lane, -1}} {
+					if !slices.ContainsFunc(waiting, func(w waiter) bool { return w.place == p || p.session < 0 && w.place.lane == p.lane }) {
+						delete(since, p)
+					}
+				}
+			}
+			held := "held"
+			give := func() {
+				before := len(c.starts)
+				c.give(held, core.Outcome{})
+				if held = ""; len(waiting) == 0 {
+					return
+				}
+				if len(c.starts) != before+1 {
+					wrong = fmt.Sprintf("%d started though %d wait", len(c.starts)-before, len(waiting))
+					return
+				}
+				held = c.starts[before]
+				i := slices.IndexFunc(waiting, func(w waiter) bool { return w.id == held })
+				p := waiting[i].place
+				if first := slices.IndexFunc(waiting, func(w waiter) bool { return w.place == p }); first != i {
+					wrong = fmt.Sprintf("%s started before %s of the same session and lane", held, waiting[first].id)
+				}
+				starts = append(starts, start{p.lane, p.session, maps.Clone(since)})
+				gone(i)
+			}
+			for n, s := range steps {
+				switch {
+				case wrong != "":
+				case s.do < busy:
+					ctx, leave := context.WithCancel(bg)
+					w := waiter{fmt.Sprint(n), place{s.lane, s.session}, leave}
+					c.ask(ctx, w.id, core.Request{Session: fmt.Sprint(s.session), Lane: s.lane}, How{})
+					if held == "" {
+						held = w.id
+						break
+					}
+					waiting = append(waiting, w)
+					for _, p := range []place{w.place, {s.lane, -1}} {
+						if _, ok := since[p]; !ok {
+							since[p] = n + 1 // not 0, which is nobody
+						}
+					}
+				case s.do >= 8 && len(waiting) > 0:
+					gone(s.who % len(waiting))
+					synctest.Wait()
+				case s.do >= busy && s.do < 8 && held != "":
+					give()
+				}
+				time.Sleep(time.Nanosecond) // the next one asks later
+			}
+			for held != "" && wrong == "" {
+				give()
+			}
+			for _, w := range waiting { // none, unless something is wrong
+				w.leave()
+			}
+			synctest.Wait()
+			if wrong == "" {
+				c.empty()
+			}
+		})
+		if wrong != "" || t.Failed() {
+			rt.Fatal(wrong)
+		}
+		for from := range starts {
+			for p, since := range starts[from].waiting {
+				all, got, sessions := 0, 0, 0
+				for i, s := range starts[from:] {
+					if still, ok := s.waiting[p]; !ok || still != since {
+						break
+					}
+					if p.session < 0 {
+						if s.lane == p.lane {
+							break
+						}
+						if i+1 == share {
+							rt.Fatalf("lane %s got none of the %d starts from %d on", p.lane, share, from)
+						}
+						continue
+					}
+					if s.lane != p.lane {
+						continue
+					}
+					here := 0
+					for q := range s.waiting {
+						if q.lane == p.lane && q.session >= 0 {
+							here++
+						}
+					}
+					sessions = max(sessions, here)
+					if all++; s.session == p.session {
+						got++
+					}
+					if got < all/sessions-1 {
+						rt.Fatalf("session %d of lane %s got %d of %d starts from %d on, of %d sessions", p.session, p.lane, got, all, from, sessions)
+					}
+				}
+			}
+		}
+		for i, s := range starts {
+			for higher := range s.lane {
+				if _, ok := s.waiting[place{higher, -1}]; !ok {
+					continue
+				}
+				for _, earlier := range starts[max(i-due, 0):i] {
+					if earlier.lane == s.lane || earlier.waiting[place{s.lane, -1}] != s.waiting[place{s.lane, -1}] {
+						rt.Fatalf("start %d is of lane %s though lane %s waits and it was not passed over %d times", i, s.lane, higher, due)
+					}
+				}
+				if i < due {
+					rt.Fatalf("start %d is of lane %s though lane %s waits", i, s.lane, higher)
+				}
+			}
+		}
+	})
 }
 
 func TestListKeepsItsOrder(t *testing.T) {

@@ -12,6 +12,12 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
+// The values of Config.Protocol.
+const (
+	HTTP1 = "http1" // a connection carries one call at a time
+	HTTP2 = "http2" // it carries many, where the server can
+)
+
 // The values of Config.Mode.
 const (
 	Pooled = "pooled" // connections are kept, and ready before they are needed
@@ -21,6 +27,7 @@ const (
 // Config holds the keys of `pool:`. Start from Defaults.
 type Config struct {
 	Mode            string        `json:"mode" jsonschema:"enum=pooled,enum=direct" jsonschema_description:"pooled keeps connections ready; direct opens a new one for each call and closes it after."`
+	Protocol        string        `json:"protocol" jsonschema:"enum=http1,enum=http2" jsonschema_description:"http1 is the faster. With http2 a call that is given up does not cost its connection, and a connection carries many calls, so that 2 warm and 4 at most are enough; an upstream that does not speak it is called with http1."`
 	WarmConnections int           `json:"warm_connections" jsonschema:"minimum=0,maximum=1000" jsonschema_description:"Connections kept dialled and handshaken before they are needed, for each upstream in use. At most max_connections."`
 	MaxConnections  int           `json:"max_connections" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most connections open to one upstream; a call beyond them waits. One more may be open for a moment, while an ageing one is replaced. Direct mode has no maximum."`
 	IdleTimeout     time.Duration `json:"idle_timeout" jsonschema_extras:"minDuration=100ms,maxDuration=1h" jsonschema_description:"Longest time a connection stays unused. When the server closes idle ones sooner, that is learned and kept below."`
@@ -34,6 +41,7 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		Mode:            Pooled,
+		Protocol:        HTTP1,
 		WarmConnections: 6,
 		MaxConnections:  10,
 		IdleTimeout:     50 * time.Second,
@@ -48,6 +56,9 @@ func (c Config) check() error {
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if c.Mode != Pooled && c.Mode != Direct {
 		complain("mode: must be %s or %s, got %q", Pooled, Direct, c.Mode)
+	}
+	if c.Protocol != HTTP1 && c.Protocol != HTTP2 {
+		complain("protocol: must be %s or %s, got %q", HTTP1, HTTP2, c.Protocol)
 	}
 	if c.MaxConnections < 1 {
 		complain("max_connections: must be at least 1, got %d", c.MaxConnections)
@@ -111,9 +122,10 @@ func (c Config) proxy() (func(*url.URL) (*url.URL, error), error) {
 	return func(*url.URL) (*url.URL, error) { return u, nil }, nil
 }
 
-// http1 is the only protocol that connections negotiate.
-func http1() *http.Protocols {
+// protocols is what connections may negotiate. HTTP/1.1 always is among them.
+func protocols(two bool) *http.Protocols {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
+	p.SetHTTP2(two)
 	return p
 }

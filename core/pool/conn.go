@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,28 +21,41 @@ type conn struct {
 	o       *origin
 	cc      *http.ClientConn
 	wire    *wire
+	multi   bool      // speaks HTTP/2: carries many calls at once
 	stagger float64   // 0 to 0.1: what its limits are shortened by
 	opened  time.Time // when it was ready first
 	serial  uint64    // origin.seq when it was
 
 	state state
-	// broken says that it was closed while it was busy.
+	calls int // that own it
+	// broken says that it was closed, or is to be, while it was busy.
 	broken   bool
 	used     bool      // has carried a request
 	retiring bool      // is due, and stays until its replacement is there
 	since    time.Time // ready since
 	taken    time.Time // busy since
-	takenSeq uint64    // origin.seq when it was taken
-	idle     bool      // was idle when it was taken: its peer may have closed it
+
+	// Of one that carries many calls:
+	streams int   // how many calls at most; 0 before its first answer
+	idle    bool  // was idle when the first of its calls took it
+	heard   int64 // bytes read before that
+}
+
+// A call owns a connection, alone or with others.
+type call struct {
+	c    *conn
+	seq  uint64 // origin.seq when it took c
+	idle bool   // c was idle and gave no sign of life since: its peer may have closed it
 }
 
 type state uint8
 
 const (
-	busy   state = iota // being dialled, or owned by a call
-	ready               // in the stack
-	probe               // kept to find out how long the server keeps it
-	closed              // no longer the pool's
+	busy    state = iota // being dialled, or owned by calls
+	ready                // in the stack
+	probe                // kept to find out how long the server keeps it
+	leaving              // owned by calls, and given to no more
+	closed               // no longer the pool's
 )
 
 type connKey struct{}
@@ -51,12 +65,17 @@ func (p *Pool) connect(ctx context.Context, o *origin) (*conn, error) {
 	dial, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
 	defer cancel()
 	c := &conn{o: o, stagger: rand.Float64() / 10}
-	dial = httptrace.WithClientTrace(context.WithValue(dial, connKey{}, c), o.trace)
-	cc, err := p.transport.NewClientConn(dial, o.key.scheme, o.key.address)
+	trace := &httptrace.ClientTrace{TLSHandshakeDone: c.handshaken}
+	dial = httptrace.WithClientTrace(context.WithValue(dial, connKey{}, c), trace)
+	cc, err := o.transport.NewClientConn(dial, o.key.scheme, o.key.address)
 	switch {
 	case err == nil:
 		c.cc = cc
 		cc.SetStateHook(c.changed)
+		if c.multi {
+			c.wire.carries.Store(c)
+			c.look()
+		}
 		return c, nil
 	case ctx.Err() != nil:
 		return nil, &CallError{Origin: o.name, Err: fmt.Errorf("connecting: %w", context.Cause(ctx))}
@@ -67,6 +86,19 @@ func (p *Pool) connect(ctx context.Context, o *origin) (*conn, error) {
 		err = fmt.Errorf("through the proxy %s: %w", o.proxy.Redacted(), err)
 	}
 	return nil, &DialError{Origin: o.name, Err: err}
+}
+
+// handshaken is told of every TLS handshake that c takes; a proxy's is the
+// first.
+func (c *conn) handshaken(s tls.ConnectionState, err error) {
+	if err != nil {
+		return
+	}
+	c.multi = s.NegotiatedProtocol == "h2"
+	c.o.handshakes.Add(1)
+	if s.DidResume {
+		c.o.resumptions.Add(1)
+	}
 }
 
 // proxyOf is the transport's Proxy. The request it is asked with is made up and
@@ -97,6 +129,7 @@ type wire struct {
 	net.Conn
 	written, read atomic.Int64
 	ending        atomic.Bool
+	carries       atomic.Pointer[conn] // that speaks HTTP/2 over it; nil for others
 }
 
 func (w *wire) Write(b []byte) (int, error) {
@@ -107,7 +140,12 @@ func (w *wire) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// Read is called again when what came before was dealt with, which is when a
+// GOAWAY shows: no state hook tells of one.
 func (w *wire) Read(b []byte) (int, error) {
+	if c := w.carries.Load(); c != nil {
+		c.look()
+	}
 	n, err := w.Conn.Read(b)
 	w.read.Add(int64(n))
 	return n, err
@@ -120,12 +158,24 @@ func (w *wire) SetWriteDeadline(t time.Time) error {
 	return w.Conn.SetWriteDeadline(t)
 }
 
-// changed is the state hook. All it is needed for is a connection that closes
-// while no call owns it; the end of a call is seen by the call.
+// changed is the state hook. It is needed for a connection that closes while no
+// call owns it, and for one with many calls that has room again; the end of a
+// call is seen by the call.
 func (c *conn) changed(cc *http.ClientConn) {
 	if err := cc.Err(); err != nil {
 		c.o.peerClosed(c, err)
+	} else if c.multi {
+		c.o.roomMade(c)
 	}
+}
+
+// spent reports whether c, of which the caller is a call that has ended, can
+// carry no more.
+func (c *conn) spent() bool {
+	if c.multi {
+		return c.cc.Err() != nil || c.departed()
+	}
+	return c.cc.Available() == 0
 }
 
 // A body brings its connection back when the answer has been read to its end.
@@ -140,6 +190,9 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && b.over.CompareAndSwap(false, true) {
 		b.c.o.ended(b.c, err == io.EOF, b.ctx.Err() != nil)
+	}
+	if b.c.multi && err == b.ctx.Err() && err != nil {
+		err = context.Cause(b.ctx) // as HTTP/1.1 has it
 	}
 	return n, err
 }

@@ -78,7 +78,8 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 		}
 	}
 
-	// From the oldest up: what is due goes, or stays until it is replaced.
+	// What is due goes, or stays until it is replaced; idle ones from the oldest
+	// up.
 	for i := 0; i < len(o.stack); {
 		c := o.stack[i]
 		due := o.due(c, now)
@@ -90,7 +91,7 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 			}
 			later(due)
 			i++
-		case len(o.stack) <= o.target():
+		case o.vacant() <= o.target():
 			if !c.retiring {
 				c.retiring = true
 				o.retiring++
@@ -104,6 +105,22 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 			later(c.since.Add(o.pool.cfg.IdleTimeout))
 		default:
 			closing = append(closing, o.retire(i))
+		}
+	}
+	for i := 0; i < len(o.shared); {
+		c := o.shared[i]
+		switch end := o.aged(c); {
+		case end.After(now):
+			later(end)
+			i++
+		case c.roomy() && o.vacant() <= o.target():
+			if !c.retiring {
+				c.retiring = true
+				o.retiring++
+			}
+			i++
+		default:
+			o.leave(c)
 		}
 	}
 	for o.open > o.pool.cfg.MaxConnections && len(o.stack) > 0 {
@@ -144,7 +161,7 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 		}
 	}
 
-	if o.held == 0 && o.open == 0 && o.dialling == 0 && o.waiting.Len() == 0 && o.probing() == 0 {
+	if o.held == 0 && o.open == 0 && o.leaving == 0 && o.dialling == 0 && o.waiting.Len() == 0 && o.probing() == 0 {
 		end := o.lastUsed.Add(keepOrigin)
 		o.gone = !end.After(now)
 		later(end)
@@ -158,12 +175,16 @@ func (o *origin) due(c *conn, now time.Time) time.Time {
 	if l := o.limitAt(c.kind(), now); l > 0 {
 		stay = min(stay, l*8/10)
 	}
-	idle := c.since.Add(shorter(stay, c.stagger))
-	age := c.opened.Add(shorter(o.pool.cfg.MaxAge, c.stagger))
-	if age.Before(idle) {
-		return age
+	idle, aged := c.since.Add(shorter(stay, c.stagger)), o.aged(c)
+	if aged.Before(idle) {
+		return aged
 	}
 	return idle
+}
+
+// aged returns when c is to be replaced whether it is used or not.
+func (o *origin) aged(c *conn) time.Time {
+	return c.opened.Add(shorter(o.pool.cfg.MaxAge, c.stagger))
 }
 
 func shorter(d time.Duration, by float64) time.Duration { return d - time.Duration(float64(d)*by) }
@@ -210,9 +231,15 @@ func (o *origin) target() int {
 	return 0
 }
 
-// short is how many more connections are wanted than are on their way.
+// short is how many more connections are wanted than are on their way. One that
+// carries many calls serves all who wait; if it does not, the next look sees to
+// it.
 func (o *origin) short() int {
-	return o.waiting.Len() + max(0, o.target()-len(o.stack)+o.retiring) - o.dialling
+	missing := max(0, o.target()-o.vacant()+o.retiring)
+	if o.multi {
+		return max(missing, min(1, o.waiting.Len())) - o.dialling
+	}
+	return o.waiting.Len() + missing - o.dialling
 }
 
 // room is how many more may be dialled: up to the maximum, and one more while
@@ -299,9 +326,7 @@ func (o *origin) dial() {
 			if o.early == 0 {
 				o.proven()
 			}
-			o.open++
-			o.seq++
-			c.opened, c.serial = now, o.seq
+			o.admit(c, now)
 			o.place(c, now, now)
 		}
 		o.nudge()

@@ -3,15 +3,16 @@ package pool
 import (
 	"container/list"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/http/httptrace"
+	"net/http"
 	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 var errGone = errors.New("the origin was let go")
@@ -24,18 +25,25 @@ type origin struct {
 	key   key
 	name  string
 	proxy *url.URL
-	trace *httptrace.ClientTrace
 	wake  chan struct{}
+	// transport dials, and says which protocols are offered.
+	transport *http.Transport
 
 	handshakes, resumptions atomic.Int64
 
-	// mu is never held round a call into a connection: the state hook takes it.
+	// mu is never held round a call into a connection that may run the state
+	// hook, which takes it. Err, Available and InFlight run none.
 	mu sync.Mutex
 	// seq numbers waiters and connections in the order in which they came.
 	seq      uint64
 	stack    []*conn // ready ones, the latest on top
-	retiring int     // how many of them are
+	shared   []*conn // busy ones that may carry more calls
+	retiring int     // how many of stack and shared are
 	open     int     // ready and busy
+	leaving  int     // in that state, beside open
+	multi    bool    // a connection carries many calls, as far as is known
+	streams  int     // how many at most, as far as is known; 0 before an answer
+	warned   bool    // of a server that does not speak HTTP/2
 	probes   [2]*conn
 	limits   [2]limit // of connections never used, and used
 	dialling int
@@ -80,7 +88,7 @@ type waiter struct {
 }
 
 type grant struct {
-	c   *conn
+	call
 	err error
 }
 
@@ -89,8 +97,8 @@ type OriginStats struct {
 	Origin string // scheme, host, and port where it is not the usual one
 
 	Open     int // connections there are
-	Ready    int // of them, waiting for a call
-	InUse    int // of them, owned by a call
+	Ready    int // of them, idle
+	InUse    int // of them, with a call, or with many where they speak HTTP/2
 	Dialling int // on their way
 	Waiting  int // calls waiting for a connection
 
@@ -101,7 +109,7 @@ type OriginStats struct {
 	Resends      int64 // requests sent again
 	Waits        int64 // calls that waited because the maximum was open
 	Cold         int64 // calls that waited though it was not; in direct mode every call
-	Cancelled    int64 // calls given up before the end of their answer; each cost its connection
+	Cancelled    int64 // calls given up before the end of their answer; with HTTP/1.1 each cost its connection
 
 	// How long the server keeps an idle connection that never carried a
 	// request, and one that did; 0 when not learned.
@@ -109,26 +117,24 @@ type OriginStats struct {
 }
 
 func newOrigin(p *Pool, k key, proxy *url.URL) *origin {
-	o := &origin{pool: p, key: k, name: k.name(), proxy: proxy, wake: make(chan struct{}, 1), lastUsed: time.Now()}
-	o.trace = &httptrace.ClientTrace{TLSHandshakeDone: func(s tls.ConnectionState, err error) {
-		if err == nil {
-			o.handshakes.Add(1)
-			if s.DidResume {
-				o.resumptions.Add(1)
-			}
-		}
-	}}
+	o := &origin{pool: p, key: k, name: k.name(), proxy: proxy, transport: p.transport, wake: make(chan struct{}, 1), lastUsed: time.Now()}
+	// A transport that offers HTTP/2 offers it to a proxy behind TLS as well,
+	// and would not speak it there.
+	if p.http2 != nil && k.scheme == "https" && (proxy == nil || proxy.Scheme != "https") {
+		o.transport, o.multi = p.http2, true
+	}
 	return o
 }
 
-// take returns a connection that the caller owns, waiting for one when it has
-// to. errGone means that the origin must be looked up again.
-func (o *origin) take(ctx context.Context, since uint64) (*conn, error) {
+// take returns a connection for a call, waiting for one when it has to. again
+// says that the call has had one before. errGone means that the origin must be
+// looked up again.
+func (o *origin) take(ctx context.Context, since uint64, again bool) (call, error) {
 	now := time.Now()
 	o.mu.Lock()
 	if err := o.usable(); err != nil {
 		o.mu.Unlock()
-		return nil, err
+		return call{}, err
 	}
 	o.lastUsed = now
 	if o.pool.cfg.Mode == Direct {
@@ -141,21 +147,27 @@ func (o *origin) take(ctx context.Context, since uint64) (*conn, error) {
 	for i := len(o.stack) - 1; i >= 0; i-- {
 		if c := o.stack[i]; c.serial > since {
 			o.unstack(i)
-			o.begin(c, now, true)
+			t := o.begin(c, now, true)
 			if o.short() > 0 && o.room() > 0 {
 				o.nudge()
 			}
 			o.mu.Unlock()
-			return c, nil
+			return t, nil
+		}
+	}
+	if len(o.shared) > 0 {
+		if t, ok := o.share(since, now); ok {
+			o.mu.Unlock()
+			return t, nil
 		}
 	}
 	o.seq++
 	w := &waiter{since: since, seq: o.seq, got: make(chan grant, 1)}
 	o.newest = o.seq
 	switch {
-	case since > 0:
-		// It has been sent before and keeps its place. The connection that it
-		// lost left room for the one it waits for.
+	case again:
+		// It keeps its place. When it waits for a younger connection, the one
+		// that it lost left room for that.
 		w.place = o.waiting.PushFront(w)
 	case o.open < o.pool.cfg.MaxConnections:
 		o.cold++
@@ -169,7 +181,7 @@ func (o *origin) take(ctx context.Context, since uint64) (*conn, error) {
 
 	select {
 	case g := <-w.got:
-		return g.c, g.err
+		return g.call, g.err
 	case <-ctx.Done():
 	}
 	o.mu.Lock()
@@ -183,40 +195,58 @@ func (o *origin) take(ctx context.Context, since uint64) (*conn, error) {
 			o.put(g.c, false)
 		}
 	}
-	return nil, &CallError{Origin: o.name, Err: fmt.Errorf("waiting for a connection: %w", context.Cause(ctx))}
+	return call{}, &CallError{Origin: o.name, Err: fmt.Errorf("waiting for a connection: %w", context.Cause(ctx))}
 }
 
 // takeDirect dials on the caller's time.
-func (o *origin) takeDirect(ctx context.Context) (*conn, error) {
+func (o *origin) takeDirect(ctx context.Context) (call, error) {
 	c, err := o.pool.connect(ctx, o)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.dialling--
 	if err != nil {
 		o.dialFailures++
-		return nil, err
+		return call{}, err
 	}
-	o.open++
-	o.seq++
-	c.opened, c.serial = time.Now(), o.seq
-	c.since = c.opened
-	o.begin(c, c.opened, false)
-	return c, nil
+	now := time.Now()
+	o.admit(c, now)
+	c.since = now
+	return o.begin(c, now, false), nil
 }
 
-// begin hands c to a call.
-func (o *origin) begin(c *conn, now time.Time, idle bool) {
-	c.state, c.taken, c.takenSeq, c.idle = busy, now, o.seq, idle
+// admit counts c in, which was dialled.
+func (o *origin) admit(c *conn, now time.Time) {
+	o.open++
+	o.seq++
+	c.opened, c.serial = now, o.seq
+	o.multi = c.multi
+	if !c.multi && o.transport == o.pool.http2 && !o.warned {
+		o.warned = true
+		o.pool.log.Warn("the server does not speak HTTP/2 (pool.protocol), so it is called with HTTP/1.1", zap.String("origin", o.name))
+	}
+}
+
+// begin hands c to a call, the only one on it.
+func (o *origin) begin(c *conn, now time.Time, idle bool) call {
+	c.state, c.taken, c.calls = busy, now, 1
+	if c.multi {
+		c.idle, c.heard = idle, c.wire.read.Load()
+		o.shared = append(o.shared, c)
+	}
+	return call{c, o.seq, idle}
 }
 
 // ended ends the use of c by a call. whole says that the answer was read to its
 // end, gaveUp that the caller wanted no more of it.
 func (o *origin) ended(c *conn, whole, gaveUp bool) {
-	if whole && c.cc.Available() > 0 {
+	switch {
+	case c.multi:
+		o.parted(c, !whole && gaveUp)
+	case whole && !c.spent():
 		o.put(c, true)
-		return
+	default:
+		o.lost(c, !whole && gaveUp, false, false)
 	}
-	o.lost(c, !whole && gaveUp, false, false)
 }
 
 // put brings c back; carried says that it has carried a request since.
@@ -228,11 +258,20 @@ func (o *origin) put(c *conn, carried bool) {
 		c.used, since = true, now
 		o.proven()
 	}
+	if c.calls--; c.calls > 0 {
+		c.since = since
+		o.serve(c, now)
+		o.mu.Unlock()
+		return
+	}
 	if o.shut || c.broken || o.pool.cfg.Mode == Direct {
 		o.drop(c)
 		o.mu.Unlock()
 		c.cc.Close()
 		return
+	}
+	if c.multi {
+		o.unshare(c)
 	}
 	if o.place(c, since, now) && (o.open > o.pool.cfg.MaxConnections || o.due(c, now).Before(o.armed)) {
 		o.nudge()
@@ -240,19 +279,29 @@ func (o *origin) put(c *conn, carried bool) {
 	o.mu.Unlock()
 }
 
-// lost ends a connection that can serve no more. cancelled says that its caller
-// gave up, idled that the peer closed it for having been idle, resent that the
-// request will be sent again.
-func (o *origin) lost(c *conn, cancelled, idled, resent bool) {
-	o.mu.Lock()
+// count notes how a call ended.
+func (o *origin) count(cancelled, resent bool) {
 	if cancelled {
 		o.cancelled++
 	}
 	if resent {
 		o.resends++
 	}
+}
+
+// lost ends the use by a call of a connection that can carry no more. cancelled
+// says that its caller gave up, idled that the peer closed it for having been
+// idle, resent that the request will be sent again.
+func (o *origin) lost(c *conn, cancelled, idled, resent bool) {
+	o.mu.Lock()
+	o.count(cancelled, resent)
 	if idled {
 		o.learn(c.kind(), c.taken.Sub(c.since), false)
+	}
+	if c.calls--; c.calls > 0 {
+		o.leave(c)
+		o.mu.Unlock()
+		return
 	}
 	o.drop(c)
 	o.mu.Unlock()
@@ -268,6 +317,9 @@ func (o *origin) peerClosed(c *conn, err error) {
 	switch c.state {
 	case busy:
 		c.broken = true
+		if c.multi && c.calls > 0 {
+			o.leave(c)
+		}
 	case ready:
 		o.unstack(slices.Index(o.stack, c))
 		o.drop(c)
@@ -290,17 +342,33 @@ func (o *origin) peerClosed(c *conn, err error) {
 // the stack and says so.
 func (o *origin) place(c *conn, since, now time.Time) bool {
 	c.since = since
-	for e := o.waiting.Front(); e != nil; e = e.Next() {
-		w := e.Value.(*waiter)
-		if c.serial > w.since {
-			o.begin(c, now, c.used)
-			o.answer(w, grant{c: c})
+	if o.waiting.Len() > 0 {
+		o.serve(c, now)
+		if c.calls > 0 {
 			return false
 		}
 	}
 	c.state = ready
 	o.stack = append(o.stack, c)
 	return true
+}
+
+// serve gives c to those who wait for it, as many as it can carry.
+func (o *origin) serve(c *conn, now time.Time) {
+	var next *list.Element
+	for e := o.waiting.Front(); e != nil; e = next {
+		next = e.Next()
+		w := e.Value.(*waiter)
+		switch {
+		case c.serial <= w.since:
+		case c.calls == 0:
+			o.answer(w, grant{call: o.begin(c, now, c.used)})
+		case c.roomy():
+			o.answer(w, grant{call: o.join(c)})
+		default:
+			return
+		}
+	}
 }
 
 func (o *origin) answer(w *waiter, g grant) {
@@ -320,8 +388,13 @@ func (o *origin) unstack(i int) {
 
 // drop forgets c, which is off the stack; the caller closes it.
 func (o *origin) drop(c *conn) {
+	if c.state == leaving {
+		o.leaving--
+	} else {
+		o.open--
+		o.unshare(c)
+	}
 	c.state = closed
-	o.open--
 	o.nudge()
 }
 
@@ -362,7 +435,7 @@ func (o *origin) stats() OriginStats {
 	defer o.mu.Unlock()
 	return OriginStats{
 		Origin: o.name,
-		Open:   o.open + o.probing(), Ready: len(o.stack), InUse: o.open - len(o.stack),
+		Open:   o.open + o.leaving + o.probing(), Ready: len(o.stack), InUse: o.open + o.leaving - len(o.stack),
 		Dialling: o.dialling, Waiting: o.waiting.Len(),
 		Dials: o.dials, DialFailures: o.dialFailures,
 		Handshakes: o.handshakes.Load(), Resumptions: o.resumptions.Load(),

@@ -2,7 +2,7 @@
 // keeps handshakes off the path of a request.
 //
 // Connections are made by (*http.Transport).NewClientConn, which dials,
-// handshakes, speaks proxies and HTTP/1.1 and notices a peer that closes. What
+// handshakes, speaks proxies and HTTP and notices a peer that closes. What
 // is here is the rest: for each origin a last-in-first-out stack of ready
 // connections, a keeper that dials and retires ahead of need, and a waiting
 // list. An origin is a scheme, host and port; proxy and authorities follow from
@@ -21,15 +21,27 @@
 //
 // # Resending
 //
-// A request of which 0 bytes were written is sent again. So is, once and on a
-// connection dialled since, one whose connection had been idle and was closed by
-// the peer before a byte of the answer. Both need a body that GetBody gives
-// again. Everything else fails.
+// A request of which 0 bytes were written is sent again, and one of which the
+// server said that it did nothing with it. So is, once and on a connection
+// dialled since, one whose connection had been idle and was closed by the peer
+// before a byte of the answer. All need a body that GetBody gives again.
+// Everything else fails.
+//
+// # HTTP/2
+//
+// A connection carries many calls, and one that is given up leaves it to the
+// others. Calls go to the connection that was idle last, else to the one with
+// the fewest calls of those with room, which is the server's to say. One that
+// the server sends away (GOAWAY), that is due, or over which a call heard nothing
+// until its deadline is given no more calls, no longer counts, and closes after
+// its last. The Pool's counters count connections, however many calls they carry.
 package pool
 
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -48,7 +60,8 @@ import (
 type Pool struct {
 	cfg       Config
 	log       *zap.Logger
-	transport *http.Transport
+	transport *http.Transport // of HTTP/1.1
+	http2     *http.Transport // nil unless asked for
 	proxy     func(*url.URL) (*url.URL, error)
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -88,11 +101,26 @@ func New(cfg Config, log *zap.Logger) (*Pool, error) {
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	p := &Pool{cfg: cfg, log: log, proxy: proxy, dial: dialer.DialContext, origins: map[key]*origin{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.transport = &http.Transport{
+	p.transport = p.newTransport(roots)
+	if cfg.Protocol == HTTP2 {
+		p.http2 = p.newTransport(roots)
+		p.http2.Protocols = protocols(true)
+		p.http2.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWait}
+	}
+	return p, nil
+}
+
+// pingAfter and pingWait bound how long a peer that vanished keeps a connection
+// with calls on it: one that was silent for so long is asked for a sign of life,
+// and given so long for it. TCP's own probes are for idle connections.
+const pingAfter, pingWait = 15 * time.Second, 5 * time.Second
+
+func (p *Pool) newTransport(roots *x509.CertPool) *http.Transport {
+	return &http.Transport{
 		Proxy:             proxyOf,
 		DialContext:       p.open,
-		Protocols:         http1(),
-		DisableKeepAlives: cfg.Mode == Direct,
+		Protocols:         protocols(false),
+		DisableKeepAlives: p.cfg.Mode == Direct,
 		// Answers are a few hundred bytes: unpacking costs more than it saves.
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -102,13 +130,12 @@ func New(cfg Config, log *zap.Logger) (*Pool, error) {
 			ClientSessionCache: tls.NewLRUClientSessionCache(64),
 		},
 	}
-	return p, nil
 }
 
 // RoundTrip sends req and returns its answer. The connection serves the next
-// call once the answer's body has been read to its end; a body closed before
-// that costs its connection, as does a context that ends before. An answer that
-// is packed stays packed unless the caller unpacks it.
+// call once the answer's body has been read to its end; with HTTP/1.1 a body
+// closed before that costs its connection, as does a context that ends before.
+// An answer that is packed stays packed unless the caller unpacks it.
 //
 // The error is a *DialError when no connection could be made, else a
 // *CallError. A call waits for a connection as long as its context lasts, but
@@ -122,8 +149,9 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // maxTries bounds how often a request is sent when nothing of it is ever
-// written.
-const maxTries = 3
+// written, or the server refuses it, and maxAway when the server sends its
+// connection away each time.
+const maxTries, maxAway = 3, 6
 
 func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 	k, err := keyOf(req.URL)
@@ -134,15 +162,24 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 	var since uint64 // what a connection must be younger than; 0 for any
 	resent := false
 	for try := 1; ; try++ {
-		c, err := p.take(ctx, k, since)
+		t, err := p.take(ctx, k, since, try > 1)
 		if err != nil {
 			return nil, err
 		}
+		c := t.c
 		written, read := c.wire.written.Load(), c.wire.read.Load()
-		res, err := c.cc.RoundTrip(send)
+		var res *http.Response
+		begun := true
+		var at time.Time
+		if c.multi {
+			at = time.Now()
+			res, begun, err = c.exchange(send)
+		} else {
+			res, err = c.cc.RoundTrip(send)
+		}
 		if err == nil {
 			res.Request = req
-			if res.Body == http.NoBody || req.Method == http.MethodHead {
+			if res.Body == http.NoBody || req.Method == http.MethodHead || c.multi && res.ContentLength == 0 {
 				c.o.ended(c, true, false)
 			} else {
 				res.Body = &body{ReadCloser: res.Body, c: c, ctx: ctx}
@@ -150,34 +187,56 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 			return res, nil
 		}
 
-		wrote, heard := c.wire.written.Load() > written, c.wire.read.Load() > read
+		wrote, heard := begun && c.wire.written.Load() > written, c.wire.read.Load() > read
 		failure := &CallError{Origin: c.o.name, Written: wrote, Err: err}
-		if c.cc.Available() > 0 {
-			// The request was at fault; the connection is as it was.
-			c.o.put(c, wrote)
-			return nil, failure
+		spent, refused, peer := c.judge(ctx, at, err, wrote, heard)
+		again, most := false, maxTries
+		if refused {
+			c.o.refused(c)
+			if spent {
+				most = maxAway
+			}
 		}
-		peer := errorPeerClosed(err, heard)
-		again := false
 		switch {
-		case ctx.Err() != nil || try == maxTries:
-		case !wrote:
+		case ctx.Err() != nil || try >= most:
+		case !spent:
+			// The connection is as it was. The request was at fault, unless the
+			// server says that it did nothing with it.
+			again = refused
+		case refused || !wrote:
 			again = true
 			if try > 1 {
-				since = c.takenSeq
+				since = t.seq
 			}
-		case peer && c.idle && !resent:
+		case peer && t.idle && !resent:
 			again, resent = true, true
-			since = c.takenSeq
+			since = t.seq
 		}
 		if again {
 			send, again = rewound(req)
 		}
-		c.o.lost(c, ctx.Err() != nil, c.idle && (peer || !wrote), again)
+		if spent {
+			c.o.lost(c, ctx.Err() != nil, t.idle && (peer || !wrote), again)
+		} else {
+			c.o.kept(c, wrote, ctx.Err() != nil, again)
+		}
 		if !again {
 			return nil, failure
 		}
 	}
+}
+
+// judge says what err, of a call that got no answer, means: that its connection
+// can carry no more, that the server did nothing with the request, and that it
+// hung up before it answered. at is when the call began, where c carries many.
+func (c *conn) judge(ctx context.Context, at time.Time, err error, wrote, heard bool) (spent, refused, peer bool) {
+	if !c.multi {
+		return c.spent(), false, errorPeerClosed(err, heard)
+	}
+	refused, away := errorRefused(err)
+	unable := !wrote && c.cc.Available() == 0
+	dead := !heard && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(at) >= silence
+	return away || unable || dead || c.spent(), refused, errorPeerLeft(err)
 }
 
 // rewound returns req with its body at the beginning, and whether it can be
@@ -199,25 +258,26 @@ func rewound(req *http.Request) (*http.Request, bool) {
 }
 
 // take returns a connection that the caller owns.
-func (p *Pool) take(ctx context.Context, k key, since uint64) (*conn, error) {
+func (p *Pool) take(ctx context.Context, k key, since uint64, again bool) (call, error) {
 	for {
 		if ctx.Err() != nil {
-			return nil, &CallError{Origin: k.name(), Err: context.Cause(ctx)}
+			return call{}, &CallError{Origin: k.name(), Err: context.Cause(ctx)}
 		}
 		o, err := p.origin(k)
 		if err != nil {
-			return nil, err
+			return call{}, err
 		}
-		c, err := o.take(ctx, since)
+		t, err := o.take(ctx, since, again)
 		switch {
 		case err == errGone:
 			p.forget(o)
 		case err != nil:
-			return nil, err
-		case c.cc.Err() != nil:
-			c.o.lost(c, false, c.idle, false)
+			return call{}, err
+		case t.c.cc.Err() != nil:
+			o.lost(t.c, false, t.idle, false)
+			again = true
 		default:
-			return c, nil
+			return t, nil
 		}
 	}
 }

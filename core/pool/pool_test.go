@@ -722,7 +722,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	roots := x509.NewCertPool()
 	pem, _ := os.ReadFile(u.caFile)
 	roots.AppendCertsFromPEM(pem)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, Protocols: http1()}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, Protocols: protocols(false)}
 	defer transport.CloseIdleConnections()
 	address := strings.TrimPrefix(u.url, "https://")
 	bare, err := transport.NewClientConn(b.Context(), "https", address)
@@ -736,10 +736,11 @@ func BenchmarkRoundTrip(b *testing.B) {
 	}
 	defer release()
 	until(b, p, "6 ready", func(s OriginStats) bool { return s.Ready == 6 })
+	two := manyPool(b, u, nil)
 	for _, subject := range []struct {
 		name string
 		http.RoundTripper
-	}{{"ClientConn", bare}, {"Pool", p}, {"Transport", transport}} {
+	}{{"ClientConn", bare}, {"Pool", p}, {"Transport", transport}, {"Pool over HTTP/2", two}} {
 		b.Run(subject.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -769,11 +770,11 @@ func BenchmarkTakeAndPut(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			k, _ := keyOf(target)
-			c, err := p.take(b.Context(), k, 0)
+			c, err := p.take(b.Context(), k, 0, false)
 			if err != nil {
 				b.Fatal(err)
 			}
-			c.o.ended(c, true, false)
+			c.c.o.ended(c.c, true, false)
 		}
 	})
 }

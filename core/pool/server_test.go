@@ -288,10 +288,15 @@ func pipePool(t *testing.T, n *pipeNet, change func(*Config)) *Pool {
 // burst makes n calls at once and fails the test when one does.
 func burst(t *testing.T, p *Pool, n int) {
 	t.Helper()
+	burstTo(t, p, pipeOrigin, n)
+}
+
+func burstTo(t *testing.T, p *Pool, origin string, n int) {
+	t.Helper()
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if text, err := post(t.Context(), p, pipeOrigin); err != nil || text != "hello" {
+			if text, err := post(t.Context(), p, origin); err != nil || text != "hello" {
 				t.Errorf("got %q, %v", text, err)
 			}
 		})

@@ -291,6 +291,35 @@ func TestJoinerOutlivesTheDeadlineOfTheLeader(t *testing.T) {
 	})
 }
 
+func TestFlightKeepsTheDeadlineOfALeaderWhoLeft(t *testing.T) {
+	var told time.Time
+	b := &below{answer: func(ctx context.Context, req *core.Request) (*core.Result, error) {
+		if told.IsZero() {
+			told, _ = ctx.Deadline()
+		}
+		return takes(3*time.Second)(ctx, req)
+	}}
+	bubble(t, b, func(t *testing.T, s *Stage, c core.Translator) {
+		began := time.Now()
+		two, done := context.WithTimeout(t.Context(), 2*time.Second)
+		defer done()
+		ctx, leave := context.WithCancel(two)
+		leader := asks(ctx, c, request("x"))
+		joiner := asks(t.Context(), c, request("x"))
+		time.Sleep(time.Second)
+		leave()
+		if l := <-leader; core.KindOf(l.err) != core.Canceled {
+			t.Errorf("the leader got %v", l.err)
+		}
+		if j := <-joiner; j.err != nil || j.after != 5*time.Second {
+			t.Errorf("the joiner got %v after %v, want an answer of its own after 2s + 3s", j.err, j.after)
+		}
+		if told.Sub(began) != 2*time.Second {
+			t.Errorf("below was told to end after %v, want 2s", told.Sub(began))
+		}
+	})
+}
+
 func TestDeadlineIsBlamedOnTheStageThatTookTheTime(t *testing.T) {
 	b := &below{answer: takes(time.Hour)}
 	bubble(t, b, func(t *testing.T, s *Stage, c core.Translator) {

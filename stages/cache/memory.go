@@ -2,7 +2,6 @@ package cache
 
 import (
 	"hash/maphash"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,11 +44,13 @@ type entry struct {
 
 // newEntry returns what is kept of res.
 func newEntry(key string, res *core.Result) *entry {
-	e := &entry{key: key, hit: *res}
+	e := &entry{hit: *res}
 	e.hit.Cached = true
 	e.hit.Usage = core.Usage{}
-	// Only what is counted is kept: no larger string that these are part of.
-	e.hit.Text = strings.Clone(res.Text)
+	// Only what is counted is kept, no larger string that these are part of;
+	// and in one piece, of which the garbage collector has less to do.
+	both := key + res.Text
+	e.key, e.hit.Text = both[:len(key)], both[len(key):]
 	e.hit.Provider = unique.Make(res.Provider).Value()
 	e.hit.Model = unique.Make(res.Model).Value()
 	return e

@@ -13,9 +13,6 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 )
 
-// flagCut marks an answer that ended at the output cap.
-const flagCut = "cut"
-
 // answer is what is read of a chat completion.
 type answer struct {
 	Model   string   `json:"model"`
@@ -88,7 +85,7 @@ func (p *Provider) result(a said) (*core.Result, error) {
 	case "stop":
 		res.Finish = core.FinishStop
 	case "length":
-		res.Finish, res.NoStore, res.Flags = core.FinishLength, true, []string{flagCut}
+		res.Finish, res.NoStore, res.Flags = core.FinishLength, true, []string{core.FlagCut}
 	case "content_filter":
 		res.Finish, res.NoStore = core.FinishFiltered, true
 	}

@@ -8,18 +8,14 @@ import (
 )
 
 // read reads what is needed of a completion and says whether it was one. Taking
-// it apart by hand costs a fifth of what encoding/json takes, which was an
-// eighth of the work on a text that is not cached.
+// it apart by hand, in one pass, costs a tenth of what encoding/json takes,
+// which was an eighth of the work on a text that is not cached.
 //
-// The body is checked by json.Valid first, so that what follows need not doubt
-// its syntax. Keys are taken as they are written; null is as good as nothing.
+// Keys are taken as they are written; null is as good as nothing.
 func (a *answer) read(body []byte) bool {
-	if !json.Valid(body) {
-		return false
-	}
 	s := scan{rest: body}
-	s.object(func(key string) {
-		switch key {
+	s.object(func(key []byte) {
+		switch string(key) {
 		case "model":
 			a.Model = s.string()
 		case "choices":
@@ -30,17 +26,17 @@ func (a *answer) read(body []byte) bool {
 			s.skip()
 		}
 	})
-	return !s.odd
+	return s.next() == 0 && len(s.rest) == 0 && !s.odd
 }
 
 func (s *scan) choice() (c choice) {
-	s.object(func(key string) {
-		switch key {
+	s.object(func(key []byte) {
+		switch string(key) {
 		case "finish_reason":
 			c.FinishReason = s.string()
 		case "message":
-			s.object(func(key string) {
-				switch key {
+			s.object(func(key []byte) {
+				switch string(key) {
 				case "content":
 					c.Message.Content = s.string()
 				case "refusal":
@@ -57,15 +53,15 @@ func (s *scan) choice() (c choice) {
 }
 
 func (s *scan) usage() (u usage) {
-	s.object(func(key string) {
-		switch key {
+	s.object(func(key []byte) {
+		switch string(key) {
 		case "prompt_tokens":
 			u.PromptTokens = s.int()
 		case "completion_tokens":
 			u.CompletionTokens = s.int()
 		case "prompt_tokens_details":
-			s.object(func(key string) {
-				if key == "cached_tokens" {
+			s.object(func(key []byte) {
+				if string(key) == "cached_tokens" {
 					u.Details.CachedTokens = s.int()
 				} else {
 					s.skip()
@@ -78,24 +74,43 @@ func (s *scan) usage() (u usage) {
 	return u
 }
 
-// A scan goes through valid JSON, value by value. Each method takes the value
-// that is next; one of another type than the method is for is skipped and makes
-// the whole odd, except null.
+// A scan goes through JSON (RFC 8259), value by value. Each method takes the
+// value that is next. One of another type than the method is for is skipped and
+// makes the whole odd, except null; so does what is not JSON, and nothing is
+// read after that.
 type scan struct {
-	rest []byte
-	odd  bool
+	rest  []byte
+	depth int
+	odd   bool
 }
 
-// next returns the byte with which the next token begins.
+// deepest is how many values may stand in one another.
+const deepest = 100
+
+// next returns the byte with which the next token begins, 0 at the end.
 func (s *scan) next() byte {
-	for {
-		switch s.rest[0] {
+	for i, c := range s.rest {
+		switch c {
 		case ' ', '\t', '\r', '\n':
-			s.rest = s.rest[1:]
 		default:
-			return s.rest[0]
+			s.rest = s.rest[i:]
+			return c
 		}
 	}
+	s.rest = nil
+	return 0
+}
+
+// fail ends the scan: what is next is not JSON.
+func (s *scan) fail() { s.odd, s.rest = true, nil }
+
+// take takes the token c, if it is next.
+func (s *scan) take(c byte) bool {
+	if s.next() != c {
+		return false
+	}
+	s.rest = s.rest[1:]
+	return true
 }
 
 // is says whether the value that is next begins with c; if not it is skipped.
@@ -112,49 +127,62 @@ func (s *scan) is(c byte) bool {
 }
 
 // object calls each with every key; each takes the value.
-func (s *scan) object(each func(key string)) {
+func (s *scan) object(each func(key []byte)) {
 	if !s.is('{') {
 		return
 	}
-	s.rest = s.rest[1:]
-	for s.next() != '}' {
-		if s.rest[0] == ',' {
-			s.rest = s.rest[1:]
-			s.next()
+	s.within('}', func() {
+		if s.next() != '"' {
+			s.fail()
+			return
 		}
-		raw := s.raw()
-		s.next()
-		s.rest = s.rest[1:] // the colon
-		each(string(raw[1 : len(raw)-1]))
-	}
-	s.rest = s.rest[1:]
+		key := s.raw()
+		if !s.take(':') {
+			s.fail()
+			return
+		}
+		each(key)
+	})
 }
 
 // array calls each for every element; each takes it.
 func (s *scan) array(each func()) {
-	if !s.is('[') {
+	if s.is('[') {
+		s.within(']', each)
+	}
+}
+
+// within calls each for what stands, parted by commas, between the bracket that
+// is next and end.
+func (s *scan) within(end byte, each func()) {
+	s.rest = s.rest[1:]
+	if s.take(end) {
 		return
 	}
-	s.rest = s.rest[1:]
-	for s.next() != ']' {
-		if s.rest[0] == ',' {
-			s.rest = s.rest[1:]
-		}
+	if s.depth++; s.depth > deepest {
+		s.fail()
+		return
+	}
+	each()
+	for s.take(',') {
 		each()
 	}
-	s.rest = s.rest[1:]
+	if s.depth--; !s.take(end) {
+		s.fail()
+	}
 }
 
 func (s *scan) string() string {
 	if !s.is('"') {
 		return ""
 	}
-	raw := s.raw()
-	if plain := raw[1 : len(raw)-1]; bytes.IndexByte(plain, '\\') < 0 && utf8.Valid(plain) {
-		return string(plain)
+	whole := s.rest
+	inner := s.raw()
+	if bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		return string(inner)
 	}
 	var text string
-	s.odd = json.Unmarshal(raw, &text) != nil || s.odd
+	s.odd = s.odd || json.Unmarshal(whole[:len(inner)+2], &text) != nil
 	return text
 }
 
@@ -168,18 +196,52 @@ func (s *scan) int() int {
 	return n
 }
 
-// raw takes a string as it is written, quotes included.
+// raw takes a string and returns what stands between its quotes, as it is
+// written.
 func (s *scan) raw() []byte {
-	i := 1
-	for s.rest[i] != '"' {
-		if s.rest[i] == '\\' {
-			i++
+	for i := 1; i < len(s.rest); i++ {
+		switch c := s.rest[i]; {
+		case c == '"':
+			raw := s.rest[1:i]
+			s.rest = s.rest[i+1:]
+			return raw
+		case c == '\\':
+			n := escaped(s.rest[i+1:])
+			if n == 0 {
+				s.fail()
+				return nil
+			}
+			i += n
+		case c < ' ':
+			s.fail()
+			return nil
 		}
-		i++
 	}
-	raw := s.rest[:i+1]
-	s.rest = s.rest[i+1:]
-	return raw
+	s.fail()
+	return nil
+}
+
+// escaped returns how much of b, which a backslash stands before, belongs to
+// it; 0 when that is nothing.
+func escaped(b []byte) int {
+	if len(b) == 0 {
+		return 0
+	}
+	switch b[0] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 1
+	case 'u':
+		if len(b) < 5 {
+			return 0
+		}
+		for _, c := range b[1:5] {
+			if !('0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f') {
+				return 0
+			}
+		}
+		return 5
+	}
+	return 0
 }
 
 // scalar takes a number or a literal.
@@ -189,30 +251,24 @@ func (s *scan) scalar() []byte {
 		i++
 	}
 	raw := s.rest[:i]
+	if !json.Valid(raw) {
+		s.fail()
+		return nil
+	}
 	s.rest = s.rest[i:]
 	return raw
 }
 
 // skip passes over a value of any type.
 func (s *scan) skip() {
-	for depth := 0; ; {
-		switch s.next() {
-		case '"':
-			s.raw()
-		case '{', '[':
-			depth++
-			s.rest = s.rest[1:]
-		case '}', ']':
-			depth--
-			s.rest = s.rest[1:]
-		case ',', ':':
-			s.rest = s.rest[1:]
-			continue
-		default:
-			s.scalar()
-		}
-		if depth == 0 {
-			return
-		}
+	switch s.next() {
+	case '"':
+		s.raw()
+	case '{':
+		s.object(func([]byte) { s.skip() })
+	case '[':
+		s.array(s.skip)
+	default:
+		s.scalar()
 	}
 }

@@ -191,7 +191,7 @@ func TestCutAndFilteredAnswersAreMarked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if res.Finish != want || !res.NoStore || slices.Contains(res.Flags, flagCut) != (want == core.FinishLength) {
+		if res.Finish != want || !res.NoStore || slices.Contains(res.Flags, core.FlagCut) != (want == core.FinishLength) {
 			t.Errorf("%s: got %+v", fault, res)
 		}
 	}

@@ -113,7 +113,7 @@ func TestACutStreamIsMarked(t *testing.T) {
 	sim.FailNext(1, openaitest.Length)
 	req, deltas := heard("A sentence that is long enough to be cut somewhere")
 	res, err := provide(t, sim.URL(), nil, nil).Translate(t.Context(), req)
-	if err != nil || res.Finish != core.FinishLength || !res.NoStore || !slices.Contains(res.Flags, flagCut) || strings.Join(*deltas, "") != res.Text {
+	if err != nil || res.Finish != core.FinishLength || !res.NoStore || !slices.Contains(res.Flags, core.FlagCut) || strings.Join(*deltas, "") != res.Text {
 		t.Errorf("got %+v, %v, deltas %q", res, err, *deltas)
 	}
 }

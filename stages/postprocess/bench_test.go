@@ -27,7 +27,7 @@ func BenchmarkLook(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(res.Text)))
 			for b.Loop() {
-				if out, _ := s.look(req, res); out != res {
+				if out, _ := s.look(req, res, ""); out != res {
 					b.Fatal("the answer was changed")
 				}
 			}

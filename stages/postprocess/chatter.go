@@ -1,6 +1,7 @@
 package postprocess
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -28,14 +29,7 @@ func withoutHead(source, answer string, target core.Language) string {
 	if kept, ok := withoutAssent(source, answer, target); ok {
 		return kept
 	}
-	start := answer[:min(len(answer), maxHead)]
-	end, size := strings.IndexByte(start, ':'), 1
-	if wide := strings.Index(start, "："); wide >= 0 && (end < 0 || wide < end) {
-		end, size = wide, len("：")
-	}
-	if line := strings.IndexByte(start, '\n'); line > 0 && (end < 0 || line < end) {
-		end, size = line, 1
-	}
+	end, size := headEnd(answer)
 	// Quotation marks round everything are taken off first, by their own step.
 	if first, _ := utf8.DecodeRuneInString(answer); end <= 0 || isQuote(first) {
 		return answer
@@ -56,16 +50,81 @@ func withoutHead(source, answer string, target core.Language) string {
 	case languageName:
 		// "Spanish: Hola". The text may name the language in its own words, so
 		// it must not have a shape in which it could.
-		if answer[end] != '\n' && !strings.ContainsAny(source, ":：\n-–—|/") && !strings.Contains(kept, "\n") {
+		if answer[end] != '\n' && isPlain(source) && !strings.Contains(kept, "\n") {
 			return kept
 		}
 	}
 	return answer
 }
 
+// isPlain says that source is one line without a label, a dash or a list.
+func isPlain(source string) bool { return !strings.ContainsAny(source, ":：\n-–—|/") }
+
+// withoutAnnouncement is withoutHead of an answer that goes on: the name of a
+// language stays, since it is taken off only when no line follows.
+func withoutAnnouncement(source, answer string, target core.Language) string {
+	if end, _ := headEnd(answer); end > 0 && announces(answer[:end], source, target) == languageName {
+		return answer
+	}
+	return withoutHead(source, answer, target)
+}
+
+// headEnd finds the colon or the end of a line that a head would end with; end
+// is -1 when there is none.
+func headEnd(answer string) (end, size int) {
+	start := answer[:min(len(answer), maxHead)]
+	end, size = strings.IndexByte(start, ':'), 1
+	if wide := strings.Index(start, "："); wide >= 0 && (end < 0 || wide < end) {
+		end, size = wide, len("：")
+	}
+	if line := strings.IndexByte(start, '\n'); line > 0 && (end < 0 || line < end) {
+		end, size = line, 1
+	}
+	return end, size
+}
+
+// opensHead says whether answer begins with what withoutHead takes off when
+// enough stands behind it.
+func opensHead(source, answer string, target core.Language) bool {
+	if _, ok := behindAssent(source, answer, target); ok {
+		return true
+	}
+	end, _ := headEnd(answer)
+	if end < 0 {
+		return len(answer) < maxHead && opensAnnouncement(answer, source, target)
+	}
+	head := announces(answer[:end], source, target)
+	return head == announcement || head == languageName && answer[end] != '\n' && isPlain(source)
+}
+
+// opensAnnouncement says whether a head that begins with start may announce a
+// translation. Its last word may not be all there.
+func opensAnnouncement(start, source string, target core.Language) bool {
+	fits := func(start string) bool {
+		words := strings.TrimRightFunc(start, isWordRune)
+		return announces(words+" translation", source, target) == announcement
+	}
+	if fits(start) {
+		return true
+	}
+	// "The translation of «Hel": the text itself may be on its way.
+	for i := range start {
+		if len(source) < maxHead && strings.HasPrefix(source, start[i:]) && fits(start[:i]) {
+			return true
+		}
+	}
+	return false
+}
+
 // withoutAssent takes off an English "Sure!" before an answer in another
 // language. ok says that there was one.
 func withoutAssent(source, answer string, target core.Language) (kept string, ok bool) {
+	rest, ok := behindAssent(source, answer, target)
+	return rest, ok && hasWord(rest)
+}
+
+// behindAssent returns what stands behind an English "Sure!".
+func behindAssent(source, answer string, target core.Language) (rest string, ok bool) {
 	switch answer[0] | 0x20 {
 	case 's', 'o', 'c', 'a':
 	default:
@@ -76,9 +135,7 @@ func withoutAssent(source, answer string, target core.Language) (kept string, ok
 	}
 	for _, word := range assents {
 		if rest, found := cutFold(answer, word); found && rest != "" && (rest[0] == ' ' || rest[0] == '\n') && !containsFold(source, word[:len(word)-1]) {
-			if rest = strings.TrimSpace(rest); hasWord(rest) {
-				return rest, true
-			}
+			return strings.TrimSpace(rest), true
 		}
 	}
 	return "", false
@@ -183,16 +240,86 @@ func withoutTail(source, answer string, target core.Language) string {
 	return answer
 }
 
+// maxTold is how often tailAt counts what stands before a note: a model that
+// runs away may write nothing but brackets.
+const maxTold = 32
+
+// tailAt finds from where on withoutTail may take off the end of answer: a line
+// or a bracket that is, or may become, a note, and the rule above it.
+func tailAt(source, answer string, from int) int {
+	counts := 0
+	told := func(at int, note bool) bool {
+		if !note {
+			return false
+		}
+		counts++
+		return counts > maxTold || complete(answer[:at], source)
+	}
+	end := len(answer)
+	for at := from; ; {
+		i := strings.IndexByte(answer[at:end], '\n')
+		if i < 0 {
+			break
+		}
+		at += i
+		rest := strings.TrimLeft(answer[at:], " \t\r\n")
+		line, _, whole := strings.Cut(rest, "\n")
+		if told(at, isNote(line, false) || isAside(line) || !whole && (opensNote(line, false) || opensAside(line))) {
+			end = at
+			break
+		}
+		at = len(answer) - len(rest)
+	}
+
+	trim := func(end int) int { return len(strings.TrimRightFunc(answer[:end], isRule)) }
+	end = trim(end)
+	depth, last := 0, false // of the brackets that close behind i, and whether the outermost closes at end
+	for i := end; i > from; {
+		r, size := utf8.DecodeLastRuneInString(answer[:i])
+		i -= size
+		switch r {
+		case ')', '）', ']':
+			if depth == 0 {
+				last = i+size == end
+			}
+			depth++
+		case '(', '（', '[':
+			if depth > 0 {
+				if depth--; !last {
+					continue // more stands behind it
+				}
+			}
+			inside := answer[i+size : end]
+			if told(i, isNote(inside, true) || opensNote(inside, true)) {
+				end = trim(i)
+			}
+		}
+	}
+	return end
+}
+
+// isRule says whether r may be a part of what goes with a note behind it. A
+// colon is none, but what it is depends on what follows; see labels.
+func isRule(r rune) bool { return strings.ContainsRune("-*_=:：", r) || unicode.IsSpace(r) }
+
+// What may stand before the word that introduces a note or an aside, and behind
+// it.
+const (
+	beforeNote  = "*_#>-•([（【 \t"
+	behindNote  = "*_ \u00a0])）】"
+	beforeAside = "*_([ \t"
+)
+
 // isNote says whether line begins with a word that introduces a note, such as
 // "Note:"; inBracket ones need no colon after "literally".
 func isNote(line string, bracketed bool) bool {
-	line = strings.TrimLeft(line, "*_#>-•([（【 \t")
+	line = strings.TrimLeft(line, beforeNote)
 	for _, word := range notes {
 		rest, ok := cutFold(line, word)
 		if !ok {
 			continue
 		}
-		rest = strings.TrimLeft(rest, "*_ \u00a0])）】")
+		rest = strings.TrimLeft(rest, behindNote)
 		if strings.HasPrefix(rest, ":") || strings.HasPrefix(rest, "：") {
 			return true
 		}
@@ -207,15 +334,32 @@ func isNote(line string, bracketed bool) bool {
 	return false
 }
 
+// opensNote says whether a line that begins with start may become a note.
+func opensNote(start string, bracketed bool) bool {
+	start = strings.TrimLeft(start, beforeNote)
+	for _, word := range notes {
+		if rest, ok := cutFold(start, word); ok && strings.TrimLeft(rest, behindNote) == "" || opensFold(start, word) {
+			return true
+		}
+	}
+	return bracketed && slices.ContainsFunc(bracketNotes, func(word string) bool { return opensFold(start, word) })
+}
+
 // isAside says whether line talks to the reader about the translation.
 func isAside(line string) bool {
-	line = strings.TrimLeft(line, "*_([ \t")
+	line = strings.TrimLeft(line, beforeAside)
 	for _, words := range asides {
 		if _, ok := cutFold(line, words); ok {
 			return true
 		}
 	}
 	return false
+}
+
+// opensAside says whether a line that begins with start may become an aside.
+func opensAside(start string) bool {
+	start = strings.TrimLeft(start, beforeAside)
+	return slices.ContainsFunc(asides, func(words string) bool { return opensFold(start, words) })
 }
 
 // lastBracket finds the bracket that the one at the end of s closes; -1 when
@@ -311,6 +455,24 @@ func cutFold(s, prefix string) (rest string, ok bool) {
 		s = s[size:]
 	}
 	return s, true
+}
+
+// opensFold says whether s is a beginning, or all, of words as cutFold compares
+// them.
+func opensFold(s, words string) bool {
+	rest, ok := cutFold(s, firstRunes(words, utf8.RuneCountInString(s)))
+	return ok && rest == ""
+}
+
+// firstRunes returns the first n code points of s, or all of it.
+func firstRunes(s string, n int) string {
+	for i := range s {
+		if n == 0 {
+			return s[:i]
+		}
+		n--
+	}
+	return s
 }
 
 // containsFold says whether s has part, which is in lower case, in any case.

@@ -148,7 +148,7 @@ func TestCleanAnswersPassUnchanged(t *testing.T) {
 			req := p.request()
 			req.Source = source
 			in := &core.Result{Text: p.answer, Finish: core.FinishStop}
-			out, err := s.look(req, in)
+			out, err := s.look(req, in, "")
 			switch {
 			case err != nil:
 				t.Errorf("%s: %s -> %s: %q: %q was refused: %v", p.name, source, p.target, p.text, p.answer, err)

@@ -22,7 +22,7 @@ func echoed(req *core.Request, source, answer string) finding {
 	}
 	if foreign, native := alien(source, req.Target); foreign >= 4 && foreign > native {
 		if foreign >= 12 {
-			return finding{kind: core.BadAnswer, detail: "the answer is the text itself"}
+			return finding{kind: core.BadAnswer, detail: "the answer is the text itself", flag: FlagUntranslated}
 		}
 		return finding{flag: FlagUntranslated}
 	}
@@ -50,7 +50,16 @@ func echoed(req *core.Request, source, answer string) finding {
 	case from == "", !certain, functionWords[to] == nil && sameAlphabet(req.Source, req.Target):
 		return finding{flag: FlagUntranslated}
 	}
-	return finding{kind: core.BadAnswer, detail: "the answer is the text itself"}
+	return finding{kind: core.BadAnswer, detail: "the answer is the text itself", flag: FlagUntranslated}
+}
+
+// echoing finds an answer that has been the text itself so far, if such a one is
+// refused.
+func echoing(req *core.Request, source, answer string) finding {
+	if !strings.EqualFold(firstRunes(source, utf8.RuneCountInString(answer)), answer) {
+		return finding{}
+	}
+	return echoed(req, source, source)
 }
 
 // sameAlphabet says whether a and b are, or may be, written with the same.

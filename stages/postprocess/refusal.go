@@ -8,19 +8,23 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 )
 
+// maxRefusal is the longest refusal, in bytes: what is longer translates a text
+// that begins like one.
+const maxRefusal = 1000
+
 // refused finds a refusal in place of a translation. A text may be a refusal
 // itself, and a good translation of it looks just like one. What tells them
 // apart: a refusal is in another language than was asked for, or the text says
 // neither "sorry" nor "not".
 func refused(req *core.Request, source, answer string) finding {
-	if len(answer) > 1000 {
+	if len(answer) > maxRefusal {
 		return finding{}
 	}
 	found := findRefusal(answer)
 	if found == "" || findRefusal(source) != "" || containsFold(source, lowerWord(firstWords(answer))) {
 		return finding{}
 	}
-	declined := finding{kind: core.ProviderRefused, detail: "the provider declined to translate this text"}
+	declined := finding{kind: core.ProviderRefused, detail: "the provider declined to translate this text", flag: FlagMaybeRefused}
 	if found != related(req.Target) {
 		return declined
 	}

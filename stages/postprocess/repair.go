@@ -1,6 +1,7 @@
 package postprocess
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,13 +12,23 @@ import (
 // thoughtTags are round what reasoning models write before they answer.
 var thoughtTags = []string{"think", "thinking", "thought", "thoughts", "reasoning", "scratchpad"}
 
-// withoutThoughts takes out the first think block. Some servers swallow the
+// withoutThoughts takes out think blocks, so that what stands behind one is not
+// looked at together with another. Neither text has white space round it.
+func withoutThoughts(source, answer string, _ core.Language) string {
+	for strings.Contains(answer, "<") {
+		rest := strings.TrimSpace(withoutThought(source, answer))
+		if rest == answer {
+			break
+		}
+		answer = rest
+	}
+	return answer
+}
+
+// withoutThought takes out the first think block. Some servers swallow the
 // opening tag, so a closing one at the end of a line ends a block too. A block
 // that never ends leaves nothing.
-func withoutThoughts(source, answer string, _ core.Language) string {
-	if !strings.Contains(answer, "<") {
-		return answer
-	}
+func withoutThought(source, answer string) string {
 	for _, tag := range thoughtTags {
 		if indexTag(answer, "<", tag) < 0 && indexTag(answer, "</", tag) < 0 ||
 			indexTag(source, "<", tag) >= 0 || indexTag(source, "</", tag) >= 0 {
@@ -35,6 +46,47 @@ func withoutThoughts(source, answer string, _ core.Language) string {
 		}
 	}
 	return answer
+}
+
+// withoutFirstThought takes out a think block that stands first.
+func withoutFirstThought(source, answer string, _ core.Language) string {
+	if rest := withoutThought(source, answer); strings.HasSuffix(answer, rest) {
+		return rest
+	}
+	return answer
+}
+
+// holdsThoughts says whether a think block, or what may become one, stands in
+// answer: what stands round it comes together without it.
+func holdsThoughts(source, answer string, _ core.Language) bool {
+	return thoughtsAt(source, answer, 0) < len(answer)
+}
+
+// thoughtsAt finds the first tag of a think block from from on, or what may
+// become one.
+func thoughtsAt(source, answer string, from int) int {
+	for at := from; ; at++ {
+		i := strings.IndexByte(answer[at:], '<')
+		if i < 0 {
+			return len(answer)
+		}
+		at += i
+		if opensThought(source, strings.TrimPrefix(answer[at+1:], "/")) {
+			return at
+		}
+	}
+}
+
+// opensThought says whether s is, begins with or may become the name of a think
+// block that the text has not.
+func opensThought(source, s string) bool {
+	for _, tag := range thoughtTags {
+		n := min(len(s), len(tag))
+		if strings.EqualFold(s[:n], tag[:n]) && (n == len(s) || s[n] == '>') && indexTag(source, "<", tag) < 0 && indexTag(source, "</", tag) < 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // indexTag finds the tag bracket+name+">" in s, in any case; -1 when it is not
@@ -95,6 +147,19 @@ func withoutFence(source, answer string, _ core.Language) string {
 	return answer
 }
 
+// opensFence says whether answer begins with a fence or a tag that withoutFence
+// takes off when the end is right.
+func opensFence(source, answer string, _ core.Language) bool {
+	for _, fence := range [...]string{"```", "~~~"} {
+		if strings.HasPrefix(answer, fence) {
+			return !strings.Contains(source, fence)
+		}
+	}
+	return answer != "" && answer[0] == '<' && slices.ContainsFunc(wrapTags, func(tag string) bool {
+		return indexTag(answer, "<", tag) == 0 && indexTag(source, "<", tag) < 0
+	})
+}
+
 // isInfo says whether word may be the info string of a fence.
 func isInfo(word string) bool {
 	for i := 0; i < len(word); i++ {
@@ -141,6 +206,20 @@ func withoutQuotes(source, answer string, _ core.Language) string {
 		return inside
 	}
 	return answer
+}
+
+// opensQuotes says whether answer begins with a mark that withoutQuotes takes
+// off when the end is right.
+func opensQuotes(source, answer string, _ core.Language) bool {
+	for _, q := range quotes {
+		if strings.HasPrefix(answer, q.open) {
+			if q.open == "**" {
+				return !strings.Contains(source, "**")
+			}
+			return !hasSpeech(source)
+		}
+	}
+	return false
 }
 
 func isQuote(r rune) bool {

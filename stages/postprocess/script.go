@@ -52,7 +52,7 @@ func misspelt(req *core.Request, source, answer string) finding {
 	}
 	switch {
 	case foreign >= 3 && foreign > native, latinWords >= 3 && latin >= 12 && latin > 2*native:
-		return finding{kind: core.BadAnswer, detail: "the answer is not in the alphabet of the target language"}
+		return finding{kind: core.BadAnswer, detail: "the answer is not in the alphabet of the target language", flag: FlagMixedScript}
 	case foreign >= 2:
 		return finding{flag: FlagMixedScript}
 	}

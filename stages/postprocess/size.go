@@ -28,9 +28,9 @@ func misfit(_ *core.Request, source, answer string) finding {
 	text, got := weight(source), weight(answer)
 	switch {
 	case got > longBy*text+longMin:
-		return finding{kind: core.BadAnswer, detail: "the answer is far longer than the text"}
+		return finding{kind: core.BadAnswer, detail: "the answer is far longer than the text", flag: FlagOddLength}
 	case text >= minText && got*shortBy < text:
-		return finding{kind: core.BadAnswer, detail: "the answer is far shorter than the text"}
+		return finding{kind: core.BadAnswer, detail: "the answer is far shorter than the text", flag: FlagOddLength}
 	}
 	return finding{}
 }
@@ -67,7 +67,7 @@ func looped(_ *core.Request, source, answer string) finding {
 	if own := mostRepeats(source, len(unit)/4); own > 1 && times <= 2*own+2 {
 		return finding{}
 	}
-	return finding{kind: core.BadAnswer, detail: "the answer repeats itself without end"}
+	return finding{kind: core.BadAnswer, detail: "the answer repeats itself without end", flag: FlagRepeats}
 }
 
 // repeats says how often s has unit at its end, one behind the other. Signs at

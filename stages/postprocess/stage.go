@@ -13,6 +13,10 @@
 // Where a step cannot be sure, the answer passes with a flag and is not stored.
 // An answer in which nothing was found is handed on as it came, the same
 // pointer.
+//
+// Deltas are looked at as well: what leaves is the beginning of the repaired
+// text, and nothing leaves before its first 64 code points are found good. From
+// then on no answer is refused any more: see preview.
 package postprocess
 
 import (
@@ -31,9 +35,18 @@ const (
 	FlagMaybeRefused = "maybe_refused" // reads like a refusal, and the text may be one too
 )
 
+// Flags that only an answer carries of which a delta had left when it turned
+// out bad. The flags above are for such answers too.
+const (
+	FlagWithheld  = "withheld"   // the provider withheld a part of it
+	FlagEmpty     = "empty"      // nothing of it is a translation; its text is what had left
+	FlagOddLength = "odd_length" // far longer or shorter than the text
+	FlagRepeats   = "repeats"    // the same again and again
+)
+
 // rules is the version of the steps' rules. It is part of the fingerprint:
 // answers that were cached under older rules are not used under newer ones.
-const rules = "1"
+const rules = "2"
 
 // Kind declares the stage `postprocess`.
 func Kind() core.Kind {
@@ -73,20 +86,42 @@ type (
 	repair struct {
 		at  int // index in order
 		fix func(source, answer string, target core.Language) string
+		beginning
+	}
+	// A beginning is what a repair knows of an answer of which only the beginning
+	// is there. Any of it may be nil.
+	beginning struct {
+		// start returns answer without what fix will take off its beginning
+		// however it goes on; what is returned is an end of answer.
+		start func(source, answer string, target core.Language) string
+		// waits says whether fix may take off the beginning of answer when more
+		// of it is there.
+		waits func(source, answer string, target core.Language) bool
+		// loose returns from where on fix may take off the end of answer,
+		// depending on how it goes on. It is no less than from, up to which it
+		// has said already that nothing is.
+		loose func(source, answer string, from int) int
 	}
 	// A judge says what is wrong with answer.
 	judge struct {
 		at   int
 		find func(req *core.Request, source, answer string) finding
+		// early does so when only the beginning of the answer is there; nil when
+		// that says nothing.
+		early func(req *core.Request, source, answer string) finding
 	}
-	// A finding is a reason to refuse an answer, or a flag for it; the zero
-	// finding is neither.
+	// A finding is a reason to refuse an answer, when it has a kind, else a flag
+	// for it; the zero finding is neither. The flag of a reason is for an answer
+	// that cannot be refused any more.
 	finding struct {
 		kind   core.ErrorKind
 		detail string
 		flag   string
 	}
 )
+
+// empty is what is found in an answer of which nothing is left.
+var empty = finding{kind: core.BadAnswer, detail: "the answer is empty", flag: FlagEmpty}
 
 // New returns a stage named name with all steps that c does not skip.
 func New(name string, c Config) *Stage {
@@ -99,25 +134,25 @@ func New(name string, c Config) *Stage {
 		case Finish:
 			s.finish = true
 		case Think:
-			s.repairs = append(s.repairs, repair{at, withoutThoughts})
+			s.repairs = append(s.repairs, repair{at, withoutThoughts, beginning{start: withoutFirstThought, waits: holdsThoughts, loose: thoughtsAt}})
 		case Fence:
-			s.repairs = append(s.repairs, repair{at, withoutFence})
+			s.repairs = append(s.repairs, repair{at, withoutFence, beginning{waits: opensFence}})
 		case Chatter:
-			s.repairs = append(s.repairs, repair{at, withoutChatter})
+			s.repairs = append(s.repairs, repair{at, withoutChatter, beginning{start: withoutAnnouncement, waits: opensHead, loose: tailAt}})
 		case Quotes:
-			s.repairs = append(s.repairs, repair{at, withoutQuotes})
+			s.repairs = append(s.repairs, repair{at, withoutQuotes, beginning{waits: opensQuotes}})
 		case Space:
 			s.space = true
 		case Refusal:
-			s.judges = append(s.judges, judge{at, refused})
+			s.judges = append(s.judges, judge{at, refused, refused})
 		case Echo:
-			s.judges = append(s.judges, judge{at, echoed})
+			s.judges = append(s.judges, judge{at, echoed, echoing})
 		case Script:
-			s.judges = append(s.judges, judge{at, misspelt})
+			s.judges = append(s.judges, judge{at, misspelt, misspelt})
 		case Length:
-			s.judges = append(s.judges, judge{at, misfit})
+			s.judges = append(s.judges, judge{at, misfit, nil})
 		case Repetition:
-			s.judges = append(s.judges, judge{at, looped})
+			s.judges = append(s.judges, judge{at, looped, nil})
 		}
 	}
 	return s
@@ -126,11 +161,14 @@ func New(name string, c Config) *Stage {
 // Wrap looks at every answer of next.
 func (s *Stage) Wrap(next core.Translator) core.Translator {
 	return core.TranslatorFunc(func(ctx context.Context, req *core.Request) (*core.Result, error) {
+		if req.OnDelta != nil {
+			return s.stream(ctx, next, req)
+		}
 		res, err := next.Translate(ctx, req)
 		if err != nil || res == nil {
 			return res, err
 		}
-		res, refusal := s.look(req, res)
+		res, refusal := s.look(req, res, "")
 		if refusal != nil {
 			return nil, refusal
 		}
@@ -138,83 +176,142 @@ func (s *Stage) Wrap(next core.Translator) core.Translator {
 	})
 }
 
-// look returns res, a changed copy of it, or why it cannot be used.
-func (s *Stage) look(req *core.Request, res *core.Result) (*core.Result, *core.Error) {
+// look returns res, a changed copy of it, or why it cannot be used. Sent is what
+// has left of it as deltas: when there is any, it is used whatever is found.
+func (s *Stage) look(req *core.Request, res *core.Result, sent string) (*core.Result, *core.Error) {
+	var flags []string
+	bad := false
 	if s.finish {
-		switch res.Finish {
-		case core.FinishLength:
-			return s.refuse(atFinish, req, res, finding{kind: core.BadAnswer, detail: "the answer was cut at the output limit"})
-		case core.FinishFiltered:
-			return s.refuse(atFinish, req, res, finding{kind: core.ProviderRefused, detail: "the provider withheld the answer or a part of it"})
+		if f := unfinished(res); f.kind != "" {
+			if sent == "" {
+				return nil, s.refuse(atFinish, req, res.Usage, f)
+			}
+			flags, bad = s.flag(flags, atFinish, res, f), true
 		}
 	}
 
-	// A repair may uncover work for an earlier one: a fence behind an
-	// announcement, an announcement in quotation marks. Each shortens the text,
-	// so this ends.
 	source, answer := strings.TrimSpace(req.Text), strings.TrimSpace(res.Text)
 	if source == "" {
 		return res, nil
 	}
-	text := res.Text
-	for again := true; again; {
-		again = false
-		for _, r := range s.repairs {
-			if answer == "" {
-				break
-			}
-			if fixed := r.fix(source, answer, req.Target); fixed != answer {
-				answer = strings.TrimSpace(fixed)
-				text, again = answer, true
-				s.counts[r.at].repaired.Add(1)
-			}
-		}
+	text, came := res.Text, answer
+	if answer = s.repaired(source, answer, req.Target, false); answer != came {
+		text = answer
 	}
-	if answer == "" {
-		return s.refuse(atSpace, req, res, finding{kind: core.BadAnswer, detail: "the answer is empty"})
+	switch {
+	case answer == "" && sent == "":
+		return nil, s.refuse(atSpace, req, res.Usage, empty)
+	case answer == "":
+		return marked(res, sent, s.flag(flags, atSpace, res, empty)), nil
 	}
 	if s.space {
 		text = answer
 		if before, after, _ := strings.Cut(req.Text, source); before != "" || after != "" {
 			text = before + answer + after
 		}
-		if text != res.Text && strings.TrimSpace(res.Text) == answer {
+		if text != res.Text && came == answer {
 			s.counts[atSpace].repaired.Add(1)
 		}
 	}
 
-	var flags []string
-	for _, j := range s.judges {
+	for i := 0; i < len(s.judges) && !bad; i++ {
+		j := &s.judges[i]
 		f := j.find(req, source, answer)
-		if f.kind != "" {
-			return s.refuse(j.at, req, res, f)
+		if bad = f.kind != ""; bad && sent == "" {
+			return nil, s.refuse(j.at, req, res.Usage, f)
 		}
-		if f.flag != "" && !slices.Contains(res.Flags, f.flag) {
-			flags = append(flags, f.flag)
-			s.counts[j.at].flagged.Add(1)
+		if f.flag != "" {
+			flags = s.flag(flags, j.at, res, f)
 		}
 	}
 
-	if text == res.Text && flags == nil {
+	if bad || flags != nil {
+		return marked(res, text, flags), nil
+	}
+	if text == res.Text {
 		return res, nil
 	}
 	changed := *res
 	changed.Text = text
+	return &changed, nil
+}
+
+// unfinished finds an answer that was cut, or withheld.
+func unfinished(res *core.Result) finding {
+	switch res.Finish {
+	case core.FinishLength:
+		return finding{kind: core.BadAnswer, detail: "the answer was cut at the output limit", flag: core.FlagCut}
+	case core.FinishFiltered:
+		return finding{kind: core.ProviderRefused, detail: "the provider withheld the answer or a part of it", flag: FlagWithheld}
+	}
+	return finding{}
+}
+
+// repaired returns answer, which has no white space round it, without what the
+// repairs take off. Of a partial answer it takes off what they will take off its
+// beginning however it goes on, and returns nothing while that cannot be told.
+func (s *Stage) repaired(source, answer string, target core.Language, partial bool) string {
+	// A repair may uncover work for an earlier one: a fence behind an
+	// announcement, an announcement in quotation marks. Each shortens the text,
+	// so this ends.
+	for again := true; again; {
+		again = false
+		for i := range s.repairs {
+			r := &s.repairs[i]
+			if answer == "" {
+				break
+			}
+			fix := r.fix
+			if partial {
+				fix = r.start
+			}
+			if fix != nil {
+				if fixed := fix(source, answer, target); fixed != answer {
+					answer, again = strings.TrimSpace(fixed), true
+					if partial {
+						break // what an earlier repair waits for may stand first now
+					}
+					s.counts[r.at].repaired.Add(1)
+				}
+			}
+			if partial && r.waits != nil && r.waits(source, answer, target) {
+				return "" // what comes behind r may see another beginning
+			}
+		}
+	}
+	return answer
+}
+
+// flag counts a flag and adds it to those found so far, unless res has it.
+func (s *Stage) flag(flags []string, at int, res *core.Result, f finding) []string {
+	s.counts[at].flagged.Add(1)
+	if slices.Contains(res.Flags, f.flag) || slices.Contains(flags, f.flag) {
+		return flags
+	}
+	return append(flags, f.flag)
+}
+
+// marked returns res with another text and more flags. Nobody stores it.
+func marked(res *core.Result, text string, flags []string) *core.Result {
+	if text == res.Text && flags == nil && res.NoStore {
+		return res
+	}
+	changed := *res
+	changed.Text, changed.NoStore = text, true
 	if flags != nil {
 		changed.Flags = append(slices.Clone(res.Flags), flags...)
-		changed.NoStore = true
 	}
-	return &changed, nil
+	return &changed
 }
 
 // refuse counts a refusal and returns it. A bad answer may be a better one next
 // time; who declines once declines again.
-func (s *Stage) refuse(at int, req *core.Request, res *core.Result, f finding) (*core.Result, *core.Error) {
+func (s *Stage) refuse(at int, req *core.Request, cost core.Usage, f finding) *core.Error {
 	s.counts[at].refused.Add(1)
 	if req.Trace != nil {
-		req.Trace.Usage = res.Usage
+		req.Trace.Usage = cost
 	}
-	return nil, &core.Error{Kind: f.kind, Stage: s.name, Detail: f.detail, Retryable: f.kind == core.BadAnswer}
+	return &core.Error{Kind: f.kind, Stage: s.name, Detail: f.detail, Retryable: f.kind == core.BadAnswer}
 }
 
 // Fingerprint names the steps in use and the version of their rules.
@@ -244,17 +341,17 @@ func (s *Stage) Measure(emit func(core.Measure)) {
 	repaired := func(at int) {
 		count("postprocess_repairs_total", "Answers from which a step took something off.", at, &s.counts[at].repaired)
 	}
-	refused := func(at int) {
+	judged := func(at int) {
 		count("postprocess_refusals_total", "Answers that a step refused.", at, &s.counts[at].refused)
+		count("postprocess_flags_total", "Answers that a step let pass with a flag.", at, &s.counts[at].flagged)
 	}
-	refused(atFinish)
+	judged(atFinish)
 	for _, r := range s.repairs {
 		repaired(r.at)
 	}
 	repaired(atSpace)
-	refused(atSpace) // nothing but space
+	judged(atSpace) // nothing but space
 	for _, j := range s.judges {
-		refused(j.at)
-		count("postprocess_flags_total", "Answers that a step let pass with a flag.", j.at, &s.counts[j.at].flagged)
+		judged(j.at)
 	}
 }

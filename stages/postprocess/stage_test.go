@@ -52,6 +52,7 @@ var steps = map[Step][]bad{
 		fixed("en", "es", "Hello", "A greeting, so I greet.\n</think>\n\nHola", "Hola"),
 		fixed("en", "es", "Hello", "Hola <think>That is right.</think>", "Hola"),
 		fixed("en", "es", "Good day", "Buenos <think>hm</think> días", "Buenos días"),
+		fixed("en", "es", "one\nNote: two", "<think>a\nb</think>\n\n<think>c: d</think>\n\nuno\n\nNote: dos", "uno\n\nNote: dos"),
 		rejected("en", "es", "Hello", "<think>A greeting, so I", core.BadAnswer),
 		rejected("en", "es", "Hello", "<think>A greeting.</think>", core.BadAnswer),
 		untouched("en", "es", "The tag <think> opens it", "<think> lo abre"),
@@ -216,7 +217,7 @@ func TestEachStepDoesItsOneThing(t *testing.T) {
 			s := New("postprocess", all)
 			in := &core.Result{Text: c.answer, Finish: core.FinishStop, Usage: core.Usage{CompletionTokens: 3}}
 			before := *in
-			out, err := s.look(c.request(), in)
+			out, err := s.look(c.request(), in, "")
 			if c.kind != "" {
 				if err == nil || err.Kind != c.kind || err.Retryable != (c.kind == core.BadAnswer) || err.Detail == "" || err.Stage != "postprocess" {
 					t.Errorf("%s: %s -> %s: %q: %q: got %+v, %v, want %s", step, c.source, c.target, c.text, c.answer, out, err, c.kind)
@@ -255,14 +256,14 @@ func TestASkippedStepDoesNothing(t *testing.T) {
 			if strings.TrimSpace(c.answer) == "" {
 				continue // an empty answer is never one
 			}
-			if out, err := s.look(c.request(), in); err != nil || out != in {
+			if out, err := s.look(c.request(), in, ""); err != nil || out != in {
 				t.Errorf("%s: %q: with every step left out, got %+v, %v", step, c.answer, out, err)
 			}
 		}
 	}
 	quotes := New("postprocess", Config{Skip: []Step{Quotes}})
 	in := &core.Result{Text: `"Hola"`}
-	if out, err := quotes.look(&core.Request{Text: "Hello", Target: "es"}, in); err != nil || out != in {
+	if out, err := quotes.look(&core.Request{Text: "Hello", Target: "es"}, in, ""); err != nil || out != in {
 		t.Errorf("skip: [quotes]: got %+v, %v", out, err)
 	}
 }
@@ -271,7 +272,7 @@ func TestCutAndWithheldAnswersAreRefused(t *testing.T) {
 	s := New("postprocess", Config{})
 	req := &core.Request{Text: "Hello", Target: "es", Trace: core.NewTrace(nil)}
 	for finish, kind := range map[core.Finish]core.ErrorKind{core.FinishLength: core.BadAnswer, core.FinishFiltered: core.ProviderRefused} {
-		_, err := s.look(req, &core.Result{Text: "Hola", Finish: finish, Usage: core.Usage{CompletionTokens: 7}})
+		_, err := s.look(req, &core.Result{Text: "Hola", Finish: finish, Usage: core.Usage{CompletionTokens: 7}}, "")
 		if err == nil || err.Kind != kind || err.Retryable != (kind == core.BadAnswer) {
 			t.Errorf("%s: got %v, want %s", finish, err, kind)
 		}
@@ -292,7 +293,7 @@ func TestErrorsFromBelowPassAsTheyAre(t *testing.T) {
 func TestFindingsAreCounted(t *testing.T) {
 	s := New("postprocess", Config{})
 	for _, answer := range []string{`"Hola"`, "Hola", "I'm sorry, but I can't help with that.", "Hola 世界 a todos", " Hola"} {
-		s.look(&core.Request{Text: "Hello to you", Source: "en", Target: "es"}, &core.Result{Text: answer})
+		s.look(&core.Request{Text: "Hello to you", Source: "en", Target: "es"}, &core.Result{Text: answer}, "")
 	}
 	got := map[string]float64{}
 	s.Measure(func(m core.Measure) {
@@ -311,10 +312,10 @@ func TestFindingsAreCounted(t *testing.T) {
 
 func TestFingerprintNamesTheStepsInUse(t *testing.T) {
 	all, some := New("a", Config{}), New("b", Config{Skip: []Step{Echo, Finish}})
-	if got := all.Fingerprint(); got != "postprocess 1 finish think fence chatter quotes space refusal echo script length repetition" {
+	if got := all.Fingerprint(); got != "postprocess 2 finish think fence chatter quotes space refusal echo script length repetition" {
 		t.Errorf("got %q", got)
 	}
-	if got := some.Fingerprint(); got != "postprocess 1 think fence chatter quotes space refusal script length repetition" {
+	if got := some.Fingerprint(); got != "postprocess 2 think fence chatter quotes space refusal script length repetition" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -342,7 +343,7 @@ func FuzzLook(f *testing.F) {
 	f.Fuzz(func(t *testing.T, source, target, text, answer string) {
 		req := &core.Request{Source: core.Language(source), Target: core.Language(target), Text: text}
 		in := &core.Result{Text: answer}
-		out, err := s.look(req, in)
+		out, err := s.look(req, in, "")
 		if (out == nil) == (err == nil) {
 			t.Fatalf("got %v and %v", out, err)
 		}
@@ -356,11 +357,11 @@ func FuzzLook(f *testing.F) {
 			if rest := strings.TrimSpace(out.Text); !isSubsequence(rest, answer) {
 				t.Errorf("%q became %q, which has more in it", answer, out.Text)
 			}
-			if again, err := s.look(req, out); err != nil || again != out {
+			if again, err := s.look(req, out, ""); err != nil || again != out {
 				t.Errorf("%q became %q and then %+v, %v", answer, out.Text, again, err)
 			}
 		}
-		if echo, err := s.look(req, &core.Result{Text: text}); err == nil && strings.TrimSpace(text) != "" && echo.Text != text {
+		if echo, err := s.look(req, &core.Result{Text: text}, ""); err == nil && strings.TrimSpace(text) != "" && echo.Text != text {
 			t.Errorf("the text %q itself became %q", text, echo.Text)
 		}
 	})

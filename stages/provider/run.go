@@ -39,7 +39,7 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		}
 		err := r.take(r.gates)
 		if err != nil {
-			if err.Kind == core.RateLimited && len(r.fallbacks) > 0 {
+			if err.Kind == core.RateLimited && len(r.fallbacks) > 0 && !isOneOf(r.slots, err.Stage) {
 				return r.fallBack(err, without(r.gates, err.Stage))
 			}
 			return nil, r.noTurn(err, failed)
@@ -87,7 +87,7 @@ func fallsOver(kind core.ErrorKind) bool {
 
 // fallBack asks the fallbacks, in order, after failed. It uses the turn that is
 // held; when there is none it takes one from gates, and from fewer while those
-// are shut for longer than the request can wait.
+// are shut for longer than the request can wait, but never without a slot.
 func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *core.Error) {
 	if len(r.fallbacks) == 0 || r.delta() || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
 		return nil, r.over(failed)
@@ -100,7 +100,7 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 			break
 		}
 		rest := without(gates, err.Stage)
-		if err.Kind != core.RateLimited || len(rest) == len(gates) {
+		if err.Kind != core.RateLimited || len(rest) == len(gates) || isOneOf(r.slots, err.Stage) {
 			return nil, r.noTurn(err, failed)
 		}
 		gates = rest

@@ -397,6 +397,33 @@ func TestWhoCannotWaitForThePauseGoesToTheFallbackAtOnce(t *testing.T) {
 	})
 }
 
+// What a fallback may do without is the account of the provider in use. It needs
+// a slot as every call does, however little time is left for one.
+func TestNoFallbackGoesWithoutASlot(t *testing.T) {
+	for _, before := range []string{"take", "call"} {
+		synctest.Test(t, func(t *testing.T) {
+			var b *bench
+			shut := func() {
+				b.queue.mu.Lock()
+				b.queue.until = time.Now().Add(time.Second)
+				b.queue.mu.Unlock()
+			}
+			b = newBench(Config{}, []answer{func(ctx context.Context, req *core.Request) (*core.Result, error) {
+				shut()
+				return fails(core.RateLimited, 3*time.Second)(ctx, req)
+			}}, []answer{well})
+			if before == "take" {
+				shut()
+			}
+			res, err := b.ask(ends(t, 100*time.Millisecond))
+			if err == nil || err.Kind != core.RateLimited || b.fakes["spare1"].calls != 0 {
+				t.Errorf("shut before the %s: got %+v, %v after %d calls of the fallback", before, res, err, b.fakes["spare1"].calls)
+			}
+			b.balanced(t)
+		})
+	}
+}
+
 func TestWhoCannotWaitAndHasNoFallbackIsToldHowLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(Config{}, []answer{fails(core.RateLimited, 3*time.Second), well})

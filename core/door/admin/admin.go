@@ -63,20 +63,31 @@ type Plugin struct {
 	MemoryBytes int64  `json:"memory_bytes,omitempty"`
 }
 
-// maxScrapes bounds scrapes at once, so that scrapers that hang cost no more
-// than their connections.
-const maxScrapes = 8
+// maxScrapes bounds scrapes at once, and scrapeTimeout is how long one has to
+// be read, as long as Prometheus waits for one. So scrapers that hang cost no
+// more than a few answers and their connections, and keep others away for so
+// long at most.
+const (
+	maxScrapes    = 8
+	scrapeTimeout = 10 * time.Second
+)
 
 // New returns the handler of the door. It asks for no key: door.Server does
 // that where one is needed.
 func New(o Options) http.Handler {
 	a := &admin{o: o, started: time.Now()}
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", get(promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
+	metrics := promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
 		ErrorLog:            scrapeLog{o.Log},
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: maxScrapes,
-	}).ServeHTTP))
+	})
+	mux.Handle("/metrics", get(func(w http.ResponseWriter, r *http.Request) {
+		// It holds for this answer alone; where none can be set, the listener's
+		// own does.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
+		metrics.ServeHTTP(scrape{w}, r)
+	}))
 	mux.Handle("/healthz", get(func(w http.ResponseWriter, r *http.Request) {
 		door.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	}))
@@ -144,6 +155,18 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 		s.Ready = true
 	}
 	door.WriteJSON(w, http.StatusOK, s)
+}
+
+// scrape ends an answer at the first failure to write it. Else promhttp would
+// go on, and log one line for each metric that is left.
+type scrape struct{ http.ResponseWriter }
+
+func (s scrape) Write(b []byte) (int, error) {
+	n, err := s.ResponseWriter.Write(b)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return n, nil
 }
 
 // scrapeLog is zap as promhttp wants it.

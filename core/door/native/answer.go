@@ -25,12 +25,8 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan
 	defer d.putBack(buf)
 	b := append(buf.AvailableBuffer(), '{')
 
-	status, failed, slowest, attempts := http.StatusOK, 0, 0, 0
+	status, failed := http.StatusOK, 0
 	for i := range items {
-		attempts += p.traces[i].Attempts
-		if items[i].took > items[slowest].took {
-			slowest = i
-		}
 		if items[i].err != nil {
 			failed++
 		}
@@ -46,12 +42,27 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = p.appendItem(b, i, &items[i])
+		b = append(p.appendFields(append(b, '{'), i, &items[i]), '}')
 	}
-	b = append(b, `],"request_id":`...)
-	b = appendString(b, id)
-	b = append(b, `,"timing":{"total_ms":`...)
-	b = appendMilliseconds(b, time.Since(begin))
+	b = append(p.appendEnd(append(b, "],"...), id, items, begin), "}\n"...)
+
+	buf.Write(b) // keeps what it grew to for the next answer
+	door.WriteBody(w, status, buf.Bytes())
+	return status
+}
+
+// appendEnd writes the fields that follow the translations: the id, and where
+// the time went.
+func (p *plan) appendEnd(b []byte, id string, items []item, begin time.Time) []byte {
+	slowest, attempts := 0, 0
+	for i := range items {
+		attempts += p.traces[i].Attempts
+		if items[i].took > items[slowest].took {
+			slowest = i
+		}
+	}
+	b = appendString(append(b, `"request_id":`...), id)
+	b = appendMilliseconds(append(b, `,"timing":{"total_ms":`...), time.Since(begin))
 	b = append(b, `,"stages":{`...)
 	for i, s := range p.traces[slowest].Spans() {
 		if i > 0 {
@@ -61,19 +72,12 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan
 		b = appendMilliseconds(b, s.Self)
 	}
 	b = appendMilliseconds(append(b, `},"paced_ms":`...), p.traces[slowest].Paced)
-	b = append(b, `,"attempts":`...)
-	b = strconv.AppendInt(b, int64(attempts), 10)
-	b = append(b, "}}\n"...)
-
-	buf.Write(b) // keeps what it grew to for the next answer
-	door.WriteBody(w, status, buf.Bytes())
-	return status
+	return append(strconv.AppendInt(append(b, `,"attempts":`...), int64(attempts), 10), '}')
 }
 
-// appendItem writes one translation. What the client gave to tell its texts
-// apart comes back; what is unknown is left out.
-func (p *plan) appendItem(b []byte, i int, it *item) []byte {
-	b = append(b, '{')
+// appendFields writes the fields of one translation. What the client gave to
+// tell its texts apart comes back; what is unknown is left out.
+func (p *plan) appendFields(b []byte, i int, it *item) []byte {
 	if res := it.res; it.err == nil {
 		b = appendString(append(b, `"text":`...), res.Text)
 		b = append(b, ',')
@@ -113,7 +117,7 @@ func (p *plan) appendItem(b []byte, i int, it *item) []byte {
 	if it.err != nil {
 		b = appendProblem(append(b, `,"error":`...), door.ProblemOf(it.err, ""))
 	}
-	return append(b, '}')
+	return b
 }
 
 func appendProblem(b []byte, p door.Problem) []byte {

@@ -29,6 +29,7 @@ type call struct {
 	bulk         bool
 	deadlineMS   int64
 	noCache      bool
+	stream       bool
 
 	several bool // text is an array
 	given   uint32
@@ -295,9 +296,7 @@ func (s *scanner) value(c *call, f field) {
 			s.fail(notYet(f, `a format other than "text"`))
 		}
 	case fStream:
-		if s.bool(f) {
-			s.fail(notYet(f, "a streamed answer"))
-		}
+		c.stream = s.bool(f)
 	case fGlossary, fContext:
 		// Refused whatever it holds: ignoring it would change the translation.
 		if s.typeName() == "" {

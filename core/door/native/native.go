@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,6 +41,9 @@ type Door struct {
 	journal *door.Journal
 	metrics *door.Metrics
 	buffers sync.Pool // of *bytes.Buffer
+
+	// Those of package door; tests are less patient.
+	heartbeat, patience time.Duration
 }
 
 var _ http.Handler = (*Door)(nil)
@@ -48,7 +52,8 @@ var _ http.Handler = (*Door)(nil)
 func New(service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
 	return &Door{
 		service: service, metrics: metrics, journal: door.NewJournal(log),
-		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		buffers:   sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		heartbeat: door.Heartbeat, patience: door.Patience,
 	}
 }
 
@@ -80,6 +85,11 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithDeadline(r.Context(), begin.Add(p.within))
 	defer cancel()
 
+	if p.call.stream {
+		status := d.stream(ctx, w, r, id, p, begin)
+		d.journal.Served(name, id, p.client, status, len(p.requests), time.Since(begin))
+		return
+	}
 	items := make([]item, len(p.requests))
 	if len(items) == 1 {
 		d.one(ctx, p, items, 0, begin)
@@ -111,7 +121,7 @@ type item struct {
 
 func (d *Door) one(ctx context.Context, p *plan, items []item, i int, begin time.Time) {
 	req := &p.requests[i]
-	res, err := d.service.Translate(ctx, req)
+	res, err := d.ask(ctx, req)
 	it := &items[i]
 	it.res, it.took = res, time.Since(begin)
 	if err != nil {
@@ -126,6 +136,17 @@ func (d *Door) one(ctx context.Context, p *plan, items []item, i int, begin time
 		return
 	}
 	d.metrics.Count(name, "", it.took)
+}
+
+// ask translates req. A panic fails that text alone: several run on goroutines
+// of their own, where it would end the process.
+func (d *Door) ask(ctx context.Context, req *core.Request) (res *core.Result, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &core.Error{Kind: core.Internal, Stage: "door", Cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
+		}
+	}()
+	return d.service.Translate(ctx, req)
 }
 
 // A plan is a call that was understood: texts outer, targets inner.
@@ -145,9 +166,6 @@ func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan
 	if err != nil {
 		return nil, err
 	}
-	if err := wantsJSON(r); err != nil {
-		return nil, err
-	}
 	buf := d.buffer()
 	defer d.putBack(buf)
 	if err := d.read(w, r, buf); err != nil {
@@ -156,6 +174,9 @@ func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan
 	c, err := decode(buf.Bytes())
 	if err != nil {
 		return nil, err
+	}
+	if !c.has(fStream) {
+		c.stream = takesStream(r)
 	}
 	return d.plan(c, client, id)
 }
@@ -183,15 +204,6 @@ func (d *Door) read(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) e
 		return &core.Error{Kind: core.Canceled, Detail: "the client left while it sent the body", Cause: err}
 	}
 	return &core.Error{Kind: core.InvalidRequest, Detail: "the body cannot be read", Cause: err}
-}
-
-// wantsJSON refuses a client that takes an event stream and nothing else.
-func wantsJSON(r *http.Request) error {
-	accept := r.Header.Get("Accept")
-	if strings.Contains(accept, "text/event-stream") && !strings.Contains(accept, "json") && !strings.Contains(accept, "*/*") {
-		return &core.Error{Kind: core.InvalidRequest, Field: "stream", Detail: "a streamed answer (Accept: text/event-stream) is not supported yet"}
-	}
-	return nil
 }
 
 func (d *Door) plan(c *call, client, id string) (*plan, error) {

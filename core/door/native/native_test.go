@@ -42,9 +42,16 @@ type gateway struct {
 	registry *prometheus.Registry
 	log      *observer.ObservedLogs
 	client   *http.Client
+	stop     func()        // tells it to stop, and returns at once
+	done     chan struct{} // closed when it has stopped
 }
 
 func serve(t testing.TB, c door.Config, translator core.Translator) *gateway {
+	t.Helper()
+	return serveImpatient(t, c, translator, door.Heartbeat, door.Patience)
+}
+
+func serveImpatient(t testing.TB, c door.Config, translator core.Translator, heartbeat, patience time.Duration) *gateway {
 	t.Helper()
 	c.Listen = "127.0.0.1:0"
 	if err := c.Check(); err != nil {
@@ -58,7 +65,7 @@ func serve(t testing.TB, c door.Config, translator core.Translator) *gateway {
 	g := &gateway{t: t, registry: prometheus.NewRegistry(), log: logs, client: &http.Client{Transport: &http.Transport{}}}
 	metrics, service, log := door.NewMetrics(g.registry), door.New(c, translator), zap.New(seen)
 	s := door.NewServer(door.Options{
-		Config: c, Service: service, Doors: native.New(service, metrics, log), Admin: http.NotFoundHandler(),
+		Config: c, Service: service, Doors: native.New(service, metrics, log).Impatient(heartbeat, patience), Admin: http.NotFoundHandler(),
 		Metrics: metrics, Log: log,
 	})
 	if err := s.Listen(); err != nil {
@@ -66,14 +73,14 @@ func serve(t testing.TB, c door.Config, translator core.Translator) *gateway {
 	}
 	g.addr = s.Addr()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
+	g.stop, g.done = cancel, make(chan struct{})
 	go func() {
-		defer close(done)
+		defer close(g.done)
 		if err := s.Serve(ctx); err != nil {
 			t.Error(err)
 		}
 	}()
-	t.Cleanup(func() { g.client.CloseIdleConnections(); cancel(); <-done })
+	t.Cleanup(func() { g.client.CloseIdleConnections(); cancel(); <-g.done })
 	return g
 }
 
@@ -213,8 +220,6 @@ func TestBadInputIsRefusedWithItsKindItsPlaceAndNoCall(t *testing.T) {
 		{"not built: glossary", `{"text":"a","target":"es","glossary":"g"}`, ok, 400, core.InvalidRequest, "glossary"},
 		{"not built: context", `{"text":"a","target":"es","context":"c"}`, ok, 400, core.InvalidRequest, "context"},
 		{"not built: format", `{"text":"a","target":"es","format":"html"}`, ok, 400, core.InvalidRequest, "format"},
-		{"not built: stream", `{"text":"a","target":"es","stream":true}`, ok, 400, core.InvalidRequest, "stream"},
-		{"not built: event stream", `{"text":"a","target":"es"}`, with("Accept", "text/event-stream"), 400, core.InvalidRequest, "stream"},
 		{"a target given twice", `{"text":"a","targets":["es","pt-BR","pt_br"]}`, ok, 400, core.InvalidRequest, "targets[2]"},
 		{"target and targets", `{"text":"a","target":"es","targets":["fr"]}`, ok, 400, core.InvalidRequest, "targets"},
 		{"no target", `{"text":"a"}`, ok, 400, core.InvalidRequest, "target"},

@@ -602,11 +602,31 @@ func TestStatsTellIntervalsAndWindows(t *testing.T) {
 		return s
 	}
 	s := at(0, 25, 50, 1000, 1010, 1020)
-	if got := s.ShortestInterval(); got != 10*time.Millisecond {
+	if got := s.ShortestSpan(2); got != 10*time.Millisecond {
+		t.Error(got)
+	}
+	if got := s.ShortestSpan(4); got != 970*time.Millisecond {
+		t.Error(got) // 50, 1000, 1010, 1020
+	}
+	if got := s.ShortestSpan(7); got != 0 {
 		t.Error(got)
 	}
 	if got := s.MostWithin(time.Second); got != 5 {
 		t.Error(got) // 25, 50, 1000, 1010, 1020
+	}
+}
+
+func TestStatsTellHowManyWereInFlightTogether(t *testing.T) {
+	const ms = time.Millisecond
+	record := func(start, took time.Duration) Record { return Record{Start: time.Unix(0, int64(start)), Took: took} }
+	s := Stats{Records: []Record{
+		record(0, 100*ms), record(50*ms, 100*ms), record(98*ms, 100*ms), record(140*ms, 4*ms),
+		record(150*ms, 0), // runs still
+	}}
+	for less, want := range map[time.Duration]int{0: 3, ms: 3, 2 * ms: 3, 5 * ms: 2, 60 * ms: 1} {
+		if got := s.MostTogether(less); got != want {
+			t.Errorf("for more than %v: %d together, want %d", less, got, want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package openaitest
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -59,17 +60,44 @@ type Record struct {
 	Aborted bool   `json:"aborted,omitempty"`
 }
 
-// ShortestInterval returns the least time between the starts of two requests
-// kept, 0 with fewer than two.
-func (s Stats) ShortestInterval() time.Duration {
+// ShortestSpan returns the least time in which n requests kept, in a row,
+// began: from the first of them to the last. It is 0 with fewer.
+func (s Stats) ShortestSpan(n int) time.Duration {
 	shortest := time.Duration(0)
-	for i := 1; i < len(s.Records); i++ {
-		d := s.Records[i].Start.Sub(s.Records[i-1].Start)
-		if i == 1 || d < shortest {
+	for i := n - 1; i < len(s.Records); i++ {
+		d := s.Records[i].Start.Sub(s.Records[i-n+1].Start)
+		if i == n-1 || d < shortest {
 			shortest = d
 		}
 	}
 	return shortest
+}
+
+// MostTogether returns the most requests kept that were in flight at once for
+// longer than d. A client that ends one and begins another at once may be seen
+// to do so in the other order, for as long as the ways of the two differ.
+func (s Stats) MostTogether(d time.Duration) int {
+	type change struct {
+		at time.Time
+		by int
+	}
+	var changes []change
+	for _, r := range s.Records {
+		if r.Took > 0 && r.Took <= d {
+			continue
+		}
+		changes = append(changes, change{r.Start, 1})
+		if r.Took > 0 {
+			changes = append(changes, change{r.Start.Add(r.Took - d), -1})
+		}
+	}
+	slices.SortFunc(changes, func(a, b change) int { return cmp.Or(a.at.Compare(b.at), a.by-b.by) })
+	most, now := 0, 0
+	for _, c := range changes {
+		now += c.by
+		most = max(most, now)
+	}
+	return most
 }
 
 // MostWithin returns the most requests that began within any window of length

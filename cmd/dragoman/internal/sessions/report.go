@@ -14,7 +14,8 @@ type Report struct {
 	CPUs       int           `json:"cpus"`
 	LoadBefore figure        `json:"load_before"` // of the machine, over a minute
 	LoadAfter  figure        `json:"load_after"`
-	Profile    string        `json:"profile"`
+	URL        string        `json:"url,omitempty"`     // of a gateway that was not started here
+	Profile    string        `json:"profile,omitempty"` // of the upstream, when it was
 	Rate       float64       `json:"rate_per_minute"`
 	Seed       uint64        `json:"seed"`
 	Met        bool          `json:"met"` // whether every criterion that is asked for is
@@ -106,22 +107,26 @@ const (
 // steady upstream and for pooled connections; direct is what they are compared
 // with. A figure that is not known meets nothing.
 func (r *Report) judge() {
-	r.Profile, r.Rate, r.Seed, r.Met = r.Options.Profile, r.Options.Rate, r.Options.Seed, true
+	r.URL, r.Rate, r.Seed, r.Met = r.Options.URL, r.Options.Rate, r.Options.Seed, true
+	if r.URL == "" {
+		r.Profile = r.Options.Profile
+	}
 	for _, m := range r.Cells {
 		asked := m.Mode != Direct
+		steady := r.Profile == "steady" || m.Mode == given
 		add := func(name string, bound, got figure, asked, met bool) {
 			r.Criteria = append(r.Criteria, Criterion{Cell: m.Cell, Name: name, Bound: bound, Got: got, Asked: asked, Met: met})
 			r.Met = r.Met && (met || !asked)
 		}
 		if bound, ok := planned[m.Sessions]; ok {
-			add(worstP99, bound, m.Worst.P99, asked && (r.Profile == "steady" || m.Mode == given), m.Worst.P99 < bound)
+			add(worstP99, bound, m.Worst.P99, asked && steady, m.Worst.P99 < bound)
 		}
 		add(lessCPU, mostCPU, m.CPU, asked, m.CPU < mostCPU)
 		add(lessMB, mostMB, m.MB, asked, m.MB < mostMB)
 		limits := m.RateLimited + figure(m.Failures["rate_limited"])
 		add(noLimits, 0, limits, asked, limits == 0)
 		// Who fails fast looks fast.
-		add(noFailure, 0, figure(m.All.Failed), asked && r.Profile == "steady", m.All.Failed == 0)
+		add(noFailure, 0, figure(m.All.Failed), asked && steady, m.All.Failed == 0)
 		if direct := r.find(Cell{m.Sessions, Direct, m.Preset}); m.Mode == Pooled && direct != nil {
 			saved := direct.All.P50 - m.All.P50
 			add(belowP50, savedByIt, saved, true, saved >= savedByIt)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ func Run(ctx context.Context, o Options, progress func(Progress)) (*Report, erro
 	defer cancel(nil)
 	r := &Report{Options: o, Began: time.Now().Truncate(time.Second), CPUs: runtime.NumCPU(), LoadBefore: load()}
 
+	run := strconv.FormatInt(time.Now().UnixMilli(), 36)
 	cells := o.cells()
 	plans := make([][]arrival, len(cells))
 	seen := newTally(progress)
@@ -34,6 +36,13 @@ func Run(ctx context.Context, o Options, progress func(Progress)) (*Report, erro
 		}
 		if len(plans[i]) == 0 {
 			return nil, fmt.Errorf("--duration: not one request falls into %s: make it longer", c)
+		}
+		if o.URL != "" {
+			// It may know the texts of earlier runs, and of the cell before, and
+			// what it knows is no call upstream.
+			for j := range plans[i] {
+				plans[i][j].text += fmt.Sprintf(" Run %s, load %d.", run, i+1)
+			}
 		}
 		seen.expect(len(plans[i]))
 	}

@@ -9,12 +9,15 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -302,5 +305,52 @@ func TestARealRunAddsUp(t *testing.T) {
 	var out bytes.Buffer
 	if err := r.WriteJSON(&out); err != nil || !json.Valid(out.Bytes()) {
 		t.Errorf("%v %s", err, fmt.Sprint(out.Len()))
+	}
+}
+
+// A gateway that runs already has a cache that nobody empties: a load that it
+// has had would measure that.
+func TestAGatewayThatRunsAlreadyIsAskedForTextsThatItHasNotHad(t *testing.T) {
+	var mu sync.Mutex
+	had := map[string]int{}
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/translate" {
+			io.WriteString(w, "{}")
+			return
+		}
+		var asked struct{ Text string }
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		had[asked.Text]++
+		mu.Unlock()
+		fmt.Fprintf(w, `{"translations": [{"text": %q}], "timing": {"stages": {"provider": 1}, "attempts": 1}}`, asked.Text)
+	}))
+	defer gateway.Close()
+	o := Defaults()
+	o.URL, o.Sessions, o.Rate, o.Requests = gateway.URL, []int{1, 2}, 60_000, 20
+	for run := 1; run <= 2; run++ {
+		r, err := Run(t.Context(), o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(had) != run*40 {
+			t.Errorf("run %d: %d different texts so far, want %d", run, len(had), run*40)
+		}
+		if r.URL != gateway.URL || r.Profile != "" {
+			t.Errorf("the report tells of %q, and of a simulated upstream %q", r.URL, r.Profile)
+		}
+	}
+	o.Sessions, o.Repeats = []int{1}, 0.5
+	if _, err := Run(t.Context(), o, nil); err != nil {
+		t.Fatal(err)
+	}
+	repeated := 0
+	for _, n := range had {
+		repeated += n - 1
+	}
+	if repeated == 0 {
+		t.Error("repeats were asked for, and none was sent")
 	}
 }
