@@ -11,6 +11,14 @@ import (
 	"github.com/dragoman-mt/dragoman/plugins/scaffold"
 )
 
+// needPython skips a test where the Python SDK's needs are not installed.
+func needPython(t *testing.T) {
+	t.Helper()
+	if out, err := exec.Command("/usr/bin/python3", "-c", "import google.protobuf, grpc").CombinedOutput(); err != nil {
+		t.Skipf("not tested: /usr/bin/python3 has no grpcio: %v %s", err, out)
+	}
+}
+
 // TestTheShippedPluginsPassTheKit runs it on every plugin of the repository.
 func TestTheShippedPluginsPassTheKit(t *testing.T) {
 	s := simulate(t, "--engine", "pseudo")
@@ -23,12 +31,20 @@ func TestTheShippedPluginsPassTheKit(t *testing.T) {
 		"openai-direct": {"--config", `{"api_key": "x", "base_url": "` + s.base + `"}`, filepath.Join(programs, "openai-direct")},
 		"mask":          {mask},
 		"apertium":      {filepath.Join(programs, "apertium")},
+		"word-by-word":  {"/usr/bin/python3", "word_by_word.py"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := engine.Find(); err != nil && name == "apertium" {
-				t.Skip("not tested: ", err)
+			dir := t.TempDir()
+			switch name {
+			case "apertium":
+				if _, err := engine.Find(); err != nil {
+					t.Skip("not tested: ", err)
+				}
+			case "word-by-word":
+				needPython(t)
+				dir = filepath.Join(repository(t), "examples", name)
 			}
-			out, errs, status := command(t, t.TempDir(), nil, "", append([]string{"plugin", "verify"}, args...)...)
+			out, errs, status := command(t, dir, nil, "", append([]string{"plugin", "verify"}, args...)...)
 			if status != 0 || errs != "" || !strings.Contains(out, "15 passed, 0 failed") {
 				t.Errorf("status %d\n%s%s", status, out, errs)
 			}
@@ -61,9 +77,7 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 				starts := []string{"./new-one"}
 				if lang == "python" {
 					starts = []string{"/usr/bin/python3", "new_one_plugin.py"}
-					if err := exec.Command(starts[0], "-c", "import google.protobuf, grpc").Run(); err != nil {
-						t.Skip("not tested: /usr/bin/python3 has no grpcio")
-					}
+					needPython(t)
 				}
 				dir := t.TempDir()
 				out, errs, status := command(t, dir, nil, "", "plugin", "new", "--lang", lang, "--role", role, "--dragoman", repository(t), "new-one")

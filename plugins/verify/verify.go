@@ -129,6 +129,7 @@ const (
 	healthLimit = 2 * time.Second
 	endLimit    = 3 * time.Second
 	callWait    = 30 * time.Second
+	longWait    = 5 * time.Second
 	maxTexts    = 32
 )
 
@@ -254,7 +255,12 @@ func (k *kit) longTexts(ctx context.Context) (string, error) {
 		if part.GetAfter() {
 			size = 3 << 20 // After gets the text and its translation
 		}
-		if _, err := k.ask(ctx, p, part, "long", long(size)); err != nil {
+		// A plugin may work on it for longer than anybody would wait.
+		call, leave := context.WithTimeout(ctx, longWait)
+		_, err := k.ask(call, p, part, "long", long(size))
+		late := call.Err() != nil
+		leave()
+		if err != nil && !late {
 			return "", fmt.Errorf("%w: a text of %d MiB is answered, with a result or with an error such as too_large; let the gRPC server take and send messages of %d MiB", err, size>>20, wire.MaxMessage>>20)
 		}
 		// Whether it takes a message that is longer than any that the gateway
