@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -46,6 +48,16 @@ func byHand(how string) {
 		os.Exit(3)
 	case "slow":
 		time.Sleep(startLimit + 200*time.Millisecond)
+	case "long noise":
+		fmt.Print(strings.Repeat("1|", 2*maxLine), "\n")
+	case "daemon":
+		daemon := exec.Command("/bin/sleep", "600")
+		daemon.Stdout, daemon.Stderr = os.Stdout, os.Stderr
+		daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := daemon.Start(); err != nil {
+			os.Exit(1)
+		}
+		os.WriteFile(filepath.Join(os.Getenv("DRAGOMAN_TEST_FOLDER"), "daemon"), []byte(strconv.Itoa(daemon.Process.Pid)), 0o600)
 	case "noise":
 		fmt.Println("loading")
 	case "socket elsewhere":

@@ -57,8 +57,9 @@ func (k *kit) close() { os.RemoveAll(k.dir) }
 
 // A program is one run of the plugin. Its group is its own.
 type program struct {
-	cmd   *exec.Cmd
-	stdin *os.File // our end, held open
+	cmd            *exec.Cmd
+	stdin          *os.File // our end, held open
+	stdout, stderr *os.File // our ends, closed by who reads them
 
 	noise []string      // lines before the handshake
 	took  time.Duration // until the handshake
@@ -92,19 +93,19 @@ func (k *kit) start(ctx context.Context, env []string) (*program, error) {
 	}
 	cmd := k.command(append(append([]string{}, env...),
 		wire.CookieKey+"="+wire.CookieValue, fmt.Sprintf("PLUGIN_PROTOCOL_VERSIONS=%d", wire.Protocol), "PLUGIN_UNIX_SOCKET_DIR="+sockets))
-	p, stdout, err := launch(cmd)
+	p, err := launch(cmd)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.connect(ctx, stdout, sockets); err != nil {
+	if err := p.connect(ctx, sockets); err != nil {
 		p.stop()
 		return nil, err
 	}
 	return p, nil
 }
 
-// launch starts cmd with pipes on all streams.
-func launch(cmd *exec.Cmd) (p *program, stdout *os.File, err error) {
+// launch starts cmd with pipes on all streams. Who calls it reads stdout.
+func launch(cmd *exec.Cmd) (p *program, err error) {
 	p = &program{cmd: cmd, last: &tail{}, said: make(chan struct{}), exited: make(chan struct{})}
 	var theirs, ours [3]*os.File
 	defer func() {
@@ -117,7 +118,7 @@ func launch(cmd *exec.Cmd) (p *program, stdout *os.File, err error) {
 	}()
 	for i := range theirs {
 		if theirs[i], ours[i], err = os.Pipe(); err != nil {
-			return nil, nil, machineError{err}
+			return nil, machineError{err}
 		}
 		if i > 0 { // what it writes
 			theirs[i], ours[i] = ours[i], theirs[i]
@@ -125,32 +126,37 @@ func launch(cmd *exec.Cmd) (p *program, stdout *os.File, err error) {
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
 	if err := cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("it cannot be started: %w: name the program as a shell would find it", err)
+		return nil, fmt.Errorf("it cannot be started: %w: name the program as a shell would find it", err)
 	}
-	p.stdin = ours[0]
+	p.stdin, p.stdout, p.stderr = ours[0], ours[1], ours[2]
 	p.readers.Go(func() {
 		defer close(p.said)
-		defer ours[2].Close()
-		io.Copy(p.last, ours[2])
+		defer p.stderr.Close()
+		io.Copy(p.last, p.stderr)
 	})
 	go func() { defer close(p.exited); cmd.Wait() }()
-	return p, ours[1], nil
+	return p, nil
 }
 
 // connect reads stdout up to the handshake and connects to the address in it.
-func (p *program) connect(ctx context.Context, stdout *os.File, sockets string) error {
+func (p *program) connect(ctx context.Context, sockets string) error {
 	began := time.Now()
 	lines := make(chan string)
 	p.readers.Go(func() {
-		defer stdout.Close()
+		defer p.stdout.Close()
 		defer close(lines)
-		r := bufio.NewReader(stdout)
-		for {
-			line, err := r.ReadString('\n')
-			if err != nil {
+		r := bufio.NewReaderSize(p.stdout, maxLine)
+		for cut := false; ; {
+			part, err := r.ReadSlice('\n')
+			if err != nil && err != bufio.ErrBufferFull {
 				return
 			}
-			if lines <- strings.TrimRight(line, "\r\n"); strings.HasPrefix(line, "1|") {
+			line := strings.TrimRight(string(part), "\r\n")
+			if cut || err != nil {
+				line = "..." + line // it is too long to be a handshake
+			}
+			cut = err != nil
+			if lines <- line; strings.HasPrefix(line, "1|") {
 				break
 			}
 		}
@@ -181,6 +187,9 @@ func (p *program) connect(ctx context.Context, stdout *os.File, sockets string) 
 		}
 	}
 }
+
+// maxLine is how much of a line is looked at, in bytes.
+const maxLine = 16 << 10
 
 func drain(lines <-chan string) {
 	for range lines {
@@ -237,7 +246,7 @@ func (p *program) fault(call string, err error, todo string) error {
 // gone says whether the program has ended, and gives it a moment to do so and
 // its last words one to arrive.
 func (p *program) gone() bool {
-	moment := time.NewTimer(200 * time.Millisecond)
+	moment := time.NewTimer(lastWords)
 	defer moment.Stop()
 	select {
 	case <-p.exited:
@@ -293,29 +302,38 @@ func (p *program) kill() {
 	<-p.exited
 }
 
-// stop ends the program and its group, and waits.
+// stop ends the program and its group, and waits; more than once is as good.
+// Who has left the group and holds the output open is not waited for.
 func (p *program) stop() {
 	if p.conn != nil {
 		p.conn.Close()
 	}
-	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	if group(p.cmd.Process.Pid) != 0 { // else its number may be another's by now
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	}
 	<-p.exited
 	p.stdin.Close()
+	soon := time.Now().Add(lastWords)
+	p.stdout.SetReadDeadline(soon)
+	p.stderr.SetReadDeadline(soon)
 	p.readers.Wait()
 }
 
+// lastWords is how long the output of a program is read after its end.
+const lastWords = 200 * time.Millisecond
+
 // byHand starts the program as somebody would who does not know what it is.
 func (k *kit) byHand(ctx context.Context) (string, error) {
-	p, stdout, err := launch(k.command(k.o.Env))
+	p, err := launch(k.command(k.o.Env))
 	if err != nil {
 		return "", err
 	}
 	defer p.stop()
-	p.readers.Go(func() { defer stdout.Close(); io.Copy(p.last, stdout) })
+	p.readers.Go(func() { defer p.stdout.Close(); io.Copy(p.last, p.stdout) })
 	if err := p.ends(ctx, startLimit); err != nil {
 		return "", fmt.Errorf("%w: without %s in its environment nobody is there to talk to: say what the program is, and end", err, wire.CookieKey)
 	}
-	p.readers.Wait()
+	p.stop() // and all that it has said is there
 	switch {
 	case p.cmd.ProcessState.Success():
 		return "", errors.New("it ends with status 0, as if it had done something: say that it is a plugin, and end with another")

@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -66,8 +68,9 @@ func self(t *testing.T, plugin string) Options {
 	}
 	// The environment is empty where a check wants it to be, so the name of the
 	// program tells.
-	script := filepath.Join(t.TempDir(), "plugin")
-	line := "#!/bin/sh\nDRAGOMAN_TEST_PLUGIN='" + plugin + "' DRAGOMAN_TEST_FOLDER='" + t.TempDir() + "' exec '" + program + "'\n"
+	folder := t.TempDir()
+	script := filepath.Join(folder, "plugin")
+	line := "#!/bin/sh\nDRAGOMAN_TEST_PLUGIN='" + plugin + "' DRAGOMAN_TEST_FOLDER='" + folder + "' exec '" + program + "'\n"
 	if err := os.WriteFile(script, []byte(line), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +117,7 @@ func TestEachCheckFailsForWhatItIsThere(t *testing.T) {
 		{"on tcp", "handshake", "listen on a Unix socket"},
 		{"socket elsewhere", "handshake", "PLUGIN_UNIX_SOCKET_DIR"},
 		{"netrpc", "handshake", "the protocol is grpc"},
+		{"long noise", "stdout", "before the handshake"},
 		{"noise", "stdout", `it printed "loading" before the handshake`},
 		{"no parts", "describe", "names no part"},
 		{"two providers", "describe", "two parts of role provider"},
@@ -191,6 +195,26 @@ func TestWhatCannotBeLookedAtIsSkipped(t *testing.T) {
 	}
 	if r := results(t, Options{Command: []string{"/there/is/no/such"}}, checks())["handshake"]; !r.Failed || !strings.Contains(r.Detail, "no such file") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestWhoHasLeftTheGroupIsNotWaitedFor begins a plugin that starts a process
+// which nobody can find, and which holds the plugin's output open.
+func TestWhoHasLeftTheGroupIsNotWaitedFor(t *testing.T) {
+	o := self(t, "daemon")
+	if r := results(t, o, checks()[:1])["handshake"]; r.Failed {
+		t.Error(r.Detail)
+	}
+	raw, err := os.ReadFile(filepath.Join(filepath.Dir(o.Command[0]), "daemon"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Errorf("the process was waited for, or never was there: %v", err)
 	}
 }
 
