@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -80,6 +81,19 @@ func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.R
 				return nil, err
 			}
 		}
+	case "die":
+		// The first time.
+		if f, err := os.OpenFile(rest, os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			f.Close()
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			<-ctx.Done()
+		}
+		answer = "again"
+	case "speak":
+		if err := req.OnDelta(fmt.Sprint(os.Getpid())); err != nil {
+			return nil, err
+		}
+		<-ctx.Done()
 	case "once":
 		// Somebody opens the file for writing when it may be answered.
 		if err := req.OnDelta("begun"); err != nil {
@@ -460,6 +474,30 @@ func (p provider) when(is func(*running) bool) <-chan struct{} {
 		}
 	}()
 	return done
+}
+
+func TestACallWhoseProcessDiesIsMadeAgainUnlessSomethingWasSaid(t *testing.T) {
+	p := newBench(t, one).provider("odd")
+	if res := p.ask(t, "die "+filepath.Join(t.TempDir(), "died")); res.Text != "again" {
+		t.Errorf("%+v", res)
+	}
+	said := 0
+	_, err := p.Translate(t.Context(), &core.Request{Text: "speak", Target: "es", OnDelta: func(pid string) error {
+		said++
+		n, err := strconv.Atoi(pid)
+		syscall.Kill(n, syscall.SIGKILL)
+		return err
+	}})
+	if e := core.AsError(err, ""); said != 1 || e == nil || e.Kind != core.Unavailable || !e.Retryable {
+		t.Errorf("after a delta: %d deltas, %v", said, err)
+	}
+	// The next call need not be made again: it waits.
+	if res := p.ask(t, "x"); res.Text != "es:x" {
+		t.Errorf("%+v", res)
+	}
+	if n := p.again.Load(); n != 1 {
+		t.Errorf("%d calls were made again", n)
+	}
 }
 
 func TestNobodySurvivesTheirPlugin(t *testing.T) {
@@ -862,7 +900,7 @@ func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := p.gone(pid)
-	r, leave, away := p.enter()
+	r, leave, away := p.enter(t.Context(), nil)
 	if away != nil {
 		t.Fatal(away)
 	}
