@@ -125,7 +125,7 @@ func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.R
 		return nil, &core.Error{Kind: core.RateLimited, Detail: "slow down", Retryable: true, RetryAfter: 2 * time.Second}
 	case "say":
 		o.env.Log.Warn(rest, zap.Int("n", 7))
-		fmt.Println("printed " + rest)
+		fmt.Println(strings.ToUpper(rest))
 		fmt.Fprintln(os.Stderr, strings.Repeat("y", 3*maxLine))
 	case "flood":
 		for i := range 5 * maxLines {
@@ -491,12 +491,12 @@ func TestACallWhoseProcessDiesIsMadeAgainUnlessSomethingWasSaid(t *testing.T) {
 	if e := core.AsError(err, ""); said != 1 || e == nil || e.Kind != core.Unavailable || !e.Retryable {
 		t.Errorf("after a delta: %d deltas, %v", said, err)
 	}
-	// The next call need not be made again: it waits.
-	if res := p.ask(t, "x"); res.Text != "es:x" {
-		t.Errorf("%+v", res)
-	}
 	if n := p.again.Load(); n != 1 {
 		t.Errorf("%d calls were made again", n)
+	}
+	// The next call waits for the next process.
+	if res := p.ask(t, "x"); res.Text != "es:x" {
+		t.Errorf("%+v", res)
 	}
 }
 
@@ -588,7 +588,7 @@ func TestWhatAPluginPrintsIsLoggedUnderItsName(t *testing.T) {
 	if raw, _ := json.Marshal(e.ContextMap()["plugin"]); string(raw) != `{"n":7}` {
 		t.Errorf("fields: %s", raw)
 	}
-	b.logged("printed how it is")
+	b.logged("HOW IT IS")
 	if e := b.logged("yyyy"); len(e.Message) > maxLine+3 {
 		t.Errorf("a line of %d bytes", len(e.Message))
 	}
