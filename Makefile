@@ -7,7 +7,7 @@ MAKEFLAGS   += --no-print-directory
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build bench lint schema generate setup clean
+.PHONY: help run test build bench faults lint schema generate setup clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,9 @@ build: setup ## Build bin/dragoman, bin/openai-sim and bin/plugins/*
 
 bench: build ## Measure everything against its bar, some minutes (ROWS=name,... for a part)
 	@bin/bench -rows "$(ROWS)"
+
+faults: build ## Prove what becomes of an upstream's faults, a minute or two (ARGS=flags of bin/faults)
+	@bin/faults $(ARGS)
 
 lint: setup ## Check formatting, vet, and that pipeline.schema.json is current
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; }

@@ -21,10 +21,11 @@ type conn struct {
 	o       *origin
 	cc      *http.ClientConn
 	wire    *wire
-	multi   bool      // speaks HTTP/2: carries many calls at once
-	stagger float64   // 0 to 0.1: what its limits are shortened by
-	opened  time.Time // when it was ready first
-	serial  uint64    // origin.seq when it was
+	multi   bool          // speaks HTTP/2: carries many calls at once
+	stagger float64       // 0 to 0.1: what its limits are shortened by
+	took    time.Duration // to connect: a round trip or more
+	opened  time.Time     // when it was ready first
+	serial  uint64        // origin.seq when it was
 
 	state state
 	calls int // that own it
@@ -64,13 +65,13 @@ type connKey struct{}
 func (p *Pool) connect(ctx context.Context, o *origin) (*conn, error) {
 	dial, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
 	defer cancel()
-	c := &conn{o: o, stagger: rand.Float64() / 10}
+	c, begun := &conn{o: o, stagger: rand.Float64() / 10}, time.Now()
 	trace := &httptrace.ClientTrace{TLSHandshakeDone: c.handshaken}
 	dial = httptrace.WithClientTrace(context.WithValue(dial, connKey{}, c), trace)
 	cc, err := o.transport.NewClientConn(dial, o.key.scheme, o.key.address)
 	switch {
 	case err == nil:
-		c.cc = cc
+		c.cc, c.took = cc, time.Since(begun)
 		cc.SetStateHook(c.changed)
 		if c.multi {
 			c.wire.carries.Store(c)

@@ -69,11 +69,14 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 		if c == nil {
 			continue
 		}
-		if end := c.since.Add(o.pool.cfg.IdleTimeout); end.After(now) {
+		switch end := c.since.Add(o.pool.cfg.IdleTimeout); {
+		case o.limits[kind].after == 0: // there is nothing to find out any more
+			closing = append(closing, o.endProbe(kind))
+		case end.After(now):
 			later(end)
-		} else {
+		default:
 			// The server keeps them longer than we do.
-			o.limits[kind] = limit{0, true}
+			o.believe(kind, limit{sure: true})
 			closing = append(closing, o.endProbe(kind))
 		}
 	}
@@ -100,6 +103,7 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 		case o.wantsProbe(c, now):
 			o.unstack(i)
 			o.open--
+			o.retired++
 			c.state = probe
 			o.probes[c.kind()] = c
 			later(c.since.Add(o.pool.cfg.IdleTimeout))
@@ -155,7 +159,7 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 		o.dial()
 	}
 	for kind, c := range o.probes {
-		if c != nil && o.open+o.dialling+o.probing() > o.pool.cfg.MaxConnections {
+		if c != nil && o.open+o.dialling+o.probing() > o.pool.cfg.MaxConnections+1 {
 			o.limits[kind].after = o.limitAt(kind, now)
 			closing = append(closing, o.endProbe(kind))
 		}
@@ -201,7 +205,8 @@ func (o *origin) limitAt(kind int, now time.Time) time.Duration {
 }
 
 // learn takes in that the server closed a connection after it had idled so
-// long.
+// long. A single close may have any reason. Two that agree are a limit, unless a
+// connection that idled as long served in between; a probe needs no second.
 func (o *origin) learn(kind int, idle time.Duration, probed bool) {
 	if idle < minLimit {
 		return
@@ -209,18 +214,42 @@ func (o *origin) learn(kind int, idle time.Duration, probed bool) {
 	l := o.limits[kind]
 	switch {
 	case probed:
-		l = limit{idle, true}
-	case l.after == 0 || idle < l.after*9/10:
-		l = limit{idle, false}
-	case idle < l.after:
-		l.after = idle
+		l = limit{after: idle, sure: true}
+	case agree(idle, l.after):
+		l.after = min(idle, l.after)
+	case agree(idle, l.odd):
+		l = limit{after: min(idle, l.odd)}
+	default:
+		l.odd = idle
 	}
-	if l != o.limits[kind] {
-		o.limits[kind] = l
+	o.believe(kind, l)
+	o.nudge()
+}
+
+// agree says whether two idle times are within a tenth of each other.
+func agree(a, b time.Duration) bool { return min(a, b) > max(a, b)*9/10 }
+
+// served takes in that a connection carried a request after it had idled so
+// long.
+func (o *origin) served(kind int, idle time.Duration) {
+	l := o.limits[kind]
+	if l.odd > 0 && idle > l.odd*9/10 {
+		l.odd = 0
+	}
+	if l.after > 0 && idle > l.after*11/10 {
+		l = limit{}
+		o.nudge()
+	}
+	o.believe(kind, l)
+}
+
+func (o *origin) believe(kind int, l limit) {
+	was := o.limits[kind]
+	o.limits[kind] = l
+	if l.after != was.after || l.sure != was.sure {
 		o.pool.log.Debug("learned how long the server keeps idle connections",
 			zap.String("origin", o.name), zap.Bool("used", kind == 1), zap.Duration("limit", l.after), zap.Bool("certain", l.sure))
 	}
-	o.nudge()
 }
 
 // target is how many connections are to be ready.
@@ -243,10 +272,11 @@ func (o *origin) short() int {
 }
 
 // room is how many more may be dialled: up to the maximum, and one more while
-// one on the stack waits for its replacement.
+// one on the stack waits for its replacement, unless a probe is that one. The
+// probe comes first: it may show that nothing on the stack needs replacing.
 func (o *origin) room() int {
 	room := o.pool.cfg.MaxConnections - o.open - o.dialling
-	if room == 0 && o.retiring > 0 {
+	if room == 0 && o.retiring > 0 && o.probing() == 0 {
 		return 1
 	}
 	return room
@@ -257,18 +287,19 @@ func (o *origin) retire(i int) *conn {
 	c := o.stack[i]
 	o.unstack(i)
 	o.open--
+	o.retired++
 	c.state = closed
 	return c
 }
 
 // wantsProbe says whether c, which idled as long as it may, should be kept to
-// see how long the server would have kept it. It takes the place that c has, if
-// that is within the maximum.
+// see how long the server would have kept it. It takes the place that c has,
+// which may be the one beyond the maximum.
 func (o *origin) wantsProbe(c *conn, now time.Time) bool {
 	l := o.limits[c.kind()]
 	return l.after > 0 && !l.sure && o.probes[c.kind()] == nil &&
 		now.Sub(c.since) < o.pool.cfg.IdleTimeout &&
-		o.open+o.dialling+o.probing() <= o.pool.cfg.MaxConnections
+		o.open+o.dialling+o.probing() <= o.pool.cfg.MaxConnections+1
 }
 
 func (o *origin) probing() int {

@@ -62,13 +62,14 @@ type origin struct {
 	pause    time.Duration
 	failedTo uint64 // seq when it failed: who waited then has had its chance
 
-	dials, dialFailures, resends, waits, cold, cancelled int64
+	dials, dialFailures, resends, waits, cold, cancelled, spent, retired int64
 }
 
 // A limit is how long the server keeps a connection that idles.
 type limit struct {
 	after time.Duration // 0 when not known
 	sure  bool          // a probe found it
+	odd   time.Duration // idle time at a close that nothing has borne out yet; 0 for none
 }
 
 // kind is the index of probes and limits.
@@ -100,6 +101,7 @@ type OriginStats struct {
 	Ready    int // of them, idle
 	InUse    int // of them, with a call, or with many where they speak HTTP/2
 	Dialling int // on their way
+	Probing  int // kept aside, to see how long the server keeps them
 	Waiting  int // calls waiting for a connection
 
 	Dials        int64 // connections tried
@@ -110,6 +112,9 @@ type OriginStats struct {
 	Waits        int64 // calls that waited because the maximum was open
 	Cold         int64 // calls that waited though it was not; in direct mode every call
 	Cancelled    int64 // calls given up before the end of their answer; with HTTP/1.1 each cost its connection
+
+	Spent   int64 // connections that ended with a whole answer
+	Retired int64 // connections that were closed for their age, or for idling
 
 	// How long the server keeps an idle connection that never carried a
 	// request, and one that did; 0 when not learned.
@@ -245,6 +250,11 @@ func (o *origin) ended(c *conn, whole, gaveUp bool) {
 	case whole && !c.spent():
 		o.put(c, true)
 	default:
+		if whole && o.pool.cfg.Mode == Pooled {
+			o.mu.Lock()
+			o.spent++
+			o.mu.Unlock()
+		}
 		o.lost(c, !whole && gaveUp, false, false)
 	}
 }
@@ -255,6 +265,7 @@ func (o *origin) put(c *conn, carried bool) {
 	o.mu.Lock()
 	since := c.since
 	if carried {
+		o.served(c.kind(), c.taken.Sub(since))
 		c.used, since = true, now
 		o.proven()
 	}
@@ -436,10 +447,10 @@ func (o *origin) stats() OriginStats {
 	return OriginStats{
 		Origin: o.name,
 		Open:   o.open + o.leaving + o.probing(), Ready: len(o.stack), InUse: o.open + o.leaving - len(o.stack),
-		Dialling: o.dialling, Waiting: o.waiting.Len(),
+		Dialling: o.dialling, Probing: o.probing(), Waiting: o.waiting.Len(),
 		Dials: o.dials, DialFailures: o.dialFailures,
 		Handshakes: o.handshakes.Load(), Resumptions: o.resumptions.Load(),
-		Resends: o.resends, Waits: o.waits, Cold: o.cold, Cancelled: o.cancelled,
+		Resends: o.resends, Waits: o.waits, Cold: o.cold, Cancelled: o.cancelled, Spent: o.spent, Retired: o.retired,
 		IdleLimitNew: o.limitAt(0, now), IdleLimitUsed: o.limitAt(1, now),
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -77,7 +78,7 @@ func TestTwoIdleLimitsAreLearned(t *testing.T) {
 func TestConnectionThatCameBackUnusedKeepsItsIdleTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow), ReadHeaderTimeout: 10 * time.Second})
-		p := pipePool(t, n, func(c *Config) { c.WarmConnections, c.MaxConnections = 1, 1 })
+		p := pipePool(t, n, func(c *Config) { c.WarmConnections, c.MaxConnections = 2, 2 })
 		warm(t, p, pipeOrigin)
 		time.Sleep(5 * time.Second)
 		req, _ := http.NewRequestWithContext(t.Context(), "GET", pipeOrigin, nil)
@@ -129,30 +130,215 @@ func TestMaximumIsExceededByOneAtMostWhileReplacing(t *testing.T) {
 	})
 }
 
-// A server that restarts closes everything at some age that means nothing.
-func TestALimitLearnedFromARestartIsUnlearned(t *testing.T) {
+// room are the two ways to configure a maximum: with room for a probe beside
+// the warm connections, and without.
+var room = []int{10, 6}
+
+func TestTheFirstIdleGapTeachesTheLimit(t *testing.T) {
+	for _, most := range room {
+		for _, idle := range []time.Duration{5 * time.Second, 30 * time.Second} {
+			t.Run(fmt.Sprintf("%s, at most %d", idle, most), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow), IdleTimeout: idle, ReadHeaderTimeout: time.Hour})
+					p := pipePool(t, n, func(c *Config) { c.MaxConnections = most })
+					warm(t, p, pipeOrigin)
+					time.Sleep(time.Second)
+					burst(t, p, 6)
+					time.Sleep(idle + time.Second)
+					if s := only(t, p); s.IdleLimitUsed < idle*9/10 || s.IdleLimitUsed > idle*11/10 {
+						t.Errorf("learned %s", s.IdleLimitUsed)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A server may close a single connection for reasons of its own.
+func TestOneOddCloseTeachesNothing(t *testing.T) {
+	for _, most := range room {
+		t.Run(fmt.Sprintf("at most %d", most), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow)})
+				p := pipePool(t, n, func(c *Config) { c.MaxConnections, c.IdleTimeout, c.MaxAge = most, time.Hour, time.Hour })
+				warm(t, p, pipeOrigin)
+				for _, idle := range []time.Duration{1, 5, 25, 125, 625} { // no two ages agree
+					time.Sleep(idle * time.Second)
+					n.closeSome(1)
+					synctest.Wait()
+					if s := only(t, p); s.IdleLimitNew != 0 {
+						t.Errorf("learned %s", s.IdleLimitNew)
+					}
+				}
+				time.Sleep(20 * time.Minute)
+				if got := n.dialled(); got != 6+5 {
+					t.Errorf("dialled %d times, want once for each of 6 connections and of 5 that were closed", got)
+				}
+			})
+		})
+	}
+}
+
+// What closes in the moment of reuse, while others that idled as long serve, is
+// at fault itself: nothing is replaced for it.
+func TestAFaultInTheMomentOfReuseIsNoIdleLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow), ReadHeaderTimeout: time.Minute})
-		p := pipePool(t, n, nil)
+		var served atomic.Int64
+		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if served.Add(1)%7 > 0 {
+				slow(w, r)
+				return
+			}
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.Close()
+		})})
+		p := pipePool(t, n, func(c *Config) { c.MaxConnections, c.IdleTimeout, c.MaxAge = 6, time.Hour, time.Hour })
+		warm(t, p, pipeOrigin)
+		for range 20 {
+			time.Sleep(time.Second) // all idle as long
+			burst(t, p, 6)
+		}
+		s := only(t, p)
+		if s.Resends < 5 {
+			t.Fatalf("%d resends: the server closed nothing", s.Resends)
+		}
+		if s.IdleLimitUsed != 0 || s.IdleLimitNew != 0 || n.dialled() != 6+int(s.Resends) {
+			t.Errorf("%d dials after %d closes, learned %s and %s", n.dialled(), s.Resends, s.IdleLimitNew, s.IdleLimitUsed)
+		}
+	})
+}
+
+// lateEnd is a context that ends after its end was asked for once.
+type lateEnd struct {
+	context.Context
+	asked atomic.Int64
+}
+
+func (c *lateEnd) Err() error {
+	if c.asked.Add(1) == 1 {
+		return nil
+	}
+	return c.Context.Err()
+}
+
+func TestACallGivenUpBeforeItWasSentTeachesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow)})
+		p := pipePool(t, n, func(c *Config) { c.IdleTimeout, c.MaxAge = time.Hour, time.Hour })
+		warm(t, p, pipeOrigin)
+		for range 3 {
+			time.Sleep(time.Second)
+			for range 10 {
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				if _, err := post(&lateEnd{Context: ctx}, p, pipeOrigin); !errors.Is(err, context.Canceled) {
+					t.Fatalf("got %v, want that it was given up", err)
+				}
+			}
+			synctest.Wait()
+		}
+		s := only(t, p)
+		if s.Cancelled == 0 {
+			t.Fatal("no call cost its connection")
+		}
+		if s.IdleLimitNew != 0 || s.Retired != 0 {
+			t.Errorf("learned %s, retired %d", s.IdleLimitNew, s.Retired)
+		}
+	})
+}
+
+// A server that restarts closes everything at some age that means nothing.
+func TestAServerThatBeganToWorkIsNotAskedTwice(t *testing.T) {
+	for _, c := range []struct {
+		works time.Duration
+		asked int32
+	}{
+		{0, 2},                      // it had closed the connection, as far as one can tell
+		{200 * time.Millisecond, 1}, // it had the request, and hung up over it
+	} {
+		t.Run(c.works.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var asked atomic.Int32
+				n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if asked.Add(1) == 1 {
+						time.Sleep(c.works)
+						panic(http.ErrAbortHandler)
+					}
+					echo(w, r)
+				})})
+				p := pipePool(t, n, nil)
+				warm(t, p, pipeOrigin)
+				time.Sleep(10 * time.Second)
+				_, err := post(t.Context(), p, pipeOrigin)
+				if asked.Load() != c.asked || (err == nil) != (c.asked == 2) {
+					t.Errorf("asked %d times, %v; want %d times", asked.Load(), err, c.asked)
+				}
+			})
+		})
+	}
+}
+
+func TestALimitLearnedFromARestartIsUnlearned(t *testing.T) {
+	for _, most := range room {
+		t.Run(fmt.Sprintf("at most %d", most), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow), ReadHeaderTimeout: time.Minute})
+				p := pipePool(t, n, func(c *Config) { c.MaxConnections = most })
+				warm(t, p, pipeOrigin)
+				time.Sleep(150 * time.Millisecond)
+				n.closeAll()
+				synctest.Wait()
+				if s := only(t, p); s.IdleLimitNew == 0 || s.IdleLimitNew > time.Second {
+					t.Fatalf("learned %s, want some 100ms", s.IdleLimitNew)
+				}
+				before := n.dialled()
+				time.Sleep(time.Minute)
+				if s := only(t, p); s.IdleLimitNew > 0 && s.IdleLimitNew < 40*time.Second {
+					t.Errorf("still believes that the server closes after %s", s.IdleLimitNew)
+				}
+				if dials := n.dialled() - before; dials > 100 {
+					t.Errorf("dialled %d times in that minute", dials)
+				}
+				before = n.dialled()
+				time.Sleep(10 * time.Minute)
+				if dials := n.dialled() - before; dials > 6*(600/45+1) {
+					t.Errorf("dialled %d times in 10 quiet minutes", dials)
+				}
+				if got := n.mostOpen(); got > most+1 {
+					t.Errorf("%d were open at once, want at most %d", got, most+1)
+				}
+			})
+		})
+	}
+}
+
+// A request that is served by a connection which had idled for longer proves
+// that a limit is none.
+func TestALimitIsForgottenWhenAConnectionOutlivesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow)})
+		p := pipePool(t, n, func(c *Config) { c.MaxConnections = 6 })
 		warm(t, p, pipeOrigin)
 		time.Sleep(150 * time.Millisecond)
 		n.closeAll()
+		time.Sleep(time.Second) // those that wait for a replacement idle on
+		if s := only(t, p); s.IdleLimitNew == 0 || s.Probing != 1 {
+			t.Fatalf("learned %s from the restart, %d kept aside", s.IdleLimitNew, s.Probing)
+		}
+		burst(t, p, 6)
 		synctest.Wait()
-		if s := only(t, p); s.IdleLimitNew == 0 || s.IdleLimitNew > time.Second {
-			t.Fatalf("learned %s, want some 100ms", s.IdleLimitNew)
+		if s := only(t, p); s.IdleLimitNew != 0 || s.Probing != 0 {
+			t.Errorf("still believes that the server closes after %s, %d kept aside", s.IdleLimitNew, s.Probing)
 		}
-		before := n.dialled()
-		time.Sleep(time.Minute)
-		if s := only(t, p); s.IdleLimitNew > 0 && s.IdleLimitNew < 40*time.Second {
-			t.Errorf("still believes that the server closes after %s", s.IdleLimitNew)
-		}
-		if dials := n.dialled() - before; dials > 100 {
-			t.Errorf("dialled %d times in that minute", dials)
-		}
-		before = n.dialled()
-		time.Sleep(10 * time.Minute)
-		if dials := n.dialled() - before; dials > 6*(600/45+1) {
-			t.Errorf("dialled %d times in 10 quiet minutes", dials)
+		dials := n.dialled()
+		time.Sleep(30 * time.Second)
+		burst(t, p, 6)
+		if got := n.dialled() - dials; got > 6 {
+			t.Errorf("dialled %d times in 30 quiet seconds", got)
 		}
 	})
 }
@@ -422,6 +608,9 @@ func TestWhateverHappensTheCountsHold(t *testing.T) {
 			wg.Wait()
 			n.dial.Store(nil)
 			time.Sleep(30 * time.Second)
+			for only(t, p).Dialling > 0 { // the server may close one at this moment, before its limit is known
+				time.Sleep(50 * time.Millisecond)
+			}
 			if s := only(t, p); s.InUse != 0 || s.Waiting != 0 || s.Ready < p.cfg.WarmConnections {
 				r.Fatalf("at rest: %+v", s)
 			}

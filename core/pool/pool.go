@@ -14,18 +14,25 @@
 // moment is lost. So the pool learns the server's limit from the idle closes it
 // sees, one for connections that never carried a request and one for those that
 // did, and replaces a connection at 80 % of it (72 to 80 %, each by its own
-// draw), dialling the replacement first. A close may have had another reason,
-// such as a server's restart: after a limit was learned one retired connection
-// is kept aside, out of use, as a probe. While it lives the limit grows with its
+// draw), dialling the replacement first.
+//
+// A single close may have any reason, and a fault in the moment of reuse looks
+// like one. Two whose idle times agree within a tenth are a limit, unless a
+// connection that had idled as long served between them: the first gap in which
+// a server closes several connections teaches. Two may agree for another reason,
+// such as a server's restart. So a limit is given up when a connection serves
+// that has idled for longer, and after one was learned one retired connection is
+// kept aside, out of use, as a probe. While it lives the limit grows with its
 // age; when the peer closes it the limit is certain.
 //
 // # Resending
 //
 // A request of which 0 bytes were written is sent again, and one of which the
 // server said that it did nothing with it. So is, once and on a connection
-// dialled since, one whose connection had been idle and was closed by the peer
-// before a byte of the answer. All need a body that GetBody gives again.
-// Everything else fails.
+// dialled since, one whose connection had been idle and turns out to be closed by
+// the peer, before a byte of the answer and no later than a round trip takes: a
+// server that hangs up later has begun to work on it. All need a body that
+// GetBody gives again. Everything else fails.
 //
 // # HTTP/2
 //
@@ -153,6 +160,11 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 // connection away each time.
 const maxTries, maxAway = 3, 6
 
+// atOnce is how soon a request must have met the end of its connection to be
+// sent again, or else as soon as the connection was made: that takes a round
+// trip at least, and on a busy machine both take longer.
+const atOnce = 50 * time.Millisecond
+
 func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 	k, err := keyOf(req.URL)
 	if err != nil {
@@ -169,12 +181,12 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 		c := t.c
 		written, read := c.wire.written.Load(), c.wire.read.Load()
 		var res *http.Response
-		begun := true
-		var at time.Time
+		begun, at := true, time.Time{}
 		if c.multi {
 			at = time.Now()
 			res, begun, err = c.exchange(send)
 		} else {
+			at = c.taken
 			res, err = c.cc.RoundTrip(send)
 		}
 		if err == nil {
@@ -190,12 +202,12 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 		wrote, heard := begun && c.wire.written.Load() > written, c.wire.read.Load() > read
 		failure := &CallError{Origin: c.o.name, Written: wrote, Err: err}
 		spent, refused, peer := c.judge(ctx, at, err, wrote, heard)
+		idled := t.idle && (!wrote || peer && time.Since(at) <= max(c.took, atOnce))
 		again, most := false, maxTries
-		if refused {
+		if refused && spent {
+			most = maxAway
+		} else if refused {
 			c.o.refused(c)
-			if spent {
-				most = maxAway
-			}
 		}
 		switch {
 		case ctx.Err() != nil || try >= most:
@@ -208,17 +220,18 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 			if try > 1 {
 				since = t.seq
 			}
-		case peer && t.idle && !resent:
+		case idled && !resent:
 			again, resent = true, true
 			since = t.seq
 		}
 		if again {
 			send, again = rewound(req)
 		}
+		gaveUp := ctx.Err() != nil
 		if spent {
-			c.o.lost(c, ctx.Err() != nil, t.idle && (peer || !wrote), again)
+			c.o.lost(c, gaveUp, !gaveUp && idled, again)
 		} else {
-			c.o.kept(c, wrote, ctx.Err() != nil, again)
+			c.o.kept(c, wrote, gaveUp, again)
 		}
 		if !again {
 			return nil, failure
@@ -228,7 +241,7 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 
 // judge says what err, of a call that got no answer, means: that its connection
 // can carry no more, that the server did nothing with the request, and that it
-// hung up before it answered. at is when the call began, where c carries many.
+// hung up before it answered. at is when the call began.
 func (c *conn) judge(ctx context.Context, at time.Time, err error, wrote, heard bool) (spent, refused, peer bool) {
 	if !c.multi {
 		return c.spent(), false, errorPeerClosed(err, heard)

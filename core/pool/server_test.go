@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
+	"math"
 	"math/big"
 	"net"
 	"net/http"
@@ -264,14 +265,19 @@ func (n *pipeNet) mostOpen() int {
 }
 
 // closeAll closes every connection, as a restart of the server does.
-func (n *pipeNet) closeAll() {
+func (n *pipeNet) closeAll() { n.closeSome(math.MaxInt) }
+
+// closeSome closes so many connections.
+func (n *pipeNet) closeSome(most int) {
 	n.mu.Lock()
-	var all []*pipeConn
+	var some []*pipeConn
 	for c := range n.open {
-		all = append(all, c)
+		if len(some) < most {
+			some = append(some, c)
+		}
 	}
 	n.mu.Unlock()
-	for _, c := range all {
+	for _, c := range some {
 		c.Close()
 	}
 }

@@ -240,20 +240,20 @@ func withoutTail(source, answer string, target core.Language) string {
 	return answer
 }
 
-// maxTold is how often tailAt counts what stands before a note: a model that
-// runs away may write nothing but brackets.
+// maxTold is how many notes tailAt looks at before it gives up and keeps all
+// back: a model that runs away may write nothing but brackets.
 const maxTold = 32
 
 // tailAt finds from where on withoutTail may take off the end of answer: a line
 // or a bracket that is, or may become, a note, and the rule above it.
 func tailAt(source, answer string, from int) int {
-	counts := 0
+	tries := 0
 	told := func(at int, note bool) bool {
 		if !note {
 			return false
 		}
-		counts++
-		return counts > maxTold || complete(answer[:at], source)
+		tries++
+		return complete(answer[:at], source)
 	}
 	end := len(answer)
 	for at := from; ; {
@@ -275,6 +275,9 @@ func tailAt(source, answer string, from int) int {
 	end = trim(end)
 	depth, last := 0, false // of the brackets that close behind i, and whether the outermost closes at end
 	for i := end; i > from; {
+		if tries > maxTold {
+			return from
+		}
 		r, size := utf8.DecodeLastRuneInString(answer[:i])
 		i -= size
 		switch r {

@@ -252,7 +252,7 @@ func (r *run) beside() (h *attempt, ctx context.Context, give func(*attempt)) {
 		return nil, nil, nil
 	}
 	permit, ok := r.preferred.breaker.acquire()
-	if ok && !r.budget.spend(time.Now()) {
+	if ok && !r.budget.spend(time.Now(), leftByHedges) {
 		r.preferred.breaker.release(permit, saysNothing)
 		r.denied.Add(1)
 		ok = false

@@ -9,20 +9,28 @@ import (
 )
 
 // A breaker keeps calls from a provider that keeps failing. It is failsafe-go's
-// circuit breaker and two things that one lacks: what is recorded counts only
-// in the state in which the call began, and a probe that says nothing about the
-// provider, because its client left, hands its permit on instead of losing it.
+// circuit breaker and three things that one lacks: what is recorded counts only
+// in the state in which the call began; a probe that says nothing about the
+// provider, because its client left, hands its permit on instead of losing it;
+// and a call that failed while as many others went well as it takes failures to
+// open is not one of a row. Else a few that hang, each begun among thousands that
+// went well, would open it when they end while nothing else does, as in
+// everybody's pause after a 429. When a provider begins to fail, the calls that
+// began last have not seen so many go well: they are as many as it takes.
 type breaker struct {
 	policy  circuitbreaker.CircuitBreaker[any] // nil: never opens
+	row     int64                              // failures that open it
 	openFor time.Duration
 	changes atomic.Int64 // of state
+	well    atomic.Int64 // calls that went well
 	spare   atomic.Int64 // permits handed on
 	opened  atomic.Int64 // times
 	probes  atomic.Int64 // calls while half open
 }
 
-// A permit is the right to make one call, and the state that it was given in.
-type permit struct{ state int64 }
+// A permit is the right to make one call: the state that it was given in, and
+// how many calls had gone well by then.
+type permit struct{ state, well int64 }
 
 // A verdict is what a call says about its provider.
 type verdict int
@@ -34,7 +42,7 @@ const (
 )
 
 func newBreaker(cfg Breaker, name string, log *zap.Logger) *breaker {
-	b := &breaker{openFor: cfg.OpenFor}
+	b := &breaker{row: int64(cfg.Failures), openFor: cfg.OpenFor}
 	if cfg.Failures == 0 {
 		return b
 	}
@@ -66,24 +74,30 @@ func (b *breaker) acquire() (permit, bool) {
 		if b.policy.IsHalfOpen() {
 			b.probes.Add(1)
 		}
-		return permit{b.changes.Load()}, true
+		return b.permit(), true
 	}
 	for n := b.spare.Load(); n > 0; n = b.spare.Load() {
 		if b.spare.CompareAndSwap(n, n-1) {
 			b.probes.Add(1)
-			return permit{b.changes.Load()}, true
+			return b.permit(), true
 		}
 	}
 	return permit{}, false
 }
+
+func (b *breaker) permit() permit { return permit{b.changes.Load(), b.well.Load()} }
 
 // release ends the call that p was for.
 func (b *breaker) release(p permit, v verdict) {
 	if b.policy == nil || p.state != b.changes.Load() {
 		return
 	}
+	if v == saysUnwell && b.well.Load()-p.well >= b.row {
+		v = saysNothing
+	}
 	switch v {
 	case saysWell:
+		b.well.Add(1)
 		b.policy.RecordSuccess()
 	case saysUnwell:
 		b.policy.RecordFailure()

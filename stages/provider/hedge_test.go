@@ -171,6 +171,32 @@ func TestAHedgeNeedsATurnThatIsFree(t *testing.T) {
 	})
 }
 
+func TestHedgesLeaveSomeOfTheBudgetToRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget()
+		hedges, retries := 0, 0
+		for b.spend(time.Now(), leftByHedges) {
+			hedges++
+		}
+		for b.spend(time.Now(), 0) {
+			retries++
+		}
+		if hedges != 1 || retries != 2 {
+			t.Errorf("%d hedges and %d retries of 3, want 1 and 2", hedges, retries)
+		}
+		for range 51 {
+			b.earn()
+		}
+		hedges = 0
+		for b.spend(time.Now(), leftByHedges) {
+			hedges++
+		}
+		if hedges != 3 {
+			t.Errorf("%d hedges of 5 that were earned, want 3", hedges)
+		}
+	})
+}
+
 // Of many requests that are all slow, no more than the budget allows are
 // hedged: a tenth, and three a second besides.
 func TestTheBudgetBoundsHedges(t *testing.T) {

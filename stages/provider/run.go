@@ -142,7 +142,7 @@ func (r *run) mayRetry(failed *core.Error) (pause time.Duration, ok bool) {
 	if deadline, has := r.ctx.Deadline(); has && !now.Add(max(pause, failed.RetryAfter)).Before(deadline) {
 		return 0, false
 	}
-	if !r.budget.spend(now) {
+	if !r.budget.spend(now, 0) {
 		r.denied.Add(1)
 		return 0, false
 	}

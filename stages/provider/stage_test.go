@@ -940,6 +940,58 @@ func TestACallFromBeforeTheBreakerOpenedDoesNotCloseIt(t *testing.T) {
 	})
 }
 
+func TestCallsThatHangAmongGoodOnesAreNoRowOfFailures(t *testing.T) {
+	b := newBreaker(Breaker{Failures: 3, OpenFor: time.Second}, "main", zap.NewNop())
+	var hang []permit
+	for range 10 {
+		p, _ := b.acquire()
+		hang = append(hang, p)
+		for range 3 {
+			p, _ := b.acquire()
+			b.release(p, saysWell)
+		}
+	}
+	for _, p := range hang { // their time is over in everybody's pause
+		b.release(p, saysUnwell)
+	}
+	if b.state() != 0 {
+		t.Error("open after calls that hung among good ones")
+	}
+	for i := range 3 {
+		if b.state() != 0 {
+			t.Errorf("open after %d of 3 failures", i)
+		}
+		p, _ := b.acquire()
+		b.release(p, saysUnwell)
+	}
+	if b.state() != 2 {
+		t.Error("not open after 3 failures in a row")
+	}
+}
+
+// However many calls are under way when a provider begins to hang: the first of
+// them whose time is over open the breaker.
+func TestAnOutageUnderLoadOpensTheBreakerAtTheFirstTimeouts(t *testing.T) {
+	for _, atOnce := range []int{5, 6, 16, 64} {
+		b := newBreaker(Breaker{Failures: 5, OpenFor: time.Second}, "main", zap.NewNop())
+		var flying []permit // from the oldest on
+		for range 1000 {
+			if len(flying) == atOnce {
+				b.release(flying[0], saysWell)
+				flying = flying[1:]
+			}
+			p, _ := b.acquire()
+			flying = append(flying, p)
+		}
+		for _, p := range flying {
+			b.release(p, saysUnwell)
+		}
+		if b.state() != 2 {
+			t.Errorf("%d at once: not open after all of them failed", atOnce)
+		}
+	}
+}
+
 // BenchmarkTranslate is what an attempt costs beside the provider: two gates,
 // one turn, one trace.
 func BenchmarkTranslate(b *testing.B) {

@@ -141,17 +141,22 @@ func (c *call) end() {
 	if left {
 		c.s.stats.Aborted++
 	}
+	if c.chatty && c.rec.Fault != "" {
+		inc(&c.s.stats.Faults, c.rec.Fault)
+	}
+	rec := *c.rec
+	c.s.mu.Unlock()
 	if c.chatty {
+		if c.cfg.Ended != nil {
+			c.cfg.Ended(rec)
+		}
+		c.s.mu.Lock()
 		if c.s.stats.InFlight--; c.s.stats.InFlight == 0 {
 			close(c.s.settled)
 			c.s.settled = make(chan struct{})
 		}
-		if c.rec.Fault != "" {
-			inc(&c.s.stats.Faults, c.rec.Fault)
-		}
+		c.s.mu.Unlock()
 	}
-	rec := *c.rec
-	c.s.mu.Unlock()
 	if log := c.cfg.Log; log != nil {
 		level := zap.DebugLevel
 		if rec.Fault != "" {

@@ -34,6 +34,9 @@ type Config struct {
 	// Observe, when set, sees each chat request before it is answered. It may
 	// be called from many goroutines at once.
 	Observe func(r *http.Request, body []byte) `json:"-"`
+	// Ended, when set, gets the record of each chat request when it has ended,
+	// before Settled returns. It may be called from many goroutines at once.
+	Ended func(Record) `json:"-"`
 	// Keys are the API keys taken. When empty, any that is not empty is.
 	Keys []string `json:"-"`
 

@@ -129,7 +129,7 @@ func (s *Server) configure(change func(*Config) error) error {
 	}
 	old := s.config()
 	cfg.Listen, cfg.TLS, cfg.Seed, cfg.Keys = old.Listen, old.TLS, old.Seed, old.Keys
-	cfg.Engine, cfg.Log, cfg.Observe = old.Engine, old.Log, old.Observe
+	cfg.Engine, cfg.Log, cfg.Observe, cfg.Ended = old.Engine, old.Log, old.Observe, old.Ended
 	s.schedule, cfg.Schedule = cfg.Schedule, nil
 	s.current.Store(&cfg)
 	return nil
