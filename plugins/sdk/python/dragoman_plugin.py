@@ -38,6 +38,7 @@ import pathlib
 import signal
 import sys
 import threading
+import time
 import typing
 from concurrent import futures
 
@@ -306,7 +307,7 @@ class _Call:
     def __init__(self, context, longest):
         self.context = context
         self.over = threading.Event()
-        self.longest = longest
+        self.until = time.monotonic() + longest
         self.when_over(self.over.set)
 
     def when_over(self, do):
@@ -315,8 +316,9 @@ class _Call:
             do()
 
     def remaining(self):
-        left = self.context.time_remaining()
-        return self.longest if left is None else min(left, self.longest)
+        left = max(self.until - time.monotonic(), 0.0)
+        said = self.context.time_remaining()
+        return left if said is None else min(left, said)
 
     def error(self):
         if self.remaining() <= 0:
@@ -482,7 +484,7 @@ class _Instance:
         pieces = []
         length = 0
         try:
-            while not call.over.is_set():
+            while not call.over.is_set() and call.remaining() > 0:
                 last, piece = self.guarded(call, _next, answer)
                 if last:
                     return self.as_result("".join(pieces) if piece is None else piece, "translate")
@@ -776,7 +778,7 @@ class _Host:
         self.guard()
         handler = logging.StreamHandler()
         handler.setFormatter(_Lines())
-        logging.basicConfig(handlers=[handler], level=logging.DEBUG, force=True)
+        logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
         path = os.path.join(folder, "plugin.sock")
         server = program.server()
         if not server.add_insecure_port("unix:" + path):
@@ -811,7 +813,7 @@ class _Host:
 
 def _listen(program, address):
     """Serves at address until SIGINT or SIGTERM; for a gateway with `address:`."""
-    logging.basicConfig(level=logging.DEBUG)
+    logging.basicConfig(level=logging.INFO)
     server = program.server()
     try:
         listening = server.add_insecure_port(address)

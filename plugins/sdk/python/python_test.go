@@ -594,24 +594,51 @@ func TestSoManyCallsRunAtOnceAndTheOthersWait(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// They have every thread there is. Whoever leaves the queue, leaves it at once.
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if e, err := p.send(ctx, &wire.Text{Text: "x"}).Recv(); status.Code(err) != codes.DeadlineExceeded && e.GetError().GetKind() != "deadline_exceeded" {
-		t.Errorf("one that waits: %v, %v", e, err)
+	// They have every thread there is. Who has no time to wait any more is told so.
+	if _, err := p.plugin().Configure(t.Context(), &wire.Config{Instance: "q", Role: wire.Role_ROLE_PROVIDER, Deadline: durationpb.New(50 * time.Millisecond)}); err != nil {
+		t.Fatal(err)
+	}
+	short := func() string {
+		stream, err := p.provider().Translate(t.Context(), &wire.Call{Instance: "q", Texts: []*wire.Text{{Text: "x"}}})
+		if err != nil {
+			return err.Error()
+		}
+		e, _ := stream.Recv()
+		return e.GetError().GetKind()
+	}
+	if got := short(); got != "deadline_exceeded" {
+		t.Errorf("one that waits too long: %q", got)
 	}
 	// 256 may wait; one more is told so, and how the program is, is always said.
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	leaver := p.send(ctx, &wire.Text{Text: "x"})
 	waiting := make(chan *wire.Event, 300)
 	for range cap(waiting) {
 		all.Go(func() { waiting <- p.last("x") })
 	}
-	for range cap(waiting) - 256 {
+	for range cap(waiting) - 255 {
 		if e := (<-waiting).GetError(); e.GetKind() != "overloaded" || !e.GetRetryable() {
 			t.Errorf("one too many: %v", e)
 		}
 	}
 	if state, err := p.plugin().Health(t.Context(), &wire.Instance{}); err != nil || state.Error != nil {
 		t.Errorf("%v, %v", state, err)
+	}
+	// Who leaves, leaves at once: another takes that place.
+	leave()
+	if _, err := leaver.Recv(); status.Code(err) != codes.Canceled {
+		t.Errorf("one that leaves: %v", err)
+	}
+	for late := time.Now().Add(30 * time.Second); ; {
+		got := short()
+		if got == "deadline_exceeded" {
+			break
+		}
+		if got != "overloaded" || time.Now().After(late) {
+			t.Errorf("where one has left: %q", got)
+			break
+		}
 	}
 	// A signal lets them go.
 	syscall.Kill(p.cmd.Process.Pid, syscall.SIGUSR1)
@@ -620,7 +647,7 @@ func TestSoManyCallsRunAtOnceAndTheOthersWait(t *testing.T) {
 			t.Errorf("one that ran: %v, %v", e, err)
 		}
 	}
-	for range 256 {
+	for range 255 {
 		if e := <-waiting; e.GetResult().GetText() != "X!" {
 			t.Errorf("one that waited: %v", e)
 		}
