@@ -17,7 +17,7 @@ run: build ## Serve pipeline.yaml, with a simulated OpenAI beside it when there 
 
 # Not from the cache: tests start programs and read files that it does not know of.
 test: build ## Run every test under the race detector
-	@.ci/setup cc apertium
+	@.ci/setup cc apertium python
 	@$(MAKE) lint
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m ./...
 
@@ -41,7 +41,7 @@ lint: setup ## Check formatting, vet, and that pipeline.schema.json is current
 schema: setup ## Write pipeline.schema.json from the code
 	@$(GO) run ./cmd/dragoman schema > pipeline.schema.json.new && mv pipeline.schema.json.new pipeline.schema.json
 
-generate: setup ## Write the Go code of plugins/wire from plugin.proto
+generate: setup ## Write from plugin.proto the Go code of plugins/wire and the descriptors of the Python SDK
 	@cd plugins/wire && $(GO) run ./generate
 
 setup:

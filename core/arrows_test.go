@@ -29,12 +29,16 @@ var arrows = []struct {
 	{"stages", []string{"core", "stages/"}},
 	{"stages/", []string{"core", "core/line", "core/pool", "core/text/"}},
 	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},
-	{"plugins/apertium/engine", []string{"core"}},
 	{"plugins/apertium", []string{"core", "plugins/apertium/engine", "plugins/sdk"}},
+	{"plugins/apertium/engine", []string{"core"}},
 	{"plugins/wire", []string{"core"}},
 	{"plugins/openai-direct", []string{"core", "core/pool", "plugins/sdk", "stages/openai"}},
 	{"plugins/host", []string{"core", "plugins/wire"}},
+	{"plugins/scaffold", nil},
+	{"plugins/verify", []string{"core", "plugins/wire"}},
 	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
+	{"examples/", []string{"core"}},
+	{"examples/mask/mask-plugin", []string{"examples/mask", "plugins/sdk"}},
 	{"cmd/", []string{""}},
 }
 

@@ -75,8 +75,13 @@ func (g *gatewayProcess) plugin(former ...int) int {
 }
 
 func TestAPluginThatIsKilledUnderLoadFailsNoRequest(t *testing.T) {
+	t.Run("alone", func(t *testing.T) { killedUnderLoad(t, "{use: direct}") })
+	t.Run("with a fallback", func(t *testing.T) { killedUnderLoad(t, "{use: direct, fallback: [openai]}") })
+}
+
+func killedUnderLoad(t *testing.T, use string) {
 	s := simulate(t)
-	g := serveYAML(t, direct(s, "{use: direct, fallback: [openai]}"), nil)
+	g := serveYAML(t, direct(s, use), nil)
 	var (
 		load   sync.WaitGroup
 		stop   atomic.Bool

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"testing"
 
@@ -10,9 +11,16 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/coretest"
 	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
+	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is also the plugin itself: the tests start this program as one.
+func TestMain(m *testing.M) {
+	if os.Getenv(wire.CookieKey) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestConforms(t *testing.T) {
 	if _, err := engine.Find(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -80,6 +81,19 @@ func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.R
 				return nil, err
 			}
 		}
+	case "die":
+		// The first time.
+		if f, err := os.OpenFile(rest, os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			f.Close()
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			<-ctx.Done()
+		}
+		answer = "again"
+	case "speak":
+		if err := req.OnDelta(fmt.Sprint(os.Getpid())); err != nil {
+			return nil, err
+		}
+		<-ctx.Done()
 	case "once":
 		// Somebody opens the file for writing when it may be answered.
 		if err := req.OnDelta("begun"); err != nil {
@@ -111,7 +125,7 @@ func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.R
 		return nil, &core.Error{Kind: core.RateLimited, Detail: "slow down", Retryable: true, RetryAfter: 2 * time.Second}
 	case "say":
 		o.env.Log.Warn(rest, zap.Int("n", 7))
-		fmt.Println("printed " + rest)
+		fmt.Println(strings.ToUpper(rest))
 		fmt.Fprintln(os.Stderr, strings.Repeat("y", 3*maxLine))
 	case "flood":
 		for i := range 5 * maxLines {
@@ -462,6 +476,30 @@ func (p provider) when(is func(*running) bool) <-chan struct{} {
 	return done
 }
 
+func TestACallWhoseProcessDiesIsMadeAgainUnlessSomethingWasSaid(t *testing.T) {
+	p := newBench(t, one).provider("odd")
+	if res := p.ask(t, "die "+filepath.Join(t.TempDir(), "died")); res.Text != "again" {
+		t.Errorf("%+v", res)
+	}
+	said := 0
+	_, err := p.Translate(t.Context(), &core.Request{Text: "speak", Target: "es", OnDelta: func(pid string) error {
+		said++
+		n, err := strconv.Atoi(pid)
+		syscall.Kill(n, syscall.SIGKILL)
+		return err
+	}})
+	if e := core.AsError(err, ""); said != 1 || e == nil || e.Kind != core.Unavailable || !e.Retryable {
+		t.Errorf("after a delta: %d deltas, %v", said, err)
+	}
+	if n := p.again.Load(); n != 1 {
+		t.Errorf("%d calls were made again", n)
+	}
+	// The next call waits for the next process.
+	if res := p.ask(t, "x"); res.Text != "es:x" {
+		t.Errorf("%+v", res)
+	}
+}
+
 func TestNobodySurvivesTheirPlugin(t *testing.T) {
 	for name, end := range map[string]func(provider, int){
 		"killed":  func(_ provider, pid int) { syscall.Kill(pid, syscall.SIGKILL) },
@@ -550,7 +588,7 @@ func TestWhatAPluginPrintsIsLoggedUnderItsName(t *testing.T) {
 	if raw, _ := json.Marshal(e.ContextMap()["plugin"]); string(raw) != `{"n":7}` {
 		t.Errorf("fields: %s", raw)
 	}
-	b.logged("printed how it is")
+	b.logged("HOW IT IS")
 	if e := b.logged("yyyy"); len(e.Message) > maxLine+3 {
 		t.Errorf("a line of %d bytes", len(e.Message))
 	}
@@ -862,7 +900,7 @@ func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := p.gone(pid)
-	r, leave, away := p.enter()
+	r, leave, away := p.enter(t.Context(), nil)
 	if away != nil {
 		t.Fatal(away)
 	}

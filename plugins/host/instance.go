@@ -37,6 +37,7 @@ type instance struct {
 
 	calls  atomic.Int64
 	failed atomic.Int64
+	again  atomic.Int64
 	spent  atomic.Int64 // nanoseconds in calls
 }
 
@@ -237,30 +238,31 @@ func (in *instance) Probe(ctx context.Context) error {
 	if in.process() == nil {
 		return nil // nobody started it, as is right when a file is only checked
 	}
-	r, leave, err := in.enter()
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	r, leave, err := in.enter(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
 	state, failed := r.plugin.Health(ctx, &wire.Instance{Id: in.id})
 	switch {
 	case failed != nil:
-		return in.broken(ctx, ctx, r, failed)
+		err, _ := in.broken(ctx, ctx, r, failed)
+		return err
 	case state.GetError() != nil:
 		return wire.DecodeError(state.GetError(), in.name)
 	}
 	return nil
 }
 
-// enter returns the process that serves the instance now.
-func (in *instance) enter() (*running, func(), *core.Error) {
+// enter returns the process that serves the instance now, another than dead.
+func (in *instance) enter(ctx context.Context, dead *running) (*running, func(), *core.Error) {
 	p := in.process()
 	if p == nil {
 		return nil, nil, &core.Error{Kind: core.Unavailable, Stage: in.name, Detail: "the plugin was not started"}
 	}
-	r, leave, err := p.enter()
+	r, leave, err := p.enter(ctx, dead)
 	if err != nil {
 		err.Stage = in.name
 		return nil, nil, err
@@ -276,25 +278,45 @@ func (in *instance) enter() (*running, func(), *core.Error) {
 	return r, leave, nil
 }
 
-// count notes one call.
-func (in *instance) count(began time.Time, failed bool) {
-	in.calls.Add(1)
-	in.spent.Add(int64(time.Since(began)))
-	if failed {
+// send makes a call. When its process died under it, and nothing of the answer
+// has left, it is made once more, in the next process: that another one takes
+// over is not the caller's business, as it is not when a connection breaks.
+func (in *instance) send(ctx context.Context, call func(*running) (err *core.Error, died bool)) *core.Error {
+	var dead *running
+	for {
+		r, leave, err := in.enter(ctx, dead)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		err, died := call(r)
+		leave()
+		in.calls.Add(1)
+		in.spent.Add(int64(time.Since(began)))
+		if err == nil {
+			return nil
+		}
 		in.failed.Add(1)
+		if !died || dead != nil {
+			return err
+		}
+		in.again.Add(1)
+		dead = r
 	}
 }
 
 // broken turns the failure of a call into an error: of the request, when that is
-// over; of the attempt, when it took too long; else of the plugin.
-func (in *instance) broken(ctx, call context.Context, r *running, err error) *core.Error {
-	e := &core.Error{Stage: in.name, Cause: spoken(err)}
+// over; of the attempt, when it took too long; else of the plugin. Died says
+// that the process is gone.
+func (in *instance) broken(ctx, call context.Context, r *running, err error) (e *core.Error, died bool) {
+	e = &core.Error{Stage: in.name, Cause: spoken(err)}
 	switch code := status.Code(err); {
 	case ctx.Err() != nil:
-		return core.ContextError(ctx, in.name)
+		return core.ContextError(ctx, in.name), false
 	case call.Err() != nil || code == codes.DeadlineExceeded:
 		e.Kind, e.Detail, e.Retryable = core.DeadlineExceeded, "the plugin did not answer in time", true
 	case code == codes.Unavailable || code == codes.Canceled: // the connection broke, or was closed
+		died = true
 		e.Kind, e.Detail, e.Retryable = core.Unavailable, "the plugin went away", true
 		e.RetryAfter = in.soon()
 	case code == codes.NotFound:
@@ -305,7 +327,7 @@ func (in *instance) broken(ctx, call context.Context, r *running, err error) *co
 	default:
 		e.Kind, e.Detail, e.Retryable = core.ProviderFailed, "the plugin failed", true
 	}
-	return e
+	return e, died
 }
 
 func (in *instance) soon() time.Duration {
@@ -352,6 +374,7 @@ func (in *instance) Measure(emit func(core.Measure)) {
 		{"plugin_restarts_total", "Starts of the plugin after its first.", float64(now.Restarts)},
 		{"plugin_calls_total", "Calls to the plugin.", float64(in.calls.Load())},
 		{"plugin_failed_calls_total", "Calls that the plugin did not answer, whatever the answer.", float64(in.failed.Load())},
+		{"plugin_resends_total", "Calls that were made again because the process died under them.", float64(in.again.Load())},
 		{"plugin_call_seconds_total", "Time spent in calls to the plugin.", time.Duration(in.spent.Load()).Seconds()},
 	} {
 		emit(core.Measure{Name: c.name, Help: c.help, Counter: true, Value: c.value})

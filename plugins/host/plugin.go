@@ -66,6 +66,7 @@ type plugin struct {
 	state     State
 	why       error         // of degraded, backoff and failed
 	current   *running      // what serves; nil in all states but ready and degraded
+	hopeful   bool          // it served, and is to do so again soon: worth a moment of waiting
 	until     time.Time     // when it may serve again, as far as one can tell
 	took      time.Duration // from a start to serving, the last time
 	instances map[string]*instance
@@ -105,6 +106,7 @@ func (p *plugin) set(s State, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state, p.why = s, why
+	p.hopeful = p.hopeful && s != Stopped && s != Failed
 	p.tell()
 }
 
@@ -138,6 +140,7 @@ func (p *plugin) keep(ctx context.Context) {
 		}
 		p.mu.Lock()
 		p.until = now.Add(pause + p.took*3/2)
+		p.hopeful = p.hopeful && pause < patience/2
 		p.mu.Unlock()
 		p.set(Backoff, why)
 		p.log.Warn("the plugin died and is started again", zap.Duration("in", pause), zap.Error(why))
@@ -189,6 +192,7 @@ func (p *plugin) once(ctx context.Context) (why error, planned bool) {
 	if err != nil {
 		p.mu.Lock()
 		p.failures++
+		p.hopeful = false
 		p.mu.Unlock()
 		return err, false
 	}
@@ -196,7 +200,7 @@ func (p *plugin) once(ctx context.Context) (why error, planned bool) {
 	why, planned = p.watch(ctx, r)
 
 	p.mu.Lock()
-	p.current = nil // no call begins from here on
+	p.current, p.hopeful = nil, true // no call begins from here on
 	p.tell()
 	p.mu.Unlock()
 	if planned || ctx.Err() != nil {
@@ -361,15 +365,40 @@ func (p *plugin) release(in *instance) {
 	}
 }
 
-// enter returns what serves, which is not stopped before leave is called.
-func (p *plugin) enter() (r *running, leave func(), err *core.Error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.current == nil {
-		return nil, nil, p.away()
+// patience is how long a call waits for a plugin that is being started anew
+// after it had served. That is no more than a new connection costs elsewhere,
+// and the caller's turn is held meanwhile.
+const patience = time.Second
+
+// enter returns what serves, which is not stopped before leave is called. It
+// waits for a moment when that is about to be there, and for another than dead.
+func (p *plugin) enter(ctx context.Context, dead *running) (r *running, leave func(), err *core.Error) {
+	var late *time.Timer
+	for {
+		p.mu.Lock()
+		if r := p.current; r != nil && r != dead {
+			r.calls.Add(1)
+			p.mu.Unlock()
+			return r, r.calls.Done, nil
+		}
+		away, changed := p.away(), p.changed
+		wait := p.hopeful || p.current != nil
+		p.mu.Unlock()
+		if !wait {
+			return nil, nil, away
+		}
+		if late == nil {
+			late = time.NewTimer(patience)
+			defer late.Stop()
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return nil, nil, away
+		case <-ctx.Done():
+			return nil, nil, core.ContextError(ctx, "")
+		}
 	}
-	p.current.calls.Add(1)
-	return p.current, p.current.calls.Done, nil
 }
 
 // away is the error of a call while nothing serves. The caller holds mu.

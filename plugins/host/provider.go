@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
@@ -41,37 +40,46 @@ func (h *Host) buildProvider(env core.Env, cfg *ProviderConfig) (any, error) {
 
 // Translate makes one call.
 func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
-	r, leave, away := p.enter()
-	if away != nil {
-		return nil, away
+	var res *core.Result
+	var refused error // of OnDelta
+	err := p.send(ctx, func(r *running) (err *core.Error, died bool) {
+		res, refused, err, died = p.call(ctx, r, req)
+		return err, died
+	})
+	switch {
+	case refused != nil:
+		return nil, refused
+	case err != nil:
+		return nil, err
 	}
-	defer leave()
-	began := time.Now()
-	res, err := p.call(ctx, r, req)
-	p.count(began, err != nil)
-	return res, err
+	return res, nil
 }
 
-func (p provider) call(ctx context.Context, r *running, req *core.Request) (*core.Result, error) {
+func (p provider) call(ctx context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
 	call, cancel := context.WithTimeout(ctx, p.env.Deadline)
 	defer cancel()
-	stream, err := r.provider.Translate(call, &wire.Call{Instance: p.id, Texts: []*wire.Text{wire.EncodeRequest(req)}})
-	if err != nil {
-		return nil, p.broken(ctx, call, r, err)
+	said := 0 // bytes of deltas
+	broken := func(failed error) (*core.Result, error, *core.Error, bool) {
+		err, died := p.broken(ctx, call, r, failed)
+		return nil, nil, err, died && said == 0
 	}
-	for said := 0; ; {
-		event, err := stream.Recv()
-		if err != nil {
-			return nil, p.broken(ctx, call, r, err)
+	stream, failed := r.provider.Translate(call, &wire.Call{Instance: p.id, Texts: []*wire.Text{wire.EncodeRequest(req)}})
+	if failed != nil {
+		return broken(failed)
+	}
+	for {
+		event, failed := stream.Recv()
+		if failed != nil {
+			return broken(failed)
 		}
 		switch what := event.GetWhat().(type) {
 		case *wire.Event_Delta:
 			if said += len(what.Delta); said > wire.MaxMessage {
-				return nil, &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: "the plugin says more than any answer may be long"}
+				return nil, nil, &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: "the plugin says more than any answer may be long"}, false
 			}
 			if req.OnDelta != nil && what.Delta != "" {
-				if err := req.OnDelta(what.Delta); err != nil {
-					return nil, err
+				if refused := req.OnDelta(what.Delta); refused != nil {
+					return nil, refused, nil, false
 				}
 			}
 		case *wire.Event_Result:
@@ -79,12 +87,12 @@ func (p provider) call(ctx context.Context, r *running, req *core.Request) (*cor
 			res := wire.DecodeResult(what.Result)
 			res.Provider, res.Cached = p.name, false
 			if strings.TrimSpace(res.Text) == "" {
-				return nil, &core.Error{Kind: core.BadAnswer, Stage: p.name, Detail: "the plugin answered with nothing", Retryable: true}
+				return nil, nil, &core.Error{Kind: core.BadAnswer, Stage: p.name, Detail: "the plugin answered with nothing", Retryable: true}, false
 			}
-			return res, nil
+			return res, nil, nil, false
 		case *wire.Event_Error:
 			p.trace(req, event)
-			return nil, p.said(ctx, what.Error)
+			return nil, nil, p.said(ctx, what.Error), false
 		}
 	}
 }

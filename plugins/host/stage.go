@@ -44,26 +44,26 @@ func (s stage) Before(ctx context.Context, req *core.Request) (core.Verdict, err
 	if v := s.verdict.Load(); v != nil && !v.before {
 		return verdict, nil
 	}
-	err := s.call(ctx, func(call context.Context, r *running) *core.Error {
+	err := s.call(ctx, func(call context.Context, r *running) (*core.Error, bool) {
 		v, err := r.stage.Before(call, &wire.Visit{Instance: s.id, Text: wire.EncodeRequest(req)})
 		if err != nil {
 			return s.broken(ctx, call, r, err)
 		}
 		switch what := v.GetWhat().(type) {
 		case *wire.Verdict_Error:
-			return s.said(ctx, what.Error)
+			return s.said(ctx, what.Error), false
 		case *wire.Verdict_Result:
 			verdict.Result = wire.DecodeResult(what.Result)
 		case *wire.Verdict_Request:
 			if verdict.Request, err = wire.Change(req, what.Request); err != nil {
-				return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: "the plugin changed the request into none", Cause: err}
+				return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: "the plugin changed the request into none", Cause: err}, false
 			}
 		}
 		if len(v.GetState()) > wire.MaxState {
-			return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: fmt.Sprintf("the plugin keeps %d bytes between Before and After, and %d are the most", len(v.GetState()), wire.MaxState)}
+			return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: fmt.Sprintf("the plugin keeps %d bytes between Before and After, and %d are the most", len(v.GetState()), wire.MaxState)}, false
 		}
 		verdict.State = append(verdict.State, v.GetState()...)
-		return nil
+		return nil, false
 	})
 	switch {
 	case err == nil:
@@ -84,21 +84,21 @@ func (s stage) After(ctx context.Context, req *core.Request, res *core.Result, s
 		return res, nil
 	}
 	changed := *res
-	err := s.call(ctx, func(call context.Context, r *running) *core.Error {
+	err := s.call(ctx, func(call context.Context, r *running) (*core.Error, bool) {
 		reply, err := r.stage.After(call, &wire.Done{Instance: s.id, Text: wire.EncodeRequest(req), Result: wire.EncodeResult(res), State: state})
 		if err != nil {
 			return s.broken(ctx, call, r, err)
 		}
 		switch what := reply.GetWhat().(type) {
 		case *wire.Reply_Error:
-			return s.said(ctx, what.Error)
+			return s.said(ctx, what.Error), false
 		case *wire.Reply_Result:
 			got := wire.DecodeResult(what.Result)
 			changed.Text, changed.Source, changed.Flags, changed.Finish = got.Text, got.Source, got.Flags, got.Finish
 			changed.NoStore = res.NoStore || got.NoStore
-			return nil
+			return nil, false
 		}
-		return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: "the plugin gave neither a result nor an error"}
+		return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: "the plugin gave neither a result nor an error"}, false
 	})
 	switch {
 	case err == nil:
@@ -117,12 +117,7 @@ func skipped(res *core.Result) *core.Result {
 
 // call makes one call. A plugin that may be passed over has half of the time
 // that is left, so that the rest of the chain has the other half.
-func (s stage) call(ctx context.Context, f func(call context.Context, r *running) *core.Error) *core.Error {
-	r, leave, err := s.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
+func (s stage) call(ctx context.Context, f func(call context.Context, r *running) (*core.Error, bool)) *core.Error {
 	limit := s.env.Deadline
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline))
@@ -132,10 +127,7 @@ func (s stage) call(ctx context.Context, f func(call context.Context, r *running
 	}
 	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	began := time.Now()
-	err = f(call, r)
-	s.count(began, err != nil)
-	return err
+	return s.send(call, func(r *running) (*core.Error, bool) { return f(call, r) })
 }
 
 // passes says whether err is a failure of the plugin that the request survives,

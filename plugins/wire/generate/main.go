@@ -1,6 +1,7 @@
-// Command generate writes the Go code of plugins/wire from plugin.proto. It
-// compiles the file by itself, so that no protoc has to be installed, and runs
-// the two generators at the versions that go.mod pins.
+// Command generate writes the Go code of plugins/wire from plugin.proto, and the
+// descriptors that the Python SDK builds its messages from. It compiles the file
+// by itself, so that no protoc has to be installed, and runs the two generators
+// at the versions that go.mod pins.
 //
 // Run it with `make generate`, in the folder plugins/wire.
 package main
@@ -14,6 +15,7 @@ import (
 
 	"github.com/bufbuild/protocompile"
 	"github.com/bufbuild/protocompile/linker"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -21,7 +23,10 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-const source = "plugin.proto"
+const (
+	source = "plugin.proto"
+	python = "../sdk/python/dragoman_plugin.binpb"
+)
 
 func main() {
 	if err := run(); err != nil {
@@ -44,14 +49,12 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	plugin, duration := protodesc.ToFileDescriptorProto(files[0]), protodesc.ToFileDescriptorProto(durationpb.File_google_protobuf_duration_proto)
 	for _, generator := range []string{"protoc-gen-go", "protoc-gen-go-grpc"} {
 		request, err := proto.Marshal(&pluginpb.CodeGeneratorRequest{
 			FileToGenerate: []string{source},
 			Parameter:      proto.String("paths=source_relative"),
-			ProtoFile: []*descriptorpb.FileDescriptorProto{
-				protodesc.ToFileDescriptorProto(durationpb.File_google_protobuf_duration_proto),
-				protodesc.ToFileDescriptorProto(files[0]),
-			},
+			ProtoFile:      []*descriptorpb.FileDescriptorProto{duration, plugin},
 		})
 		if err != nil {
 			return err
@@ -75,5 +78,18 @@ func run() error {
 			}
 		}
 	}
-	return nil
+	return describe(duration, plugin)
+}
+
+// describe writes the set of everything that a plugin serves, without comments.
+func describe(files ...*descriptorpb.FileDescriptorProto) error {
+	files = append(files, protodesc.ToFileDescriptorProto(grpc_health_v1.File_grpc_health_v1_health_proto))
+	for _, f := range files {
+		f.SourceCodeInfo = nil
+	}
+	set, err := proto.MarshalOptions{Deterministic: true}.Marshal(&descriptorpb.FileDescriptorSet{File: files})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(python, set, 0o644)
 }

@@ -1,0 +1,1 @@
+../../plugins/sdk/python/dragoman_plugin.py

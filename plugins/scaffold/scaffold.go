@@ -1,0 +1,161 @@
+// Package scaffold writes the folder that an author of a plugin starts from: a
+// program that builds, a test that passes, a pipeline.yaml that calls it. It is
+// what `dragoman plugin new` does.
+package scaffold
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"text/template"
+)
+
+// Languages are those that a plugin can be written in.
+func Languages() []string { return []string{"go", "python"} }
+
+// Roles are what a plugin can be.
+func Roles() []string { return []string{"provider", "stage"} }
+
+// A Plugin says what is wanted.
+type Plugin struct {
+	// Name is a lower-case word: of the kind, the program and its folder.
+	Name string
+	Lang string // one of Languages
+	Role string // one of Roles
+	// Checkout is the folder of Dragoman's sources, absolute. A Go plugin is
+	// built with it, a Python one gets a copy of its SDK.
+	Checkout string
+}
+
+// Module is the name of a Python plugin's module, which hides none of Python's
+// own.
+func (p Plugin) Module() string { return strings.ReplaceAll(p.Name, "-", "_") + "_plugin" }
+
+// Command is what starts the plugin, as pipeline.yaml names it.
+func (p Plugin) Command() string {
+	if p.Lang == "python" {
+		return "[/usr/bin/python3, " + p.Module() + ".py]"
+	}
+	return "[./" + p.Name + "]"
+}
+
+// all: for the names that begin with a dot.
+//
+//go:embed all:templates
+var templates embed.FS
+
+// Names of plugins, as core/coretest wants those of kinds.
+var name = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
+
+// Write writes the plugin to dir, which it makes and which must not be there,
+// and returns the names of the files in it.
+func Write(dir string, p Plugin) (files []string, err error) {
+	if !name.MatchString(p.Name) {
+		return nil, fmt.Errorf("%q cannot be the name of a plugin: take a word of at most 40 lower-case letters, digits and dashes", p.Name)
+	}
+	contents := map[string][]byte{}
+	for _, folder := range []string{p.Lang, p.Lang + "-" + p.Role} {
+		if err := p.fill(contents, folder); err != nil {
+			return nil, err
+		}
+	}
+	if p.Lang == "go" {
+		err = p.module(contents)
+	} else {
+		err = p.sdk(contents)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("%s is there already: take another name, or remove it", dir)
+		}
+		return nil, err
+	}
+	for file, content := range contents {
+		if err := os.WriteFile(filepath.Join(dir, file), content, 0o666); err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
+}
+
+// fill adds the templates of one folder.
+func (p Plugin) fill(contents map[string][]byte, folder string) error {
+	all, err := templates.ReadDir("templates/" + folder)
+	if err != nil {
+		return fmt.Errorf("there is no plugin of this language and role: %w", err)
+	}
+	for _, file := range all {
+		t, err := template.ParseFS(templates, "templates/"+folder+"/"+file.Name())
+		if err != nil {
+			return err
+		}
+		var out bytes.Buffer
+		if err := t.Execute(&out, p); err != nil {
+			return err
+		}
+		contents[strings.ReplaceAll(strings.TrimSuffix(file.Name(), ".tmpl"), "MODULE", p.Module())] = out.Bytes()
+	}
+	return nil
+}
+
+// module adds a go.mod that builds with the checkout, and with every version
+// that it pins, so that nothing has to be looked up; `go mod tidy` makes it
+// shorter.
+func (p Plugin) module(contents map[string][]byte) error {
+	theirs, err := os.ReadFile(filepath.Join(p.Checkout, "go.mod"))
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(theirs), "\n")
+	if before, after, ok := strings.Cut(rest, "\ntool ("); ok {
+		_, after, _ = strings.Cut(after, ")\n")
+		rest = before + after
+	}
+	contents["go.mod"] = fmt.Appendf(nil, "module %s\n%s\nrequire %s v0.0.0\n\n// Where Dragoman's sources are.\nreplace %[3]s => %[4]s\n",
+		p.Name, rest, dragoman, strconv.Quote(p.Checkout))
+	contents["go.sum"], err = os.ReadFile(filepath.Join(p.Checkout, "go.sum"))
+	return err
+}
+
+// sdk adds the Python SDK.
+func (p Plugin) sdk(contents map[string][]byte) (err error) {
+	for _, file := range []string{"dragoman_plugin.py", "dragoman_plugin.binpb"} {
+		if contents[file], err = os.ReadFile(filepath.Join(p.Checkout, "plugins", "sdk", "python", file)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const dragoman = "github.com/dragoman-mt/dragoman"
+
+// Checkout returns the folder of Dragoman's sources that one of the places is
+// in, absolute. Empty places are passed over.
+func Checkout(places ...string) (string, error) {
+	for _, place := range places {
+		if place == "" || !filepath.IsAbs(place) {
+			continue
+		}
+		for dir := filepath.Clean(place); ; dir = filepath.Dir(dir) {
+			raw, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+			if first, _, _ := strings.Cut(string(raw), "\n"); err == nil && strings.TrimSpace(first) == "module "+dragoman {
+				return dir, nil
+			}
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
+	return "", errors.New("there are no sources of Dragoman where this program is or where it was started: name their folder with --dragoman")
+}
