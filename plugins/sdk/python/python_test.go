@@ -505,7 +505,8 @@ func TestItsLogCarriesTheRequestAndTheReason(t *testing.T) {
 func TestALongTextIsRefusedAndItServesOn(t *testing.T) {
 	p := odd(t)
 	long := func(n int) *wire.Text { return &wire.Text{Text: strings.Repeat("x", n), Target: "es"} }
-	if _, err := p.say(long(16 << 20)); status.Code(err) != codes.ResourceExhausted {
+	// Its answer would be short.
+	if _, err := p.say(&wire.Text{Text: "places " + strings.Repeat("x", 16<<20)}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a text of 16 MiB: %v", err)
 	}
 	events, err := p.say(long(wire.MaxMessage - 1024))
@@ -552,6 +553,31 @@ func TestACallEndsWithItsCaller(t *testing.T) {
 		t.Error(err)
 	}
 	p.see("closed !")
+}
+
+func TestAnInstanceIsClosedAfterItsLastCall(t *testing.T) {
+	p := odd(t)
+	if _, err := p.send(t.Context(), &wire.Text{Text: "hold", Deltas: true}).Recv(); err != nil {
+		t.Fatal(err)
+	}
+	released := make(chan error, 1)
+	go func() {
+		_, err := p.plugin().Release(t.Context(), &wire.Instance{Id: "p"})
+		released <- err
+	}()
+	for { // until it takes no call any more
+		if _, err := p.say(&wire.Text{Text: "x"}); status.Code(err) == codes.NotFound {
+			break
+		}
+	}
+	syscall.Kill(p.cmd.Process.Pid, syscall.SIGUSR1)
+	if err := <-released; err != nil {
+		t.Error(err)
+	}
+	p.see("closed !")
+	if !strings.Contains(p.output(), "letting go\nclosed !") {
+		t.Errorf("it was closed under a call:\n%s", p.output())
+	}
 }
 
 func TestACallKnowsItsDeadline(t *testing.T) {

@@ -148,6 +148,7 @@ class Odd:
     def do_hold(self, request, rest):
         yield "held"
         _let_go.wait()
+        print("letting go", flush=True)
         return "let go"
 
     def do_hang(self, request, rest):
