@@ -114,7 +114,7 @@ func unescape(b []byte) (string, error) {
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
 		case c == '\\':
-			if i++; i == len(b) {
+			if i++; i == len(b) || b[i] == 0 {
 				return "", errFrame
 			}
 			text.WriteByte(b[i])
