@@ -12,7 +12,7 @@ export CGO_ENABLED ?= 0
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-run: build ## Serve pipeline.yaml, with a simulated OpenAI beside it when there is no key (ARGS=flags of `dragoman serve`)
+run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key (ARGS=flags of `dragoman serve`)
 	@examples/quickstart/run $(ARGS)
 
 # Not from the cache: tests start programs and read files that it does not know of.

@@ -126,6 +126,7 @@ func TestMakeRunServesAndAnswers(t *testing.T) {
 	for line := range strings.Lines(before) {
 		switch {
 		case strings.HasPrefix(line, "installing Debian packages"), strings.HasPrefix(line, "Apertium is not installed"):
+		case strings.Contains(line, "the plugin serves"):
 		case strings.HasPrefix(line, "answers: "):
 			said++
 		default:
@@ -138,8 +139,8 @@ func TestMakeRunServesAndAnswers(t *testing.T) {
 	g := &gatewayProcess{process: run, url: url}
 	const text = "Good morning. The new car is very fast."
 	first, second := g.ask(text), g.ask(text)
-	if strings.Contains(before, "answers: rough") && first.text(t) != "Buenos días. El coche nuevo es muy rápido." {
-		t.Errorf("%+v", first)
+	if _, err := os.Stat("/usr/share/apertium/modes/eng-spa.mode"); err == nil && (first.text(t) != "Buenos días. El coche nuevo es muy rápido." || first.Translations[0].Provider != "apertium") {
+		t.Errorf("Apertium is installed, and the answer is %+v", first)
 	}
 	if first.text(t) != second.text(t) || !second.Translations[0].Cached {
 		t.Errorf("%+v then %+v", first, second)
