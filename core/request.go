@@ -49,6 +49,10 @@ type Request struct {
 	// stage `provider` sets it on the copy that it hands down; a provider gives
 	// a later attempt more room.
 	Attempt int
+	// Backed says that another provider answers when this one cannot, as the
+	// stage `provider` knows: one that is away for a moment says so at once
+	// instead of waiting until it is back.
+	Backed bool
 
 	// OnDelta, when set, is called with pieces of the answer as they arrive:
 	// from one goroutine at a time and never after Translate has returned. An

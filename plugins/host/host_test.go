@@ -500,6 +500,14 @@ func TestACallWhoseProcessDiesIsMadeAgainUnlessSomethingWasSaid(t *testing.T) {
 	}
 }
 
+func TestACallIsNotMadeAgainWhenAnotherProviderIsThere(t *testing.T) {
+	p := newBench(t, one).provider("odd")
+	_, err := p.Translate(t.Context(), &core.Request{Text: "die " + filepath.Join(t.TempDir(), "died"), Target: "es", Backed: true})
+	if e := core.AsError(err, ""); e == nil || e.Kind != core.Unavailable || p.again.Load() != 0 {
+		t.Errorf("it was made %d times again: %v", p.again.Load(), err)
+	}
+}
+
 func TestNobodySurvivesTheirPlugin(t *testing.T) {
 	for name, end := range map[string]func(provider, int){
 		"killed":  func(_ provider, pid int) { syscall.Kill(pid, syscall.SIGKILL) },
@@ -563,18 +571,24 @@ func TestDeathsAreFollowedByPausesAndThenByNothing(t *testing.T) {
 	now := time.Now()
 	former := time.Duration(-1)
 	for n := 1; n < maxDeaths; n++ {
-		pause, again := d.another(now)
+		pause, again := d.another(now, proven-1)
 		if !again || pause <= former || n == 1 && pause != 0 {
 			t.Errorf("death %d: %v, %v after %v", n, pause, again, former)
 		}
 		former = pause
 	}
-	if _, again := d.another(now); again {
+	if _, again := d.another(now, 0); again {
 		t.Errorf("after %d deaths at once it is started again", maxDeaths)
 	}
 	d = d[:maxDeaths-1]
-	if pause, again := d.another(now.Add(deathWindow + 1)); !again || pause != 0 {
+	if pause, again := d.another(now.Add(deathWindow+1), 0); !again || pause != 0 {
 		t.Errorf("old deaths count: %v, %v", pause, again)
+	}
+	for range maxDeaths {
+		d.another(now, 0)
+	}
+	if pause, again := d.another(now, proven); !again || pause != 0 {
+		t.Errorf("deaths before it had served for long count: %v, %v", pause, again)
 	}
 }
 
@@ -900,7 +914,7 @@ func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := p.gone(pid)
-	r, leave, away := p.enter(t.Context(), nil)
+	r, leave, away := p.enter(t.Context(), nil, true)
 	if away != nil {
 		t.Fatal(away)
 	}

@@ -39,7 +39,10 @@ const (
 	releaseTimeout   = 2 * time.Second
 
 	// A plugin that dies so often within the window is given up. The first
-	// restart comes at once; the pause before the next ones doubles.
+	// restart comes at once; the pause before the next ones doubles. One that has
+	// served for long enough begins anew: a text that kills it now and then, or
+	// whoever kills it from outside, does not take it away for good.
+	proven       = time.Second
 	maxDeaths    = 8
 	deathWindow  = 2 * time.Minute
 	firstBackoff = 200 * time.Millisecond
@@ -120,7 +123,7 @@ func (p *plugin) tell() {
 func (p *plugin) keep(ctx context.Context) {
 	var d deaths
 	for {
-		why, planned := p.once(ctx)
+		why, planned, served := p.once(ctx)
 		if ctx.Err() != nil {
 			p.set(Stopped, nil)
 			return
@@ -130,7 +133,7 @@ func (p *plugin) keep(ctx context.Context) {
 			continue
 		}
 		now := time.Now()
-		pause, again := d.another(now)
+		pause, again := d.another(now, served)
 		if !again {
 			p.set(Failed, why)
 			p.log.Error("the plugin keeps dying and is given up; mend it and start the gateway again", zap.Int("deaths", maxDeaths), zap.Duration("within", deathWindow), zap.Error(why))
@@ -154,11 +157,11 @@ func (p *plugin) keep(ctx context.Context) {
 // deaths are those within the window, oldest first.
 type deaths []time.Time
 
-// another notes a death, and says how long to wait before the next start, if
-// there is to be one: not at all after the first, then doubling, with a fifth of
-// jitter.
-func (d *deaths) another(now time.Time) (pause time.Duration, again bool) {
-	for len(*d) > 0 && now.Sub((*d)[0]) > deathWindow {
+// another notes the death of a process that had served for so long, and says how
+// long to wait before the next start, if there is to be one: not at all after the
+// first, then doubling, with a fifth of jitter.
+func (d *deaths) another(now time.Time, served time.Duration) (pause time.Duration, again bool) {
+	for len(*d) > 0 && (served >= proven || now.Sub((*d)[0]) > deathWindow) {
 		*d = (*d)[1:]
 	}
 	*d = append(*d, now)
@@ -174,8 +177,8 @@ func (d *deaths) another(now time.Time) (pause time.Duration, again bool) {
 }
 
 // once starts the plugin and stays with it until its end. Planned says that it
-// was us who ended it, for a good reason.
-func (p *plugin) once(ctx context.Context) (why error, planned bool) {
+// was us who ended it, for a good reason; served is for how long it was of use.
+func (p *plugin) once(ctx context.Context) (why error, planned bool, served time.Duration) {
 	began := time.Now()
 	p.mu.Lock()
 	p.starts++
@@ -194,10 +197,12 @@ func (p *plugin) once(ctx context.Context) (why error, planned bool) {
 		p.failures++
 		p.hopeful = false
 		p.mu.Unlock()
-		return err, false
+		return err, false, 0
 	}
+	ready := time.Now()
 	p.log.Info("the plugin serves", zap.String("name", r.about.GetName()), zap.String("version", r.about.GetVersion()), zap.Int("pid", r.pid()), zap.Duration("after", time.Since(began)))
 	why, planned = p.watch(ctx, r)
+	served = time.Since(ready)
 
 	p.mu.Lock()
 	p.current, p.hopeful = nil, true // no call begins from here on
@@ -207,7 +212,7 @@ func (p *plugin) once(ctx context.Context) (why error, planned bool) {
 		drain(r)
 	}
 	r.stop()
-	return why, planned
+	return why, planned, served
 }
 
 func (p *plugin) launch(ctx context.Context) (*running, error) {
@@ -371,8 +376,9 @@ func (p *plugin) release(in *instance) {
 const patience = time.Second
 
 // enter returns what serves, which is not stopped before leave is called. It
-// waits for a moment when that is about to be there, and for another than dead.
-func (p *plugin) enter(ctx context.Context, dead *running) (r *running, leave func(), err *core.Error) {
+// waits for a moment, if it may, when that is about to be there, and for another
+// than dead.
+func (p *plugin) enter(ctx context.Context, dead *running, mayWait bool) (r *running, leave func(), err *core.Error) {
 	var late *time.Timer
 	for {
 		p.mu.Lock()
@@ -382,7 +388,7 @@ func (p *plugin) enter(ctx context.Context, dead *running) (r *running, leave fu
 			return r, r.calls.Done, nil
 		}
 		away, changed := p.away(), p.changed
-		wait := p.hopeful || p.current != nil
+		wait := mayWait && (p.hopeful || p.current != nil)
 		p.mu.Unlock()
 		if !wait {
 			return nil, nil, away

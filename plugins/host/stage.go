@@ -127,7 +127,7 @@ func (s stage) call(ctx context.Context, f func(call context.Context, r *running
 	}
 	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return s.send(call, func(r *running) (*core.Error, bool) { return f(call, r) })
+	return s.send(call, true, func(r *running) (*core.Error, bool) { return f(call, r) })
 }
 
 // passes says whether err is a failure of the plugin that the request survives,

@@ -117,6 +117,7 @@ func (r *run) prepare(t target, p permit, why reason) *attempt {
 	fork.Attempts = 1
 	a := &attempt{target: t, permit: p, why: why, req: *r.req, unpin: unpin}
 	a.req.Trace, a.req.Attempt = fork, r.req.Attempt+r.attempts
+	a.req.Backed = why != fallback && r.backed()
 	r.attempts++
 	if onDelta := r.req.OnDelta; onDelta != nil {
 		a.req.OnDelta = func(text string) error { return r.floor.say(a, text, onDelta) }

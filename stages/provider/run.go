@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -124,6 +125,14 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 	return nil, r.over(failed)
 }
 
+// backed says whether a fallback may answer.
+func (r *run) backed() bool {
+	return slices.ContainsFunc(r.fallbacks, func(f target) bool {
+		shut, _ := f.breaker.shut()
+		return !shut
+	})
+}
+
 // mayRetry says whether the provider in use is asked again after failed, and
 // how long to pause before that.
 func (r *run) mayRetry(failed *core.Error) (pause time.Duration, ok bool) {
@@ -131,8 +140,8 @@ func (r *run) mayRetry(failed *core.Error) (pause time.Duration, ok bool) {
 	switch {
 	case !failed.Retryable, r.delta(), retries >= r.cfg.Retries, r.ctx.Err() != nil:
 		return 0, false
-	case failed.Kind == core.DeadlineExceeded && len(r.fallbacks) > 0:
-		return 0, false // it hangs: what is left of the time goes to another
+	case (failed.Kind == core.DeadlineExceeded || failed.Kind == core.Unavailable) && r.backed():
+		return 0, false // it hangs or is away: what is left of the time goes to another
 	}
 	if shut, _ := r.preferred.breaker.shut(); shut {
 		return 0, false

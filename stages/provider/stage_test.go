@@ -256,6 +256,8 @@ func TestAttempts(t *testing.T) {
 		{"no quota", 1, list{fails(core.QuotaExceeded, never)}, []list{{well}}, "take, main#0, spare1#1, give quota_exceeded", ""},
 		{"a refusal", 1, list{fails(core.ProviderRefused, never)}, []list{{well}}, "take, main#0, spare1#1, give provider_refused", ""},
 		{"a hang leaves its time to another", 1, list{hangs(s)}, []list{{well}}, "take, main#0, spare1#1, give deadline_exceeded", ""},
+		{"who is away leaves the time to another", 1, list{fails(core.Unavailable, s)}, []list{{well}}, "take, main#0, spare1#1, give unavailable", ""},
+		{"nobody else, so who is away is asked again", 1, list{fails(core.Unavailable, s), well}, nil, "take, main#0, give unavailable, take, unused, take, main#1, give ok", ""},
 		{"a 429 that can be waited for", 1, list{fails(core.RateLimited, s), well}, []list{{well}}, "take, main#0, give rate_limited, take, main#1, give ok", ""},
 		{"a 429 that cannot", 1, list{fails(core.RateLimited, 20*s)}, []list{{well}}, "take, main#0, give rate_limited, take, spare1#1, give ok", ""},
 		{"a 429 and no retry", 0, list{fails(core.RateLimited, s)}, []list{{well}}, "take, main#0, give rate_limited, take, spare1#1, give ok", ""},
@@ -634,6 +636,27 @@ func TestTheBudgetBoundsRetries(t *testing.T) {
 			t.Errorf("%d retries of 100 after a quiet hour, want at most 14", n)
 		}
 		b.balanced(t)
+	})
+}
+
+func TestAProviderHearsWhetherAnotherMayAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard []bool
+		hears := func(next answer) answer {
+			return func(ctx context.Context, req *core.Request) (*core.Result, error) {
+				heard = append(heard, req.Backed)
+				return next(ctx, req)
+			}
+		}
+		cfg := Config{Breaker: Breaker{Failures: 1, OpenFor: time.Hour}}
+		alone := newBench(cfg, []answer{hears(well)})
+		alone.ask(t.Context())
+		backed := newBench(cfg, []answer{hears(fails(core.BadAnswer))}, []answer{hears(fails(core.ProviderFailed))})
+		backed.ask(t.Context()) // opens the breaker of the fallback
+		backed.ask(t.Context())
+		if want := []bool{false, true, false, false}; !slices.Equal(heard, want) {
+			t.Errorf("heard %v, want %v", heard, want)
+		}
 	})
 }
 

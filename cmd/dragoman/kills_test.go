@@ -1,0 +1,220 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
+)
+
+// upstream is a simulator within the test, whose books it reads.
+func upstream(t *testing.T, cfg openaitest.Config) *openaitest.Server {
+	t.Helper()
+	s, err := openaitest.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// Traffic is requests that come at a steady rate, whether others are answered or not.
+type traffic struct {
+	stop, ended chan struct{}
+	asked       atomic.Int64
+	failed      atomic.Int64
+	mu          sync.Mutex
+	by          map[string]int // answers, by provider
+	firstFailed string
+}
+
+// sends starts asking g for texts of their own, until stopped.
+func (g *gatewayProcess) sends(every time.Duration) *traffic {
+	tr := &traffic{stop: make(chan struct{}), ended: make(chan struct{}), by: map[string]int{}}
+	go func() {
+		defer close(tr.ended)
+		var open sync.WaitGroup
+		defer open.Wait()
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-tr.stop:
+				return
+			}
+			n := tr.asked.Add(1)
+			open.Go(func() { tr.ask(g.url, n) })
+		}
+	}()
+	return tr
+}
+
+func (tr *traffic) ask(url string, n int64) {
+	body := fmt.Sprintf(`{"text": "Bus number %d leaves now.", "source": "en", "target": "es"}`, n)
+	a, err := func() (a answer, err error) {
+		res, err := http.Post(url+"/v1/translate", "application/json", strings.NewReader(body))
+		if err != nil {
+			return a, err
+		}
+		defer res.Body.Close()
+		a.Status = res.StatusCode
+		return a, json.NewDecoder(res.Body).Decode(&a)
+	}()
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if err != nil || a.Status != 200 || a.Translations[0].Text != fmt.Sprintf("[es] Bus number %d leaves now.", n) {
+		if tr.failed.Add(1) == 1 {
+			tr.firstFailed = fmt.Sprintf("%v %+v", err, a)
+		}
+		return
+	}
+	tr.by[a.Translations[0].Provider]++
+}
+
+// answered waits for n more answers of provider.
+func (tr *traffic) answered(t *testing.T, provider string, n int) {
+	t.Helper()
+	count := func() int {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return tr.by[provider]
+	}
+	before := count()
+	for deadline := time.Now().Add(60 * time.Second); count() < before+n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d answers by %s", count()-before, n, provider)
+		}
+	}
+}
+
+// end stops asking and says what has failed.
+func (tr *traffic) end(t *testing.T) {
+	t.Helper()
+	close(tr.stop)
+	<-tr.ended
+	if n := tr.failed.Load(); n > 0 {
+		t.Errorf("%d of %d requests failed, the first with %s", n, tr.asked.Load(), tr.firstFailed)
+	}
+}
+
+// TestTwentyKillsOfAPluginFailNothing kills the plugin in use again and again
+// under 200 requests a second, each time once it has proven itself.
+func TestTwentyKillsOfAPluginFailNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not tested: it takes half a minute")
+	}
+	primary := upstream(t, openaitest.Config{Latency: 40 * time.Millisecond})
+	spare := upstream(t, openaitest.Config{})
+	g := serveYAML(t, fmt.Sprintf(`version: 1
+log: {level: error}
+providers:
+  main: {type: openai, base_url: "%s", api_key: test}
+  spare: {type: openai, base_url: "%s", api_key: test}
+  direct: {type: plugin, command: [%s], config_from: main}
+stages:
+  - queue: {min_interval: 0s, max_concurrent: 64}
+  - provider: {use: direct, fallback: [spare], breaker: {open_for: 100ms}}
+`, primary.URL(), spare.URL(), filepath.Join(programs, "openai-direct")), nil)
+	tr := g.sends(5 * time.Millisecond)
+	var kills []time.Time
+	pid := 0
+	for range 20 {
+		pid = g.plugin(pid)
+		tr.answered(t, "direct", 250) // more than a second's
+		kills = append(kills, time.Now())
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	g.plugin(pid)
+	tr.answered(t, "direct", 50)
+	tr.end(t)
+
+	first, err := primary.Settled(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := spare.Settled(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slowest, died := time.Duration(0), 0
+	for i, kill := range kills {
+		next := time.Now()
+		if i+1 < len(kills) {
+			next = kills[i+1]
+		}
+		after := next.Sub(kill)
+		for _, r := range second.Records {
+			if r.Start.After(kill) && r.Start.Before(next) {
+				after = r.Start.Sub(kill)
+				break
+			}
+		}
+		if after == next.Sub(kill) {
+			t.Errorf("kill %d: the fallback was not asked before the next", i+1)
+		}
+		slowest = max(slowest, after)
+		for _, r := range first.Records {
+			if r.Aborted && r.Start.Before(next) && r.Start.Add(r.Took).After(kill) {
+				died++
+			}
+		}
+	}
+	extra := first.Chats + second.Chats - tr.asked.Load()
+	t.Logf("%d requests, %d of them answered by the fallback, which was first asked at most %v after a kill; %d calls died, %d were made again",
+		tr.asked.Load(), second.Chats, slowest, died, extra)
+	if died == 0 || extra > int64(died) {
+		t.Errorf("%d calls died with a process, and %d were made beyond one for each request", died, extra)
+	}
+	if slowest > time.Second {
+		t.Errorf("the fallback was first asked %v after a kill", slowest)
+	}
+	if n, _ := strconv.Atoi(g.metric(`dragoman_plugin_restarts_total{provider="direct"}`)); n != len(kills) {
+		t.Errorf("%d restarts after %d kills", n, len(kills))
+	}
+}
+
+// TestWithoutAFallbackRequestsWaitForThePluginAndThenFail takes the plugin's
+// program away and brings it back.
+func TestWithoutAFallbackRequestsWaitForThePluginAndThenFail(t *testing.T) {
+	s := simulate(t)
+	program := filepath.Join(t.TempDir(), "plugin")
+	if err := os.Link(filepath.Join(programs, "openai-direct"), program); err != nil {
+		t.Fatal(err)
+	}
+	yaml := strings.Replace(direct(s, "{use: direct, breaker: {failures: 0}}"), filepath.Join(programs, "openai-direct"), program, 1)
+	g := serveYAML(t, strings.Replace(yaml, "version: 1", "version: 1\nserver: {deadline: 3s}", 1), nil)
+	pid := g.plugin()
+	syscall.Kill(pid, syscall.SIGKILL)
+	if a := g.ask("Somebody is on the way."); a.text(t) != "[es] Somebody is on the way." {
+		t.Errorf("%+v", a)
+	}
+	pid = g.plugin(pid)
+	away := program + ".away"
+	if err := os.Rename(program, away); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(pid, syscall.SIGKILL)
+	for i := range 3 {
+		if a := g.ask(fmt.Sprintf("Nobody is there, %d.", i)); a.Status != 503 || a.Error == nil || a.Error.Kind != "unavailable" {
+			t.Errorf("while it cannot start: %d %+v", a.Status, a.Error)
+		}
+	}
+	if err := os.Rename(away, program); err != nil {
+		t.Fatal(err)
+	}
+	g.plugin(pid)
+	if a := g.ask("It is back."); a.text(t) != "[es] It is back." {
+		t.Errorf("%+v", a)
+	}
+}
