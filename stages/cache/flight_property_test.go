@@ -160,8 +160,11 @@ func fly(t *testing.T, r *rapid.T, all []passenger) map[string]int {
 	}
 	waiting.Wait()
 	time.Sleep(2 * time.Hour) // more than what may linger
-	if n := len(s.flights.all) + len(s.flights.joining); n != 0 {
-		r.Errorf("%d flights are left", n)
+	s.flights.mu.Lock()
+	left := len(s.flights.all) + len(s.flights.joining)
+	s.flights.mu.Unlock()
+	if left != 0 {
+		r.Errorf("%d flights are left", left)
 	}
 	return asks
 }
