@@ -140,6 +140,18 @@ type (
 	Planner interface {
 		Plan(config any) (apply func(), err error)
 	}
+	// An Outdater knows whether anything that it was made from beside its
+	// configuration, such as a file that this names, is another by now. A reload
+	// then changes or rebuilds it though its configuration is the same.
+	Outdater interface{ Outdated() bool }
+	// An Heir takes over what former knew, the part of the same kind that stood
+	// in its place under another configuration: state that is worth more than
+	// a fresh start. It is called before Start. Former goes on working beside
+	// it, and alone when the reload fails.
+	Heir interface{ Inherit(former any) }
+	// A Holder says in a few words what a reload would keep in it, such as
+	// "48,112 entries"; empty for nothing.
+	Holder interface{ Holds() string }
 	// A Fingerprinter names everything in its configuration that changes an
 	// answer. What has no such ability is fingerprinted by its whole
 	// configuration.
