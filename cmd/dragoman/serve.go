@@ -88,7 +88,9 @@ func serve(cmd *cobra.Command, f *flags) error {
 				}
 				return s
 			},
-			Log: g.log.Named("admin"),
+			Tap:      g.engine.Tap,
+			Stopping: cmd.Context().Done(),
+			Log:      g.log.Named("admin"),
 		}),
 		Metrics: metrics,
 		Log:     g.log,

@@ -365,8 +365,8 @@ func TestTapsComeAndGoWhileRequestsPass(t *testing.T) {
 
 // BenchmarkTapped is BenchmarkNothing while somebody taps and reads nothing.
 func BenchmarkTapped(b *testing.B) {
-	for _, f := range map[string]chain.Filter{"another stage": {Stage: "z"}, "all": {}} {
-		b.Run(fmt.Sprintf("%+v", f), func(b *testing.B) {
+	for name, f := range map[string]chain.Filter{"another": {Stage: "z"}, "all": {}} {
+		b.Run(name, func(b *testing.B) {
 			var watch chain.Watch
 			c := quick(b, &watch, "a", "b", "c", "d", "e")
 			open(b, &watch, f)

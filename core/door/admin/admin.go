@@ -1,5 +1,5 @@
-// Package admin is the operators' door: /metrics, /healthz, /readyz and
-// /admin/status. It changes nothing. Its README is the manual.
+// Package admin is the operators' door: /metrics, /healthz, /readyz,
+// /admin/status and /admin/tap. It changes nothing. Its README is the manual.
 package admin
 
 import (
@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/chain"
 	"github.com/dragoman-mt/dragoman/core/door"
 )
 
@@ -24,7 +25,12 @@ type Options struct {
 	Ready func() error
 	// Status tells what is being served.
 	Status func() Status
-	Log    *zap.Logger
+	// Tap opens a tap on what passes the stages; without it there is no
+	// /admin/tap.
+	Tap func(chain.Filter) (*chain.Tap, error)
+	// Stopping is closed when the gateway begins to stop: taps end then.
+	Stopping <-chan struct{}
+	Log      *zap.Logger
 }
 
 // Status is what /admin/status tells. It holds no key and no text.
@@ -93,8 +99,11 @@ func New(o Options) http.Handler {
 	}))
 	mux.Handle("/readyz", get(a.ready))
 	mux.Handle("/admin/status", get(a.status))
+	if o.Tap != nil {
+		mux.Handle("/admin/tap", get(a.tap))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz and /admin/status are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status and /admin/tap are"})
 	})
 	return mux
 }
