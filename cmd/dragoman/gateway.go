@@ -52,10 +52,7 @@ func build(file *config.File) (*gateway, error) {
 func (g *gateway) start(ctx context.Context) error {
 	if err := g.first.Start(ctx); err != nil {
 		g.pool.Close()
-		if all := config.AsComplaints(err); all != nil {
-			return all // they name the file
-		}
-		return fmt.Errorf("%s: %w", g.file.Path, err)
+		return err // it names the file
 	}
 	g.engine.Serve(g.first, 0)
 	return nil
