@@ -23,6 +23,7 @@ const (
 	Added   Fate = "added"
 	Parked  Fate = "parked" // out of the chain, with everything that it holds
 	Removed Fate = "removed"
+	Idle    Fate = "idle" // a provider that the chain does not use, so it is not started
 )
 
 // A Step says what a new configuration does to the part at one place.
@@ -119,6 +120,13 @@ func (g *Generation) plan(deadline time.Duration) error {
 	g.chain = linked
 	for _, p := range g.parts {
 		p.used = p.label == "stage" && !p.parked || p.label == "provider" && used[p.name]
+		if !p.used && !p.parked {
+			for i := range g.Steps {
+				if g.Steps[i].Place == p.place() {
+					g.Steps[i] = Step{Place: p.place(), Fate: Idle}
+				}
+			}
+		}
 	}
 	return nil
 }
