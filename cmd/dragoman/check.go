@@ -1,12 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/engine"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
@@ -60,8 +59,12 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 				if err := g.start(cmd.Context()); err != nil {
 					return err
 				}
-				if err := unwell(cmd, g.first.Probe(cmd.Context())); err != nil {
-					return fmt.Errorf("%s: %w", file.Path, err)
+				warned, err := engine.Unwell(g.first.Probe(cmd.Context()))
+				for _, w := range warned {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+				}
+				if err != nil {
+					return err
 				}
 			}
 			linked := 0
@@ -78,23 +81,4 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask nobody, and need no keys: variables that are missing count as empty")
 	cmd.Flags().BoolVar(&without, "no-plugins", false, "start no plugin, not even to hear what keys it has")
 	return cmd
-}
-
-// unwell sorts what probes said: what will not mend by itself is returned, the
-// rest is printed as a warning.
-func unwell(cmd *cobra.Command, probed error) error {
-	joined, ok := probed.(interface{ Unwrap() []error })
-	if !ok {
-		return probed
-	}
-	var fatal []error
-	for _, err := range joined.Unwrap() {
-		switch core.KindOf(err) {
-		case core.Unauthorized, core.NotFound:
-			fatal = append(fatal, err)
-		default:
-			fmt.Fprintln(cmd.ErrOrStderr(), "warning:", err)
-		}
-	}
-	return errors.Join(fatal...)
 }

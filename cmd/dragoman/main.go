@@ -110,6 +110,11 @@ func (f *flags) load(offline bool) (*config.File, error) {
 	return schema().Load(config.Options{File: f.file, Set: f.set, LookupEnv: os.LookupEnv, Offline: offline})
 }
 
+// content loads content in place of what the file holds.
+func (f *flags) content(content []byte) (*config.File, error) {
+	return schema().Load(config.Options{File: f.file, Content: content, Set: f.set, LookupEnv: os.LookupEnv})
+}
+
 // noArgs refuses arguments with a line that says so.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {

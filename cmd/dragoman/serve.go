@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/door/native"
+	"github.com/dragoman-mt/dragoman/core/engine"
 )
 
 func serveCommand() *cobra.Command {
@@ -37,7 +39,11 @@ Exit status: 0 after a signal, 1 when it could not serve.`,
 }
 
 func serve(cmd *cobra.Command, f *flags) error {
-	file, err := f.load(false)
+	content, err := os.ReadFile(f.file)
+	if err != nil {
+		content = nil // the loader says it better
+	}
+	file, err := f.content(content)
 	if err != nil {
 		return err
 	}
@@ -58,11 +64,8 @@ func serve(cmd *cobra.Command, f *flags) error {
 
 	registry := admin.NewRegistry()
 	metrics := door.NewMetrics(registry)
-	registry.MustRegister(admin.Collector(func() []core.Measurer {
-		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines}
-	}))
 	service := door.New(*g.server, g.engine)
-	loaded := time.Now().UTC().Truncate(time.Second)
+	var reloader *engine.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
 		Config:  *g.server,
 		Service: service,
@@ -70,23 +73,12 @@ func serve(cmd *cobra.Command, f *flags) error {
 		Admin: admin.New(admin.Options{
 			Gatherer: registry,
 			Ready:    g.engine.Ready,
-			Status: func() admin.Status {
-				s := admin.Status{Version: version(), Config: file.Path, Hash: file.Hash, Generation: g.engine.Number(), Loaded: loaded}
-				for _, item := range file.Stages {
-					if item.Enabled {
-						s.Stages = append(s.Stages, item.Name)
-					}
+			Status:   func() admin.Status { return g.status(reloader.State()) },
+			Reload: func(ctx context.Context, previous bool) admin.Reload {
+				if previous {
+					return reload(reloader.Previous(ctx, "admin, previous"), time.Now())
 				}
-				for _, item := range file.Providers {
-					s.Providers = append(s.Providers, item.Name)
-				}
-				for _, p := range g.plugins.Status() {
-					s.Plugins = append(s.Plugins, admin.Plugin{
-						Program: p.Program, Version: p.Version, Serves: p.Serves, State: string(p.State),
-						PID: p.PID, Restarts: p.Restarts, MemoryBytes: int64(p.Memory),
-					})
-				}
-				return s
+				return reload(reloader.Reload(ctx, "admin"), time.Now())
 			},
 			Log: g.log.Named("admin"),
 		}),
@@ -104,8 +96,15 @@ func serve(cmd *cobra.Command, f *flags) error {
 		g.log.Warn(w)
 	}
 	g.first.Watch()
+	reloader = g.reloader(f, content)
+	registry.MustRegister(admin.Collector(func() []core.Measurer {
+		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader}
+	}))
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+	defer follow(ctx, reloader)()
 	greet(cmd, file.Path, g.server, server.Addr(), server.AdminAddr())
-	return server.Serve(cmd.Context())
+	return server.Serve(ctx)
 }
 
 // greet says where the gateway is and gives one call to paste.

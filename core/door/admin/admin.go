@@ -1,8 +1,10 @@
-// Package admin is the operators' door: /metrics, /healthz, /readyz and
-// /admin/status. It changes nothing. Its README is the manual.
+// Package admin is the operators' door: /metrics, /healthz, /readyz,
+// /admin/status, and what changes the gateway while it runs: /admin/reload. Its
+// README is the manual.
 package admin
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -24,6 +26,9 @@ type Options struct {
 	Ready func() error
 	// Status tells what is being served.
 	Status func() Status
+	// Reload serves what the configuration's file holds now, or what served
+	// before. Unlike the others it takes a while.
+	Reload func(ctx context.Context, previous bool) Reload
 	Log    *zap.Logger
 }
 
@@ -36,6 +41,10 @@ type Status struct {
 	// Generation counts the configurations served so far, from 1.
 	Generation int64     `json:"generation"`
 	Loaded     time.Time `json:"loaded,omitzero"`
+	// FileDiffers says that the file on disk is not what is served.
+	FileDiffers bool `json:"file_differs"`
+	// LastReload is nil before the first.
+	LastReload *Reload `json:"last_reload,omitempty"`
 	// Stages and Providers are names in the order of the file.
 	Stages    []string `json:"stages,omitempty"`
 	Providers []string `json:"providers,omitempty"`
@@ -93,8 +102,9 @@ func New(o Options) http.Handler {
 	}))
 	mux.Handle("/readyz", get(a.ready))
 	mux.Handle("/admin/status", get(a.status))
+	mux.Handle("/admin/reload", post(a.reload))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz and /admin/status are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status and /admin/reload are"})
 	})
 	return mux
 }

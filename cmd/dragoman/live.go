@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/door/admin"
+	"github.com/dragoman-mt/dragoman/core/engine"
+)
+
+// reloader returns what changes the configuration of g, which serves content.
+func (g *gateway) reloader(f *flags, content []byte) *engine.Reloader {
+	return engine.NewReloader(engine.ReloaderOptions{
+		Engine: g.engine,
+		File:   f.file,
+		Load: func(content []byte) (*config.File, error) {
+			file, err := f.content(content)
+			if err != nil {
+				return nil, err
+			}
+			return file, adopt(file, g.plugins)
+		},
+		Times: func(file *config.File) (deadline, drain time.Duration) {
+			c := file.Sections["server"].(*door.Config)
+			return c.Deadline, c.DrainTimeout
+		},
+		Warnings:  warnings,
+		Processes: g.processes,
+		Log:       g.log.Named("reload"),
+	}, g.file, content)
+}
+
+// processes are the numbers of the plugins' processes.
+func (g *gateway) processes() []int {
+	var all []int
+	for _, p := range g.plugins.Status() {
+		if p.PID != 0 {
+			all = append(all, p.PID)
+		}
+	}
+	return all
+}
+
+// follow reloads on SIGHUP until ctx ends; wait returns when no reload runs any
+// more.
+func follow(ctx context.Context, r *engine.Reloader) (wait func()) {
+	var running sync.WaitGroup
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	running.Go(func() {
+		defer signal.Stop(hup)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+				r.Reload(ctx, "SIGHUP")
+			}
+		}
+	})
+	return running.Wait
+}
+
+// reload is v as the admin door tells it.
+func reload(v engine.Verdict, at time.Time) admin.Reload {
+	a := admin.Reload{
+		Outcome: string(v.Outcome), Text: v.String(), Trigger: v.Trigger,
+		Generation: v.Generation, Was: v.Was, At: at.UTC().Truncate(time.Millisecond),
+		TookMS: float64(v.Took.Microseconds()) / 1000, Carried: v.Carried, Warnings: v.Warnings, FileDiffers: v.Differs,
+	}
+	for _, c := range v.Changes {
+		a.Changes = append(a.Changes, c.String())
+	}
+	for _, place := range v.Files {
+		a.Changes = append(a.Changes, "files of "+place+" changed")
+	}
+	if v.Err != nil {
+		a.Errors = []string{v.Err.Error()}
+		if all, ok := errors.AsType[config.Complaints](v.Err); ok {
+			a.Errors = nil
+			for _, c := range all {
+				a.Errors = append(a.Errors, c.String())
+			}
+		}
+	}
+	return a
+}
+
+// status is what serves, as the admin door tells it.
+func (g *gateway) status(now engine.State) admin.Status {
+	s := admin.Status{
+		Version: version(), Config: now.File.Path, Hash: now.Hash, Generation: g.engine.Number(),
+		Loaded: now.Since.UTC().Truncate(time.Second), FileDiffers: now.Differs,
+	}
+	if now.Last != nil {
+		last := reload(*now.Last, now.At)
+		s.LastReload = &last
+	}
+	for _, item := range now.File.Stages {
+		if item.Enabled {
+			s.Stages = append(s.Stages, item.Name)
+		}
+	}
+	for _, item := range now.File.Providers {
+		s.Providers = append(s.Providers, item.Name)
+	}
+	for _, p := range g.plugins.Status() {
+		s.Plugins = append(s.Plugins, admin.Plugin{
+			Program: p.Program, Version: p.Version, Serves: p.Serves, State: string(p.State),
+			PID: p.PID, Restarts: p.Restarts, MemoryBytes: int64(p.Memory),
+		})
+	}
+	return s
+}
