@@ -67,18 +67,18 @@ func explainDiff(w io.Writer, was, is string, set []string) error {
 
 func fate(s engine.Step) string {
 	switch s.Fate {
-	case engine.Kept:
+	case engine.Keep:
 		return "carry over"
-	case engine.Changed:
+	case engine.Change:
 		return "change in place"
-	case engine.Rebuilt:
+	case engine.Rebuild:
 		if s.Heir {
 			return "rebuild, with what is known"
 		}
 		return "rebuild"
-	case engine.Parked:
+	case engine.Park:
 		return "unlink, and keep what it holds"
-	case engine.Removed:
+	case engine.Remove:
 		return "remove"
 	case engine.Idle:
 		return "leave idle"

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"sync"
@@ -16,7 +17,7 @@ import (
 )
 
 // reloader returns what changes the configuration of g, which serves content.
-func (g *gateway) reloader(f *flags, content []byte) *engine.Reloader {
+func (g *gateway) reloader(f *flags, past engine.State, content []byte, back bool) *engine.Reloader {
 	return engine.NewReloader(engine.ReloaderOptions{
 		Engine: g.engine,
 		File:   f.file,
@@ -33,8 +34,9 @@ func (g *gateway) reloader(f *flags, content []byte) *engine.Reloader {
 		},
 		Warnings:  warnings,
 		Processes: g.processes,
+		Past:      past,
 		Log:       g.log.Named("reload"),
-	}, g.file, content)
+	}, g.file, content, back)
 }
 
 // processes are the numbers of the plugins' processes.
@@ -48,9 +50,9 @@ func (g *gateway) processes() []int {
 	return all
 }
 
-// follow reloads on SIGHUP until ctx ends; wait returns when no reload runs any
-// more.
-func follow(ctx context.Context, r *engine.Reloader) (wait func()) {
+// follow reloads when the file changes from what has that hash, and on SIGHUP,
+// until ctx ends; wait returns when no reload runs any more.
+func (g *gateway) follow(ctx context.Context, r *engine.Reloader, file, hash string) (wait func()) {
 	var running sync.WaitGroup
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -65,7 +67,24 @@ func follow(ctx context.Context, r *engine.Reloader) (wait func()) {
 			}
 		}
 	})
+	running.Go(func() {
+		engine.Follow(ctx, file, hash, g.log.Named("reload"), func(content []byte) { r.Content(ctx, "file", content) })
+	})
 	return running.Wait
+}
+
+// lastGood returns what served last and can still be served, in place of a file
+// that cannot, for which why says the reason.
+func lastGood(f *flags, past engine.State, why error, warn func(string)) (*config.File, []byte, error) {
+	kept, err := past.Latest()
+	for ; err == nil; kept, err = past.Before(kept.Hash) {
+		file, broken := f.content(kept.Content)
+		if broken == nil {
+			warn(fmt.Sprintf("%v\n%s cannot be served, so what served at %s is; mend the file and save it", why, f.file, kept.At.Local().Format(time.DateTime)))
+			return file, kept.Content, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("%w\n--last-good finds nothing else to serve: %v", why, err)
 }
 
 // reload is v as the admin door tells it.
@@ -94,7 +113,7 @@ func reload(v engine.Verdict, at time.Time) admin.Reload {
 }
 
 // status is what serves, as the admin door tells it.
-func (g *gateway) status(now engine.State) admin.Status {
+func (g *gateway) status(now engine.Serving) admin.Status {
 	s := admin.Status{
 		Version: version(), Config: now.File.Path, Hash: now.Hash, Generation: g.engine.Number(),
 		Loaded: now.Since.UTC().Truncate(time.Second), FileDiffers: now.Differs,

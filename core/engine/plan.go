@@ -17,12 +17,12 @@ import (
 type Fate string
 
 const (
-	Kept    Fate = "kept"    // it serves on as it is
-	Changed Fate = "changed" // in place, with everything that it holds
-	Rebuilt Fate = "rebuilt" // another takes its place
-	Added   Fate = "added"
-	Parked  Fate = "parked" // out of the chain, with everything that it holds
-	Removed Fate = "removed"
+	Keep    Fate = "kept"    // it serves on as it is
+	Change  Fate = "changed" // in place, with everything that it holds
+	Rebuild Fate = "rebuilt" // another takes its place
+	Add     Fate = "added"
+	Park    Fate = "parked" // out of the chain, with everything that it holds
+	Remove  Fate = "removed"
 	Idle    Fate = "idle" // a provider that the chain does not use, so it is not started
 )
 
@@ -147,7 +147,7 @@ func (g *Generation) sections() error {
 		was, is := g.base.file.Sections[s.name], g.file.Sections[s.name]
 		same, files := reflect.DeepEqual(was, is), outdated(s.part)
 		if same && !files {
-			g.step(s.name, Kept, false, false)
+			g.step(s.name, Keep, false, false)
 			continue
 		}
 		apply, err := s.part.Plan(is)
@@ -156,7 +156,7 @@ func (g *Generation) sections() error {
 			continue
 		}
 		g.applies = append(g.applies, apply)
-		g.step(s.name, Changed, same && files, false)
+		g.step(s.name, Change, same && files, false)
 	}
 	return errors.Join(refused...)
 }
@@ -169,7 +169,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	}
 	former := g.former(p)
 	if former == nil {
-		g.step(p.place(), Added, false, false)
+		g.step(p.place(), Add, false, false)
 		return p, g.build(p, item)
 	}
 	planner, plans := former.item.(core.Planner)
@@ -178,7 +178,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	p.files = former.files
 	switch {
 	case same && !files:
-		g.step(p.place(), Kept, false, false)
+		g.step(p.place(), Keep, false, false)
 		p.shared = former.shared
 	case plans:
 		apply, err := planner.Plan(item.Config)
@@ -189,7 +189,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 			return nil, fmt.Errorf("%s: %w", p.at, err)
 		}
 		g.applies = append(g.applies, apply)
-		g.step(p.place(), Changed, former.digest == p.digest, false)
+		g.step(p.place(), Change, former.digest == p.digest, false)
 		p.shared = former.shared
 	default:
 		if files {
@@ -202,7 +202,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 		if ok {
 			heir.Inherit(former.item)
 		}
-		g.step(p.place(), Rebuilt, same && files, ok)
+		g.step(p.place(), Rebuild, same && files, ok)
 		return p, nil
 	}
 	g.hold(p)
@@ -257,7 +257,7 @@ func (g *Generation) park(item config.Item) {
 	}
 	p.shared, p.digest, p.deadline, p.at, p.files = former.shared, former.digest, former.deadline, former.at, former.files
 	g.hold(p)
-	g.step(p.place(), Parked, false, false)
+	g.step(p.place(), Park, false, false)
 }
 
 // hold makes p a part of g.
@@ -275,7 +275,7 @@ func (g *Generation) removals() {
 	}
 	for _, f := range g.base.parts {
 		if !slices.ContainsFunc(g.Steps, func(s Step) bool { return s.Place == f.place() }) {
-			g.step(f.place(), Removed, false, false)
+			g.step(f.place(), Remove, false, false)
 		}
 	}
 }

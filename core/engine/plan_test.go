@@ -125,7 +125,7 @@ func (h *house) file(stages ...config.Item) *config.File {
 	return f
 }
 
-func steps(g *Generation) string {
+func fates(g *Generation) string {
 	var all []string
 	for _, s := range g.Steps {
 		if !strings.HasPrefix(s.Place, "stages/provider") && !strings.HasPrefix(s.Place, "providers/") {
@@ -175,7 +175,7 @@ func TestAReloadTouchesOnlyWhatChanged(t *testing.T) {
 			h.told()
 			g := serve(t, e, make(c.after, c.off))
 			e.draining.Wait()
-			if got := steps(g); got != c.steps {
+			if got := fates(g); got != c.steps {
 				t.Errorf("steps: got %q, want %q", got, c.steps)
 			}
 			if got := h.told(); got != c.told {
@@ -220,8 +220,8 @@ func TestAParkedStageComesBackWithWhatItHeld(t *testing.T) {
 	}
 	h.told()
 	g := serve(t, e, h.file(h.stage("a", "soft", " 2", true)))
-	if got := h.says(t, e); got != "hi 1 2" || steps(g) != "a changed" || h.told() != "apply  2" {
-		t.Errorf("enabled again: %q, %s", got, steps(g))
+	if got := h.says(t, e); got != "hi 1 2" || fates(g) != "a changed" || h.told() != "apply  2" {
+		t.Errorf("enabled again: %q, %s", got, fates(g))
 	}
 }
 
@@ -246,15 +246,15 @@ func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
 		t.Error("nobody noticed")
 	}
 	g := serve(t, e, f)
-	if got := steps(g); got != "a rebuilt, s changed" || !g.Steps[1].Files || !g.Steps[2].Files {
+	if got := fates(g); got != "a rebuilt, s changed" || !g.Steps[1].Files || !g.Steps[2].Files {
 		t.Errorf("got %q, %+v", got, g.Steps)
 	}
 	after := g.chain.Fingerprint()
 	if before == after {
 		t.Error("answers of what was made from other files would be taken for its own")
 	}
-	if g = serve(t, e, f); steps(g) != "a kept, s kept" || g.chain.Fingerprint() != after {
-		t.Errorf("a third time: %q", steps(g))
+	if g = serve(t, e, f); fates(g) != "a kept, s kept" || g.chain.Fingerprint() != after {
+		t.Errorf("a third time: %q", fates(g))
 	}
 }
 
@@ -264,10 +264,12 @@ func TestAReloadThatFailsLeavesNothingBehind(t *testing.T) {
 		prepare    func(h *house)
 		want, told string
 	}{
-		"cannot be planned":    {func(h *house) config.Item { return h.stage("s", "soft", "bad", true) }, nil, "pipeline.yaml:7:3: stages.s: no such stuff", "close 4 2"},
-		"cannot be built":      {func(h *house) config.Item { return h.stage("a", "hard", "unbuildable", true) }, nil, "pipeline.yaml:7:3: stages.a: cannot be built", "close 4 2"},
-		"cannot be started":    {func(h *house) config.Item { return h.stage("a", "hard", " 9", true) }, func(h *house) { h.start = map[string]error{" 9": errors.New("will not")} }, "pipeline.yaml:7:3: stages.a: will not", "start 4 2, start 5 9, close 5 9, close 4 2"},
-		"is unavailable":       {func(h *house) config.Item { return h.stage("a", "hard", " 9", true) }, func(h *house) { h.start = map[string]error{" 9": &core.Error{Kind: core.Unavailable, Detail: "not up"}} }, "pipeline.yaml:7:3: stages.a: unavailable: not up", "start 4 2, start 5 9, close 5 9, close 4 2"},
+		"cannot be planned": {func(h *house) config.Item { return h.stage("s", "soft", "bad", true) }, nil, "pipeline.yaml:7:3: stages.s: no such stuff", "close 4 2"},
+		"cannot be built":   {func(h *house) config.Item { return h.stage("a", "hard", "unbuildable", true) }, nil, "pipeline.yaml:7:3: stages.a: cannot be built", "close 4 2"},
+		"cannot be started": {func(h *house) config.Item { return h.stage("a", "hard", " 9", true) }, func(h *house) { h.start = map[string]error{" 9": errors.New("will not")} }, "pipeline.yaml:7:3: stages.a: will not", "start 4 2, start 5 9, close 5 9, close 4 2"},
+		"is unavailable": {func(h *house) config.Item { return h.stage("a", "hard", " 9", true) }, func(h *house) {
+			h.start = map[string]error{" 9": &core.Error{Kind: core.Unavailable, Detail: "not up"}}
+		}, "pipeline.yaml:7:3: stages.a: unavailable: not up", "start 4 2, start 5 9, close 5 9, close 4 2"},
 		"refers to nothing":    {func(h *house) config.Item { return item("again", core.RoleCaller, func() any { return calling{"p"} }) }, nil, "calls providers already", "close 4 2"},
 		"is refused in a part": {func(h *house) config.Item { return h.stage("z", "none", "unbuildable", true) }, nil, "cannot be built", "close 4 2"},
 	} {
@@ -293,8 +295,8 @@ func TestAReloadThatFailsLeavesNothingBehind(t *testing.T) {
 			if got := h.says(t, e); got != "hi 3 1 2 1 1 1" || e.Number() != 1 {
 				t.Errorf("what serves says %q", got)
 			}
-			if g := serve(t, e, h.file(first...)); steps(g) != "n kept, s kept, a kept" {
-				t.Errorf("after it: %q", steps(g))
+			if g := serve(t, e, h.file(first...)); fates(g) != "n kept, s kept, a kept" {
+				t.Errorf("after it: %q", fates(g))
 			}
 		})
 	}
@@ -374,7 +376,7 @@ func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.config != "1" || g.Steps[0] != (Step{Place: "shelf", Fate: Changed}) {
+	if s.config != "1" || g.Steps[0] != (Step{Place: "shelf", Fate: Change}) {
 		t.Errorf("before it serves: %q, %+v", s.config, g.Steps)
 	}
 	e.Serve(g, time.Minute)

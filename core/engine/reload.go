@@ -27,7 +27,7 @@ type Reloader struct {
 
 	turn     chan struct{} // holds one while nobody loads
 	mu       sync.Mutex
-	state    State
+	state    Serving
 	reloads  [3]atomic.Int64 // by outcome
 	lastGood atomic.Int64    // unix nanoseconds
 }
@@ -46,23 +46,13 @@ type ReloaderOptions struct {
 	Warnings func(*config.File) []string
 	// Processes are the numbers of the plugins' processes now.
 	Processes func() []int
-	// Past keeps the files that served; nil keeps none.
-	Past Past
+	// Past keeps the contents that served.
+	Past State
 	Log  *zap.Logger
 }
 
-// Past keeps the content of files that served.
-type Past interface {
-	// Served notes that content serves from now on.
-	Served(content []byte, at time.Time) error
-	// Before returns what served before what serves now; ok is false when
-	// nothing is known. Called again after its answer was served, it returns
-	// what served before that.
-	Before() (content []byte, served time.Time, ok bool)
-}
-
-// A State is what serves, and what came of the last reload.
-type State struct {
+// Serving is what serves, and what came of the last reload.
+type Serving struct {
 	Hash string // of the content that serves
 	// Since is when it began to serve.
 	Since time.Time
@@ -103,6 +93,8 @@ type Verdict struct {
 	Warnings []string
 	// Err says why it was refused.
 	Err error
+	// Since is when what was gone back to served; zero for the file itself.
+	Since time.Time
 	// Differs says that the file on disk is not what serves now.
 	Differs bool
 	Hash    string
@@ -136,6 +128,9 @@ func (v Verdict) String() string {
 		what = append(what[:most:most], fmt.Sprintf("%d more", more))
 	}
 	line := fmt.Sprintf("reloaded generation %d (was %d) in %v: %s", v.Generation, v.Was, round(v.Took), strings.Join(what, ", "))
+	if !v.Since.IsZero() {
+		line += "; back to what served at " + v.Since.Local().Format("15:04:05 on 2006-01-02")
+	}
 	if len(v.Carried) > 0 {
 		line += "; carried over: " + strings.Join(v.Carried, ", ")
 	}
@@ -153,14 +148,14 @@ func round(d time.Duration) time.Duration {
 const reloadTimeout = 30 * time.Second
 
 // NewReloader returns a reloader for an engine that serves file already, whose
-// content is content.
-func NewReloader(o ReloaderOptions, file *config.File, content []byte) *Reloader {
+// content is content: that of the file, or one that was gone back to.
+func NewReloader(o ReloaderOptions, file *config.File, content []byte, back bool) *Reloader {
 	r := &Reloader{o: o, turn: make(chan struct{}, 1)}
 	r.turn <- struct{}{}
 	now := time.Now()
-	r.state = State{Hash: sum(content), Since: now, File: file}
+	r.state = Serving{Hash: sum(content), Since: now, File: file}
 	r.lastGood.Store(now.UnixNano())
-	r.served(content, now)
+	r.keep(content, now, back)
 	return r
 }
 
@@ -169,8 +164,8 @@ func sum(content []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// State returns what serves.
-func (r *Reloader) State() State {
+// Serving returns what serves.
+func (r *Reloader) Serving() Serving {
 	r.mu.Lock()
 	s := r.state
 	r.mu.Unlock()
@@ -185,29 +180,55 @@ func (r *Reloader) differs(hash string) bool {
 
 // Reload serves what the file holds now. It waits for a reload that runs.
 func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
-	return r.reload(ctx, trigger, func() ([]byte, error) { return read(r.o.File) })
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		content, err := read(r.o.File)
+		if err != nil {
+			return nil, err
+		}
+		return content, r.load(ctx, content, v)
+	})
 }
 
 // Content serves content, which the file held a moment ago.
 func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) Verdict {
-	return r.reload(ctx, trigger, func() ([]byte, error) { return content, nil })
-}
-
-// Previous serves what served before.
-func (r *Reloader) Previous(ctx context.Context, trigger string) Verdict {
-	return r.reload(ctx, trigger, func() ([]byte, error) {
-		if r.o.Past == nil {
-			return nil, errors.New("no former files are kept")
-		}
-		content, _, ok := r.o.Past.Before()
-		if !ok {
-			return nil, errors.New("nothing is known that served before this")
-		}
-		return content, nil
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		return content, r.load(ctx, content, v)
 	})
 }
 
-func (r *Reloader) reload(ctx context.Context, trigger string, content func() ([]byte, error)) Verdict {
+// Previous serves what served before what serves now. A content that cannot be
+// served any more is passed over, with a warning.
+func (r *Reloader) Previous(ctx context.Context, trigger string) Verdict {
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		var passed []string
+		for hash := r.state.Hash; ; {
+			kept, err := r.o.Past.Before(hash)
+			if err != nil {
+				return nil, errors.Join(append([]error{err}, said(passed)...)...)
+			}
+			v.Since = kept.At
+			if err = r.load(ctx, kept.Content, v); err == nil {
+				v.Warnings = append(v.Warnings, passed...)
+				return kept.Content, nil
+			}
+			passed = append(passed, fmt.Sprintf("what served at %s cannot be served any more: %v", kept.At.Local().Format(time.DateTime), err))
+			if ctx.Err() != nil || hash == kept.Hash {
+				return nil, err
+			}
+			hash = kept.Hash
+		}
+	})
+}
+
+func said(lines []string) []error {
+	var all []error
+	for _, line := range lines {
+		all = append(all, errors.New(line))
+	}
+	return all
+}
+
+func (r *Reloader) reload(ctx context.Context, trigger string, load func(context.Context, *Verdict) ([]byte, error)) Verdict {
 	select {
 	case <-r.turn:
 	case <-ctx.Done():
@@ -219,15 +240,12 @@ func (r *Reloader) reload(ctx context.Context, trigger string, content func() ([
 
 	began := time.Now()
 	v := Verdict{Trigger: trigger, Was: r.o.Engine.Number()}
-	data, err := content()
-	if err == nil {
-		err = r.load(ctx, data, &v)
-	}
+	content, err := load(ctx, &v)
 	if err != nil {
-		v.Outcome, v.Err = Refused, err
+		v.Outcome, v.Err, v.Since = Refused, err, time.Time{}
 	}
 	v.Generation, v.Took = r.o.Engine.Number(), time.Since(began)
-	r.note(&v, data)
+	r.note(&v, content)
 	return v
 }
 
@@ -301,9 +319,9 @@ func (r *Reloader) note(v *Verdict, data []byte) {
 	v.Hash = r.state.Hash
 	r.mu.Unlock()
 	v.Differs = r.differs(v.Hash)
-	said := *v
+	last := *v
 	r.mu.Lock()
-	r.state.Last, r.state.At = &said, now
+	r.state.Last, r.state.At = &last, now
 	r.mu.Unlock()
 	r.reloads[slices.Index(outcomes, v.Outcome)].Add(1)
 
@@ -318,23 +336,24 @@ func (r *Reloader) note(v *Verdict, data []byte) {
 		log.Warn(w)
 	}
 	if v.Outcome == Reloaded {
-		r.served(data, now)
+		r.keep(data, now, !v.Since.IsZero())
 	}
 }
 
-// served notes what serves. That it cannot be kept is no reason not to serve.
-func (r *Reloader) served(content []byte, at time.Time) {
-	if r.o.Past == nil {
-		return
+// keep notes what serves. That it cannot be kept is no reason not to serve.
+func (r *Reloader) keep(content []byte, at time.Time, back bool) {
+	note := r.o.Past.Served
+	if back {
+		note = r.o.Past.WentBack
 	}
-	if err := r.o.Past.Served(content, at); err != nil {
+	if err := note(content, at); err != nil {
 		r.o.Log.Warn("the file cannot be kept, so `dragoman reload --previous` will not find it", zap.Error(err))
 	}
 }
 
 // Measure reports what came of reloads.
 func (r *Reloader) Measure(emit func(core.Measure)) {
-	s := r.State()
+	s := r.Serving()
 	is := func(b bool) float64 {
 		if b {
 			return 1
