@@ -156,15 +156,18 @@ func (g *Generation) Watch() {
 			continue
 		}
 		g.mu.Lock()
-		asked, well := g.asked[p.place()], g.unwell[p.place()] == nil
+		asked, unwell := g.asked[p.place()], g.unwell[p.place()]
 		g.mu.Unlock()
+		said := ""
 		switch {
-		case asked && well:
+		case asked && unwell == nil:
 			continue
-		case !asked:
+		case asked:
+			said = unwell.Error() // in the verdict, or by the generation before
+		default:
 			g.note(p, errNotAsked)
 		}
-		g.probes.Go(func() { g.watch(ctx, p, prober) })
+		g.probes.Go(func() { g.watch(ctx, p, prober, said) })
 	}
 }
 
@@ -186,8 +189,7 @@ func (g *Generation) inherit(base *Generation) {
 	}
 }
 
-func (g *Generation) watch(ctx context.Context, p *part, prober core.Prober) {
-	said := ""
+func (g *Generation) watch(ctx context.Context, p *part, prober core.Prober, said string) {
 	for again := probeAgain; ; again = min(2*again, probeSlowest) {
 		err := g.probe(ctx, p, prober)
 		switch {
