@@ -85,17 +85,19 @@ func (tr *traffic) ask(url string, n int64) {
 // answered waits for n more answers of provider.
 func (tr *traffic) answered(t *testing.T, provider string, n int) {
 	t.Helper()
-	count := func() int {
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		return tr.by[provider]
-	}
-	before := count()
-	for deadline := time.Now().Add(60 * time.Second); count() < before+n; time.Sleep(time.Millisecond) {
+	before := tr.count(provider)
+	for deadline := time.Now().Add(60 * time.Second); tr.count(provider) < before+n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d answers by %s", count()-before, n, provider)
+			t.Fatalf("%d of %d answers by %s", tr.count(provider)-before, n, provider)
 		}
 	}
+}
+
+// count is how many answers provider gave so far.
+func (tr *traffic) count(provider string) int {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.by[provider]
 }
 
 // end stops asking and says what has failed.
