@@ -79,7 +79,7 @@ func root() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	cmd.AddCommand(serveCommand(), translateCommand(), checkCommand(), explainCommand(), schemaCommand(), benchCommand(), pluginCommand())
+	cmd.AddCommand(serveCommand(), translateCommand(), checkCommand(), explainCommand(), schemaCommand(), testCommand(), benchCommand(), pluginCommand())
 	return cmd
 }
 
