@@ -82,7 +82,7 @@ func (s *suite) run(ctx context.Context, files []string) error {
 	for _, name := range files {
 		configuration, ok := strings.CutSuffix(name, testSuffix)
 		if !ok && !s.named {
-			return usageError{fmt.Errorf("%s: which configuration it tests is not known; name a file that ends in %s, or the configuration with --config", name, testSuffix)}
+			return usageError{fmt.Errorf("%s is no file of tests, by its name; name one that ends in %s, or with --config the configuration that it tests", name, testSuffix)}
 		}
 		if !s.named {
 			s.file = configuration + ".yaml"

@@ -148,7 +148,7 @@ func Document() config.Document {
 	return config.Document{
 		Title: "Dragoman tests of a pipeline",
 		Doc:   "pipeline_test.yaml: what pipeline.yaml is to make of requests and of its providers' answers. `dragoman test` runs it.",
-		Key:   "tests", Remedy: "name the tests, as in `dragoman test pipeline_test.yaml`; its README begins with one",
+		Key:   "tests", Remedy: "write one beside the configuration, or name the tests: dragoman test FILE",
 		Config: func() any { return &contents{Version: 1} },
 	}
 }
@@ -163,12 +163,10 @@ func Load(path string, providers []string) (*File, error) {
 	return &File{Path: path, Tests: read.(*contents).Tests, origin: origin}, nil
 }
 
-// place returns the line of the file that path stands in.
-func (f *File) place(path string) string {
-	for _, c := range config.AsComplaints(f.origin.Complain(path, "")) {
-		return fmt.Sprintf("%s:%d:%d: %s", c.File, c.Line, c.Column, c.Path)
-	}
-	return f.Path + ": " + path
+// place returns where path stands in the file, or what is nearest above it.
+func (f *File) place(path string) config.Complaint {
+	all := config.AsComplaints(f.origin.Complain(path, ""))
+	return all[0]
 }
 
 // A checker finds what the schema lets pass.

@@ -150,7 +150,7 @@ func (o Outcome) Write(w io.Writer, verbose bool) {
 		}
 	}
 	for _, f := range o.failures {
-		fmt.Fprintf(w, "      %s\n", f.place)
+		fmt.Fprintf(w, "      %s:%d:%d: %s\n", f.place.File, f.place.Line, f.place.Column, f.place.Path)
 		if f.note != "" {
 			fmt.Fprintf(w, "        %s\n", f.note)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
 )
 
 // A Gateway is a chain that was started for one test.
@@ -55,8 +56,8 @@ type Outcome struct {
 
 // A failure is one thing that is not as expected.
 type failure struct {
-	path      string // in the test file
-	place     string // with its line
+	path      string           // in the test file
+	place     config.Complaint // where that is; it says nothing
 	want, got string
 	note      string
 }
@@ -98,6 +99,9 @@ func (r *Runner) Run(ctx context.Context, f *File, i int) Outcome {
 	for i := range o.failures {
 		o.failures[i].place = f.place(o.failures[i].path)
 	}
+	slices.SortStableFunc(o.failures, func(a, b failure) int {
+		return cmp.Or(cmp.Compare(a.place.Line, b.place.Line), cmp.Compare(a.place.Column, b.place.Column))
+	})
 	return o
 }
 
@@ -144,7 +148,11 @@ func (t *trial) run(ctx context.Context, open func(context.Context, []string, *D
 	}
 	gateway, err := open(ctx, t.test.Set, t.double)
 	if err != nil {
-		return fail(failure{path: t.path, want: "a chain that starts", got: err.Error()})
+		path := t.path
+		if all := config.AsComplaints(err); len(all) > 0 && strings.HasPrefix(all[0].File, "--set") && t.test.Set != nil {
+			path += ".set"
+		}
+		return fail(failure{path: path, want: "a chain that starts", got: err.Error()})
 	}
 	t.gateway = gateway
 	defer func() {
