@@ -97,7 +97,9 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 				}
 				return reload(reloader.Reload(ctx, "admin"), time.Now())
 			},
-			Log: g.log.Named("admin"),
+			Tap:      g.engine.Tap,
+			Stopping: cmd.Context().Done(),
+			Log:      g.log.Named("admin"),
 		}),
 		Metrics: metrics,
 		Log:     g.log,

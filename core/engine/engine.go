@@ -7,7 +7,9 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,6 +166,18 @@ func (e *Engine) Ready() error {
 		return &core.Error{Kind: core.Unavailable, Detail: "the gateway is starting or stopping"}
 	}
 	return g.Ready()
+}
+
+// Tap shows what passes the stages, from now until it is closed. Reloads do not
+// end it. A filter for a stage that the current generation has not is an error.
+func (e *Engine) Tap(f chain.Filter) (*chain.Tap, error) {
+	if g := e.current.Load(); g != nil && f.Stage != "" && !slices.Contains(g.chain.Places(), f.Stage) {
+		return nil, &core.Error{
+			Kind: core.NotFound, Stage: "tap", Field: "stage",
+			Detail: fmt.Sprintf("there is no stage %.80q; there are %s", f.Stage, strings.Join(g.chain.Places(), ", ")),
+		}
+	}
+	return e.watch.Tap(f)
 }
 
 // Number returns the number of the generation that is served, from 1; 0 when

@@ -1,5 +1,5 @@
 // Package admin is the operators' door: /metrics, /healthz, /readyz,
-// /admin/status, and what changes the gateway while it runs: /admin/reload. Its
+// /admin/status, /admin/tap, and what changes the gateway while it runs: /admin/reload. Its
 // README is the manual.
 package admin
 
@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/chain"
 	"github.com/dragoman-mt/dragoman/core/door"
 )
 
@@ -29,7 +30,12 @@ type Options struct {
 	// Reload serves what the configuration's file holds now, or what served
 	// before. Unlike the others it takes a while.
 	Reload func(ctx context.Context, previous bool) Reload
-	Log    *zap.Logger
+	// Tap opens a tap on what passes the stages; without it there is no
+	// /admin/tap.
+	Tap func(chain.Filter) (*chain.Tap, error)
+	// Stopping is closed when the gateway begins to stop: taps end then.
+	Stopping <-chan struct{}
+	Log      *zap.Logger
 }
 
 // Status is what /admin/status tells. It holds no key and no text.
@@ -103,8 +109,11 @@ func New(o Options) http.Handler {
 	mux.Handle("/readyz", get(a.ready))
 	mux.Handle("/admin/status", get(a.status))
 	mux.Handle("/admin/reload", post(a.reload))
+	if o.Tap != nil {
+		mux.Handle("/admin/tap", get(a.tap))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status and /admin/reload are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/tap and /admin/reload are"})
 	})
 	return mux
 }
