@@ -24,7 +24,7 @@ type gateway struct {
 	plugins *host.Host
 	engine  *engine.Engine
 	first   *engine.Generation
-	lines   *logWriter
+	lines   *logOutput
 }
 
 func build(file *config.File) (*gateway, error) {
