@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -391,11 +392,11 @@ func TestFollowReportsAFileThatStaysEmpty(t *testing.T) {
 
 func TestFollowWarnsOnceOfAFileThatIsGoneAndReadsItWhenItIsBack(t *testing.T) {
 	file := placed(t)
-	w := follow(t, file, impatient, polling)
+	w := follow(t, file, impatient)
 	must(t, os.Remove(file))
 	w.logged(1)
-	write(t, file+".other", "")
-	must(t, os.Remove(file+".other"))
+	w.looksAfter(func() { must(t, os.Chmod(filepath.Dir(file), 0o700)) })
+	w.looksAfter(func() { must(t, os.Chmod(filepath.Dir(file), 0o755)) })
 	write(t, file, "second")
 	w.reported("second")
 	got := strings.Join(w.logged(2), "\n")
@@ -428,19 +429,27 @@ func TestFollowCutsAHugeFileWhereTheLoaderComplains(t *testing.T) {
 func TestFollowReportsTheNewestAfterABusyCall(t *testing.T) {
 	file := placed(t)
 	entered, leave := make(chan string), make(chan struct{})
+	var calls atomic.Int64
 	w := follow(t, file, func(f *follower) {
 		f.changed = func(content []byte) {
+			if calls.Add(1) > 1 {
+				t.Errorf("called with %q while another call runs", content)
+			}
 			entered <- string(content)
 			<-leave
+			calls.Add(-1)
 		}
 	})
+	// Another, which is not busy, tells when a change is due.
+	idle := follow(t, file)
 	write(t, file, "second")
 	if got := <-entered; got != "second" {
 		t.Fatal(got)
 	}
+	idle.reported("second")
 	for i := range 3 {
 		renamedOver(t, file, fmt.Sprint("content ", i))
-		w.waitFor("heard")
+		idle.reported(fmt.Sprint("content ", i))
 	}
 	leave <- struct{}{}
 	if got := <-entered; got != "content 2" {
@@ -448,9 +457,9 @@ func TestFollowReportsTheNewestAfterABusyCall(t *testing.T) {
 	}
 	// What comes and goes meanwhile is no change.
 	renamedOver(t, file, "third")
-	w.waitFor("heard")
+	idle.reported("third")
 	renamedOver(t, file, "content 2")
-	w.waitFor("heard")
+	idle.reported("content 2")
 	for len(w.told) > 0 {
 		<-w.told
 	}
@@ -508,10 +517,13 @@ func TestFollowFindsWhatLostEventsHide(t *testing.T) {
 		must(t, os.MkdirAll(filepath.Join(top, "a", "b"), 0o755))
 		file := filepath.Join(top, "a", "b", "pipeline.yaml")
 		write(t, file, "first")
+		must(t, os.Chtimes(file, at(0), at(0)))
 		w := follow(t, file, polling)
 		must(t, os.Rename(top, top+".moved"))
 		must(t, os.Symlink(top+".moved", top))
+		w.waitFor("looked") // though the file is the same
 		write(t, file, "second")
+		w.waitFor("heard") // by the folder's new name
 		w.reported("second")
 	})
 	// Written in the same tick of the file's clock as the last reading, with the
@@ -544,21 +556,21 @@ func TestFollowEndsWithItsContextAndItsLastCall(t *testing.T) {
 	file := placed(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	entered, done := make(chan struct{}), make(chan struct{})
-	var returned bool
 	go func() {
 		defer close(done)
 		Follow(ctx, file, hashOf("other"), zap.NewNop(), func([]byte) {
 			close(entered)
 			<-ctx.Done()
-			returned = true
+			select {
+			case <-done:
+				t.Error("it returned before the last call had")
+			case <-time.After(100 * time.Millisecond):
+			}
 		})
 	}()
 	<-entered
 	cancel()
 	<-done
-	if !returned {
-		t.Error("it returned before the last call had")
-	}
 	goleak.VerifyNone(t, before)
 }
 
