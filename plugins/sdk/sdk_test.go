@@ -11,19 +11,24 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
@@ -478,6 +483,50 @@ func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Re
 		t.Fatalf("%q, %v", line, err)
 	}
 	return stdin, out
+}
+
+// TestTwoThatEndItAtOnceAreOne lets the race detector look at go-plugin's server
+// within this process.
+func TestTwoThatEndItAtOnceAreOne(t *testing.T) {
+	t.Setenv("PLUGIN_PROTOCOL_VERSIONS", "1")
+	t.Setenv("PLUGIN_UNIX_SOCKET_DIR", t.TempDir())
+	s, err := newServer("test", []core.Kind{shout()}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for range 20 {
+		serves, ended := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
+		go plugin.Serve(&plugin.ServeConfig{
+			HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: wire.Protocol, MagicCookieKey: wire.CookieKey, MagicCookieValue: wire.CookieValue},
+			Plugins:         plugin.PluginSet{"dragoman": &served{server: s}},
+			GRPCServer:      grpcServer,
+			Logger:          hclog.NewNullLogger(),
+			Test:            &plugin.ServeTestConfig{Context: context.Background(), ReattachConfigCh: serves, CloseCh: ended},
+		})
+		at := (<-serves).Addr.String()
+		var ready, all sync.WaitGroup
+		ready.Add(2)
+		for range 2 {
+			conn, err := grpc.NewClient("unix:"+at, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			all.Go(func() {
+				_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: plugin.GRPCServiceName}, grpc.WaitForReady(true))
+				if err != nil {
+					t.Error(err)
+				}
+				ready.Done()
+				ready.Wait()
+				// One that is ended may have no time to say so.
+				conn.Invoke(t.Context(), "/plugin.GRPCController/Shutdown", &emptypb.Empty{}, &emptypb.Empty{})
+			})
+		}
+		all.Wait()
+		<-ended
+	}
 }
 
 func TestItEndsWhenItsStandardInputEnds(t *testing.T) {
