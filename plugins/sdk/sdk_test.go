@@ -27,6 +27,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -280,6 +281,15 @@ func TestATextIsAnsweredWithDeltasAndAResult(t *testing.T) {
 	}
 }
 
+func TestOneTextIsAnsweredWithoutDeltas(t *testing.T) {
+	c := dial(t, shout())
+	c.configure(t, "p", wire.Role_ROLE_PROVIDER, `{"suffix": "."}`)
+	e, err := c.Answer(t.Context(), &wire.Visit{Instance: "p", Text: &wire.Text{Text: "good day", Target: "es", Deltas: true}})
+	if err != nil || e.GetResult().GetText() != "GOOD DAY." || e.GetLimits().GetRequests().GetRemaining() != 7 {
+		t.Errorf("%v, %v", e, err)
+	}
+}
+
 func TestWhatGoesWrongIsAnErrorOfItsText(t *testing.T) {
 	c := dial(t, shout())
 	c.configure(t, "p", wire.Role_ROLE_PROVIDER, `{}`)
@@ -295,6 +305,12 @@ func TestWhatGoesWrongIsAnErrorOfItsText(t *testing.T) {
 		if got[1][0].GetResult().GetText() != "FINE!" {
 			t.Errorf("beside %s: %v", text, got[1])
 		}
+		if alone, err := c.Answer(t.Context(), &wire.Visit{Instance: "p", Text: &wire.Text{Text: text, Target: "es"}}); err != nil || !proto.Equal(alone, got[0][0]) {
+			t.Errorf("%s by itself: %v, %v, want %v", text, alone, err, got[0][0])
+		}
+	}
+	if _, err := c.Answer(t.Context(), &wire.Visit{Instance: "unknown", Text: &wire.Text{}}); status.Code(err) != codes.NotFound {
+		t.Errorf("one text for an instance that nobody configured: %v", err)
 	}
 	stream, err := c.ProviderClient.Translate(t.Context(), &wire.Call{Instance: "unknown", Texts: []*wire.Text{{}}})
 	if err == nil {
@@ -306,18 +322,35 @@ func TestWhatGoesWrongIsAnErrorOfItsText(t *testing.T) {
 }
 
 func TestACallEndsWithItsCaller(t *testing.T) {
+	hang := &wire.Text{Text: "hang", Target: "es"}
+	for name, call := range map[string]func(context.Context, client) error{
+		"Answer": func(ctx context.Context, c client) error {
+			_, err := c.Answer(ctx, &wire.Visit{Instance: "p", Text: hang})
+			return err
+		},
+		"Translate": func(ctx context.Context, c client) error {
+			stream, err := c.ProviderClient.Translate(ctx, &wire.Call{Instance: "p", Texts: []*wire.Text{hang}})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) { endsWithItsCaller(t, call) })
+	}
+}
+
+func endsWithItsCaller(t *testing.T, call func(context.Context, client) error) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	closed := new(atomic.Int64)
 	c := dial(t, shoutInto(closed, entered, leave))
 	c.configure(t, "p", wire.Role_ROLE_PROVIDER, `{}`)
 	ctx, cancel := context.WithCancel(t.Context())
-	stream, err := c.ProviderClient.Translate(ctx, &wire.Call{Instance: "p", Texts: []*wire.Text{{Text: "hang", Target: "es"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	left := make(chan error, 1)
+	go func() { left <- call(ctx, c) }()
 	<-entered
 	cancel()
-	if _, err := stream.Recv(); status.Code(err) != codes.Canceled {
+	if err := <-left; status.Code(err) != codes.Canceled {
 		t.Errorf("got %v", err)
 	}
 	released := make(chan error, 1)
