@@ -17,14 +17,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
@@ -494,8 +491,8 @@ func TestItListensWhereItIsToldTo(t *testing.T) {
 }
 
 // handshake starts cmd as the gateway would and returns its standard input, once
-// it serves, and what it prints after that.
-func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Reader) {
+// it serves, what it prints after that, and where it listens.
+func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Reader, socket string) {
 	t.Helper()
 	cmd.Env = append(cmd.Env, wire.CookieKey+"="+wire.CookieValue, "PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_UNIX_SOCKET_DIR="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -515,56 +512,45 @@ func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Re
 	if err != nil || !strings.HasPrefix(line, "1|1|unix|") {
 		t.Fatalf("%q, %v", line, err)
 	}
-	return stdin, out
+	return stdin, out, strings.Split(line, "|")[3]
 }
 
-// TestTwoThatEndItAtOnceAreOne lets the race detector look at go-plugin's server
-// within this process.
+// TestTwoThatEndItAtOnceAreOne lets the race detector in the plugin look.
 func TestTwoThatEndItAtOnceAreOne(t *testing.T) {
-	t.Setenv("PLUGIN_PROTOCOL_VERSIONS", "1")
-	t.Setenv("PLUGIN_UNIX_SOCKET_DIR", t.TempDir())
-	s, err := newServer("test", []core.Kind{shout()}, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.close()
-	for range 20 {
-		serves, ended := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
-		go plugin.Serve(&plugin.ServeConfig{
-			HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: wire.Protocol, MagicCookieKey: wire.CookieKey, MagicCookieValue: wire.CookieValue},
-			Plugins:         plugin.PluginSet{"dragoman": &served{server: s}},
-			GRPCServer:      grpcServer,
-			Logger:          hclog.NewNullLogger(),
-			Test:            &plugin.ServeTestConfig{Context: context.Background(), ReattachConfigCh: serves, CloseCh: ended},
-		})
-		at := (<-serves).Addr.String()
+	for range 5 {
+		cmd := self(t, "GORACE=atexit_sleep_ms=0")
+		var said strings.Builder
+		cmd.Stderr = &said
+		stdin, _, socket := handshake(t, cmd)
 		var ready, all sync.WaitGroup
 		ready.Add(2)
 		for range 2 {
-			conn, err := grpc.NewClient("unix:"+at, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
 			all.Go(func() {
-				_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: plugin.GRPCServiceName}, grpc.WaitForReady(true))
-				if err != nil {
+				if _, err := wire.NewPluginClient(conn).Describe(t.Context(), &wire.DescribeRequest{}); err != nil {
 					t.Error(err)
 				}
 				ready.Done()
 				ready.Wait()
-				// One that is ended may have no time to say so.
+				// Who is ended may have no time to say so.
 				conn.Invoke(t.Context(), "/plugin.GRPCController/Shutdown", &emptypb.Empty{}, &emptypb.Empty{})
 			})
 		}
 		all.Wait()
-		<-ended
+		if err := cmd.Wait(); err != nil || said.Len() > 0 {
+			t.Errorf("%v\n%s", err, said.String())
+		}
+		stdin.Close()
 	}
 }
 
 func TestItEndsWhenItsStandardInputEnds(t *testing.T) {
 	cmd := self(t, "A=B")
-	stdin, _ := handshake(t, cmd)
+	stdin, _, _ := handshake(t, cmd)
 	stdin.Close()
 	cmd.Wait()
 	if s := cmd.ProcessState.Sys().(syscall.WaitStatus); !s.Signaled() || s.Signal() != syscall.SIGKILL {
@@ -578,7 +564,7 @@ func TestASIGTERMDoesNotEndItWhileItsParentLives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdin, _ := handshake(t, cmd)
+	stdin, _, _ := handshake(t, cmd)
 	cmd.Process.Signal(syscall.SIGTERM)
 	if line, err := bufio.NewReader(stderr).ReadString('\n'); err != nil || !strings.Contains(line, "SIGTERM is left to the gateway") {
 		t.Errorf("%q, %v", line, err)
