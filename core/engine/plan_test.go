@@ -356,7 +356,7 @@ type shelf struct{ config string }
 func (s *shelf) Plan(config any) (func(), error) {
 	c := config.(*setting)
 	if c.V == "bad" {
-		return nil, errors.New("v: no such place")
+		return nil, errors.New("shelf.v: no such place")
 	}
 	return func() { s.config = c.V }, nil
 }
@@ -368,6 +368,7 @@ func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
 	with := func(v, other string) *config.File {
 		f := h.file()
 		f.Sections = map[string]any{"shelf": &setting{v}, "wall": &setting{other}}
+		f.Values = []config.Value{{Path: "shelf.v", Text: v, From: "pipeline.yaml:4 via V"}}
 		return f
 	}
 	serve(t, e, with("1", "1"))
@@ -384,7 +385,7 @@ func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
 		t.Errorf("got %q", s.config)
 	}
 	for _, c := range []struct{ v, other, want string }{
-		{"bad", "1", "pipeline.yaml: shelf: v: no such place"},
+		{"bad", "1", "pipeline.yaml:4: shelf.v: no such place"},
 		{"2", "2", "pipeline.yaml: wall: cannot change while the gateway runs; restart it"},
 	} {
 		if _, err := e.Build(with(c.v, c.other), time.Second); err == nil || err.Error() != c.want {
