@@ -491,7 +491,10 @@ func TestAReaderSeesTheOldOrTheNewWhileItIsWritten(t *testing.T) {
 		}
 	}()
 	seen, distinct := 0, 0
-	for range 500 {
+	for began := time.Now(); distinct < 50; {
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("saw %d states in 30 s", distinct)
+		}
 		k, err := s.Latest()
 		must(t, err)
 		var n int
@@ -505,9 +508,6 @@ func TestAReaderSeesTheOldOrTheNewWhileItIsWritten(t *testing.T) {
 		seen = n
 	}
 	must(t, cmd.Process.Kill())
-	if distinct < 2 {
-		t.Errorf("saw %d states: nothing was written meanwhile", distinct)
-	}
 }
 
 func TestAReaderFindsAContentThatMoves(t *testing.T) {
