@@ -18,9 +18,17 @@ import (
 // A brick is a stage of the tests; what it does to a text is to add its number.
 type brick struct {
 	*house
-	n      int
-	config string
-	stale  bool
+	n     int
+	stale bool
+
+	now    sync.Mutex
+	config string // guarded by now
+}
+
+func (b *brick) says() string {
+	b.now.Lock()
+	defer b.now.Unlock()
+	return b.config
 }
 
 // A house builds bricks, and notes what becomes of them.
@@ -52,23 +60,23 @@ func (b *brick) Wrap(next core.Translator) core.Translator {
 		if err != nil {
 			return nil, err
 		}
-		return &core.Result{Text: fmt.Sprintf("%s %d%s", res.Text, b.n, b.config)}, nil
+		return &core.Result{Text: fmt.Sprintf("%s %d%s", res.Text, b.n, b.says())}, nil
 	})
 }
 
 func (b *brick) Start(context.Context) error {
-	b.note("start %d%s", b.n, b.config)
-	return b.start[b.config]
+	b.note("start %d%s", b.n, b.says())
+	return b.start[b.says()]
 }
 
 func (b *brick) Close() error {
-	b.note("close %d%s", b.n, b.config)
+	b.note("close %d%s", b.n, b.says())
 	return nil
 }
 
 func (b *brick) Probe(context.Context) error {
-	b.note("probe %d%s", b.n, b.config)
-	return b.probe[b.config]
+	b.note("probe %d%s", b.n, b.says())
+	return b.probe[b.says()]
 }
 
 func (b *brick) Outdated() bool { return b.stale }
@@ -82,7 +90,12 @@ func (s softBrick) Plan(config any) (func(), error) {
 	if c.V == "bad" {
 		return nil, errors.New("no such stuff")
 	}
-	return func() { s.note("apply %s", c.V); s.brick.config = c.V; s.stale = false }, nil
+	return func() {
+		s.note("apply %s", c.V)
+		s.now.Lock()
+		defer s.now.Unlock()
+		s.brick.config, s.stale = c.V, false
+	}, nil
 }
 
 // An heir brick takes over the number of its former.
