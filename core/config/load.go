@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -28,9 +29,12 @@ func (s Schema) Load(o Options) (*File, error) {
 	if o.LookupEnv == nil {
 		o.LookupEnv = os.LookupEnv
 	}
-	data, err := readFile(o.File, "name a file with --config FILE")
-	if err != nil {
-		return nil, Complaints{{File: o.File, Message: err.Error()}}
+	data := o.Content
+	if data == nil {
+		var err error
+		if data, err = readFile(o.File, "name a file with --config FILE"); err != nil {
+			return nil, Complaints{{File: o.File, Message: err.Error()}}
+		}
 	}
 	checker, err := s.checker()
 	if err != nil {
@@ -72,7 +76,7 @@ func readFile(name, remedy string) ([]byte, error) {
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		return nil, errors.New("this is a folder; " + remedy)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("the file cannot be read: %w", err)
 	}
@@ -556,35 +560,39 @@ func digest(p *part) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+// seed keeps Value.Sum from telling anything about a secret.
+var seed = maphash.MakeSeed()
+
 // values lists every effective value: the parts in the order of the file, what
 // the file leaves out at the end, and so again within a part.
 func (l *loader) values() []Value {
-	version := Value{"version", "1", l.from(l.version)}
+	version := Value{Path: "version", Text: "1", From: l.from(l.version)}
 	values := []Value{version}
 	parts := l.all()
 	slices.SortStableFunc(parts, func(a, b *part) int { return inFile(a.pos, b.pos) })
 	for _, p := range parts {
 		var places []pos
 		var group []Value
-		add := func(key, text string, n, inFile *node) {
-			group = append(group, Value{key, text, l.from(n)})
+		add := func(key, text, whole string, n, inFile *node) {
+			group = append(group, Value{key, text, l.from(n), maphash.String(seed, whole)})
 			if inFile == nil {
 				inFile = &node{}
 			}
 			places = append(places, inFile.pos)
 		}
 		if p.typ != nil {
-			add(p.key+".type", p.kind.Name, p.typ, p.file.at([]string{"type"}))
+			add(p.key+".type", p.kind.Name, p.kind.Name, p.typ, p.file.at([]string{"type"}))
 		}
 		eachLeaf(reflect.ValueOf(p.config), func(path []string, tag reflect.StructTag, leaf reflect.Value) {
 			text := leafText(leaf, false)
 			if tag.Get("secret") == "true" {
 				text = core.Secret(text).String()
 			}
-			add(p.key+"."+strings.Join(path, "."), text, p.find(path), p.file.at(path))
+			add(p.key+"."+strings.Join(path, "."), text, leafText(leaf, true), p.find(path), p.file.at(path))
 		})
 		if p.enabled != nil {
-			add(p.key+".enabled", fmt.Sprint(!l.disabled(p)), p.enabled, p.enabled)
+			on := fmt.Sprint(!l.disabled(p))
+			add(p.key+".enabled", on, on, p.enabled, p.enabled)
 		}
 		order := make([]int, len(group))
 		for i := range order {

@@ -18,7 +18,7 @@ import (
 // Bounds of a file. They are far above any real one and keep a hostile or
 // broken one from costing memory or time.
 const (
-	maxFile  = 1 << 20 // bytes
+	MaxFile  = 1 << 20 // bytes
 	maxDepth = 32      // levels, aliases followed
 	maxNodes = 10_000  // values, aliases followed: a billion laughs end here
 	maxText  = 4 << 20 // bytes of text that references gave
@@ -229,8 +229,8 @@ func unreadable(data []byte) (pos, string) {
 		lines := splitLines(string(data[:i]))
 		return pos{len(lines), utf8.RuneCountInString(lines[len(lines)-1]) + 1}
 	}
-	if len(data) > maxFile {
-		return pos{1, 1}, fmt.Sprintf("the file is larger than %d KiB", maxFile>>10)
+	if len(data) > MaxFile {
+		return pos{1, 1}, fmt.Sprintf("the file is larger than %d KiB", MaxFile>>10)
 	}
 	for i := 0; i < len(data); {
 		c, size := utf8.DecodeRune(data[i:])

@@ -92,6 +92,7 @@ func file(uses []string, providers ...*fake) *config.File {
 		f.Providers = append(f.Providers, item(p.name, core.RoleProvider, func() any { return p }))
 	}
 	f.Stages = []config.Item{item("provider", core.RoleCaller, func() any { return calling(uses) })}
+	f.Stages[0].Digest = strings.Join(uses, " ")
 	return f
 }
 
@@ -131,7 +132,7 @@ func TestAFailedStartClosesEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Start(t.Context()); err == nil || err.Error() != "providers/b: no" {
+	if err := g.Start(t.Context()); err == nil || err.Error() != "pipeline.yaml:3:5: x.b: no" {
 		t.Errorf("got %v", err)
 	}
 	if got := strings.Join(events, ", "); got != "a start, b start, b close, a close" {

@@ -253,6 +253,17 @@ func (in *instance) close() {
 	}
 }
 
+func (s *server) Answer(ctx context.Context, v *wire.Visit) (*wire.Event, error) {
+	in, leave, err := s.enter(v.GetInstance(), wire.Role_ROLE_PROVIDER)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, in.deadline)
+	defer cancel()
+	return in.answer(ctx, v.GetText(), nil), nil
+}
+
 func (s *server) Translate(call *wire.Call, stream grpc.ServerStreamingServer[wire.Event]) error {
 	in, leave, err := s.enter(call.GetInstance(), wire.Role_ROLE_PROVIDER)
 	if err != nil {
@@ -279,15 +290,26 @@ func (s *server) Translate(call *wire.Call, stream grpc.ServerStreamingServer[wi
 	return errors.Join(failed...)
 }
 
-// translate answers one text. The error is that of send.
+// translate sends the events of one text. The error is that of send.
 func (in *instance) translate(ctx context.Context, index uint32, text *wire.Text, send func(*wire.Event) error) error {
-	last := &wire.Event{Index: index}
-	res, trace, err := in.result(ctx, text, func(delta string) error {
-		if !utf8.ValidString(delta) {
-			return notText
+	var onDelta func(string) error
+	if text.GetDeltas() {
+		onDelta = func(delta string) error {
+			if !utf8.ValidString(delta) {
+				return notText
+			}
+			return send(&wire.Event{Index: index, What: &wire.Event_Delta{Delta: delta}})
 		}
-		return send(&wire.Event{Index: index, What: &wire.Event_Delta{Delta: delta}})
-	})
+	}
+	last := in.answer(ctx, text, onDelta)
+	last.Index = index
+	return send(last)
+}
+
+// answer returns the last event of one text.
+func (in *instance) answer(ctx context.Context, text *wire.Text, onDelta func(string) error) *wire.Event {
+	last := &wire.Event{}
+	res, trace, err := in.result(ctx, text, onDelta)
 	if trace != nil {
 		last.Limits = wire.EncodeLimits(trace.Limits)
 	}
@@ -299,7 +321,7 @@ func (in *instance) translate(ctx context.Context, index uint32, text *wire.Text
 	} else {
 		last.What = &wire.Event_Result{Result: wire.EncodeResult(res)}
 	}
-	return send(last)
+	return last
 }
 
 // notText refuses what cannot travel as text.
@@ -310,9 +332,7 @@ func (in *instance) result(ctx context.Context, text *wire.Text, onDelta func(st
 	if err != nil {
 		return nil, nil, err
 	}
-	if text.GetDeltas() {
-		req.OnDelta = onDelta
-	}
+	req.OnDelta = onDelta
 	err = in.protect(func() (err error) {
 		res, err = in.translator().Translate(ctx, req)
 		return err
