@@ -18,6 +18,7 @@ var (
 	_ core.Starter    = provider{}
 	_ core.Closer     = provider{}
 	_ core.Prober     = provider{}
+	_ core.Readier    = provider{}
 	_ core.Languager  = provider{}
 	_ core.Measurer   = provider{}
 )
