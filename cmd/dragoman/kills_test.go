@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -250,10 +251,27 @@ func TestWithoutAFallbackRequestsWaitForThePluginAndThenFail(t *testing.T) {
 			t.Errorf("while it cannot start: %d %+v", a.Status, a.Error)
 		}
 	}
+	// ready is the status of /readyz, and what it says.
+	ready := func() (int, string) {
+		t.Helper()
+		res, err := http.Get(g.url + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		said, _ := io.ReadAll(res.Body)
+		return res.StatusCode, string(said)
+	}
+	if status, said := ready(); status != 503 || !strings.Contains(said, "providers/direct") {
+		t.Errorf("/readyz without the plugin: %d %s", status, said)
+	}
 	if err := os.Rename(away, program); err != nil {
 		t.Fatal(err)
 	}
 	g.plugin(pid)
+	if status, said := ready(); status != 200 {
+		t.Errorf("/readyz with the plugin again: %d %s", status, said)
+	}
 	if a := g.ask("It is back."); a.text(t) != "[es] It is back." {
 		t.Errorf("%+v", a)
 	}

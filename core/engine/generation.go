@@ -233,14 +233,18 @@ func (g *Generation) note(p *part, err error) {
 	g.unwell[p.place()] = err
 }
 
-// Ready returns nil when no part in use failed its last probe, else what they
-// said, in the order of the file.
+// Ready returns nil when no part in use failed its last probe, or knows by itself
+// that it cannot serve now, else what they said, in the order of the file.
 func (g *Generation) Ready() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var failed []error
 	for _, p := range g.parts {
-		if err := g.unwell[p.place()]; err != nil {
+		err := g.unwell[p.place()]
+		if r, ok := p.item.(core.Readier); ok && p.used && err == nil {
+			err = r.Ready()
+		}
+		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", p.place(), err))
 		}
 	}

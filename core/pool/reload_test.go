@@ -1026,8 +1026,8 @@ func TestReloadsUnderLoadLoseNoCall(t *testing.T) {
 		})
 	}
 	before := only(t, p)
-	for i := range 150 {
-		for range random.IntN(20) {
+	for i := range 60 {
+		for range random.IntN(12) {
 			<-done
 		}
 		if random.IntN(10) == 0 {

@@ -1135,8 +1135,12 @@ exec "$1"
 	if err := os.Symlink(fifo, filepath.Join(folder, "fifo")); err != nil {
 		t.Fatal(err)
 	}
-	s := b.start("plugin").(stage)
+	s := b.build("plugin").(stage)
+	s.Start(t.Context())
 	b.logged("died and is started again")
+	if err := s.Ready(); err == nil {
+		t.Error("it is ready, and does not run")
+	}
 	s.process().becomes(t, Starting)
 
 	req := &core.Request{Text: "call 555", Target: "es"}

@@ -256,6 +256,22 @@ func (in *instance) Probe(ctx context.Context) error {
 	return nil
 }
 
+// Ready says why there is no process that serves the instance at this moment.
+func (in *instance) Ready() error {
+	p := in.process()
+	if p == nil {
+		return nil // as in Probe
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current != nil {
+		return nil
+	}
+	err := p.away()
+	err.Stage = in.name
+	return err
+}
+
 // enter returns the process that serves the instance now, another than dead. It
 // is waited for as long as most says.
 func (in *instance) enter(ctx context.Context, dead *running, most patience) (*running, func(), *core.Error) {

@@ -18,6 +18,7 @@ var (
 	_ core.Starter    = provider{}
 	_ core.Closer     = provider{}
 	_ core.Prober     = provider{}
+	_ core.Readier    = provider{}
 	_ core.Languager  = provider{}
 	_ core.Measurer   = provider{}
 )
@@ -60,7 +61,7 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 }
 
 func (p provider) call(ctx context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
-	call, cancel := context.WithTimeout(ctx, p.env.Deadline)
+	call, cancel := wire.Within(ctx, p.env.Deadline)
 	defer cancel()
 	if req.OnDelta != nil {
 		return p.stream(ctx, call, r, req)

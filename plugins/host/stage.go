@@ -22,6 +22,7 @@ var (
 	_ core.Starter  = stage{}
 	_ core.Closer   = stage{}
 	_ core.Prober   = stage{}
+	_ core.Readier  = stage{}
 	_ core.Measurer = stage{}
 )
 
