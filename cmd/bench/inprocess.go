@@ -128,12 +128,14 @@ func (instant) RoundTrip(r *http.Request) (*http.Response, error) {
 // engineOf builds and serves the chain of the pipeline in this process, for an
 // upstream that answers at once, with values set over the file.
 func engineOf(ctx context.Context, c *closers, file string, set ...string) (*engine.Engine, error) {
+	plugins := host.New()
+	c.add(func() { plugins.Close() })
 	schema := config.Schema{
 		Sections: []config.Section{
 			{Name: "server", Config: func() any { c := door.Defaults(); return &c }},
 			{Name: "pool", Config: func() any { c := pool.Defaults(); return &c }},
 		},
-		Kinds: append(stages.Kinds(), host.New().Kinds()...),
+		Kinds: append(stages.Kinds(), plugins.Kinds()...),
 	}
 	key := func(name string) (string, bool) {
 		if name == "OPENAI_API_KEY" {

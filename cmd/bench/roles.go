@@ -23,6 +23,11 @@ func play(args []string) int {
 		h = http.HandlerFunc(upstream)
 	case len(args) == 1 && args[0] == "bare":
 		h = http.HandlerFunc(bare)
+	case len(args) == 1 && args[0] == "echo":
+		serveEcho()
+	case len(args) == 1 && args[0] == "bare-echo":
+		serveBareEcho()
+		return 0
 	case len(args) == 2 && args[0] == "proxy":
 		to, err := url.Parse(args[1])
 		if err != nil {

@@ -71,11 +71,12 @@ func (b bar) judge(rounds []float64) (counts float64, met bool) {
 }
 
 // measure plays all rounds of r, prints its lines, and returns how many bars
-// were missed. A row that cannot be measured has missed all of them.
+// were missed. A row that cannot be measured has missed all of them, and one when
+// it has none: it is no success.
 func (r row) measure(ctx context.Context, s *lab, out io.Writer) (missed int) {
 	fail := func(err error) int {
 		fmt.Fprintf(out, "%-9s %s: NOT MEASURED: %v\n", r.name, r.doc, err)
-		return len(r.bars)
+		return max(len(r.bars), 1)
 	}
 	var c closers
 	defer c.close()

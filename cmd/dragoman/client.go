@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -86,9 +87,9 @@ func (c *adminClient) get(ctx context.Context, path string, query url.Values) (*
 	return c.do(ctx, http.MethodGet, path, query)
 }
 
-// post is get with POST.
-func (c *adminClient) post(ctx context.Context, path string, query url.Values) (*http.Response, error) {
-	return c.do(ctx, http.MethodPost, path, query)
+// post is get with POST. The statuses named are answers, too.
+func (c *adminClient) post(ctx context.Context, path string, query url.Values, answers ...int) (*http.Response, error) {
+	return c.do(ctx, http.MethodPost, path, query, answers...)
 }
 
 // getJSON decodes the answer to GET path into v.
@@ -103,7 +104,7 @@ func (c *adminClient) postJSON(ctx context.Context, path string, query url.Value
 	return c.decode(res, err, v)
 }
 
-func (c *adminClient) do(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
+func (c *adminClient) do(ctx context.Context, method, path string, query url.Values, answers ...int) (*http.Response, error) {
 	address := c.base + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
@@ -119,7 +120,7 @@ func (c *adminClient) do(ctx context.Context, method, path string, query url.Val
 	if err != nil {
 		return nil, c.unanswered(ctx, err)
 	}
-	if res.StatusCode >= 200 && res.StatusCode < 300 {
+	if res.StatusCode >= 200 && res.StatusCode < 300 || slices.Contains(answers, res.StatusCode) {
 		return res, nil
 	}
 	defer res.Body.Close()

@@ -23,9 +23,10 @@ import (
 
 func tapCommand() *cobra.Command {
 	var (
-		address, stage, session string
-		texts, asJSON           bool
-		limit                   int64
+		r              remote
+		stage, session string
+		texts, asJSON  bool
+		limit          int64
 	)
 	cmd := &cobra.Command{
 		Use:   "tap [--stage NAME] [--session NAME] [--texts] [--limit N]",
@@ -67,9 +68,9 @@ understood.`,
 			if texts {
 				query.Set("texts", "1")
 			}
-			client, err := newAdminClient(address, os.Getenv("DRAGOMAN_KEY"))
+			client, err := r.client()
 			if err != nil {
-				return usageError{fmt.Errorf("--url: %w", err)}
+				return err
 			}
 			out := cmd.OutOrStdout()
 			width, colour := terminal(out)
@@ -85,7 +86,7 @@ understood.`,
 	cmd.Flags().BoolVar(&texts, "texts", false, "show the texts too")
 	cmd.Flags().Int64Var(&limit, "limit", 0, "end after `N` lines")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the gateway's lines of JSON as they come")
-	cmd.Flags().StringVar(&address, "url", "http://127.0.0.1:8080", "the `URL` of the gateway's admin door")
+	r.add(cmd)
 	return cmd
 }
 

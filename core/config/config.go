@@ -37,6 +37,9 @@ type Section struct {
 type Options struct {
 	// File is the name of the file, as complaints will write it.
 	File string
+	// Content is what to load in place of what File holds; nil for that. Paths
+	// still start at the folder of File.
+	Content []byte
 	// Set holds what `--set` gave, each as key=value. It lies over the file.
 	Set []string
 	// LookupEnv finds the variables of ${NAME}; nil for the process's own.
@@ -88,6 +91,9 @@ type Value struct {
 	// From is "default", "--set", "pipeline.yaml:14", or
 	// "pipeline.yaml:14 via OPENAI_BASE_URL".
 	From string
+	// Sum tells apart two values that Text shows alike, such as two secrets. It
+	// means nothing to another process.
+	Sum uint64
 }
 
 // Complaints are everything that is wrong with a configuration, in the order

@@ -86,7 +86,7 @@ stages:
 	if c := f.Stages[0].Config.(*cacheConfig); !cmp.Equal(c.Preload, []core.Path{"/etc/dragoman/b.tsv"}) {
 		t.Errorf("got %+v", c)
 	}
-	if got := value(f, "pool.warm_connections"); got != (Value{"pool.warm_connections", "6", "pipeline.yaml:3 via WARM (not set: the default)"}) {
+	if got := value(f, "pool.warm_connections"); got.Text != "6" || got.From != "pipeline.yaml:3 via WARM (not set: the default)" {
 		t.Errorf("got %+v", got)
 	}
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -28,9 +29,12 @@ func (s Schema) Load(o Options) (*File, error) {
 	if o.LookupEnv == nil {
 		o.LookupEnv = os.LookupEnv
 	}
-	data, err := readFile(o.File)
-	if err != nil {
-		return nil, Complaints{{File: o.File, Message: err.Error()}}
+	data := o.Content
+	if data == nil {
+		var err error
+		if data, err = readFile(o.File, "name a file with --config FILE"); err != nil {
+			return nil, Complaints{{File: o.File, Message: err.Error()}}
+		}
 	}
 	checker, err := s.checker()
 	if err != nil {
@@ -56,12 +60,13 @@ func (s Schema) loadBytes(data []byte, checker *checker, o Options) (*File, erro
 	return l.result(data), nil
 }
 
-// readFile reads at most a little more than a configuration may be long.
-func readFile(name string) ([]byte, error) {
+// readFile reads at most a little more than a configuration may be long. Remedy
+// says what to do when there is none.
+func readFile(name, remedy string) ([]byte, error) {
 	f, err := os.Open(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, errors.New("there is no such file; name one with --config FILE")
+		return nil, errors.New("there is no such file; " + remedy)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, errors.New("the file may not be read by this user; change its owner or its mode")
 	case err != nil:
@@ -69,9 +74,9 @@ func readFile(name string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, errors.New("this is a folder; name a file with --config FILE")
+		return nil, errors.New("this is a folder; " + remedy)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("the file cannot be read: %w", err)
 	}
@@ -149,7 +154,11 @@ func btoi(b bool) int {
 
 // load does everything but to report. The error is a defect of the schema.
 func (l *loader) load(data []byte) error {
-	r := reader{expand: expander{l.LookupEnv, l.Offline}, complain: l.complain}
+	r := reader{
+		expand: expander{l.LookupEnv, l.Offline}, complain: l.complain,
+		emptyFile: "the file is empty; it needs at least `providers:` and `stages:`",
+		noMapping: "a configuration is a mapping (`version: 1`, `stages: ...`)",
+	}
 	root := r.read(data)
 	if root == nil || r.full {
 		return nil
@@ -551,35 +560,39 @@ func digest(p *part) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+// seed keeps Value.Sum from telling anything about a secret.
+var seed = maphash.MakeSeed()
+
 // values lists every effective value: the parts in the order of the file, what
 // the file leaves out at the end, and so again within a part.
 func (l *loader) values() []Value {
-	version := Value{"version", "1", l.from(l.version)}
+	version := Value{Path: "version", Text: "1", From: l.from(l.version)}
 	values := []Value{version}
 	parts := l.all()
 	slices.SortStableFunc(parts, func(a, b *part) int { return inFile(a.pos, b.pos) })
 	for _, p := range parts {
 		var places []pos
 		var group []Value
-		add := func(key, text string, n, inFile *node) {
-			group = append(group, Value{key, text, l.from(n)})
+		add := func(key, text, whole string, n, inFile *node) {
+			group = append(group, Value{key, text, l.from(n), maphash.String(seed, whole)})
 			if inFile == nil {
 				inFile = &node{}
 			}
 			places = append(places, inFile.pos)
 		}
 		if p.typ != nil {
-			add(p.key+".type", p.kind.Name, p.typ, p.file.at([]string{"type"}))
+			add(p.key+".type", p.kind.Name, p.kind.Name, p.typ, p.file.at([]string{"type"}))
 		}
 		eachLeaf(reflect.ValueOf(p.config), func(path []string, tag reflect.StructTag, leaf reflect.Value) {
 			text := leafText(leaf, false)
 			if tag.Get("secret") == "true" {
 				text = core.Secret(text).String()
 			}
-			add(p.key+"."+strings.Join(path, "."), text, p.find(path), p.file.at(path))
+			add(p.key+"."+strings.Join(path, "."), text, leafText(leaf, true), p.find(path), p.file.at(path))
 		})
 		if p.enabled != nil {
-			add(p.key+".enabled", fmt.Sprint(!l.disabled(p)), p.enabled, p.enabled)
+			on := fmt.Sprint(!l.disabled(p))
+			add(p.key+".enabled", on, on, p.enabled, p.enabled)
 		}
 		order := make([]int, len(group))
 		for i := range order {

@@ -26,10 +26,20 @@ type Engine struct {
 	watch    *chain.Watch
 	log      *zap.Logger
 
+	sections []section
+
 	current atomic.Pointer[Generation]
 	built   atomic.Int64 // generations so far
 
+	sharing  sync.Mutex // of parts by generations
 	draining sync.WaitGroup
+}
+
+// A section is a part of the process that lives outside generations, and takes
+// its configuration from the section of that name.
+type section struct {
+	name string
+	part core.Planner
 }
 
 var (
@@ -43,13 +53,40 @@ func New(upstream core.Upstream, log *zap.Logger) *Engine {
 	return &Engine{upstream: upstream, watch: &chain.Watch{}, log: log}
 }
 
-// Serve makes g the current generation. Requests that entered the one before
-// finish there; it is closed when they have left, or after drain, whichever
-// comes first.
+// Attach makes part follow the section of that name of the configurations that
+// are built from now on. The first is taken to be what part was made with. The
+// errors of its Plan begin with the key at fault: "server.listen: ...".
+func (e *Engine) Attach(name string, part core.Planner) {
+	e.sections = append(e.sections, section{name, part})
+}
+
+// Serve changes in place what g plans to, and makes g the current generation.
+// Requests that entered the one before finish there; it is closed when they have
+// left, or after drain, whichever comes first. G was built while that one was
+// served.
 func (e *Engine) Serve(g *Generation, drain time.Duration) {
+	if g.base != nil {
+		g.inherit(g.base)
+	}
+	for _, apply := range g.applies {
+		apply()
+	}
+	g.base, g.applies = nil, nil
 	if old := e.current.Swap(g); old != nil {
 		e.retire(old, drain)
 	}
+}
+
+// outdated says whether a part in use, or one outside generations, was made from
+// files that are others by now.
+func (e *Engine) outdated() bool {
+	g := e.acquire()
+	if g == nil {
+		return false
+	}
+	defer g.release()
+	return slices.ContainsFunc(e.sections, func(s section) bool { return outdated(s.part) }) ||
+		slices.ContainsFunc(g.parts, func(p *part) bool { return p.used && outdated(p.item) })
 }
 
 // Close stops serving, waits until every request has left or ctx is done, and

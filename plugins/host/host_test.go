@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"google.golang.org/grpc"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
@@ -333,6 +335,13 @@ func TestAPluginTranslates(t *testing.T) {
 	if l := req.Trace.Limits.Requests; !l.Known || l.Remaining != 7 || req.Trace.Usage.PromptTokens != 1 {
 		t.Errorf("limits %+v, usage %+v", l, req.Trace.Usage)
 	}
+	alone := &core.Request{Text: "one", Target: "es", Trace: core.NewTrace(nil)}
+	if res, err = p.Translate(t.Context(), alone); err != nil || res.Text != "> one" || res.Provider != "odd" || res.Model != "odd" || res.Cached {
+		t.Errorf("without deltas: %+v, %v", res, err)
+	}
+	if l := alone.Trace.Limits.Requests; !l.Known || l.Remaining != 7 || alone.Trace.Usage.PromptTokens != 1 {
+		t.Errorf("without deltas: limits %+v, usage %+v", l, alone.Trace.Usage)
+	}
 	if err := p.Probe(t.Context()); err != nil {
 		t.Errorf("the probe: %v", err)
 	}
@@ -347,20 +356,27 @@ func TestWhatAPluginAnswersIsAResultOrATypedError(t *testing.T) {
 		"long":    {Kind: core.ProviderFailed},
 		"endless": {Kind: core.ProviderFailed},
 	} {
-		_, err := p.Translate(t.Context(), &core.Request{Text: text, Target: "es", Trace: core.NewTrace(nil), OnDelta: func(string) error { return nil }})
-		e, ok := errors.AsType[*core.Error](err)
-		if !ok || e.Kind != want.Kind || e.Retryable != want.Retryable || e.RetryAfter != want.RetryAfter || e.Stage != "odd" || e.Detail == "" {
-			t.Errorf("%s: got %v (%+v)", text, err, e)
+		for name, onDelta := range map[string]func(string) error{"with deltas": func(string) error { return nil }, "without": nil} {
+			if text == "endless" && onDelta == nil {
+				continue
+			}
+			_, err := p.Translate(t.Context(), &core.Request{Text: text, Target: "es", Trace: core.NewTrace(nil), OnDelta: onDelta})
+			e, ok := errors.AsType[*core.Error](err)
+			if !ok || e.Kind != want.Kind || e.Retryable != want.Retryable || e.RetryAfter != want.RetryAfter || e.Stage != "odd" || e.Detail == "" {
+				t.Errorf("%s, %s: got %v (%+v)", text, name, err, e)
+			}
 		}
 	}
 	refused := errors.New("the client is gone")
 	if _, err := p.Translate(t.Context(), &core.Request{Text: "words a b", Target: "es", OnDelta: func(string) error { return refused }}); err != refused {
 		t.Errorf("an error of OnDelta: got %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, err := p.Translate(ctx, &core.Request{Text: "hang", Target: "es"}); core.KindOf(err) != core.DeadlineExceeded {
-		t.Errorf("a deadline: got %v", err)
+	for name, onDelta := range map[string]func(string) error{"with deltas": func(string) error { return nil }, "without": nil} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if _, err := p.Translate(ctx, &core.Request{Text: "hang", Target: "es", OnDelta: onDelta}); core.KindOf(err) != core.DeadlineExceeded {
+			t.Errorf("a deadline, %s: got %v", name, err)
+		}
+		cancel()
 	}
 }
 
@@ -481,6 +497,10 @@ func TestACallWhoseProcessDiesIsMadeAgainUnlessSomethingWasSaid(t *testing.T) {
 	if res := p.ask(t, "die "+filepath.Join(t.TempDir(), "died")); res.Text != "again" {
 		t.Errorf("%+v", res)
 	}
+	silent := &core.Request{Text: "die " + filepath.Join(t.TempDir(), "died"), Target: "es", OnDelta: func(string) error { return nil }}
+	if res, err := p.Translate(t.Context(), silent); err != nil || res.Text != "again" {
+		t.Errorf("before the first delta: %+v, %v", res, err)
+	}
 	said := 0
 	_, err := p.Translate(t.Context(), &core.Request{Text: "speak", Target: "es", OnDelta: func(pid string) error {
 		said++
@@ -491,8 +511,8 @@ func TestACallWhoseProcessDiesIsMadeAgainUnlessSomethingWasSaid(t *testing.T) {
 	if e := core.AsError(err, ""); said != 1 || e == nil || e.Kind != core.Unavailable || !e.Retryable {
 		t.Errorf("after a delta: %d deltas, %v", said, err)
 	}
-	if n := p.again.Load(); n != 1 {
-		t.Errorf("%d calls were made again", n)
+	if n := p.again.Load(); n != 2 {
+		t.Errorf("%d calls were made again, want 2", n)
 	}
 	// The next call waits for the next process.
 	if res := p.ask(t, "x"); res.Text != "es:x" {
@@ -505,6 +525,62 @@ func TestACallIsNotMadeAgainWhenAnotherProviderIsThere(t *testing.T) {
 	_, err := p.Translate(t.Context(), &core.Request{Text: "die " + filepath.Join(t.TempDir(), "died"), Target: "es", Backed: true})
 	if e := core.AsError(err, ""); e == nil || e.Kind != core.Unavailable || p.again.Load() != 0 {
 		t.Errorf("it was made %d times again: %v", p.again.Load(), err)
+	}
+}
+
+// A foreigner is a plugin that was written without an SDK, not well.
+type foreigner struct {
+	wire.UnimplementedPluginServer
+	wire.UnimplementedProviderServer
+}
+
+func (foreigner) Describe(context.Context, *wire.DescribeRequest) (*wire.Description, error) {
+	return &wire.Description{Name: "foreigner", Protocol: wire.Protocol, Parts: []*wire.Part{{Role: wire.Role_ROLE_PROVIDER}}}, nil
+}
+
+func (foreigner) Configure(context.Context, *wire.Config) (*wire.ConfigReply, error) {
+	return &wire.ConfigReply{}, nil
+}
+
+func (foreigner) Health(context.Context, *wire.Instance) (*wire.State, error) {
+	return &wire.State{}, nil
+}
+
+func (f foreigner) Answer(ctx context.Context, v *wire.Visit) (*wire.Event, error) {
+	switch v.GetText().GetText() {
+	case "nothing":
+		return &wire.Event{}, nil
+	case "delta":
+		return &wire.Event{What: &wire.Event_Delta{Delta: "es:"}}, nil
+	}
+	return f.UnimplementedProviderServer.Answer(ctx, v)
+}
+
+func TestAnAnswerThatIsNoneIsThePluginsFailure(t *testing.T) {
+	dir, err := os.MkdirTemp("", "at")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer()
+	wire.RegisterPluginServer(g, foreigner{})
+	wire.RegisterProviderServer(g, foreigner{})
+	served := make(chan struct{})
+	go func() { defer close(served); g.Serve(l) }()
+	defer func() { g.Stop(); <-served }()
+	p := newBench(t, "providers:\n  odd: {type: plugin, address: 'unix:"+l.Addr().String()+"'}\nstages: [provider: {use: odd}]\n").provider("odd")
+	for text, says := range map[string]string{"nothing": "neither a result nor an error", "delta": "neither a result nor an error", "no Answer": "method Answer not implemented"} {
+		_, err := p.Translate(t.Context(), &core.Request{Text: text, Target: "es"})
+		if e := core.AsError(err, ""); e == nil || e.Kind != core.ProviderFailed || !e.Retryable || e.Stage != "odd" || !strings.Contains(fmt.Sprint(e.Detail, e.Cause), says) {
+			t.Errorf("%s: got %v, want %q", text, err, says)
+		}
+	}
+	if n := p.failed.Load(); n != 3 {
+		t.Errorf("%d failed calls were counted, want 3", n)
 	}
 }
 
@@ -914,7 +990,7 @@ func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := p.gone(pid)
-	r, leave, away := p.enter(t.Context(), nil, true)
+	r, leave, away := p.enter(t.Context(), nil, short)
 	if away != nil {
 		t.Fatal(away)
 	}
@@ -1004,6 +1080,93 @@ func TestAStageThatMayFailIsPassedOver(t *testing.T) {
 	s.Close()
 	if v, err := s.Before(t.Context(), req); err != nil || v.State != nil {
 		t.Errorf("a plugin that is gone: %+v, %v", v, err)
+	}
+}
+
+const hidden = `
+providers: {}
+stages:
+  - plugin: {command: [SELF]}
+  - provider
+`
+
+func TestAStageIsWaitedForWhileItsPluginIsRestarted(t *testing.T) {
+	s := newBench(t, hidden).start("plugin").(stage)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	req := &core.Request{Text: "call 555", Target: "es"}
+	v, err := s.Before(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// After so many deaths the next start is not soon any more.
+	for range 4 {
+		r, leave, away := s.enter(ctx, nil, long)
+		if away != nil {
+			t.Fatal(away)
+		}
+		leave()
+		syscall.Kill(r.pid(), syscall.SIGKILL)
+		<-provider{s.instance}.gone(r.pid())
+	}
+	res, err := s.After(ctx, req, &core.Result{Text: "x"}, v.State)
+	if err != nil || res.Text != "x call 555" {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestAStageIsWaitedForWhileItsPluginStartsAndNoLonger(t *testing.T) {
+	dir := t.TempDir()
+	fifo, script := filepath.Join(dir, "fifo"), filepath.Join(dir, "script")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// It fails the first time, and after that starts when somebody writes to the
+	// fifo.
+	if err := os.WriteFile(script, []byte(`#!/bin/sh
+if (set -C; : >first) 2>/dev/null; then exit 1; fi
+read x <fifo
+exec "$1"
+`), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, strings.Replace(hidden, "[SELF]", "[/bin/sh, "+script+", SELF], env: {GORACE: atexit_sleep_ms=0}", 1))
+	folder := filepath.Dir(b.file.Path)
+	if err := os.Symlink(fifo, filepath.Join(folder, "fifo")); err != nil {
+		t.Fatal(err)
+	}
+	s := b.build("plugin").(stage)
+	s.Start(t.Context())
+	b.logged("died and is started again")
+	if err := s.Ready(); err == nil {
+		t.Error("it is ready, and does not run")
+	}
+	s.process().becomes(t, Starting)
+
+	req := &core.Request{Text: "call 555", Target: "es"}
+	brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := s.Before(brief, req)
+	if e := core.AsError(err, ""); e == nil || e.Kind != core.Unavailable || !e.Retryable || e.RetryAfter <= 0 || e.Stage != "plugin" {
+		t.Errorf("when it does not start in time: %v", err)
+	}
+	type answer struct {
+		core.Verdict
+		error
+	}
+	answered := make(chan answer)
+	go func() {
+		v, err := s.Before(t.Context(), req)
+		answered <- answer{v, err}
+	}()
+	f, err := os.OpenFile(fifo, os.O_WRONLY, 0) // waits for the script
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	f.WriteString("now\n")
+	if a := <-answered; a.error != nil || a.Request.Text != "call ###" {
+		t.Errorf("%+v", a)
 	}
 }
 

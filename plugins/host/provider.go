@@ -18,6 +18,7 @@ var (
 	_ core.Starter    = provider{}
 	_ core.Closer     = provider{}
 	_ core.Prober     = provider{}
+	_ core.Readier    = provider{}
 	_ core.Languager  = provider{}
 	_ core.Measurer   = provider{}
 )
@@ -42,7 +43,11 @@ func (h *Host) buildProvider(env core.Env, cfg *ProviderConfig) (any, error) {
 func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	var res *core.Result
 	var refused error // of OnDelta
-	err := p.send(ctx, !req.Backed, func(r *running) (err *core.Error, died bool) {
+	most := short
+	if req.Backed {
+		most = none
+	}
+	err := p.send(ctx, most, func(r *running) (err *core.Error, died bool) {
 		res, refused, err, died = p.call(ctx, r, req)
 		return err, died
 	})
@@ -56,8 +61,22 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 }
 
 func (p provider) call(ctx context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
-	call, cancel := context.WithTimeout(ctx, p.env.Deadline)
+	call, cancel := wire.Within(ctx, p.env.Deadline)
 	defer cancel()
+	if req.OnDelta != nil {
+		return p.stream(ctx, call, r, req)
+	}
+	event, failed := r.provider.Answer(call, &wire.Visit{Instance: p.id, Text: wire.EncodeRequest(req)})
+	if failed != nil {
+		err, died := p.broken(ctx, call, r, failed)
+		return nil, nil, err, died
+	}
+	res, err = p.ended(ctx, req, event)
+	return res, nil, err, false
+}
+
+// stream makes a call whose answer may be heard before it is whole.
+func (p provider) stream(ctx, call context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
 	said := 0 // bytes of deltas
 	broken := func(failed error) (*core.Result, error, *core.Error, bool) {
 		err, died := p.broken(ctx, call, r, failed)
@@ -77,24 +96,33 @@ func (p provider) call(ctx context.Context, r *running, req *core.Request) (res 
 			if said += len(what.Delta); said > wire.MaxMessage {
 				return nil, nil, &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: "the plugin says more than any answer may be long"}, false
 			}
-			if req.OnDelta != nil && what.Delta != "" {
+			if what.Delta != "" {
 				if refused := req.OnDelta(what.Delta); refused != nil {
 					return nil, refused, nil, false
 				}
 			}
-		case *wire.Event_Result:
-			p.trace(req, event)
-			res := wire.DecodeResult(what.Result)
-			res.Provider, res.Cached = p.name, false
-			if strings.TrimSpace(res.Text) == "" {
-				return nil, nil, &core.Error{Kind: core.BadAnswer, Stage: p.name, Detail: "the plugin answered with nothing", Retryable: true}, false
-			}
-			return res, nil, nil, false
-		case *wire.Event_Error:
-			p.trace(req, event)
-			return nil, nil, p.said(ctx, what.Error), false
+		case *wire.Event_Result, *wire.Event_Error:
+			res, err = p.ended(ctx, req, event)
+			return res, nil, err, false
 		}
 	}
+}
+
+// ended returns what the last event of a text says.
+func (p provider) ended(ctx context.Context, req *core.Request, event *wire.Event) (*core.Result, *core.Error) {
+	p.trace(req, event)
+	switch what := event.GetWhat().(type) {
+	case *wire.Event_Result:
+		res := wire.DecodeResult(what.Result)
+		res.Provider, res.Cached = p.name, false
+		if strings.TrimSpace(res.Text) == "" {
+			return nil, &core.Error{Kind: core.BadAnswer, Stage: p.name, Detail: "the plugin answered with nothing", Retryable: true}
+		}
+		return res, nil
+	case *wire.Event_Error:
+		return nil, p.said(ctx, what.Error)
+	}
+	return nil, &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: "the plugin gave neither a result nor an error", Retryable: true}
 }
 
 // trace notes what came with the last event.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -23,7 +24,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
@@ -275,6 +278,15 @@ func TestATextIsAnsweredWithDeltasAndAResult(t *testing.T) {
 	}
 }
 
+func TestOneTextIsAnsweredWithoutDeltas(t *testing.T) {
+	c := dial(t, shout())
+	c.configure(t, "p", wire.Role_ROLE_PROVIDER, `{"suffix": "."}`)
+	e, err := c.Answer(t.Context(), &wire.Visit{Instance: "p", Text: &wire.Text{Text: "good day", Target: "es", Deltas: true}})
+	if err != nil || e.GetResult().GetText() != "GOOD DAY." || e.GetLimits().GetRequests().GetRemaining() != 7 {
+		t.Errorf("%v, %v", e, err)
+	}
+}
+
 func TestWhatGoesWrongIsAnErrorOfItsText(t *testing.T) {
 	c := dial(t, shout())
 	c.configure(t, "p", wire.Role_ROLE_PROVIDER, `{}`)
@@ -290,6 +302,12 @@ func TestWhatGoesWrongIsAnErrorOfItsText(t *testing.T) {
 		if got[1][0].GetResult().GetText() != "FINE!" {
 			t.Errorf("beside %s: %v", text, got[1])
 		}
+		if alone, err := c.Answer(t.Context(), &wire.Visit{Instance: "p", Text: &wire.Text{Text: text, Target: "es"}}); err != nil || !proto.Equal(alone, got[0][0]) {
+			t.Errorf("%s by itself: %v, %v, want %v", text, alone, err, got[0][0])
+		}
+	}
+	if _, err := c.Answer(t.Context(), &wire.Visit{Instance: "unknown", Text: &wire.Text{}}); status.Code(err) != codes.NotFound {
+		t.Errorf("one text for an instance that nobody configured: %v", err)
 	}
 	stream, err := c.ProviderClient.Translate(t.Context(), &wire.Call{Instance: "unknown", Texts: []*wire.Text{{}}})
 	if err == nil {
@@ -301,18 +319,35 @@ func TestWhatGoesWrongIsAnErrorOfItsText(t *testing.T) {
 }
 
 func TestACallEndsWithItsCaller(t *testing.T) {
+	hang := &wire.Text{Text: "hang", Target: "es"}
+	for name, call := range map[string]func(context.Context, client) error{
+		"Answer": func(ctx context.Context, c client) error {
+			_, err := c.Answer(ctx, &wire.Visit{Instance: "p", Text: hang})
+			return err
+		},
+		"Translate": func(ctx context.Context, c client) error {
+			stream, err := c.ProviderClient.Translate(ctx, &wire.Call{Instance: "p", Texts: []*wire.Text{hang}})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) { endsWithItsCaller(t, call) })
+	}
+}
+
+func endsWithItsCaller(t *testing.T, call func(context.Context, client) error) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	closed := new(atomic.Int64)
 	c := dial(t, shoutInto(closed, entered, leave))
 	c.configure(t, "p", wire.Role_ROLE_PROVIDER, `{}`)
 	ctx, cancel := context.WithCancel(t.Context())
-	stream, err := c.ProviderClient.Translate(ctx, &wire.Call{Instance: "p", Texts: []*wire.Text{{Text: "hang", Target: "es"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	left := make(chan error, 1)
+	go func() { left <- call(ctx, c) }()
 	<-entered
 	cancel()
-	if _, err := stream.Recv(); status.Code(err) != codes.Canceled {
+	if err := <-left; status.Code(err) != codes.Canceled {
 		t.Errorf("got %v", err)
 	}
 	released := make(chan error, 1)
@@ -456,8 +491,8 @@ func TestItListensWhereItIsToldTo(t *testing.T) {
 }
 
 // handshake starts cmd as the gateway would and returns its standard input, once
-// it serves, and what it prints after that.
-func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Reader) {
+// it serves, what it prints after that, and where it listens.
+func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Reader, socket string) {
 	t.Helper()
 	cmd.Env = append(cmd.Env, wire.CookieKey+"="+wire.CookieValue, "PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_UNIX_SOCKET_DIR="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -477,12 +512,45 @@ func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Re
 	if err != nil || !strings.HasPrefix(line, "1|1|unix|") {
 		t.Fatalf("%q, %v", line, err)
 	}
-	return stdin, out
+	return stdin, out, strings.Split(line, "|")[3]
+}
+
+// TestTwoThatEndItAtOnceAreOne lets the race detector in the plugin look.
+func TestTwoThatEndItAtOnceAreOne(t *testing.T) {
+	for range 5 {
+		cmd := self(t, "GORACE=atexit_sleep_ms=0")
+		var said strings.Builder
+		cmd.Stderr = &said
+		stdin, _, socket := handshake(t, cmd)
+		var ready, all sync.WaitGroup
+		ready.Add(2)
+		for range 2 {
+			conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			all.Go(func() {
+				if _, err := wire.NewPluginClient(conn).Describe(t.Context(), &wire.DescribeRequest{}); err != nil {
+					t.Error(err)
+				}
+				ready.Done()
+				ready.Wait()
+				// Who is ended may have no time to say so.
+				conn.Invoke(t.Context(), "/plugin.GRPCController/Shutdown", &emptypb.Empty{}, &emptypb.Empty{})
+			})
+		}
+		all.Wait()
+		if err := cmd.Wait(); err != nil || said.Len() > 0 {
+			t.Errorf("%v\n%s", err, said.String())
+		}
+		stdin.Close()
+	}
 }
 
 func TestItEndsWhenItsStandardInputEnds(t *testing.T) {
 	cmd := self(t, "A=B")
-	stdin, _ := handshake(t, cmd)
+	stdin, _, _ := handshake(t, cmd)
 	stdin.Close()
 	cmd.Wait()
 	if s := cmd.ProcessState.Sys().(syscall.WaitStatus); !s.Signaled() || s.Signal() != syscall.SIGKILL {
@@ -496,7 +564,7 @@ func TestASIGTERMDoesNotEndItWhileItsParentLives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdin, _ := handshake(t, cmd)
+	stdin, _, _ := handshake(t, cmd)
 	cmd.Process.Signal(syscall.SIGTERM)
 	if line, err := bufio.NewReader(stderr).ReadString('\n'); err != nil || !strings.Contains(line, "SIGTERM is left to the gateway") {
 		t.Errorf("%q, %v", line, err)

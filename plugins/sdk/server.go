@@ -253,13 +253,24 @@ func (in *instance) close() {
 	}
 }
 
+func (s *server) Answer(ctx context.Context, v *wire.Visit) (*wire.Event, error) {
+	in, leave, err := s.enter(v.GetInstance(), wire.Role_ROLE_PROVIDER)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	ctx, cancel := wire.Within(ctx, in.deadline)
+	defer cancel()
+	return in.answer(ctx, v.GetText(), nil), nil
+}
+
 func (s *server) Translate(call *wire.Call, stream grpc.ServerStreamingServer[wire.Event]) error {
 	in, leave, err := s.enter(call.GetInstance(), wire.Role_ROLE_PROVIDER)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(stream.Context(), in.deadline)
+	ctx, cancel := wire.Within(stream.Context(), in.deadline)
 	defer cancel()
 	var sending sync.Mutex
 	send := func(e *wire.Event) error {
@@ -279,53 +290,54 @@ func (s *server) Translate(call *wire.Call, stream grpc.ServerStreamingServer[wi
 	return errors.Join(failed...)
 }
 
-// translate answers one text. The error is that of send.
+// translate sends the events of one text. The error is that of send.
 func (in *instance) translate(ctx context.Context, index uint32, text *wire.Text, send func(*wire.Event) error) error {
-	last := &wire.Event{Index: index}
-	res, trace, err := in.result(ctx, text, func(delta string) error {
-		if !utf8.ValidString(delta) {
-			return notText
+	var onDelta func(string) error
+	if text.GetDeltas() {
+		onDelta = func(delta string) error {
+			if !utf8.ValidString(delta) {
+				return notText
+			}
+			return send(&wire.Event{Index: index, What: &wire.Event_Delta{Delta: delta}})
 		}
-		return send(&wire.Event{Index: index, What: &wire.Event_Delta{Delta: delta}})
-	})
-	if trace != nil {
-		last.Limits = wire.EncodeLimits(trace.Limits)
 	}
+	last := in.answer(ctx, text, onDelta)
+	last.Index = index
+	return send(last)
+}
+
+// answer returns the last event of one text.
+func (in *instance) answer(ctx context.Context, text *wire.Text, onDelta func(string) error) *wire.Event {
+	req := wire.DecodeRequest(text)
+	req.OnDelta = onDelta
+	trace := req.Trace
+	res, err := in.result(ctx, req)
+	last := &wire.Event{Limits: wire.EncodeLimits(trace.Limits)}
 	if err != nil {
-		last.What = &wire.Event_Error{Error: wire.EncodeError(err)}
-		if trace != nil {
-			last.Spent = wire.EncodeUsage(trace.Usage)
-		}
+		last.What, last.Spent = &wire.Event_Error{Error: wire.EncodeError(err)}, wire.EncodeUsage(trace.Usage)
 	} else {
 		last.What = &wire.Event_Result{Result: wire.EncodeResult(res)}
 	}
-	return send(last)
+	return last
 }
 
 // notText refuses what cannot travel as text.
 var notText = &core.Error{Kind: core.BadAnswer, Detail: "the answer is not valid UTF-8", Retryable: true}
 
-func (in *instance) result(ctx context.Context, text *wire.Text, onDelta func(string) error) (res *core.Result, trace *core.Trace, err error) {
-	req, err := wire.DecodeRequest(text)
-	if err != nil {
-		return nil, nil, err
-	}
-	if text.GetDeltas() {
-		req.OnDelta = onDelta
-	}
+func (in *instance) result(ctx context.Context, req *core.Request) (res *core.Result, err error) {
 	err = in.protect(func() (err error) {
 		res, err = in.translator().Translate(ctx, req)
 		return err
 	})
 	switch {
 	case err != nil:
-		return nil, req.Trace, err
+		return nil, err
 	case res == nil:
-		return nil, req.Trace, &core.Error{Kind: core.Internal, Detail: "the plugin gave neither a result nor an error"}
+		return nil, &core.Error{Kind: core.Internal, Detail: "the plugin gave neither a result nor an error"}
 	case !utf8.ValidString(res.Text):
-		return nil, req.Trace, notText
+		return nil, notText
 	}
-	return res, req.Trace, nil
+	return res, nil
 }
 
 func (s *server) Before(ctx context.Context, v *wire.Visit) (*wire.Verdict, error) {
@@ -334,16 +346,13 @@ func (s *server) Before(ctx context.Context, v *wire.Visit) (*wire.Verdict, erro
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, in.deadline)
+	ctx, cancel := wire.Within(ctx, in.deadline)
 	defer cancel()
 	var verdict core.Verdict
-	req, err := wire.DecodeRequest(v.GetText())
-	if err == nil {
-		err = in.protect(func() (err error) {
-			verdict, err = in.hooks().Before(ctx, req)
-			return err
-		})
-	}
+	err = in.protect(func() (err error) {
+		verdict, err = in.hooks().Before(ctx, wire.DecodeRequest(v.GetText()))
+		return err
+	})
 	switch {
 	case err != nil:
 		return &wire.Verdict{What: &wire.Verdict_Error{Error: wire.EncodeError(err)}}, nil
@@ -361,16 +370,13 @@ func (s *server) After(ctx context.Context, d *wire.Done) (*wire.Reply, error) {
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, in.deadline)
+	ctx, cancel := wire.Within(ctx, in.deadline)
 	defer cancel()
 	var res *core.Result
-	req, err := wire.DecodeRequest(d.GetText())
-	if err == nil {
-		err = in.protect(func() (err error) {
-			res, err = in.hooks().After(ctx, req, wire.DecodeResult(d.GetResult()), d.GetState())
-			return err
-		})
-	}
+	err = in.protect(func() (err error) {
+		res, err = in.hooks().After(ctx, wire.DecodeRequest(d.GetText()), wire.DecodeResult(d.GetResult()), d.GetState())
+		return err
+	})
 	if err == nil && res == nil {
 		err = &core.Error{Kind: core.Internal, Detail: "the plugin gave neither a result nor an error"}
 	}

@@ -189,7 +189,37 @@ func (k *kit) ask(ctx context.Context, p *program, part *wire.Part, id, text str
 	return k.after(ctx, p, part, id, text, down, state)
 }
 
+// translate asks in both ways that the gateway has: at once, and as a stream.
 func (k *kit) translate(ctx context.Context, p *program, id, text string) (answer, error) {
+	if a, err := k.answered(ctx, p, id, text); err != nil || a.err != nil {
+		return a, err
+	}
+	return k.streamed(ctx, p, id, text)
+}
+
+func (k *kit) answered(ctx context.Context, p *program, id, text string) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, callWait)
+	defer cancel()
+	asked := k.text(id, text)
+	asked.Deltas = false
+	e, err := p.provider.Answer(ctx, &wire.Visit{Instance: "provider", Text: asked})
+	switch {
+	case status.Code(err) == codes.Unimplemented:
+		return answer{}, p.fault("Answer", err, "serve it: it is how the gateway asks for a text of which it wants no deltas")
+	case err != nil:
+		return answer{}, p.fault("Answer", err, plainAnswer)
+	}
+	got, err := last("Answer", e)
+	if err == nil && got == nil {
+		err = errors.New("Answer gave a delta: it gives one result or one error")
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return *got, nil
+}
+
+func (k *kit) streamed(ctx context.Context, p *program, id, text string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
 	stream, err := p.provider.Translate(ctx, &wire.Call{Instance: "provider", Texts: []*wire.Text{k.text(id, text)}})
@@ -206,27 +236,33 @@ func (k *kit) translate(ctx context.Context, p *program, id, text string) (answe
 			return *got, nil
 		case err != nil:
 			return answer{}, p.fault("Translate", err, plainAnswer)
-		case e.GetIndex() != 0:
-			return answer{}, fmt.Errorf("Translate answered the text %d of a call with one: an event has the index of its text, from 0", e.GetIndex())
 		case got != nil:
 			return answer{}, errors.New("Translate went on after the result: it is the last event of its text")
 		}
-		switch what := e.GetWhat().(type) {
-		case *wire.Event_Delta:
-		case *wire.Event_Result:
-			got = &answer{text: what.Result.GetText()}
-			if strings.TrimSpace(got.text) == "" {
-				return answer{}, errors.New("Translate answered with a blank text: answer with an error when there is no translation")
-			}
-		case *wire.Event_Error:
-			if err := kindOf(what.Error); err != nil {
-				return answer{}, err
-			}
-			got = &answer{err: what.Error}
-		default:
-			return answer{}, errors.New("Translate sent an event with neither a delta, a result nor an error")
+		if got, err = last("Translate", e); err != nil {
+			return answer{}, err
 		}
 	}
+}
+
+// last returns the answer in an event, or nil when it is a delta. The error is a
+// breach of the protocol.
+func last(call string, e *wire.Event) (*answer, error) {
+	if e.GetIndex() != 0 {
+		return nil, fmt.Errorf("%s answered the text %d of a call with one: an event has the index of its text, from 0", call, e.GetIndex())
+	}
+	switch what := e.GetWhat().(type) {
+	case *wire.Event_Delta:
+		return nil, nil
+	case *wire.Event_Result:
+		if strings.TrimSpace(what.Result.GetText()) == "" {
+			return nil, fmt.Errorf("%s answered with a blank text: answer with an error when there is no translation", call)
+		}
+		return &answer{text: what.Result.GetText()}, nil
+	case *wire.Event_Error:
+		return &answer{err: what.Error}, kindOf(what.Error)
+	}
+	return nil, fmt.Errorf("%s sent an event with neither a delta, a result nor an error", call)
 }
 
 const plainAnswer = "a failure is an answer: send an error, with status OK"
@@ -382,6 +418,9 @@ func unknown(ctx context.Context, p *program, part *wire.Part, id string) error 
 	text := &wire.Text{Id: "unknown", Text: sentence, Source: "en", Target: "es"}
 	switch {
 	case part.GetRole() == wire.Role_ROLE_PROVIDER:
+		if _, err := p.provider.Answer(ctx, &wire.Visit{Instance: id, Text: text}); status.Code(err) != codes.NotFound {
+			return err
+		}
 		stream, err := p.provider.Translate(ctx, &wire.Call{Instance: id, Texts: []*wire.Text{text}})
 		if err == nil {
 			_, err = stream.Recv()

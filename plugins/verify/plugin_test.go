@@ -252,13 +252,43 @@ func (h *hand) enter(id string) error {
 }
 
 func (h *hand) Translate(call *wire.Call, stream grpc.ServerStreamingServer[wire.Event]) error {
-	if err := h.enter(call.GetInstance()); err != nil {
+	event, err := h.answer(stream.Context(), call.GetInstance(), call.Texts[0])
+	if err != nil {
 		return err
 	}
-	text := call.Texts[0]
+	switch h.how {
+	case "no result":
+		return nil
+	case "two results":
+		stream.Send(event)
+	case "blank stream":
+		event.GetResult().Text = " "
+	}
+	return stream.Send(event)
+}
+
+func (h *hand) Answer(ctx context.Context, v *wire.Visit) (*wire.Event, error) {
+	event, err := h.answer(ctx, v.GetInstance(), v.GetText())
+	switch {
+	case err != nil:
+		return nil, err
+	case h.how == "no Answer":
+		return h.UnimplementedProviderServer.Answer(ctx, v)
+	case h.how == "answers with a delta":
+		event.What = &wire.Event_Delta{Delta: "es:"}
+	case h.how == "answers with nothing":
+		event.What = nil
+	}
+	return event, nil
+}
+
+func (h *hand) answer(ctx context.Context, instance string, text *wire.Text) (*wire.Event, error) {
+	if err := h.enter(instance); err != nil {
+		return nil, err
+	}
 	result := &wire.Event{What: &wire.Event_Result{Result: &wire.Result{Text: "es:" + text.GetText()}}}
-	refuse := func(kind string) error {
-		return stream.Send(&wire.Event{What: &wire.Event_Error{Error: &wire.Error{Kind: kind, Detail: "no"}}})
+	refuse := func(kind string) (*wire.Event, error) {
+		return &wire.Event{What: &wire.Event_Error{Error: &wire.Error{Kind: kind, Detail: "no"}}}, nil
 	}
 	if h.lock != "" {
 		os.WriteFile(h.lock, nil, 0o600)
@@ -269,14 +299,10 @@ func (h *hand) Translate(call *wire.Call, stream grpc.ServerStreamingServer[wire
 	switch h.how {
 	case "blank":
 		result.GetResult().Text = " "
-	case "no result":
-		return nil
-	case "two results":
-		stream.Send(result)
 	case "wrong index":
 		result.Index = 1
 	case "status":
-		return status.Error(codes.Internal, "boom")
+		return nil, status.Error(codes.Internal, "boom")
 	case "own kind":
 		return refuse("oops")
 	case "cannot":
@@ -295,12 +321,12 @@ func (h *hand) Translate(call *wire.Call, stream grpc.ServerStreamingServer[wire
 		defer work.Stop()
 		select {
 		case <-work.C:
-		case <-stream.Context().Done():
+		case <-ctx.Done():
 			h.inside.Add(1) // and never done
 			h.stuck.Store(h.how == "never free")
 		}
 	}
-	return stream.Send(result)
+	return result, nil
 }
 
 func (h *hand) Before(_ context.Context, v *wire.Visit) (*wire.Verdict, error) {

@@ -747,7 +747,7 @@ type Text struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Text  string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
-	// BCP-47; empty when the client did not say.
+	// BCP-47 in canonical form, as is target; empty when the client did not say.
 	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	Target string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
 	// Concluded pairs of the same conversation, oldest first.
@@ -1475,6 +1475,7 @@ func (x *Error) GetCause() string {
 	return ""
 }
 
+// A Visit is one text for one instance.
 type Visit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
@@ -1923,8 +1924,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\bDescribe\x12#.dragoman.plugin.v1.DescribeRequest\x1a\x1f.dragoman.plugin.v1.Description\x12H\n" +
 	"\tConfigure\x12\x1a.dragoman.plugin.v1.Config\x1a\x1f.dragoman.plugin.v1.ConfigReply\x12A\n" +
 	"\x06Health\x12\x1c.dragoman.plugin.v1.Instance\x1a\x19.dragoman.plugin.v1.State\x12E\n" +
-	"\aRelease\x12\x1c.dragoman.plugin.v1.Instance\x1a\x1c.dragoman.plugin.v1.Released2N\n" +
-	"\bProvider\x12B\n" +
+	"\aRelease\x12\x1c.dragoman.plugin.v1.Instance\x1a\x1c.dragoman.plugin.v1.Released2\x8e\x01\n" +
+	"\bProvider\x12>\n" +
+	"\x06Answer\x12\x19.dragoman.plugin.v1.Visit\x1a\x19.dragoman.plugin.v1.Event\x12B\n" +
 	"\tTranslate\x12\x18.dragoman.plugin.v1.Call\x1a\x19.dragoman.plugin.v1.Event0\x012\x87\x01\n" +
 	"\x05Stage\x12@\n" +
 	"\x06Before\x12\x19.dragoman.plugin.v1.Visit\x1a\x1b.dragoman.plugin.v1.Verdict\x12<\n" +
@@ -2004,18 +2006,20 @@ var file_plugin_proto_depIdxs = []int32{
 	5,  // 28: dragoman.plugin.v1.Plugin.Configure:input_type -> dragoman.plugin.v1.Config
 	9,  // 29: dragoman.plugin.v1.Plugin.Health:input_type -> dragoman.plugin.v1.Instance
 	9,  // 30: dragoman.plugin.v1.Plugin.Release:input_type -> dragoman.plugin.v1.Instance
-	12, // 31: dragoman.plugin.v1.Provider.Translate:input_type -> dragoman.plugin.v1.Call
-	21, // 32: dragoman.plugin.v1.Stage.Before:input_type -> dragoman.plugin.v1.Visit
-	23, // 33: dragoman.plugin.v1.Stage.After:input_type -> dragoman.plugin.v1.Done
-	3,  // 34: dragoman.plugin.v1.Plugin.Describe:output_type -> dragoman.plugin.v1.Description
-	6,  // 35: dragoman.plugin.v1.Plugin.Configure:output_type -> dragoman.plugin.v1.ConfigReply
-	10, // 36: dragoman.plugin.v1.Plugin.Health:output_type -> dragoman.plugin.v1.State
-	11, // 37: dragoman.plugin.v1.Plugin.Release:output_type -> dragoman.plugin.v1.Released
-	15, // 38: dragoman.plugin.v1.Provider.Translate:output_type -> dragoman.plugin.v1.Event
-	22, // 39: dragoman.plugin.v1.Stage.Before:output_type -> dragoman.plugin.v1.Verdict
-	24, // 40: dragoman.plugin.v1.Stage.After:output_type -> dragoman.plugin.v1.Reply
-	34, // [34:41] is the sub-list for method output_type
-	27, // [27:34] is the sub-list for method input_type
+	21, // 31: dragoman.plugin.v1.Provider.Answer:input_type -> dragoman.plugin.v1.Visit
+	12, // 32: dragoman.plugin.v1.Provider.Translate:input_type -> dragoman.plugin.v1.Call
+	21, // 33: dragoman.plugin.v1.Stage.Before:input_type -> dragoman.plugin.v1.Visit
+	23, // 34: dragoman.plugin.v1.Stage.After:input_type -> dragoman.plugin.v1.Done
+	3,  // 35: dragoman.plugin.v1.Plugin.Describe:output_type -> dragoman.plugin.v1.Description
+	6,  // 36: dragoman.plugin.v1.Plugin.Configure:output_type -> dragoman.plugin.v1.ConfigReply
+	10, // 37: dragoman.plugin.v1.Plugin.Health:output_type -> dragoman.plugin.v1.State
+	11, // 38: dragoman.plugin.v1.Plugin.Release:output_type -> dragoman.plugin.v1.Released
+	15, // 39: dragoman.plugin.v1.Provider.Answer:output_type -> dragoman.plugin.v1.Event
+	15, // 40: dragoman.plugin.v1.Provider.Translate:output_type -> dragoman.plugin.v1.Event
+	22, // 41: dragoman.plugin.v1.Stage.Before:output_type -> dragoman.plugin.v1.Verdict
+	24, // 42: dragoman.plugin.v1.Stage.After:output_type -> dragoman.plugin.v1.Reply
+	35, // [35:43] is the sub-list for method output_type
+	27, // [27:35] is the sub-list for method input_type
 	27, // [27:27] is the sub-list for extension type_name
 	27, // [27:27] is the sub-list for extension extendee
 	0,  // [0:27] is the sub-list for field type_name

@@ -260,6 +260,7 @@ var Plugin_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	Provider_Answer_FullMethodName    = "/dragoman.plugin.v1.Provider/Answer"
 	Provider_Translate_FullMethodName = "/dragoman.plugin.v1.Provider/Translate"
 )
 
@@ -269,6 +270,9 @@ const (
 //
 // Provider is served by a plugin with a provider.
 type ProviderClient interface {
+	// Answer answers one text of which nobody wants deltas, with a result or an
+	// error. Most texts come this way, since it costs less than a stream.
+	Answer(ctx context.Context, in *Visit, opts ...grpc.CallOption) (*Event, error)
 	// Translate answers every text of the call: any number of deltas, then one
 	// result or one error. Texts may be answered in any order.
 	Translate(ctx context.Context, in *Call, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
@@ -280,6 +284,16 @@ type providerClient struct {
 
 func NewProviderClient(cc grpc.ClientConnInterface) ProviderClient {
 	return &providerClient{cc}
+}
+
+func (c *providerClient) Answer(ctx context.Context, in *Visit, opts ...grpc.CallOption) (*Event, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Event)
+	err := c.cc.Invoke(ctx, Provider_Answer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *providerClient) Translate(ctx context.Context, in *Call, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
@@ -307,6 +321,9 @@ type Provider_TranslateClient = grpc.ServerStreamingClient[Event]
 //
 // Provider is served by a plugin with a provider.
 type ProviderServer interface {
+	// Answer answers one text of which nobody wants deltas, with a result or an
+	// error. Most texts come this way, since it costs less than a stream.
+	Answer(context.Context, *Visit) (*Event, error)
 	// Translate answers every text of the call: any number of deltas, then one
 	// result or one error. Texts may be answered in any order.
 	Translate(*Call, grpc.ServerStreamingServer[Event]) error
@@ -320,6 +337,9 @@ type ProviderServer interface {
 // pointer dereference when methods are called.
 type UnimplementedProviderServer struct{}
 
+func (UnimplementedProviderServer) Answer(context.Context, *Visit) (*Event, error) {
+	return nil, status.Error(codes.Unimplemented, "method Answer not implemented")
+}
 func (UnimplementedProviderServer) Translate(*Call, grpc.ServerStreamingServer[Event]) error {
 	return status.Error(codes.Unimplemented, "method Translate not implemented")
 }
@@ -344,6 +364,24 @@ func RegisterProviderServer(s grpc.ServiceRegistrar, srv ProviderServer) {
 	s.RegisterService(&Provider_ServiceDesc, srv)
 }
 
+func _Provider_Answer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Visit)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).Answer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_Answer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).Answer(ctx, req.(*Visit))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Provider_Translate_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(Call)
 	if err := stream.RecvMsg(m); err != nil {
@@ -361,7 +399,12 @@ type Provider_TranslateServer = grpc.ServerStreamingServer[Event]
 var Provider_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "dragoman.plugin.v1.Provider",
 	HandlerType: (*ProviderServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Answer",
+			Handler:    _Provider_Answer_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Translate",

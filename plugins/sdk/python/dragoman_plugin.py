@@ -588,6 +588,7 @@ class _Program:
             ("dragoman.plugin.v1.Plugin", "Configure", unary, self.configure, w.Config, w.ConfigReply),
             ("dragoman.plugin.v1.Plugin", "Health", unary, self.health, w.Instance, w.State),
             ("dragoman.plugin.v1.Plugin", "Release", unary, self.release, w.Instance, w.Released),
+            ("dragoman.plugin.v1.Provider", "Answer", unary, self.answer, w.Visit, w.Event),
             ("dragoman.plugin.v1.Provider", "Translate", stream, self.translate, w.Call, w.Event),
             ("dragoman.plugin.v1.Stage", "Before", unary, self.before, w.Visit, w.Verdict),
             ("dragoman.plugin.v1.Stage", "After", unary, self.after, w.Done, w.Reply),
@@ -686,15 +687,24 @@ class _Program:
                 instance.calls -= 1
                 self.idle.notify_all()
 
+    def answer(self, visit, context):
+        with self.enter(visit.instance, _PROVIDER, context) as instance:
+            for event in self.events(instance, 0, visit.text, _Call(context, instance.longest)):
+                pass  # the last one is the answer
+            return event
+
     def translate(self, asked, context):
         with self.enter(asked.instance, _PROVIDER, context) as instance:
             call = _Call(context, instance.longest)
             for index, text in enumerate(asked.texts):
-                try:
-                    with self.room.place(call), _logged(text.id):
-                        yield from instance.translate(index, text, call)
-                except Error as error:  # there was no place
-                    yield _wire.Event(index=index, error=_error(error))
+                yield from self.events(instance, index, text, call)
+
+    def events(self, instance, index, text, call):
+        try:
+            with self.room.place(call), _logged(text.id):
+                yield from instance.translate(index, text, call)
+        except Error as error:  # there was no place
+            yield _wire.Event(index=index, error=_error(error))
 
     def before(self, visit, context):
         with self.enter(visit.instance, _STAGE, context) as instance:

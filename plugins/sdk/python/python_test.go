@@ -396,6 +396,21 @@ func b2i(b bool) int {
 	return 0
 }
 
+func TestOneTextIsAnsweredAsItIsInAStream(t *testing.T) {
+	p := odd(t)
+	answer := func(instance, text string) (*wire.Event, error) {
+		return p.provider().Answer(t.Context(), &wire.Visit{Instance: instance, Text: &wire.Text{Id: "r-1", Text: text, Target: "es"}})
+	}
+	for _, text := range []string{"fine", "result", "words a b", "words a b.", "fail", "raise", "late", "number", "numbers", "bytes", "flags", "endless"} {
+		if e, err := answer("p", text); err != nil || !proto.Equal(e, p.last(text)) {
+			t.Errorf("%s: %.300v, %v", text, e, err)
+		}
+	}
+	if _, err := answer("unknown", "x"); status.Code(err) != codes.NotFound {
+		t.Errorf("an instance that nobody configured: %v", err)
+	}
+}
+
 func TestARequestArrivesWhole(t *testing.T) {
 	p := odd(t)
 	events, err := p.say(&wire.Text{
@@ -548,6 +563,20 @@ func TestACallEndsWithItsCaller(t *testing.T) {
 		}
 	}
 	p.see("closed late")
+
+	ctx, cancel = context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := p.provider().Answer(ctx, &wire.Visit{Instance: "p", Text: &wire.Text{Text: "hang alone", Target: "es"}})
+		left <- err
+	}()
+	p.see("waiting alone")
+	cancel()
+	if err := <-left; status.Code(err) != codes.Canceled {
+		t.Error(err)
+	}
+	p.see("over alone")
+	p.see("closed alone")
 	// Release waits for the calls, so it returns only when they have ended.
 	if _, err := p.plugin().Release(t.Context(), &wire.Instance{Id: "p"}); err != nil {
 		t.Error(err)
