@@ -141,7 +141,7 @@ func (s *lab) begin(ctx context.Context, c *closers, base, ca string, set ...str
 	for _, v := range set {
 		args = append(args, "--set", v)
 	}
-	p, err := start(ctx, c, s.dragoman, []string{"OPENAI_BASE_URL=" + base, "OPENAI_API_KEY=bench"}, args...)
+	p, err := start(ctx, c, s.dragoman, []string{"OPENAI_BASE_URL=" + base, "OPENAI_API_KEY=bench", "XDG_STATE_HOME=" + s.temp}, args...)
 	if err != nil {
 		return nil, err
 	}

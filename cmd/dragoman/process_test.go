@@ -119,13 +119,15 @@ func (p *process) begin() *process {
 	return p
 }
 
-// clean drops what would reach a program from whoever runs the tests.
+// clean drops what would reach a program from whoever runs the tests, and keeps
+// what programs leave behind from reaching them.
 func clean(env []string) []string {
-	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+	kept := slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
 		name, _, _ := strings.Cut(strings.ToUpper(kv), "=")
-		return strings.HasPrefix(name, "OPENAI_") || strings.HasPrefix(name, "DRAGOMAN_") || strings.HasPrefix(name, "MAKE") ||
+		return name == "STATE_DIRECTORY" || strings.HasPrefix(name, "OPENAI_") || strings.HasPrefix(name, "DRAGOMAN_") || strings.HasPrefix(name, "MAKE") ||
 			name == "MFLAGS" || name == "HTTP_PROXY" || name == "HTTPS_PROXY" || name == "ALL_PROXY"
 	})
+	return append(kept, "XDG_STATE_HOME="+filepath.Join(programs, "state"))
 }
 
 func (p *process) signal(s syscall.Signal) { p.cmd.Process.Signal(s) }

@@ -98,7 +98,7 @@ func serve(ctx context.Context, o options, sim *openaitest.Server) (g *gateway, 
 	}
 	g.cmd = exec.CommandContext(ctx, o.dragoman, args...)
 	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
-	g.cmd.Env = append(clean(os.Environ()), "OPENAI_BASE_URL="+sim.URL(), "OPENAI_API_KEY=simulated")
+	g.cmd.Env = append(clean(os.Environ()), "OPENAI_BASE_URL="+sim.URL(), "OPENAI_API_KEY=simulated", "XDG_STATE_HOME="+g.temp)
 	g.log = filepath.Join(g.temp, "log")
 	log, err := os.Create(g.log)
 	if err != nil {

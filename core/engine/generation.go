@@ -81,7 +81,10 @@ func (g *Generation) Holds() []string {
 		}
 	}
 	for _, s := range g.engine.sections {
-		say(s.name, s.part)
+		// Of what was changed in place nobody knows how much is from before.
+		if slices.Contains(g.Steps, Step{Place: s.name, Fate: Keep}) {
+			say(s.name, s.part)
+		}
 	}
 	return all
 }

@@ -242,9 +242,10 @@ func (p *plugin) configure(ctx context.Context, r *running, began time.Time) err
 		}
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.current, p.took = r, time.Since(began)
-	p.mu.Unlock()
-	p.set(Ready, nil)
+	p.state, p.why = Ready, nil
+	p.tell()
 	return nil
 }
 

@@ -163,6 +163,7 @@ func (l *lab) start(name string, o Options, args ...string) (*child, error) {
 	}
 	defer log.Close()
 	p.cmd.Stderr = log
+	p.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+l.dir) // nothing is left of it
 	p.cmd.SysProcAttr = endWithParent()
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
