@@ -32,8 +32,8 @@ func hopRows() []row {
 			open: openHop,
 		},
 		{
-			name: "plugin", doc: "requests a second that a plugin answers, 10 at a time, against a provider that is linked and calls an instant upstream",
-			open: openPlugin,
+			name: "plugin", doc: "requests a second that a plugin answers, against a provider that is linked and calls an instant upstream",
+			open: openPlugin, // without a bar: it is for the reader
 		},
 	}
 }
@@ -75,6 +75,7 @@ func openHop(ctx context.Context, s *lab, c *closers) (round, error) {
 	}
 	ours := func(ctx context.Context, n int64) error {
 		req := requestFor(n)
+		req.Trace = core.NewTrace(nil) // as every door does
 		res, err := e.Translate(ctx, req)
 		if err == nil && res.Text != req.Text {
 			err = fmt.Errorf("the plugin echoes %q as %q", req.Text, res.Text)
@@ -178,8 +179,26 @@ func openPlugin(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err != nil {
 		return nil, err
 	}
-	distinct := func(n int64, b []byte) []byte { return appendRequest(b, n) }
-	return compare(ctx, s, c, "plugin", plugged.child, linked.child, distinct)
+	// The cache knows none of the texts.
+	var asked atomic.Int64
+	distinct := func(_ int64, b []byte) []byte { return appendRequest(b, asked.Add(1)) }
+	few, err := inTurn(ctx, c, plugged.child, linked.child, atATime, distinct)
+	if err != nil {
+		return nil, err
+	}
+	many, err := inTurn(ctx, c, plugged.child, linked.child, inFlight, distinct)
+	if err != nil {
+		return nil, err
+	}
+	c.add(s.record(plugged.child, "plugin"))
+	return func(ctx context.Context) ([]float64, string, error) {
+		_, said, err := few(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		_, more, err := many(ctx)
+		return nil, fmt.Sprintf("%d at a time %s; %d at a time %s", atATime, said, inFlight, more), err
+	}, nil
 }
 
 // echoKind is a provider that answers with the text.

@@ -74,14 +74,24 @@ func openHit(ctx context.Context, s *lab, c *closers) (round, error) {
 	return compare(ctx, s, c, "hit", g.child, b, known)
 }
 
-// compare returns rounds in which ours and theirs take turns. The first turns
-// warm both up and do not count.
+// compare returns rounds in which ours and theirs take turns, atATime requests in
+// flight.
 func compare(ctx context.Context, s *lab, c *closers, name string, ours, theirs *child, body func(int64, []byte) []byte) (round, error) {
-	a, err := newLoad(c, ours.url, atATime, body)
+	play, err := inTurn(ctx, c, ours, theirs, atATime, body)
+	if err == nil {
+		c.add(s.record(ours, name))
+	}
+	return play, err
+}
+
+// inTurn returns rounds in which ours and theirs take turns. The first turns
+// warm both up and do not count.
+func inTurn(ctx context.Context, c *closers, ours, theirs *child, atOnce int, body func(int64, []byte) []byte) (round, error) {
+	a, err := newLoad(c, ours.url, atOnce, body)
 	if err != nil {
 		return nil, err
 	}
-	b, err := newLoad(c, theirs.url, atATime, body)
+	b, err := newLoad(c, theirs.url, atOnce, body)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +100,6 @@ func compare(ctx context.Context, s *lab, c *closers, name string, ours, theirs 
 			return nil, err
 		}
 	}
-	finish := s.record(ours, name)
-	c.add(finish)
 	return func(ctx context.Context) ([]float64, string, error) {
 		var ratios, ourRates, theirRates, ourCalls, theirCalls []float64
 		busyA, err := ours.cpu()

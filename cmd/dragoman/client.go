@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
@@ -57,7 +58,7 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string {
-	said := "the gateway at " + r.base + " says: " + r.Message
+	said := "the gateway at " + r.base + " says: " + printable(r.Message)
 	switch {
 	case r.Kind == core.Unauthorized && !r.withKey:
 		return said + "; set DRAGOMAN_KEY to one of server.keys"
@@ -67,6 +68,17 @@ func (r *refusal) Error() string {
 		return said + "; is the admin door at another address (server.admin), or the gateway older than this command?"
 	}
 	return said
+}
+
+// printable returns s without what would move a terminal's cursor, for s is what
+// somebody else wrote.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) && r != '\n' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // get returns the answer to GET path, which the caller closes. Any status but

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/engine"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 )
@@ -36,8 +37,9 @@ func explainDiff(w io.Writer, was, is string, set []string) error {
 	if err := adopt(after, g.plugins); err != nil {
 		return err
 	}
+	g.engine.Attach("server", door.NewServer(door.Options{Config: *g.server, Service: door.New(*g.server, g.engine), Log: g.log}))
 	g.engine.Serve(g.first, 0)
-	next, err := g.engine.Build(after, g.server.Deadline)
+	next, err := g.engine.Build(after, after.Sections["server"].(*door.Config).Deadline)
 	if err != nil {
 		fmt.Fprintf(w, "A running gateway would refuse this, and serve on as it does:\n")
 		return err

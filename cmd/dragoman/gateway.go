@@ -24,7 +24,7 @@ type gateway struct {
 	plugins *host.Host
 	engine  *engine.Engine
 	first   *engine.Generation
-	lines   *logWriter
+	lines   *logOutput
 }
 
 func build(file *config.File) (*gateway, error) {
@@ -40,6 +40,7 @@ func build(file *config.File) (*gateway, error) {
 		return nil, fmt.Errorf("%s: pool: %w", file.Path, err)
 	}
 	g.engine = engine.New(g.pool, log)
+	g.engine.Attach("log", lines)
 	g.engine.Attach("pool", g.pool)
 	if g.first, err = g.engine.Build(file, g.server.Deadline); err != nil {
 		g.pool.Close()

@@ -79,7 +79,7 @@ func root() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	cmd.AddCommand(serveCommand(), reloadCommand(), translateCommand(), checkCommand(), explainCommand(), testCommand(),
+	cmd.AddCommand(serveCommand(), reloadCommand(), statusCommand(), tapCommand(), translateCommand(), checkCommand(), explainCommand(), testCommand(),
 		schemaCommand(), benchCommand(), pluginCommand())
 	return cmd
 }

@@ -104,6 +104,7 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 		Metrics: metrics,
 		Log:     g.log,
 	})
+	g.engine.Attach("server", server)
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("%s: %w", file.Path, err)
 	}

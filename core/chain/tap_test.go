@@ -3,6 +3,8 @@ package chain_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +41,9 @@ func (held) Call(below core.Below) (core.Translator, error) {
 		begin := time.Now()
 		res, err := next.Translate(ctx, &own)
 		req.Trace.Merge(fork, time.Since(begin))
+		if req.Text == "linger" {
+			time.Sleep(2 * time.Second)
+		}
 		return res, err
 	}), nil
 }
@@ -276,6 +281,48 @@ func TestOfManyRequestsSomeAreShownWhole(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Requests come irregularly and take their time, so that some are on their way
+// whenever the share could change.
+func TestARequestThatTakesItsTimeIsShownWholeToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var watch chain.Watch
+		c, err := chain.Link([]chain.Place{{Name: "a", Item: nothing{}}, {Name: "b", Item: nothing{}}, {Name: "provider", Item: held{}}},
+			provider(func(context.Context, *core.Request) (*core.Result, error) { return &core.Result{Text: "y"}, nil }), &watch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tap := open(t, &watch, chain.Filter{})
+		random := rand.New(rand.NewPCG(1, 2))
+		shown := map[string]int{}
+		var all sync.WaitGroup
+		ctx := context.Background()
+		for begin := time.Now(); time.Since(begin) < 40*time.Second; {
+			// The share has settled by then, and what has come has left at the end.
+			id := fmt.Sprint("counts not ", time.Since(begin))
+			if at := time.Since(begin); at > 8*time.Second && at < 30*time.Second {
+				id = fmt.Sprint("request-", at)
+			}
+			// It leaves the provider 2 s before it leaves the stages above.
+			all.Go(func() { c.Translate(ctx, &core.Request{ID: id, Text: "linger"}) })
+			time.Sleep(time.Duration(random.ExpFloat64() * float64(time.Millisecond)))
+			for _, p := range read(tap) {
+				shown[p.Request]++
+			}
+		}
+		all.Wait()
+		maps.DeleteFunc(shown, func(id string, _ int) bool { return strings.HasPrefix(id, "counts not") })
+		torn := 0
+		for _, n := range shown {
+			if n != 4 {
+				torn++
+			}
+		}
+		if len(shown) < 500 || torn > len(shown)/50 {
+			t.Errorf("%d of %d requests were shown in part", torn, len(shown))
+		}
+	})
 }
 
 // A client may give every request the same id, so that they are chosen all or

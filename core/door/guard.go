@@ -19,7 +19,7 @@ type guard struct {
 	next     http.Handler
 	service  *Service
 	private  bool          // the listener is on loopback
-	deadline time.Duration // for which the bounds of its connections were made
+	deadline time.Duration // for which its connections' bounds were made
 	journal  *Journal
 	metrics  *Metrics
 }
@@ -38,12 +38,10 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	rules := g.service.Rules()
 	if rules.Deadline > g.deadline {
-		// A running http.Server keeps its bounds. They were made for a shorter
-		// deadline, so this call gets its own; those for a longer one only let
-		// a slow client go on a little longer.
-		control := http.NewResponseController(w)
-		_ = control.SetReadDeadline(begin.Add(readTimeout(rules.Deadline)))
-		_ = control.SetWriteDeadline(begin.Add(writeTimeout(rules.Deadline)))
+		// A running http.Server keeps its bounds. The one for the answer was
+		// made for a shorter deadline, so this call gets its own; made for a
+		// longer one, it only lets a slow client go on a little longer.
+		_ = http.NewResponseController(w).SetWriteDeadline(begin.Add(writeTimeout(rules.Deadline)))
 	}
 	if err := g.refuses(rules, w, r); err != nil {
 		g.journal.Failed(id, err)

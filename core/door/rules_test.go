@@ -347,19 +347,18 @@ func TestNothingIsSetOnAConnectionWhoseBoundsAreWide(t *testing.T) {
 		}
 		w := &bounded{ResponseRecorder: httptest.NewRecorder()}
 		g.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
-		if (w.set == 2) != want || w.set == 1 {
-			t.Errorf("%v: %d deadlines were set", deadline, w.set)
+		if w.set != want {
+			t.Errorf("%v: a deadline was set: %v", deadline, w.set)
 		}
 	}
 }
 
 type bounded struct {
 	*httptest.ResponseRecorder
-	set int
+	set bool
 }
 
-func (b *bounded) SetReadDeadline(time.Time) error  { b.set++; return nil }
-func (b *bounded) SetWriteDeadline(time.Time) error { b.set++; return nil }
+func (b *bounded) SetWriteDeadline(time.Time) error { b.set = true; return nil }
 
 func TestTheDrainTimeoutIsThatOfTheMomentItIsNeeded(t *testing.T) {
 	entered := make(chan struct{})

@@ -66,10 +66,7 @@ const (
 	maxHeader     = 16 << 10
 )
 
-// readTimeout is counted from the head of a request to its answer, since the
-// server goes on reading to notice a client that leaves.
-func readTimeout(deadline time.Duration) time.Duration { return slowBody + deadline }
-
+// writeTimeout is counted from the head of a request to its answer.
 func writeTimeout(deadline time.Duration) time.Duration { return slowBody + deadline + headerTimeout }
 
 // Listen opens the listeners. The error is one line that says what to do.
@@ -113,7 +110,7 @@ func (s *Server) open(ctx context.Context, l *listening, key, addr string, handl
 			journal: s.journal, metrics: s.o.Metrics,
 		},
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout(s.o.Config.Deadline),
+		ReadTimeout:       slowBody + s.o.Config.Deadline, // net/http ends it with the body
 		WriteTimeout:      writeTimeout(s.o.Config.Deadline),
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,

@@ -18,9 +18,17 @@ import (
 // A brick is a stage of the tests; what it does to a text is to add its number.
 type brick struct {
 	*house
-	n      int
-	config string
-	stale  bool
+	n     int
+	stale bool
+
+	now    sync.Mutex
+	config string // guarded by now
+}
+
+func (b *brick) says() string {
+	b.now.Lock()
+	defer b.now.Unlock()
+	return b.config
 }
 
 // A house builds bricks, and notes what becomes of them.
@@ -52,23 +60,23 @@ func (b *brick) Wrap(next core.Translator) core.Translator {
 		if err != nil {
 			return nil, err
 		}
-		return &core.Result{Text: fmt.Sprintf("%s %d%s", res.Text, b.n, b.config)}, nil
+		return &core.Result{Text: fmt.Sprintf("%s %d%s", res.Text, b.n, b.says())}, nil
 	})
 }
 
 func (b *brick) Start(context.Context) error {
-	b.note("start %d%s", b.n, b.config)
-	return b.start[b.config]
+	b.note("start %d%s", b.n, b.says())
+	return b.start[b.says()]
 }
 
 func (b *brick) Close() error {
-	b.note("close %d%s", b.n, b.config)
+	b.note("close %d%s", b.n, b.says())
 	return nil
 }
 
 func (b *brick) Probe(context.Context) error {
-	b.note("probe %d%s", b.n, b.config)
-	return b.probe[b.config]
+	b.note("probe %d%s", b.n, b.says())
+	return b.probe[b.says()]
 }
 
 func (b *brick) Outdated() bool { return b.stale }
@@ -82,7 +90,12 @@ func (s softBrick) Plan(config any) (func(), error) {
 	if c.V == "bad" {
 		return nil, errors.New("no such stuff")
 	}
-	return func() { s.note("apply %s", c.V); s.brick.config = c.V; s.stale = false }, nil
+	return func() {
+		s.note("apply %s", c.V)
+		s.now.Lock()
+		defer s.now.Unlock()
+		s.brick.config, s.stale = c.V, false
+	}, nil
 }
 
 // An heir brick takes over the number of its former.
@@ -356,7 +369,7 @@ type shelf struct{ config string }
 func (s *shelf) Plan(config any) (func(), error) {
 	c := config.(*setting)
 	if c.V == "bad" {
-		return nil, errors.New("v: no such place")
+		return nil, errors.New("shelf.v: no such place")
 	}
 	return func() { s.config = c.V }, nil
 }
@@ -368,6 +381,7 @@ func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
 	with := func(v, other string) *config.File {
 		f := h.file()
 		f.Sections = map[string]any{"shelf": &setting{v}, "wall": &setting{other}}
+		f.Values = []config.Value{{Path: "shelf.v", Text: v, From: "pipeline.yaml:4 via V"}}
 		return f
 	}
 	serve(t, e, with("1", "1"))
@@ -384,7 +398,7 @@ func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
 		t.Errorf("got %q", s.config)
 	}
 	for _, c := range []struct{ v, other, want string }{
-		{"bad", "1", "pipeline.yaml: shelf: v: no such place"},
+		{"bad", "1", "pipeline.yaml:4: shelf.v: no such place"},
 		{"2", "2", "pipeline.yaml: wall: cannot change while the gateway runs; restart it"},
 	} {
 		if _, err := e.Build(with(c.v, c.other), time.Second); err == nil || err.Error() != c.want {

@@ -112,7 +112,7 @@ type OriginStats struct {
 	Cancelled    int64 // calls given up before the end of their answer; with HTTP/1.1 each cost its connection
 
 	Spent   int64 // connections that ended with a whole answer
-	Retired int64 // connections that were closed for their age, or for idling
+	Retired int64 // idle connections that were closed for their age, for idling, or by a reload
 
 	// How long the server keeps an idle connection that never carried a
 	// request, and one that did; 0 when not learned.

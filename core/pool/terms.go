@@ -229,10 +229,10 @@ func (o *origin) adopt(t *terms) {
 		}
 	}
 	if t.via != former.via {
-		o.limits = [2]limit{}
+		o.limits, o.warned = [2]limit{}, false
 	}
 	o.route = newRoute(t, o.key)
-	o.multi, o.streams, o.warned = o.many(), 0, false
+	o.multi = o.many()
 	// A server that could not be reached may be now.
 	o.failures, o.early, o.lastErr = 0, 0, nil
 	if t.cfg.Mode == Direct {

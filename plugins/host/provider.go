@@ -62,7 +62,7 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 }
 
 func (p provider) call(ctx context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
-	call, cancel := context.WithTimeout(ctx, p.env.Deadline)
+	call, cancel := wire.Within(ctx, p.env.Deadline)
 	defer cancel()
 	if req.OnDelta != nil {
 		return p.stream(ctx, call, r, req)

@@ -259,7 +259,7 @@ func (s *server) Answer(ctx context.Context, v *wire.Visit) (*wire.Event, error)
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, in.deadline)
+	ctx, cancel := wire.Within(ctx, in.deadline)
 	defer cancel()
 	return in.answer(ctx, v.GetText(), nil), nil
 }
@@ -270,7 +270,7 @@ func (s *server) Translate(call *wire.Call, stream grpc.ServerStreamingServer[wi
 		return err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(stream.Context(), in.deadline)
+	ctx, cancel := wire.Within(stream.Context(), in.deadline)
 	defer cancel()
 	var sending sync.Mutex
 	send := func(e *wire.Event) error {
@@ -308,16 +308,13 @@ func (in *instance) translate(ctx context.Context, index uint32, text *wire.Text
 
 // answer returns the last event of one text.
 func (in *instance) answer(ctx context.Context, text *wire.Text, onDelta func(string) error) *wire.Event {
-	last := &wire.Event{}
-	res, trace, err := in.result(ctx, text, onDelta)
-	if trace != nil {
-		last.Limits = wire.EncodeLimits(trace.Limits)
-	}
+	req := wire.DecodeRequest(text)
+	req.OnDelta = onDelta
+	trace := req.Trace
+	res, err := in.result(ctx, req)
+	last := &wire.Event{Limits: wire.EncodeLimits(trace.Limits)}
 	if err != nil {
-		last.What = &wire.Event_Error{Error: wire.EncodeError(err)}
-		if trace != nil {
-			last.Spent = wire.EncodeUsage(trace.Usage)
-		}
+		last.What, last.Spent = &wire.Event_Error{Error: wire.EncodeError(err)}, wire.EncodeUsage(trace.Usage)
 	} else {
 		last.What = &wire.Event_Result{Result: wire.EncodeResult(res)}
 	}
@@ -327,25 +324,20 @@ func (in *instance) answer(ctx context.Context, text *wire.Text, onDelta func(st
 // notText refuses what cannot travel as text.
 var notText = &core.Error{Kind: core.BadAnswer, Detail: "the answer is not valid UTF-8", Retryable: true}
 
-func (in *instance) result(ctx context.Context, text *wire.Text, onDelta func(string) error) (res *core.Result, trace *core.Trace, err error) {
-	req, err := wire.DecodeRequest(text)
-	if err != nil {
-		return nil, nil, err
-	}
-	req.OnDelta = onDelta
+func (in *instance) result(ctx context.Context, req *core.Request) (res *core.Result, err error) {
 	err = in.protect(func() (err error) {
 		res, err = in.translator().Translate(ctx, req)
 		return err
 	})
 	switch {
 	case err != nil:
-		return nil, req.Trace, err
+		return nil, err
 	case res == nil:
-		return nil, req.Trace, &core.Error{Kind: core.Internal, Detail: "the plugin gave neither a result nor an error"}
+		return nil, &core.Error{Kind: core.Internal, Detail: "the plugin gave neither a result nor an error"}
 	case !utf8.ValidString(res.Text):
-		return nil, req.Trace, notText
+		return nil, notText
 	}
-	return res, req.Trace, nil
+	return res, nil
 }
 
 func (s *server) Before(ctx context.Context, v *wire.Visit) (*wire.Verdict, error) {
@@ -354,16 +346,13 @@ func (s *server) Before(ctx context.Context, v *wire.Visit) (*wire.Verdict, erro
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, in.deadline)
+	ctx, cancel := wire.Within(ctx, in.deadline)
 	defer cancel()
 	var verdict core.Verdict
-	req, err := wire.DecodeRequest(v.GetText())
-	if err == nil {
-		err = in.protect(func() (err error) {
-			verdict, err = in.hooks().Before(ctx, req)
-			return err
-		})
-	}
+	err = in.protect(func() (err error) {
+		verdict, err = in.hooks().Before(ctx, wire.DecodeRequest(v.GetText()))
+		return err
+	})
 	switch {
 	case err != nil:
 		return &wire.Verdict{What: &wire.Verdict_Error{Error: wire.EncodeError(err)}}, nil
@@ -381,16 +370,13 @@ func (s *server) After(ctx context.Context, d *wire.Done) (*wire.Reply, error) {
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, in.deadline)
+	ctx, cancel := wire.Within(ctx, in.deadline)
 	defer cancel()
 	var res *core.Result
-	req, err := wire.DecodeRequest(d.GetText())
-	if err == nil {
-		err = in.protect(func() (err error) {
-			res, err = in.hooks().After(ctx, req, wire.DecodeResult(d.GetResult()), d.GetState())
-			return err
-		})
-	}
+	err = in.protect(func() (err error) {
+		res, err = in.hooks().After(ctx, wire.DecodeRequest(d.GetText()), wire.DecodeResult(d.GetResult()), d.GetState())
+		return err
+	})
 	if err == nil && res == nil {
 		err = &core.Error{Kind: core.Internal, Detail: "the plugin gave neither a result nor an error"}
 	}

@@ -5,6 +5,7 @@
 package wire
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -51,14 +52,17 @@ func EncodeRequest(req *core.Request) *Text {
 }
 
 // DecodeRequest returns what t says, with a trace of its own and without
-// OnDelta. The error is an unsupported_language.
-func DecodeRequest(t *Text) (*core.Request, error) {
+// OnDelta. The languages are taken as they come: a gateway sends them in
+// canonical form.
+func DecodeRequest(t *Text) *core.Request {
 	req := &core.Request{
-		ID: t.GetId(), Client: t.GetClient(), Session: t.GetSession(), Segment: t.GetSegment(), Revision: t.GetRevision(),
+		ID: t.GetId(), Source: core.Language(t.GetSource()), Target: core.Language(t.GetTarget()),
+		Client: t.GetClient(), Session: t.GetSession(), Segment: t.GetSegment(), Revision: t.GetRevision(),
 		Final: t.GetFinal(), Lane: core.Lane(min(max(t.GetLane(), 0), Lane_LANE_BULK)), Attempt: int(t.GetAttempt()),
 		Trace: core.NewTrace(nil),
 	}
-	return req, put(req, t)
+	put(req, t)
+	return req
 }
 
 // Change returns req as the Before of a plugin wants it to go on: a copy with
@@ -66,25 +70,12 @@ func DecodeRequest(t *Text) (*core.Request, error) {
 // stays as it is. The error is an unsupported_language or an invalid_request.
 func Change(req *core.Request, t *Text) (*core.Request, error) {
 	changed := *req
-	if err := put(&changed, t); err != nil {
-		return nil, err
-	}
-	switch {
-	case strings.TrimSpace(changed.Text) == "" || strings.ContainsRune(changed.Text, 0):
-		return nil, &core.Error{Kind: core.InvalidRequest, Field: "text", Detail: "the text that goes on is blank or holds a NUL"}
-	case changed.Target == "":
-		return nil, &core.Error{Kind: core.InvalidRequest, Field: "target", Detail: "the text that goes on has no target language"}
-	}
-	return &changed, nil
-}
-
-// put sets what a plugin may change.
-func put(req *core.Request, t *Text) error {
+	put(&changed, t)
 	for _, l := range []struct {
 		field string
 		tag   string
 		into  *core.Language
-	}{{"source", t.GetSource(), &req.Source}, {"target", t.GetTarget(), &req.Target}} {
+	}{{"source", t.GetSource(), &changed.Source}, {"target", t.GetTarget(), &changed.Target}} {
 		if l.tag == string(*l.into) {
 			continue // also when both are empty
 		}
@@ -96,17 +87,27 @@ func put(req *core.Request, t *Text) error {
 		if err != nil {
 			named := *core.AsError(err, "")
 			named.Field = l.field
-			return &named
+			return nil, &named
 		}
 		*l.into = language
 	}
+	switch {
+	case strings.TrimSpace(changed.Text) == "" || strings.ContainsRune(changed.Text, 0):
+		return nil, &core.Error{Kind: core.InvalidRequest, Field: "text", Detail: "the text that goes on is blank or holds a NUL"}
+	case changed.Target == "":
+		return nil, &core.Error{Kind: core.InvalidRequest, Field: "target", Detail: "the text that goes on has no target language"}
+	}
+	return &changed, nil
+}
+
+// put sets what a plugin may change, but for the languages.
+func put(req *core.Request, t *Text) {
 	req.Text, req.Formality, req.Glossary = t.GetText(), core.Formality(t.GetFormality()), t.GetGlossary()
 	req.Instructions, req.NoCache = t.GetInstructions(), t.GetNoCache()
 	req.Context = nil
 	for _, p := range t.GetContext() {
 		req.Context = append(req.Context, core.Pair{Source: p.GetSource(), Target: p.GetTarget()})
 	}
-	return nil
 }
 
 // EncodeResult returns res as it travels.
@@ -124,8 +125,8 @@ func DecodeResult(r *Result) *core.Result {
 		Text: r.GetText(), Provider: r.GetProvider(), Model: r.GetModel(), Finish: core.Finish(r.GetFinish()),
 		Flags: r.GetFlags(), Usage: DecodeUsage(r.GetUsage()), Cached: r.GetCached(), NoStore: r.GetNoStore(),
 	}
-	if source, err := core.ParseLanguage(r.GetSource()); err == nil {
-		res.Source = source
+	if r.GetSource() != "" { // else it would cost an error
+		res.Source, _ = core.ParseLanguage(r.GetSource())
 	}
 	switch res.Finish {
 	case core.FinishStop, core.FinishLength, core.FinishFiltered:
@@ -266,6 +267,16 @@ func DecodeLanguages(languages []*Languages) ([]core.LanguageInfo, error) {
 		out = append(out, one)
 	}
 	return out, nil
+}
+
+// Within returns ctx when its deadline is at most longest away, else one that
+// ends then. Nearly every call has a nearer deadline of its own, and another
+// context costs both sides more than the message does.
+func Within(ctx context.Context, longest time.Duration) (context.Context, context.CancelFunc) {
+	if at, has := ctx.Deadline(); has && time.Until(at) <= longest {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, longest)
 }
 
 // Deadline returns d, or what a host that names none means.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"errors"
 	"reflect"
 	"strings"
@@ -36,10 +37,7 @@ func full() *core.Request {
 
 func TestARequestArrivesAsItWasSent(t *testing.T) {
 	want := full()
-	got, err := DecodeRequest(travel(t, EncodeRequest(want)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := DecodeRequest(travel(t, EncodeRequest(want)))
 	if got.Trace == nil {
 		t.Error("it has no trace")
 	}
@@ -51,6 +49,31 @@ func TestARequestArrivesAsItWasSent(t *testing.T) {
 	streaming.OnDelta = func(string) error { return nil }
 	if EncodeRequest(want).Deltas || !EncodeRequest(streaming).Deltas {
 		t.Error("that deltas are wanted does not travel")
+	}
+}
+
+func TestTheNearerDeadlineCounts(t *testing.T) {
+	none := t.Context()
+	near, cancel := context.WithTimeout(none, time.Minute)
+	defer cancel()
+	for name, c := range map[string]struct {
+		ctx     context.Context
+		longest time.Duration
+		want    time.Duration
+	}{
+		"none":    {none, time.Second, time.Second},
+		"nearer":  {near, time.Hour, time.Minute},
+		"farther": {near, time.Second, time.Second},
+	} {
+		ctx, end := Within(c.ctx, c.longest)
+		at, has := ctx.Deadline()
+		if left := time.Until(at); !has || left > c.want || left < c.want-time.Second/2 {
+			t.Errorf("%s: %v are left, want %v", name, left, c.want)
+		}
+		end()
+		if c.ctx.Err() != nil || ctx != c.ctx && ctx.Err() == nil {
+			t.Errorf("%s: afterwards the caller's context is %v, and the call's %v", name, c.ctx.Err(), ctx.Err())
+		}
 	}
 }
 

@@ -97,11 +97,7 @@ func (a *admin) tap(w http.ResponseWriter, r *http.Request) {
 	s := &tapStream{w: w, control: http.NewResponseController(w), tap: tap}
 	s.lines = json.NewEncoder(s)
 	s.lines.SetEscapeHTML(false)
-	// The listener's deadline would end the call: it goes on reading, to notice
-	// that the client has left.
-	if s.control.SetReadDeadline(time.Time{}) == nil {
-		s.run(r, a.o.Stopping, limit)
-	}
+	s.run(r, a.o.Stopping, limit)
 }
 
 // foreign refuses web pages of other origins, those in server.origins too: they
@@ -157,7 +153,8 @@ type tapStream struct {
 	shown   int64
 }
 
-// Write gives the client so long to take one line.
+// Write gives the client so long to take one line, in place of the deadline that
+// the listener has for a whole answer.
 func (s *tapStream) Write(line []byte) (int, error) {
 	if err := s.control.SetWriteDeadline(time.Now().Add(door.Patience)); err != nil {
 		return 0, err

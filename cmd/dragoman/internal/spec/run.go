@@ -184,13 +184,13 @@ func (t *trial) run(ctx context.Context, open func(context.Context, []string, *D
 			if len(failures) == 0 {
 				failures = judge(path+".expect", s, came)
 			}
+			if s.Times > 1 && len(failures) > 0 {
+				failures[0].note = fmt.Sprintf("in request %d of %d", n+1, s.Times)
+			}
 			if n+1 == max(s.Times, 1) {
 				failures = append(failures, t.double.unasked()...)
 			}
 			if len(failures) > 0 {
-				if s.Times > 1 {
-					failures[0].note = fmt.Sprintf("in request %d of %d", n+1, s.Times)
-				}
 				return fail(failures...)
 			}
 		}
