@@ -12,15 +12,21 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
 )
 
 // A Mode says what a Host does with plugins.
@@ -85,7 +91,7 @@ func (h *Host) folder(log *zap.Logger) (string, error) {
 // join makes in an instance of the plugin that is what its program says now,
 // which is started when it is not running.
 func (h *Host) join(in *instance) (*plugin, error) {
-	id, err := in.program.identity(in.folder)
+	made, err := in.program.version(in.folder)
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +99,10 @@ func (h *Host) join(in *instance) (*plugin, error) {
 	defer h.mu.Unlock()
 	h.next++
 	in.id = in.name + "#" + strconv.Itoa(h.next)
-	p, ok := h.plugins[id]
+	p, ok := h.plugins[made.identity]
 	if !ok {
-		p = newPlugin(h, id, in)
-		h.plugins[id] = p
+		p = newPlugin(h, made, in)
+		h.plugins[p.id] = p
 	}
 	p.add(in)
 	if !ok {
@@ -118,6 +124,65 @@ func (h *Host) leave(p *plugin, in *instance) {
 		return
 	}
 	p.release(in)
+}
+
+// rekey notes that p runs another version than it was made for.
+func (h *Host) rekey(p *plugin, identity string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p.id == identity || h.plugins[p.id] != p {
+		return
+	}
+	delete(h.plugins, p.id)
+	if _, taken := h.plugins[identity]; taken {
+		h.next++
+		identity += " " + strconv.Itoa(h.next) // it shares its process with nobody who comes
+	}
+	p.id = identity
+	h.plugins[identity] = p
+}
+
+// Restart starts another process of the plugin called name, an entry of the file
+// or a program, from the files as they are now. The new process is started and
+// configured first and takes over then; the calls in the former end there. When it
+// does not start, or refuses what the former took, the former serves on. A plugin
+// that was given up is started again. It returns when the new process serves.
+func (h *Host) Restart(ctx context.Context, name string) error {
+	h.mu.Lock()
+	var entries, programs []*plugin
+	names := map[string]bool{}
+	for _, p := range h.plugins {
+		s := p.status()
+		names[s.Program] = true
+		for _, entry := range s.Serves {
+			names[entry] = true
+		}
+		switch {
+		case slices.Contains(s.Serves, name):
+			entries = append(entries, p)
+		case s.Program == name:
+			programs = append(programs, p)
+		}
+	}
+	h.mu.Unlock()
+	which := entries
+	if len(which) == 0 {
+		which = programs
+	}
+	if len(which) == 0 {
+		detail := fmt.Sprintf("no plugin in use is called %q", name)
+		if len(names) > 0 {
+			detail += "; there are " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
+		}
+		return &core.Error{Kind: core.NotFound, Field: "name", Detail: detail}
+	}
+	var failed []error
+	for _, p := range which {
+		if err := p.restart(ctx); err != nil {
+			failed = append(failed, fmt.Errorf("restarting %s: %w", p.program.name(), err))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // sockets is the folder in which the plugins of one process have their sockets.
@@ -186,16 +251,4 @@ func (s *sockets) close() error {
 	err := os.RemoveAll(s.dir)
 	s.lock.Close()
 	return err
-}
-
-// wait waits for d or for the end of ctx, and says which: true for d.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -289,14 +290,16 @@ func (p provider) ask(t *testing.T, text string) *core.Result {
 }
 
 // becomes waits for a state.
-func (p *plugin) becomes(t *testing.T, want State) {
+func (p *plugin) becomes(t *testing.T, want State) { t.Helper(); p.becomesOne(t, want) }
+
+func (p *plugin) becomesOne(t *testing.T, want ...State) {
 	t.Helper()
 	late := time.After(60 * time.Second)
 	for {
 		p.mu.Lock()
 		state, changed := p.state, p.changed
 		p.mu.Unlock()
-		if state == want {
+		if slices.Contains(want, state) {
 			return
 		}
 		select {
@@ -1167,6 +1170,154 @@ exec "$1"
 	f.WriteString("now\n")
 	if a := <-answered; a.error != nil || a.Request.Text != "call ###" {
 		t.Errorf("%+v", a)
+	}
+}
+
+func TestARestartFailsNoCall(t *testing.T) {
+	b := newBench(t, two)
+	one, other := b.provider("a"), b.provider("b")
+	pid := 0
+	fmt.Sscan(one.ask(t, "pid").Text, &pid)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var load sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		load.Go(func() {
+			for {
+				if res, err := one.Translate(t.Context(), &core.Request{Text: "x", Target: "es"}); err != nil || res.Text != "a:x" {
+					t.Errorf("%+v, %v", res, err)
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	// A call that begins in the former process ends there.
+	res, err := one.Translate(t.Context(), &core.Request{Text: "once " + fifo, Target: "es", OnDelta: func(string) error {
+		if err := b.host.Restart(t.Context(), "b"); err != nil {
+			t.Error(err)
+		}
+		if now := one.ask(t, "pid").Text; now == fmt.Sprint(pid) {
+			t.Error("the former process is asked after the restart")
+		}
+		f, err := os.OpenFile(fifo, os.O_RDWR, 0)
+		if err == nil {
+			t.Cleanup(func() { f.Close() })
+		}
+		return err
+	}})
+	if err != nil || res.Text != "in time" {
+		t.Errorf("%+v, %v", res, err)
+	}
+	close(stop)
+	load.Wait()
+	if one.ask(t, "x").Text != "a:x" || other.ask(t, "x").Text != "b:x" {
+		t.Error("an instance was not configured again")
+	}
+	if n := one.again.Load() + one.failed.Load(); n != 0 {
+		t.Errorf("%d calls failed in a process", n)
+	}
+	for deadline := time.Now().Add(60 * time.Second); syscall.Kill(pid, 0) != syscall.ESRCH; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the former process goes on")
+		}
+	}
+	if s := b.host.Status(); len(s) != 1 || s[0].Restarts != 1 || s[0].State != Ready {
+		t.Errorf("%+v", s)
+	}
+	err = b.host.Restart(t.Context(), "c")
+	if core.KindOf(err) != core.NotFound || !strings.Contains(err.Error(), `no plugin in use is called "c"; there are a, b, host.test`) {
+		t.Errorf("a name that is none: %v", err)
+	}
+}
+
+func TestARestartRunsTheFilesAsTheyAreNowOrNothingChanges(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "script")
+	write := func(text string) {
+		t.Helper()
+		// Not in place: a shell reads its script bit by bit.
+		if err := os.WriteFile(script+"~", []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(script+"~", script); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self, _ := os.Executable()
+	good, better, bad := "exec "+self, "exec "+self+" # better", "echo cannot do it; exit 1"
+	write(good)
+	b := newBench(t, strings.Replace(one, "[SELF]", "["+script+"], config: {prefix: '@'}, env: {GORACE: atexit_sleep_ms=0}", 1))
+	p := b.build("odd").(provider)
+	if p.Outdated() {
+		t.Error("it is outdated before it was started")
+	}
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	runs := func(outdated bool) (pid string) {
+		t.Helper()
+		if got := p.Outdated(); got != outdated {
+			t.Errorf("outdated: %v", got)
+		}
+		if p.ask(t, "x").Text != "@x" {
+			t.Error("it lost its configuration")
+		}
+		return p.ask(t, "pid").Text
+	}
+	first := runs(false)
+	write(good)
+	if runs(false) != first || p.process().version.stamp == "" {
+		t.Error("it was restarted by being looked at")
+	}
+	write(better)
+	if runs(true) != first {
+		t.Error("it was restarted by being looked at")
+	}
+	if err := b.host.Restart(t.Context(), "script"); err != nil {
+		t.Error(err)
+	}
+	second := runs(false)
+	if second == first {
+		t.Error("it is the same process")
+	}
+	// Who comes now joins it, since it runs what the files say.
+	later := b.provider("odd")
+	if later.ask(t, "pid").Text != second {
+		t.Error("the same files run twice")
+	}
+	later.Close()
+
+	write(bad)
+	if err := b.host.Restart(t.Context(), "odd"); err == nil || !strings.Contains(err.Error(), "cannot do it") {
+		t.Errorf("a program that does not start: %v", err)
+	}
+	if runs(true) != second {
+		t.Error("what served does not serve any more")
+	}
+	// Killed, it does not come back, until it is given up.
+	pid := 0
+	fmt.Sscan(second, &pid)
+	gone := p.gone(pid)
+	syscall.Kill(pid, syscall.SIGKILL)
+	<-gone
+	for state := Starting; state != Failed; state = b.host.Status()[0].State {
+		if err := b.host.Restart(t.Context(), "odd"); err == nil {
+			t.Fatal("it starts, and cannot")
+		}
+		p.process().becomesOne(t, Backoff, Failed)
+	}
+	write(good)
+	if err := b.host.Restart(t.Context(), "odd"); err != nil {
+		t.Errorf("it was given up: %v", err)
+	}
+	if third := runs(false); third == second {
+		t.Error("it is the same process")
 	}
 }
 

@@ -114,7 +114,7 @@ func (in *instance) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := launch(ctx, in.program, in.folder, sockets, out, false)
+	r, err := launch(ctx, in.program, in.folder, sockets, out, false, version{})
 	if err != nil {
 		return in.complain(in.key(), err.Error())
 	}
@@ -149,17 +149,16 @@ func (in *instance) fits(r *running) (*wire.Part, error) {
 	return part, in.env.Origin.Check("config", part.GetConfigSchema())
 }
 
-// configure configures the instance in r. The error is that of the connection;
-// a configuration that is refused is a verdict.
-func (in *instance) configure(ctx context.Context, r *running) error {
+// configure configures the instance in r and returns what came of that. The
+// error is that of the connection; a configuration that is refused is a verdict.
+func (in *instance) configure(ctx context.Context, r *running) (*verdict, error) {
 	part, err := in.fits(r)
 	if err != nil {
-		in.verdict.Store(&verdict{refused: err})
-		return nil
+		return &verdict{refused: err}, nil
 	}
 	config, err := json.Marshal(in.values(part.GetConfigSchema()))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
 	defer cancel()
@@ -167,19 +166,16 @@ func (in *instance) configure(ctx context.Context, r *running) error {
 		Instance: in.id, Role: in.role, Name: in.name, Config: config, Deadline: durationpb.New(in.env.Deadline),
 	})
 	if err != nil {
-		return fmt.Errorf("it cannot be configured: %w", spoken(err))
+		return nil, fmt.Errorf("it cannot be configured: %w", spoken(err))
 	}
 	if len(reply.GetErrors()) > 0 {
-		in.verdict.Store(&verdict{refused: in.refusal(reply.GetErrors())})
-		return nil
+		return &verdict{refused: in.refusal(reply.GetErrors())}, nil
 	}
 	languages, err := wire.DecodeLanguages(reply.GetLanguages())
 	if err != nil {
-		in.verdict.Store(&verdict{refused: in.complain(in.key(), fmt.Sprintf("%s names a language that is none: %v", r.about.GetName(), err))})
-		return nil
+		return &verdict{refused: in.complain(in.key(), fmt.Sprintf("%s names a language that is none: %v", r.about.GetName(), err))}, nil
 	}
-	in.verdict.Store(&verdict{languages: languages, before: part.GetBefore(), after: part.GetAfter()})
-	return nil
+	return &verdict{languages: languages, before: part.GetBefore(), after: part.GetAfter()}, nil
 }
 
 // refusal says where in the file the plugin's complaints belong.
@@ -270,6 +266,13 @@ func (in *instance) Ready() error {
 	err := p.away()
 	err.Stage = in.name
 	return err
+}
+
+// Outdated says whether the files of the program have another content than those
+// that its process was made of.
+func (in *instance) Outdated() bool {
+	p := in.process()
+	return p != nil && p.outdated()
 }
 
 // enter returns the process that serves the instance now, another than dead. It

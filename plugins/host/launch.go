@@ -31,6 +31,7 @@ type running struct {
 	stage    wire.StageClient
 	about    *wire.Description
 	process  *process // nil when somebody else runs it
+	version  version
 
 	calls sync.WaitGroup // in flight; added to under plugin.mu, while it is the current one
 	lost  chan error     // what a caller has noticed: the plugin is of no use any more
@@ -83,14 +84,17 @@ func newRunning(conn *grpc.ClientConn, stop func()) *running {
 }
 
 // launch starts program, or connects to its address, and asks what it is.
-// Without an environment it gets none, whatever the program says.
-func launch(ctx context.Context, program *Program, folder, sockets string, out *output, environment bool) (r *running, err error) {
+// Without an environment it gets none, whatever the program says. Known is the
+// version that its files had at last, if they had any.
+func launch(ctx context.Context, program *Program, folder, sockets string, out *output, environment bool, known version) (r *running, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if program.Address != "" {
-		r, err = attach(program)
+		if r, err = attach(program); err == nil {
+			r.version = known
+		}
 	} else {
-		r, err = run(ctx, program, folder, sockets, out, environment)
+		r, err = run(ctx, program, folder, sockets, out, environment, known)
 	}
 	if err != nil {
 		return nil, err
@@ -127,12 +131,16 @@ func attach(program *Program) (*running, error) {
 
 // run starts a process. Everything that go-plugin wants is made anew for it: a
 // configuration or a command serves one launch.
-func run(ctx context.Context, program *Program, folder, sockets string, out *output, environment bool) (*running, error) {
+func run(ctx context.Context, program *Program, folder, sockets string, out *output, environment bool, known version) (*running, error) {
 	files, err := program.open(folder, false)
 	if err != nil {
 		return nil, err
 	}
 	defer files.close()
+	made, err := program.identify(folder, files, known)
+	if err != nil {
+		return nil, err
+	}
 	cmd := program.command(folder, files)
 	if !environment {
 		cmd.Env = []string{}
@@ -177,7 +185,7 @@ func run(ctx context.Context, program *Program, folder, sockets string, out *out
 		return nil, fmt.Errorf("it did not begin to serve: %s; %s", clip(err.Error(), lastLine), out.tail())
 	}
 	r := newRunning(protocol.(*goplugin.GRPCClient).Conn, stop)
-	r.process = p
+	r.process, r.version = p, made
 	out.log.Debug("started", zap.Int("pid", r.pid()), zap.Strings("command", program.Command))
 	return r, nil
 }

@@ -52,14 +52,16 @@ const (
 // A plugin is one program that is kept running, with its instances.
 type plugin struct {
 	host    *Host
-	id      string
+	id      string // guarded by Host.mu
 	program *Program
 	folder  string
 	log     *zap.Logger
 	out     *output
 
-	stop context.CancelFunc
-	done chan struct{} // closed when the goroutine that keeps it running has ended
+	stop     context.CancelFunc
+	done     chan struct{}   // closed when the goroutine that keeps it running has ended
+	restarts chan chan error // who wants another process, and hears what came of it
+	retiring sync.WaitGroup  // processes that another has replaced
 
 	// configuring is held while instances are configured, and while a process
 	// becomes the current one, so that each instance is configured in it.
@@ -74,16 +76,17 @@ type plugin struct {
 	took      time.Duration // from a start to serving, the last time
 	instances map[string]*instance
 	changed   chan struct{} // closed when state or current changes
+	version   version       // of current, or of what is to be
 	starts    int64         // that have failed or not
 	failures  int64         // starts that failed
 	memory    int64
 }
 
 // newPlugin returns a plugin that runs what the first of its instances names.
-func newPlugin(h *Host, id string, first *instance) *plugin {
+func newPlugin(h *Host, made version, first *instance) *plugin {
 	log := first.env.Log
 	return &plugin{
-		host: h, id: id, program: first.program, folder: first.folder, log: log, out: &output{log: log},
+		host: h, id: made.identity, version: made, restarts: make(chan chan error), program: first.program, folder: first.folder, log: log, out: &output{log: log},
 		done: make(chan struct{}), changed: make(chan struct{}),
 		state: Starting, until: time.Now().Add(startTimeout), instances: map[string]*instance{},
 	}
@@ -95,6 +98,7 @@ func (p *plugin) start() {
 	p.stop = stop
 	go func() {
 		defer close(p.done)
+		defer p.retiring.Wait()
 		p.keep(ctx)
 	}()
 }
@@ -122,8 +126,10 @@ func (p *plugin) tell() {
 // keep starts the plugin again and again, until ctx is done or it was given up.
 func (p *plugin) keep(ctx context.Context) {
 	var d deaths
+	var asked chan error // by whom a start was asked for; nil for nobody
 	for {
-		why, planned, served := p.once(ctx)
+		why, planned, served := p.once(ctx, asked)
+		asked = nil
 		if ctx.Err() != nil {
 			p.set(Stopped, nil)
 			return
@@ -136,8 +142,13 @@ func (p *plugin) keep(ctx context.Context) {
 		pause, again := d.another(now, served)
 		if !again {
 			p.set(Failed, why)
-			p.log.Error("the plugin keeps dying and is given up; mend it and start the gateway again", zap.Int("deaths", maxDeaths), zap.Duration("within", deathWindow), zap.Error(why))
-			<-ctx.Done()
+			p.log.Error("the plugin keeps dying and is given up; mend it, then restart it", zap.Int("deaths", maxDeaths), zap.Duration("within", deathWindow), zap.Error(why))
+			select {
+			case asked = <-p.restarts:
+				d = nil
+				continue
+			case <-ctx.Done():
+			}
 			p.set(Stopped, nil)
 			return
 		}
@@ -147,10 +158,13 @@ func (p *plugin) keep(ctx context.Context) {
 		p.mu.Unlock()
 		p.set(Backoff, why)
 		p.log.Warn("the plugin died and is started again", zap.Duration("in", pause), zap.Error(why))
-		if !wait(ctx, pause) {
-			p.set(Stopped, nil)
-			return
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case asked = <-p.restarts:
+		case <-ctx.Done():
 		}
+		timer.Stop()
 	}
 }
 
@@ -178,7 +192,11 @@ func (d *deaths) another(now time.Time, served time.Duration) (pause time.Durati
 
 // once starts the plugin and stays with it until its end. Planned says that it
 // was us who ended it, for a good reason; served is for how long it was of use.
-func (p *plugin) once(ctx context.Context) (why error, planned bool, served time.Duration) {
+// Asked hears what came of the start.
+func (p *plugin) once(ctx context.Context, asked chan error) (why error, planned bool, served time.Duration) {
+	if ctx.Err() != nil {
+		return ctx.Err(), false, 0
+	}
 	began := time.Now()
 	p.mu.Lock()
 	p.starts++
@@ -187,10 +205,14 @@ func (p *plugin) once(ctx context.Context) (why error, planned bool, served time
 	p.set(Starting, nil)
 	p.out.clear()
 	r, err := p.launch(ctx)
+	var refused error
 	if err == nil {
-		if err = p.configure(ctx, r, began); err != nil {
+		if refused, err = p.configure(ctx, r, began, false); err != nil {
 			r.stop()
 		}
+	}
+	if asked != nil {
+		asked <- errors.Join(err, refused)
 	}
 	if err != nil {
 		p.mu.Lock()
@@ -199,20 +221,108 @@ func (p *plugin) once(ctx context.Context) (why error, planned bool, served time
 		p.mu.Unlock()
 		return err, false, 0
 	}
-	ready := time.Now()
-	p.log.Info("the plugin serves", zap.String("name", r.about.GetName()), zap.String("version", r.about.GetVersion()), zap.Int("pid", r.pid()), zap.Duration("after", time.Since(began)))
-	why, planned = p.watch(ctx, r)
-	served = time.Since(ready)
-
-	p.mu.Lock()
-	p.current, p.hopeful = nil, true // no call begins from here on
-	p.tell()
-	p.mu.Unlock()
+	for next := r; next != nil; {
+		ready := time.Now()
+		if next != r {
+			p.retire(r)
+			r = next
+		}
+		p.log.Info("the plugin serves", zap.String("name", r.about.GetName()), zap.String("version", r.about.GetVersion()), zap.Int("pid", r.pid()), zap.Duration("after", time.Since(began)))
+		why, planned, next = p.watch(ctx, r)
+		served, began = time.Since(ready), time.Now()
+	}
+	p.dismiss(r) // no call begins from here on
 	if planned || ctx.Err() != nil {
 		drain(r)
 	}
 	r.stop()
 	return why, planned, served
+}
+
+// dismiss keeps calls from r.
+func (p *plugin) dismiss(r *running) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == r {
+		p.current, p.hopeful = nil, true
+		p.tell()
+	}
+}
+
+// retire ends r, which another has replaced, once its calls have ended.
+func (p *plugin) retire(r *running) {
+	p.retiring.Go(func() {
+		drain(r)
+		r.stop()
+	})
+}
+
+// replace starts another process beside r and lets it take over, or says why it
+// cannot; then r serves on.
+func (p *plugin) replace(ctx context.Context, r *running) (*running, error) {
+	// Calls must not wait for the other one when r is gone meanwhile.
+	over := make(chan struct{})
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer close(over)
+	watching.Go(func() {
+		select {
+		case <-r.exited():
+			p.dismiss(r)
+		case <-over:
+		}
+	})
+	began := time.Now()
+	p.out.clear()
+	next, err := p.launch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if refused, err := p.configure(ctx, next, began, true); err != nil || refused != nil {
+		next.stop()
+		return nil, errors.Join(err, refused)
+	}
+	p.mu.Lock()
+	p.starts++
+	p.mu.Unlock()
+	return next, nil
+}
+
+// restart lets another process take over, which is started first, so that no call
+// is lost, and returns when it serves. It revives a plugin that was given up.
+func (p *plugin) restart(ctx context.Context) error {
+	asked := make(chan error, 1)
+	select {
+	case p.restarts <- asked:
+	case <-p.done:
+		return errors.New("it was stopped meanwhile")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-asked:
+		return err
+	case <-p.done:
+		return errors.New("it was stopped meanwhile")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// outdated says whether the files have changed since the process was started.
+func (p *plugin) outdated() bool {
+	p.mu.Lock()
+	was := p.version
+	p.mu.Unlock()
+	now, other := p.program.since(p.folder, was)
+	if !other && now.stamp != was.stamp {
+		p.mu.Lock()
+		if p.version == was {
+			p.version = now // they were only touched: not to be summed again
+		}
+		p.mu.Unlock()
+	}
+	return other
 }
 
 func (p *plugin) launch(ctx context.Context) (*running, error) {
@@ -223,44 +333,74 @@ func (p *plugin) launch(ctx context.Context) (*running, error) {
 			return nil, err
 		}
 	}
-	return launch(ctx, p.program, p.folder, sockets, p.out, true)
+	p.mu.Lock()
+	known := p.version
+	p.mu.Unlock()
+	return launch(ctx, p.program, p.folder, sockets, p.out, true, known)
 }
 
-// configure configures every instance in r and makes r the current one.
-func (p *plugin) configure(ctx context.Context, r *running, began time.Time) error {
+// configure configures every instance in r and makes r the current one. Refused
+// says which configurations it does not take. When another serves, r does not take
+// over with less than that one took.
+func (p *plugin) configure(ctx context.Context, r *running, began time.Time, another bool) (refused, err error) {
 	p.configuring.Lock()
 	defer p.configuring.Unlock()
 	p.mu.Lock()
-	all := make([]*instance, 0, len(p.instances))
+	all := make(map[*instance]*verdict, len(p.instances))
 	for _, in := range p.instances {
-		all = append(all, in)
+		all[in] = nil
 	}
 	p.mu.Unlock()
-	for _, in := range all {
-		if err := in.configure(ctx, r); err != nil {
-			return err
+	var said []error
+	for in := range all {
+		v, err := in.configure(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		all[in] = v
+		if was := in.verdict.Load(); v.refused != nil && !(another && (was == nil || was.refused != nil)) {
+			said = append(said, v.refused)
 		}
 	}
+	refused = errors.Join(said...)
+	if another && refused != nil {
+		return refused, nil
+	}
+	for in, v := range all {
+		in.verdict.Store(v)
+	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.current, p.took = r, time.Since(began)
-	p.state, p.why = Ready, nil
+	p.current, p.took, p.version = r, time.Since(began), r.version
+	p.state, p.why = Ready, nil // at once: whoever sees the process sees it ready
 	p.tell()
-	return nil
+	p.mu.Unlock()
+	p.host.rekey(p, r.version.identity)
+	return refused, nil
 }
 
-// watch returns when r is of no use any more, and why.
-func (p *plugin) watch(ctx context.Context, r *running) (why error, planned bool) {
+// watch returns when r is of no use any more, and why, or when next has taken
+// over.
+func (p *plugin) watch(ctx context.Context, r *running) (why error, planned bool, next *running) {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
 	for misses := 0; ; {
 		select {
 		case <-ctx.Done():
-			return ctx.Err(), false
+			return ctx.Err(), false, nil
 		case <-r.exited():
-			return fmt.Errorf("it ended: %s; %s", r.process.how(), p.out.tail()), false
+			return fmt.Errorf("it ended: %s; %s", r.process.how(), p.out.tail()), false, nil
 		case why := <-r.lost:
-			return why, false
+			return why, false, nil
+		case asked := <-p.restarts:
+			next, err := p.replace(ctx, r)
+			if err != nil {
+				err = fmt.Errorf("the former process serves on: %w", err)
+			}
+			asked <- err
+			if next != nil {
+				return nil, false, next
+			}
+			continue
 		case <-tick.C:
 		}
 		held := memory(r.pid())
@@ -268,7 +408,7 @@ func (p *plugin) watch(ctx context.Context, r *running) (why error, planned bool
 		p.memory = held
 		p.mu.Unlock()
 		if most := int64(p.program.MaxMemory); most > 0 && held > most {
-			return fmt.Errorf("it holds %s of memory, and max_memory is %s", core.Size(held>>20<<20), p.program.MaxMemory), true
+			return fmt.Errorf("it holds %s of memory, and max_memory is %s", core.Size(held>>20<<20), p.program.MaxMemory), true, nil
 		}
 		err := p.ask(ctx, r)
 		switch {
@@ -278,7 +418,7 @@ func (p *plugin) watch(ctx context.Context, r *running) (why error, planned bool
 			p.log.Info("the plugin answers again")
 		case err == nil:
 		case misses+1 == healthMisses:
-			return fmt.Errorf("it did not answer %d times in a row how it is: %w", healthMisses, err), false
+			return fmt.Errorf("it did not answer %d times in a row how it is: %w", healthMisses, err), false, nil
 		default:
 			misses++
 			p.set(Degraded, err)
@@ -323,10 +463,11 @@ func (p *plugin) settle(ctx context.Context, in *instance) error {
 	p.mu.Lock()
 	r, failures := p.current, p.failures
 	p.mu.Unlock()
-	var err error
 	if r != nil && in.verdict.Load() == nil {
-		if err = in.configure(ctx, r); err != nil {
+		if v, err := in.configure(ctx, r); err != nil {
 			r.drop(err)
+		} else {
+			in.verdict.Store(v)
 		}
 	}
 	p.configuring.Unlock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // resolve makes the name of the program absolute, or says why there is none.
@@ -35,30 +37,97 @@ func under(folder, name string) string {
 	return filepath.Join(folder, name)
 }
 
+// A version says which files a process was made of.
+type version struct {
+	stamp    string // name, size, time and number of each: cheap to compare
+	identity string // of their content
+}
+
 // identity changes with anything that would make another process of p: what is
 // run, with what, and the content of every file that takes part.
 func (p *Program) identity(folder string) (string, error) {
+	v, err := p.version(folder)
+	return v.identity, err
+}
+
+func (p *Program) version(folder string) (version, error) {
+	files, err := p.open(folder, true)
+	if err != nil {
+		return version{}, err
+	}
+	defer files.close()
+	return p.identify(folder, files, version{})
+}
+
+// identify returns the version of files, and sums no content when they are those
+// of known.
+func (p *Program) identify(folder string, files files, known version) (v version, err error) {
+	for _, f := range files {
+		info, err := f.Stat()
+		if err != nil {
+			return v, err
+		}
+		v.stamp += stamp(f.name, info)
+	}
+	if known.identity != "" && v.stamp == known.stamp {
+		return known, nil
+	}
 	h := sha256.New()
 	if p.Address != "" {
 		fmt.Fprintf(h, "address\x00%s", p.Address)
-		return hex.EncodeToString(h.Sum(nil)), nil
+		v.identity = hex.EncodeToString(h.Sum(nil))
+		return v, nil
 	}
 	fmt.Fprintf(h, "command\x00%s\x00%s\x00%d\x00", folder, strings.Join(p.Command, "\x00"), p.MaxMemory)
 	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
 		fmt.Fprintf(h, "%s=%s\x00", name, p.Env[name].Reveal())
 	}
-	files, err := p.open(folder, true)
-	if err != nil {
-		return "", err
-	}
-	defer files.close()
 	for _, f := range files {
+		if err := f.digest(); err != nil {
+			return v, err
+		}
 		fmt.Fprintf(h, "%s\x00%s\x00", f.name, f.sum)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	v.identity = hex.EncodeToString(h.Sum(nil))
+	return v, nil
 }
 
-// A file that takes part in a program, open since it was summed.
+func stamp(name string, info fs.FileInfo) string {
+	number := uint64(0)
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		number = uint64(s.Ino)
+	}
+	return fmt.Sprintf("%s\x00%d\x00%d\x00%d\x00", name, info.Size(), info.ModTime().UnixNano(), number)
+}
+
+// since returns the version that the files have now, and whether their content
+// is another than that of v. Files that are not there, or cannot be looked at,
+// are no other: there is nothing to run instead.
+func (p *Program) since(folder string, v version) (version, bool) {
+	named, err := p.files(folder)
+	if err != nil {
+		return v, false
+	}
+	now := ""
+	for _, f := range named {
+		info, err := os.Stat(f.name)
+		if err != nil {
+			return v, false
+		}
+		now += stamp(f.name, info)
+	}
+	if now == v.stamp {
+		return v, false
+	}
+	w, err := p.version(folder)
+	if err != nil {
+		// Another file than its checksum says is another.
+		return v, !errors.Is(err, fs.ErrNotExist)
+	}
+	return w, w.identity != v.identity
+}
+
+// A file that takes part in a program. It stays open once it was summed.
 type file struct {
 	name    string // absolute
 	arg     int    // which word of the command it is; -1 for none
@@ -75,61 +144,74 @@ func (fs files) close() {
 	}
 }
 
-// open opens the program, those of its arguments that are files, and everything
-// that has a checksum, and sums these, or all. A checksum that is wrong is an
-// error.
+// digest sums the content, once.
+func (f *file) digest() error {
+	if f.sum != "" {
+		return nil
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	f.sum = hex.EncodeToString(h.Sum(nil))
+	return nil
+}
+
+// files names the program, those of its arguments that are files, and everything
+// that has a checksum. None is open.
+func (p *Program) files(folder string) (all files, err error) {
+	named := map[string]bool{}
+	for i, word := range p.Command {
+		name := under(folder, word)
+		if i == 0 {
+			if name, err = p.resolve(folder); err != nil {
+				return nil, err
+			}
+		} else if info, err := os.Stat(name); word == "" || err != nil || !info.Mode().IsRegular() {
+			continue // an argument of another sort
+		}
+		all = append(all, &file{name: name, arg: i})
+		named[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.SHA256)) {
+		if name = under(folder, name); !named[name] {
+			all = append(all, &file{name: name, arg: -1})
+			named[name] = true
+		}
+	}
+	return all, nil
+}
+
+// open opens the files of p, and sums those that have a checksum, or all. A
+// checksum that is wrong is an error.
 func (p *Program) open(folder string, sumAll bool) (all files, err error) {
+	want := map[string]string{}
+	for name, sum := range p.SHA256 {
+		want[under(folder, name)] = strings.ToLower(sum)
+	}
+	if all, err = p.files(folder); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			all.close()
 		}
 	}()
-	want := map[string]string{}
-	for name, sum := range p.SHA256 {
-		want[under(folder, name)] = strings.ToLower(sum)
-	}
-	add := func(name string, arg int) error {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		one := &file{name: name, arg: arg, File: f}
-		all = append(all, one)
-		sum, named := want[name]
-		if !named && !sumAll {
-			return nil
-		}
-		h := sha256.New()
-		if _, err := io.Copy(h, f); err != nil {
-			return err
-		}
-		one.sum = hex.EncodeToString(h.Sum(nil))
-		if named {
-			if sum != one.sum {
-				return fmt.Errorf("%s is another file than sha256 says: its sum is %s; nothing was started", name, one.sum)
-			}
-			one.checked = true
-			delete(want, name)
-		}
-		return nil
-	}
-	for i, word := range p.Command {
-		name := under(folder, word)
-		if i == 0 {
-			if name, err = p.resolve(folder); err != nil {
-				return all, err
-			}
-		} else if info, err := os.Stat(name); word == "" || err != nil || !info.Mode().IsRegular() {
-			continue // an argument of another sort
-		}
-		if err := add(name, i); err != nil {
+	for _, f := range all {
+		if f.File, err = os.Open(f.name); err != nil {
 			return all, plainly(err)
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		if err := add(name, -1); err != nil {
+		sum, checked := want[f.name]
+		if !checked && !sumAll {
+			continue
+		}
+		if err := f.digest(); err != nil {
 			return all, plainly(err)
 		}
+		if checked && sum != f.sum {
+			return all, fmt.Errorf("%s is another file than sha256 says: its sum is %s; nothing was started", f.name, f.sum)
+		}
+		f.checked = checked
 	}
 	return all, nil
 }

@@ -19,6 +19,7 @@ var (
 	_ core.Closer     = provider{}
 	_ core.Prober     = provider{}
 	_ core.Readier    = provider{}
+	_ core.Outdater   = provider{}
 	_ core.Languager  = provider{}
 	_ core.Measurer   = provider{}
 )

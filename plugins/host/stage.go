@@ -23,6 +23,7 @@ var (
 	_ core.Closer   = stage{}
 	_ core.Prober   = stage{}
 	_ core.Readier  = stage{}
+	_ core.Outdater = stage{}
 	_ core.Measurer = stage{}
 )
 
