@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "dragoman-programs-")
 	if err == nil {
 		programs = dir
+		// What gateways keep of their configurations is none of the user's.
+		os.Unsetenv("STATE_DIRECTORY")
+		os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
 		build := exec.Command("go", "build", "-o", dir, ".", "../openai-sim", "../../plugins/openai-direct", "../../plugins/apertium")
 		build.Stderr = os.Stderr
 		err = build.Run()

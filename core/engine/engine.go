@@ -33,6 +33,7 @@ type Engine struct {
 
 	sharing  sync.Mutex // of parts by generations
 	draining sync.WaitGroup
+	former   atomic.Int64 // generations that draining waits for
 }
 
 // A section is a part of the process that lives outside generations, and takes
@@ -104,7 +105,9 @@ func (e *Engine) Close(ctx context.Context) {
 
 func (e *Engine) retire(g *Generation, drain time.Duration) {
 	g.release()
+	e.former.Add(1)
 	e.draining.Go(func() {
+		defer e.former.Add(-1)
 		defer g.Close()
 		select {
 		case <-g.drained: // first of all, for a drain of 0
@@ -194,6 +197,7 @@ func (e *Engine) Number() int64 {
 // generation, each with the name of its place.
 func (e *Engine) Measure(emit func(core.Measure)) {
 	e.watch.Measure(emit)
+	emit(core.Measure{Name: "generations_draining", Help: "Former configurations that requests are still in, or whose parts are being closed.", Value: float64(e.former.Load())})
 	g := e.acquire()
 	if g == nil {
 		return

@@ -129,7 +129,22 @@ func (g *Generation) plan(deadline time.Duration) error {
 			}
 		}
 	}
+	g.letIdle()
 	return nil
+}
+
+// letIdle drops what was kept and is not used any more, so that it is closed with
+// the last generation that does: a plugin's process would go on for nobody.
+func (g *Generation) letIdle() {
+	g.engine.sharing.Lock()
+	defer g.engine.sharing.Unlock()
+	g.parts = slices.DeleteFunc(g.parts, func(p *part) bool {
+		drop := !p.used && !p.parked && !p.fresh
+		if drop {
+			p.generations--
+		}
+		return drop
+	})
 }
 
 // sections plans the changes of what lives outside generations.

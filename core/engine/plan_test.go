@@ -409,3 +409,20 @@ func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
 		t.Errorf("after it was refused: %q", s.config)
 	}
 }
+
+// A provider that the chain does not use any more is closed with the last
+// generation that does, and not a reload later.
+func TestAProviderThatIsOutOfUseIsNotKept(t *testing.T) {
+	var events []string
+	a, b := &fake{name: "a", events: &events}, &fake{name: "b", events: &events}
+	e := serving(t, file([]string{"a", "b"}, a, b))
+	defer e.Close(t.Context())
+	g := serve(t, e, file([]string{"a"}, a, b))
+	e.draining.Wait()
+	if got := fmt.Sprint(g.Steps[:2]); !strings.Contains(got, "providers/a kept") || !strings.Contains(got, "providers/b idle") {
+		t.Errorf("%v", got)
+	}
+	if a.closed.Load() || !b.closed.Load() {
+		t.Errorf("a closed: %v, b closed: %v", a.closed.Load(), b.closed.Load())
+	}
+}

@@ -622,12 +622,13 @@ func TestNobodySurvivesTheirPlugin(t *testing.T) {
 
 func TestAPluginThatCannotStartSaysWhyAndIsTriedAgain(t *testing.T) {
 	b := newBench(t, strings.Replace(one, "[SELF]", "[SELF], env: {DRAGOMAN_TEST_DIES: yes}", 1))
-	p := b.provider("odd") // no error: the gateway serves
-	e := b.logged("died and is started again")
-	if why := fmt.Sprint(e.ContextMap()["error"]); !strings.Contains(why, "cannot find my model") {
-		t.Errorf("it does not say why: %s", why)
+	p := b.build("odd").(provider)
+	err := p.Start(t.Context())
+	if core.KindOf(err) != core.Unavailable || !strings.Contains(err.Error(), "cannot find my model") {
+		t.Errorf("it does not say why: %v", err)
 	}
-	_, err := p.Translate(t.Context(), &core.Request{Text: "x", Target: "es"})
+	b.logged("died and is started again")
+	_, err = p.Translate(t.Context(), &core.Request{Text: "x", Target: "es"})
 	if a := core.AsError(err, ""); a.Kind != core.Unavailable || !a.Retryable || a.Stage != "odd" {
 		t.Errorf("a call meanwhile: %v", err)
 	}
@@ -638,10 +639,9 @@ func TestAPluginThatCannotStartSaysWhyAndIsTriedAgain(t *testing.T) {
 
 func TestAProgramThatIsNoPluginIsNamedByWhatItSaid(t *testing.T) {
 	b := newBench(t, strings.Replace(one, "[SELF]", "[SELF], env: {DRAGOMAN_TEST_MUTE: yes}", 1))
-	b.provider("odd")
-	e := b.logged("died and is started again")
-	if why := fmt.Sprint(e.ContextMap()["error"]); !strings.Contains(why, "hello, I am no plugin") || !strings.Contains(why, "did not begin to serve") {
-		t.Errorf("got %s", why)
+	err := b.build("odd").(provider).Start(t.Context())
+	if core.KindOf(err) != core.Unavailable || !strings.Contains(err.Error(), "hello, I am no plugin") || !strings.Contains(err.Error(), "did not begin to serve") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -59,9 +59,11 @@ func newInstance(h *Host, env core.Env, role wire.Role, program *Program, config
 }
 
 // Start makes sure that the plugin runs and takes the configuration. A plugin
-// that does not start is started again in the background, and is no error: the
-// gateway serves, and says that it is not ready. A configuration that the plugin
-// refuses is one, and so is a program that is not there or not the right one.
+// that does not start is an error of kind unavailable, and is started again in
+// the background until Close: a gateway that has nothing better serves with it,
+// and says that it is not ready. Errors of other kinds do not mend by themselves:
+// a configuration that the plugin refuses, a program that is not there or not the
+// right one.
 func (in *instance) Start(ctx context.Context) error {
 	in.host.mu.Lock()
 	mode := in.host.mode

@@ -79,6 +79,7 @@ type plugin struct {
 	version   version       // of current, or of what is to be
 	starts    int64         // that have failed or not
 	failures  int64         // starts that failed
+	failure   error         // of the last of them
 	memory    int64
 }
 
@@ -217,6 +218,7 @@ func (p *plugin) once(ctx context.Context, asked chan error) (why error, planned
 	if err != nil {
 		p.mu.Lock()
 		p.failures++
+		p.failure = err
 		p.hopeful = false
 		p.mu.Unlock()
 		return err, false, 0
@@ -457,7 +459,7 @@ func (p *plugin) add(in *instance) {
 }
 
 // settle waits until in was configured or refused, or the plugin could not be
-// started, and returns why in was refused.
+// started, and returns why in was refused, or an error of kind unavailable.
 func (p *plugin) settle(ctx context.Context, in *instance) error {
 	p.configuring.Lock()
 	p.mu.Lock()
@@ -476,10 +478,13 @@ func (p *plugin) settle(ctx context.Context, in *instance) error {
 			return verdict.refused
 		}
 		p.mu.Lock()
-		failed, changed := p.failures > failures || p.state == Failed, p.changed
+		failed, why, changed := p.failures > failures || p.state == Failed, p.failure, p.changed
+		if p.state == Failed {
+			why = p.why
+		}
 		p.mu.Unlock()
 		if failed {
-			return nil // said already; it is started again
+			return &core.Error{Kind: core.Unavailable, Detail: "the plugin does not start", Cause: why}
 		}
 		select {
 		case <-changed:
