@@ -84,8 +84,9 @@ func (p *Pool) newTerms(d draft, former *terms) *terms {
 	return &terms{d.cfg, w}
 }
 
-// newTransport has a session cache of its own: a session that is resumed is not
-// verified again, so it must not outlive the authorities that it was opened with.
+// newTransport begins without TLS sessions: resuming one takes over what was
+// verified when it was opened, and that was under other authorities, or for what
+// another proxy led to.
 func (p *Pool) newTransport(d draft) *http.Transport {
 	return &http.Transport{
 		Proxy:             proxyOf,
