@@ -33,13 +33,15 @@ bench: build ## Measure everything against its bar, some minutes (ROWS=name,... 
 faults: build ## Prove what becomes of an upstream's faults, a minute or two (ARGS=flags of bin/faults)
 	@bin/faults $(ARGS)
 
-lint: setup ## Check formatting, vet, and that pipeline.schema.json is current
+lint: setup ## Check formatting, vet, and that the JSON Schemas are current
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; }
 	@$(GO) vet ./...
 	@$(GO) run ./cmd/dragoman schema | diff -q - pipeline.schema.json >/dev/null || { echo "pipeline.schema.json is not what the code says: run make schema"; exit 1; }
+	@$(GO) run ./cmd/dragoman schema --tests | diff -q - pipeline_test.schema.json >/dev/null || { echo "pipeline_test.schema.json is not what the code says: run make schema"; exit 1; }
 
-schema: setup ## Write pipeline.schema.json from the code
+schema: setup ## Write pipeline.schema.json and pipeline_test.schema.json from the code
 	@$(GO) run ./cmd/dragoman schema > pipeline.schema.json.new && mv pipeline.schema.json.new pipeline.schema.json
+	@$(GO) run ./cmd/dragoman schema --tests > pipeline_test.schema.json.new && mv pipeline_test.schema.json.new pipeline_test.schema.json
 
 generate: setup ## Write from plugin.proto the Go code of plugins/wire and the descriptors of the Python SDK
 	@cd plugins/wire && $(GO) run ./generate

@@ -25,6 +25,7 @@ var arrows = []struct {
 	{"core/text/", []string{"core", "core/text/"}},
 	{"core/door", []string{"core"}},
 	{"core/door/", []string{"core", "core/door"}},
+	{"core/door/admin", []string{"core", "core/chain", "core/door"}}, // it shows what a tap sees
 	{"core/coretest", []string{"core", "core/chain"}},
 	{"stages", []string{"core", "stages/"}},
 	{"stages/", []string{"core", "core/line", "core/pool", "core/text/"}},

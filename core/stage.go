@@ -135,6 +135,9 @@ type (
 	Prober interface {
 		Probe(ctx context.Context) error
 	}
+	// A Readier says at any time, at once and without asking anybody, why the
+	// thing cannot serve now, or nil. What a Prober said once may have changed.
+	Readier interface{ Ready() error }
 	// A Planner can take another configuration in place: Plan checks and may
 	// fail, apply does and cannot.
 	Planner interface {

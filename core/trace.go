@@ -10,6 +10,9 @@ import "time"
 type Trace struct {
 	// Attempts is how many calls of providers were made.
 	Attempts int
+	// Attempt is why the attempt was made that this trace is of: first, retry,
+	// hedge or fallback. It is empty in the trace of a request.
+	Attempt string
 	// Paced is the time spent waiting for the interval between two starts
 	// alone, part of what the gates took.
 	Paced time.Duration
@@ -113,13 +116,13 @@ func (t *Trace) Begin(place int) Mark {
 }
 
 // End notes that the request left the stage that Begin noted, and returns the
-// time that the stage took by itself.
-func (t *Trace) End(m Mark, name string) (self time.Duration) {
-	total := time.Since(epoch) - m.start
+// time since then and the part of it that the stage took by itself.
+func (t *Trace) End(m Mark, name string) (total, self time.Duration) {
+	total = time.Since(epoch) - m.start
 	self = max(total-t.below, 0)
 	t.below = m.below + total
 	t.Add(name, self)
-	return self
+	return total, self
 }
 
 // Deepest returns the lowest place that the request reached.

@@ -6,7 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/engine"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
@@ -15,6 +16,7 @@ func checkCommand() *cobra.Command {
 		f       flags
 		offline bool
 		without bool
+		live    bool
 	)
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -27,9 +29,15 @@ or an unknown model is a mistake, a provider that cannot be reached is a warning
 Every plugin is started once, with an empty environment, to hear what keys it
 has, and ended at once; --no-plugins starts none and leaves their keys unchecked.
 
+With --live one short text is sent through every provider that the chain may
+call, each fallback included: it costs what such a call costs.
+
 Exit status: 0 when the gateway would serve this file, 1 when not.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if live && (offline || without) {
+				return usageError{errors.New("--live asks every provider, so it goes with neither --offline nor --no-plugins")}
+			}
 			file, err := f.load(offline)
 			if err != nil {
 				return err
@@ -60,8 +68,12 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 				if err := g.start(cmd.Context()); err != nil {
 					return err
 				}
-				if err := unwell(cmd, g.first.Probe(cmd.Context())); err != nil {
-					return fmt.Errorf("%s: %w", file.Path, err)
+				warned, err := engine.Unwell(g.first.Probe(cmd.Context()))
+				for _, w := range warned {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+				}
+				if err != nil {
+					return err
 				}
 			}
 			linked := 0
@@ -71,30 +83,15 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 				}
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is fine; stages: %d, providers: %d%s\n", file.Path, linked, len(file.Providers), asked)
+			if live {
+				return drill(cmd.Context(), cmd.OutOrStdout(), func() (*config.File, error) { return f.load(false) })
+			}
 			return nil
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask nobody, and need no keys: variables that are missing count as empty")
+	cmd.Flags().BoolVar(&live, "live", false, "send one text through every provider and fallback")
 	cmd.Flags().BoolVar(&without, "no-plugins", false, "start no plugin, not even to hear what keys it has")
 	return cmd
-}
-
-// unwell sorts what probes said: what will not mend by itself is returned, the
-// rest is printed as a warning.
-func unwell(cmd *cobra.Command, probed error) error {
-	joined, ok := probed.(interface{ Unwrap() []error })
-	if !ok {
-		return probed
-	}
-	var fatal []error
-	for _, err := range joined.Unwrap() {
-		switch core.KindOf(err) {
-		case core.Unauthorized, core.NotFound:
-			fatal = append(fatal, err)
-		default:
-			fmt.Fprintln(cmd.ErrOrStderr(), "warning:", err)
-		}
-	}
-	return errors.Join(fatal...)
 }

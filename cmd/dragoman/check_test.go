@@ -99,14 +99,16 @@ func TestExplainShowsWhatHoldsAndWhereItCameFrom(t *testing.T) {
 	golden(t, "explain.txt", out)
 }
 
-func TestTheSchemaFileIsWhatTheCodeSays(t *testing.T) {
-	out, _, status := command(t, repository(t), nil, "", "schema")
-	if status != 0 {
-		t.Fatal(status)
-	}
-	have, err := os.ReadFile(filepath.Join(repository(t), "pipeline.schema.json"))
-	if err != nil || string(have) != out {
-		t.Errorf("pipeline.schema.json is not what the code says: run `make schema` (%v)", err)
+func TestTheSchemaFilesAreWhatTheCodeSays(t *testing.T) {
+	for file, args := range map[string][]string{"pipeline.schema.json": {"schema"}, "pipeline_test.schema.json": {"schema", "--tests"}} {
+		out, _, status := command(t, repository(t), nil, "", args...)
+		if status != 0 {
+			t.Fatal(status)
+		}
+		have, err := os.ReadFile(filepath.Join(repository(t), file))
+		if err != nil || string(have) != out {
+			t.Errorf("%s is not what the code says: run `make schema` (%v)", file, err)
+		}
 	}
 }
 

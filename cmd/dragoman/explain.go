@@ -15,11 +15,29 @@ import (
 
 func explainCommand() *cobra.Command {
 	var f flags
+	var diff bool
 	cmd := &cobra.Command{
 		Use:   "explain",
 		Short: "Show the linked chain, each value that holds and where it came from, and the worst case",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Long: `Show the linked chain, each value that holds and where it came from, and the
+worst case. Nothing is started, and no key is needed.
+
+With --diff OLD NEW: show what a gateway that serves OLD would do on a reload of
+NEW: what it would carry over, change in place, rebuild or refuse.`,
+		Example: "  dragoman explain\n  dragoman explain --diff pipeline.yaml new.yaml",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if !diff {
+				return noArgs(cmd, args)
+			}
+			if len(args) != 2 {
+				return usageError{fmt.Errorf("--diff takes two files, OLD and NEW; got %d", len(args))}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if diff {
+				return explainDiff(cmd.OutOrStdout(), args[0], args[1], f.set)
+			}
 			file, err := f.load(true)
 			if err != nil {
 				return err
@@ -29,6 +47,7 @@ func explainCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().BoolVar(&diff, "diff", false, "show what a reload would do, from one file to another")
 	return cmd
 }
 

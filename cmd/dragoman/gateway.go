@@ -24,7 +24,7 @@ type gateway struct {
 	plugins *host.Host
 	engine  *engine.Engine
 	first   *engine.Generation
-	lines   *logWriter
+	lines   *logOutput
 }
 
 func build(file *config.File) (*gateway, error) {
@@ -40,6 +40,8 @@ func build(file *config.File) (*gateway, error) {
 		return nil, fmt.Errorf("%s: pool: %w", file.Path, err)
 	}
 	g.engine = engine.New(g.pool, log)
+	g.engine.Attach("log", lines)
+	g.engine.Attach("pool", g.pool)
 	if g.first, err = g.engine.Build(file, g.server.Deadline); err != nil {
 		g.pool.Close()
 		lines.Close()
@@ -52,10 +54,7 @@ func build(file *config.File) (*gateway, error) {
 func (g *gateway) start(ctx context.Context) error {
 	if err := g.first.Start(ctx); err != nil {
 		g.pool.Close()
-		if all := config.AsComplaints(err); all != nil {
-			return all // they name the file
-		}
-		return fmt.Errorf("%s: %w", g.file.Path, err)
+		return err // it names the file
 	}
 	g.engine.Serve(g.first, 0)
 	return nil

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"log"
 	"os"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/dragoman-mt/dragoman/core"
 )
 
 // logConfig is the section `log`.
@@ -21,36 +27,109 @@ func logDefaults() logConfig { return logConfig{Level: "info", Format: "console"
 // error, which the caller closes. The standard library's own logger, which
 // net/http writes to, goes there too, as debug: it tells of connections that
 // servers closed, which the pool counts.
-func newLog(c logConfig) (*zap.Logger, *logWriter) {
-	level, err := zapcore.ParseLevel(c.Level)
-	if err != nil {
-		level = zapcore.InfoLevel // the schema has refused anything else
-	}
-	enc := zap.NewProductionEncoderConfig()
-	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	enc.TimeKey = "time"
-	encoder := zapcore.NewJSONEncoder(enc)
-	if c.Format == "console" {
-		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
-		enc.EncodeLevel = zapcore.CapitalLevelEncoder
-		enc.EncodeDuration = zapcore.StringDurationEncoder
-		encoder = zapcore.NewConsoleEncoder(enc)
-	}
-	w := newLogWriter(os.Stderr, func(dropped int64) []byte {
-		line, err := encoder.EncodeEntry(
-			zapcore.Entry{Level: zapcore.WarnLevel, Time: time.Now(), Message: "log lines were dropped, since nobody read them"},
-			[]zapcore.Field{zap.Int64("dropped", dropped)})
-		if err != nil {
-			return nil
-		}
-		defer line.Free()
-		return append([]byte(nil), line.Bytes()...)
-	})
-	logger := zap.New(zapcore.NewCore(encoder, zapcore.AddSync(w), level))
+func newLog(c logConfig) (*zap.Logger, *logOutput) {
+	logger, out := newLogTo(os.Stderr, c)
 	std, err := zap.NewStdLogAt(logger.Named("net"), zapcore.DebugLevel)
 	if err == nil {
 		log.SetOutput(std.Writer())
 		log.SetFlags(0)
 	}
-	return logger, w
+	return logger, out
 }
+
+func newLogTo(w io.Writer, c logConfig) (*zap.Logger, *logOutput) {
+	o := &logOutput{level: zap.NewAtomicLevel()}
+	if apply, err := o.Plan(&c); err == nil { // the schema has refused any other
+		apply()
+	}
+	o.logWriter = newLogWriter(w, o.note)
+	return zap.New(logCore{out: o}), o
+}
+
+// A logOutput writes what is logged as the section `log` says at the time. It is
+// safe for concurrent use.
+type logOutput struct {
+	*logWriter
+	level   zap.AtomicLevel
+	encoder atomic.Pointer[zapcore.Encoder]
+}
+
+var _ core.Planner = (*logOutput)(nil)
+
+// Plan takes another section `log` in place: for every line after apply, of
+// whichever logger.
+func (o *logOutput) Plan(config any) (apply func(), err error) {
+	c, ok := config.(*logConfig)
+	if !ok {
+		return nil, fmt.Errorf("log: planned with a %T, want a %T", config, c)
+	}
+	level, err := zapcore.ParseLevel(c.Level)
+	if err != nil {
+		return nil, fmt.Errorf("level: %w", err)
+	}
+	encoder := newEncoder(c.Format)
+	return func() {
+		o.level.SetLevel(level)
+		o.encoder.Store(&encoder)
+	}, nil
+}
+
+func newEncoder(format string) zapcore.Encoder {
+	enc := zap.NewProductionEncoderConfig()
+	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	enc.TimeKey = "time"
+	if format != "console" {
+		return zapcore.NewJSONEncoder(enc)
+	}
+	enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+	enc.EncodeLevel = zapcore.CapitalLevelEncoder
+	enc.EncodeDuration = zapcore.StringDurationEncoder
+	return zapcore.NewConsoleEncoder(enc)
+}
+
+// note is the line that says how many are missing.
+func (o *logOutput) note(dropped int64) []byte {
+	line, err := (*o.encoder.Load()).EncodeEntry(
+		zapcore.Entry{Level: zapcore.WarnLevel, Time: time.Now(), Message: "log lines were dropped, since nobody read them"},
+		[]zapcore.Field{zap.Int64("dropped", dropped)})
+	if err != nil {
+		return nil
+	}
+	defer line.Free()
+	return slices.Clone(line.Bytes())
+}
+
+// A logCore is what zap's own core is, but that its format may change: so what a
+// logger was given with With is kept as fields, and not as text.
+type logCore struct {
+	out  *logOutput
+	with []zapcore.Field
+}
+
+func (c logCore) Enabled(l zapcore.Level) bool { return c.out.level.Enabled(l) }
+
+func (c logCore) With(fields []zapcore.Field) zapcore.Core {
+	return logCore{c.out, slices.Concat(c.with, fields)}
+}
+
+func (c logCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c logCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if len(c.with) > 0 {
+		fields = slices.Concat(c.with, fields)
+	}
+	line, err := (*c.out.encoder.Load()).EncodeEntry(e, fields)
+	if err != nil {
+		return err
+	}
+	defer line.Free()
+	_, err = c.out.Write(line.Bytes())
+	return err
+}
+
+func (c logCore) Sync() error { return nil }

@@ -82,10 +82,10 @@ func (w *logWriter) write() {
 	if missing > 0 {
 		batch = append(batch, w.note(missing)...)
 	}
+	w.spare = batch // also when it is empty: what was spare takes lines now
 	if len(batch) == 0 {
 		return
 	}
-	w.spare = batch
 	n, err := w.out.Write(batch)
 	if err == nil {
 		return

@@ -45,6 +45,32 @@ func (s *stuck) Write(b []byte) (int, error) {
 	return s.Buffer.Write(b)
 }
 
+// The writer is told of lines that it has taken already, and finds none: what it
+// writes next is not what new lines are collected in.
+func TestALineIsNotOverwrittenByTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &stuck{let: make(chan error)}
+		w := newLogWriter(out, noted)
+		for _, line := range []string{"one  \n", "two  \n"} {
+			w.Write([]byte(line))
+			out.let <- nil
+			synctest.Wait()
+		}
+		w.more <- struct{}{}
+		synctest.Wait()
+		for _, line := range []string{"three\n", "four \n"} {
+			w.Write([]byte(line))
+			synctest.Wait()
+		}
+		out.let <- nil
+		out.let <- nil
+		w.Close()
+		if got := out.String(); got != "one  \ntwo  \nthree\nfour \n" {
+			t.Errorf("written %q", got)
+		}
+	})
+}
+
 // Whatever is logged, and however the reader comes and goes: nobody waits,
 // lines are whole and in order, and at every place where some are missing it is
 // said how many.

@@ -79,7 +79,8 @@ func root() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	cmd.AddCommand(serveCommand(), translateCommand(), checkCommand(), explainCommand(), schemaCommand(), benchCommand(), pluginCommand())
+	cmd.AddCommand(serveCommand(), reloadCommand(), statusCommand(), tapCommand(), translateCommand(), checkCommand(), explainCommand(), testCommand(),
+		schemaCommand(), benchCommand(), pluginCommand())
 	return cmd
 }
 
@@ -108,6 +109,11 @@ func (f *flags) add(cmd *cobra.Command) {
 
 func (f *flags) load(offline bool) (*config.File, error) {
 	return schema().Load(config.Options{File: f.file, Set: f.set, LookupEnv: os.LookupEnv, Offline: offline})
+}
+
+// content loads content in place of what the file holds.
+func (f *flags) content(content []byte) (*config.File, error) {
+	return schema().Load(config.Options{File: f.file, Content: content, Set: f.set, LookupEnv: os.LookupEnv})
 }
 
 // noArgs refuses arguments with a line that says so.

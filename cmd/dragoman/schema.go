@@ -2,15 +2,22 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/dragoman-mt/dragoman/cmd/dragoman/internal/spec"
 )
 
 func schemaCommand() *cobra.Command {
-	return &cobra.Command{
+	var tests bool
+	cmd := &cobra.Command{
 		Use:   "schema",
-		Short: "Print the JSON Schema of pipeline.yaml, for editors",
+		Short: "Print the JSON Schema of pipeline.yaml, or of its tests, for editors",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			out, err := schema().JSONSchema()
+			write := schema().JSONSchema
+			if tests {
+				write = spec.Document().JSONSchema
+			}
+			out, err := write()
 			if err != nil {
 				return err
 			}
@@ -18,4 +25,6 @@ func schemaCommand() *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&tests, "tests", false, "that of pipeline_test.yaml")
+	return cmd
 }

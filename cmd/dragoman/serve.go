@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"os"
@@ -10,15 +12,18 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/door/native"
+	"github.com/dragoman-mt/dragoman/core/engine"
 )
 
 func serveCommand() *cobra.Command {
 	var f flags
+	var back bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a configuration until SIGTERM or Ctrl-C, then finish what is in flight",
@@ -28,16 +33,34 @@ for at most server.drain_timeout; a second signal ends the program at once.
 A provider that cannot be reached does not keep the gateway from starting:
 /readyz says so until it can be.
 
+When the file is saved, on SIGHUP, and by "dragoman reload", the gateway takes it
+over without losing a request. A mistake in it changes nothing, and is logged with
+its place. The last five contents that served are kept, for "dragoman reload
+--previous" and for --last-good.
+
 Exit status: 0 after a signal, 1 when it could not serve.`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, &f) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, &f, back) },
 	}
 	f.add(cmd)
+	cmd.Flags().BoolVar(&back, "last-good", false, "when the file cannot be served, serve what served last")
 	return cmd
 }
 
-func serve(cmd *cobra.Command, f *flags) error {
-	file, err := f.load(false)
+func serve(cmd *cobra.Command, f *flags, back bool) error {
+	past, err := engine.StateOf(f.file, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(f.file)
+	if err != nil {
+		content = nil // the loader says it better
+	}
+	onDisk := fmt.Sprintf("%x", sha256.Sum256(content))
+	file, err := f.content(content)
+	if back = back && err != nil; back {
+		file, content, err = lastGood(f, past, err, func(w string) { fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w) })
+	}
 	if err != nil {
 		return err
 	}
@@ -58,11 +81,8 @@ func serve(cmd *cobra.Command, f *flags) error {
 
 	registry := admin.NewRegistry()
 	metrics := door.NewMetrics(registry)
-	registry.MustRegister(admin.Collector(func() []core.Measurer {
-		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines}
-	}))
 	service := door.New(*g.server, g.engine)
-	loaded := time.Now().UTC().Truncate(time.Second)
+	var reloader *engine.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
 		Config:  *g.server,
 		Service: service,
@@ -70,29 +90,21 @@ func serve(cmd *cobra.Command, f *flags) error {
 		Admin: admin.New(admin.Options{
 			Gatherer: registry,
 			Ready:    g.engine.Ready,
-			Status: func() admin.Status {
-				s := admin.Status{Version: version(), Config: file.Path, Hash: file.Hash, Generation: g.engine.Number(), Loaded: loaded}
-				for _, item := range file.Stages {
-					if item.Enabled {
-						s.Stages = append(s.Stages, item.Name)
-					}
+			Status:   func() admin.Status { return g.status(reloader.Serving()) },
+			Reload: func(ctx context.Context, previous bool) admin.Reload {
+				if previous {
+					return reload(reloader.Previous(ctx, "admin, previous"), time.Now())
 				}
-				for _, item := range file.Providers {
-					s.Providers = append(s.Providers, item.Name)
-				}
-				for _, p := range g.plugins.Status() {
-					s.Plugins = append(s.Plugins, admin.Plugin{
-						Program: p.Program, Version: p.Version, Serves: p.Serves, State: string(p.State),
-						PID: p.PID, Restarts: p.Restarts, MemoryBytes: int64(p.Memory),
-					})
-				}
-				return s
+				return reload(reloader.Reload(ctx, "admin"), time.Now())
 			},
-			Log: g.log.Named("admin"),
+			Tap:      g.engine.Tap,
+			Stopping: cmd.Context().Done(),
+			Log:      g.log.Named("admin"),
 		}),
 		Metrics: metrics,
 		Log:     g.log,
 	})
+	g.engine.Attach("server", server)
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("%s: %w", file.Path, err)
 	}
@@ -104,8 +116,24 @@ func serve(cmd *cobra.Command, f *flags) error {
 		g.log.Warn(w)
 	}
 	g.first.Watch()
+	reloader = g.reloader(f, past, content, back)
+	registry.MustRegister(admin.Collector(func() []core.Measurer {
+		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader}
+	}))
+	ctx, stop := context.WithCancel(cmd.Context())
+	wait := g.follow(ctx, reloader, f.file, onDisk)
+	defer func() { stop(); wait() }()
+	address := engine.Address{PID: os.Getpid(), Started: time.Now()}
+	if at := server.AdminAddr(); at != "" {
+		address.Admin = door.URL(at)
+	}
+	if withdraw, err := past.Announce(address); err != nil {
+		g.log.Warn("`dragoman reload` and its like will have to be told where this gateway is", zap.Error(err))
+	} else {
+		defer withdraw()
+	}
 	greet(cmd, file.Path, g.server, server.Addr(), server.AdminAddr())
-	return server.Serve(cmd.Context())
+	return server.Serve(ctx)
 }
 
 // greet says where the gateway is and gives one call to paste.

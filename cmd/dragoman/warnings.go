@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
@@ -63,6 +64,16 @@ func (c chosen) providers() map[string]bool {
 	return used
 }
 
+// pooled says whether any provider that the chain uses calls through the pool;
+// plugins have connections of their own.
+func (c chosen) pooled() bool {
+	used := c.providers()
+	return slices.ContainsFunc(c.file.Providers, func(p config.Item) bool {
+		_, plugin := p.Config.(*host.ProviderConfig)
+		return used[p.Name] && !plugin
+	})
+}
+
 // timeout returns how long one attempt with the named provider may take. Of a
 // plugin that is not known: it has as long as the request.
 func (c chosen) timeout(name string) (longest time.Duration, known bool) {
@@ -109,7 +120,7 @@ func warnings(file *config.File) []string {
 	warn := func(format string, args ...any) {
 		out = append(out, file.Path+": "+fmt.Sprintf(format, args...))
 	}
-	if c.queue != nil && c.pool.Mode == pool.Pooled && c.pool.Protocol == pool.HTTP1 && c.queue.MaxConcurrent > c.pool.MaxConnections {
+	if c.queue != nil && c.pooled() && c.pool.Mode == pool.Pooled && c.pool.Protocol == pool.HTTP1 && c.queue.MaxConcurrent > c.pool.MaxConnections {
 		warn("queue.max_concurrent is %d and pool.max_connections is %d: the %d calls above it wait a second time, for a connection and without fairness; raise the one or lower the other",
 			c.queue.MaxConcurrent, c.pool.MaxConnections, c.queue.MaxConcurrent-c.pool.MaxConnections)
 	}

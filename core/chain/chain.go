@@ -6,7 +6,8 @@
 // Every stage is linked through an observing wrapper, so authors write no
 // metrics, no timing and no recovery: the wrapper counts calls, answers, own
 // errors and self time, turns a panic into an `internal` error, and makes sure
-// that exactly one of result and error comes back. It costs no allocation.
+// that exactly one of result and error comes back. It costs no allocation. When
+// somebody looks, it shows what passes (see Tap).
 //
 // What an answer depends on below a place is the place's fingerprint. A stage
 // finds it on the `next` that it wraps (see Fingerprint); requests are not
@@ -38,6 +39,7 @@ type Place struct {
 // concurrent use, and immutable.
 type Chain struct {
 	top       core.Translator
+	places    []string
 	languages core.Languager
 }
 
@@ -72,11 +74,17 @@ func Link(places []Place, provider func(name string) (core.Provider, bool), watc
 	// depth numbers the stages from the top, so that a trace can tell how far
 	// down a request went.
 	after := places[caller+1:]
+	c := &Chain{}
+	for _, p := range places {
+		c.places = append(c.places, p.Name)
+	}
 	around := func(p core.Provider) core.Translator {
+		place := "providers/" + p.Name
+		c.places = append(c.places, place)
 		var t core.Translator = &link{
-			name: p.Name, span: places[caller].Name, depth: len(places) + 1,
+			name: p.Name, place: place, span: places[caller].Name, depth: len(places) + 1,
 			inner: p.Translator, fingerprint: digest("provider", p.Name, p.Fingerprint),
-			stats: watch.of("providers/" + p.Name),
+			stats: watch.of(place), taps: &watch.taps,
 		}
 		for i, place := range after {
 			t = wrap(place, t, len(places)-i, watch)
@@ -89,17 +97,16 @@ func Link(places []Place, provider func(name string) (core.Provider, bool), watc
 	if err != nil {
 		return nil, fmt.Errorf("stage %q: %w", last.Name, err)
 	}
-	var top core.Translator = &link{
-		name: last.Name, span: last.Name, depth: caller + 1,
-		inner: bottom, fingerprint: Fingerprint(bottom), stats: watch.of(last.Name),
+	c.top = &link{
+		name: last.Name, place: last.Name, span: last.Name, depth: caller + 1,
+		inner: bottom, fingerprint: Fingerprint(bottom), stats: watch.of(last.Name), taps: &watch.taps, gates: gates,
 	}
 	for i := caller - 1; i >= 0; i-- {
 		if _, ok := places[i].Item.(core.Gate); ok {
 			continue
 		}
-		top = wrap(places[i], top, i+1, watch)
+		c.top = wrap(places[i], c.top, i+1, watch)
 	}
-	c := &Chain{top: top}
 	c.languages, _ = bottom.(core.Languager)
 	return c, nil
 }
@@ -113,6 +120,10 @@ func (c *Chain) Translate(ctx context.Context, req *core.Request) (*core.Result,
 	}
 	return c.top.Translate(ctx, req)
 }
+
+// Places returns the names of the stages in the order of the file, gates among
+// them, and then of the providers that they call: "providers/NAME".
+func (c *Chain) Places() []string { return c.places }
 
 // Fingerprint names everything that changes what the chain answers.
 func (c *Chain) Fingerprint() string { return Fingerprint(c.top) }
@@ -156,8 +167,8 @@ func wrap(p Place, next core.Translator, depth int, watch *Watch) core.Translato
 		fingerprint = digest("stage", own, below)
 	}
 	return &link{
-		name: p.Name, span: p.Name, depth: depth,
-		inner: stage.Wrap(next), fingerprint: fingerprint, stats: watch.of(p.Name),
+		name: p.Name, place: p.Name, span: p.Name, depth: depth,
+		inner: stage.Wrap(next), fingerprint: fingerprint, stats: watch.of(p.Name), taps: &watch.taps,
 	}
 }
 

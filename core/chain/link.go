@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
+	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -11,12 +13,15 @@ import (
 // A link is one stage as its neighbour above sees it: the stage wrapped round
 // what stands below, observed.
 type link struct {
-	name        string // for errors and counters
+	name        string // for errors
+	place       string // for counters and taps
 	span        string // for the trace
 	depth       int
 	inner       core.Translator
 	fingerprint string
 	stats       *stats
+	taps        *atomic.Pointer[[]*Tap] // of the watch
+	gates       []core.Guard            // of the stage that calls providers
 }
 
 var _ core.Fingerprinter = (*link)(nil)
@@ -44,18 +49,56 @@ func (l *link) Translate(ctx context.Context, req *core.Request) (res *core.Resu
 				}
 			}
 		}
-		self := trace.End(mark, l.span)
+		total, self := trace.End(mark, l.span)
 		if err != nil {
 			err = l.failed(trace, err)
 			res = nil
 		} else if res == nil {
 			err = l.failed(trace, &core.Error{Kind: core.Internal, Stage: l.name, Detail: "the stage gave neither a result nor an error"})
 		}
-		l.stats.count(self, err == nil && trace.Deepest() == l.depth)
+		answered := err == nil && trace.Deepest() == l.depth
+		l.stats.count(self, answered)
+		if taps := l.taps.Load(); taps != nil {
+			l.tell(*taps, req, res, err, answered, total, self)
+		}
 	}()
 	res, err = l.inner.Translate(ctx, req)
 	returned = true
 	return res, err
+}
+
+// tell tells taps that req left. What a gate did is told with it: a gate is
+// linked round nothing, and only the trace knows how long a request waited there.
+func (l *link) tell(taps []*Tap, req *core.Request, res *core.Result, err error, answered bool, total, self time.Duration) {
+	p := Passing{
+		At: time.Now(), Request: req.ID, Session: req.Session, Source: req.Source, Target: req.Target, Lane: req.Lane,
+		Attempt: req.Trace.Attempt,
+	}
+	failure, _ := err.(*core.Error) // failed has made it one
+	for _, g := range l.gates {
+		for _, waited := range req.Trace.Spans() {
+			if waited.Name != g.Name {
+				continue
+			}
+			at := p
+			at.Stage, at.Ending, at.Total, at.Self = g.Name, WentOn, waited.Self, waited.Self
+			if failure != nil && failure.Stage == g.Name {
+				at.Ending, at.Kind = Failed, failure.Kind
+			}
+			tell(taps, at, req, nil)
+		}
+	}
+	p.Stage, p.Ending, p.Total, p.Self = l.place, WentOn, total, self
+	switch {
+	case failure != nil:
+		p.Ending, p.Kind = Failed, failure.Kind
+		if failure.Stage != l.name {
+			p.From = failure.Stage
+		}
+	case answered:
+		p.Ending = Answered
+	}
+	tell(taps, p, req, res)
 }
 
 // failed counts err once, where it arose, and returns it as an *Error.

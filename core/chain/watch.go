@@ -10,11 +10,13 @@ import (
 )
 
 // A Watch keeps the counters of every place by name. It lives as long as the
-// process, so counters go on when a chain is linked anew. The zero value is
-// ready; it is safe for concurrent use.
+// process, so counters and taps go on when a chain is linked anew. The zero
+// value is ready; it is safe for concurrent use.
 type Watch struct {
 	mu     sync.Mutex
 	places map[string]*stats
+
+	taps atomic.Pointer[[]*Tap] // nil when there are none; replaced under mu
 }
 
 var _ core.Measurer = (*Watch)(nil)

@@ -406,9 +406,14 @@ func (l *loader) undecodable(p *part, err error) {
 		}
 		return
 	}
+	e, ok := err.(*mapstructure.DecodeError)
+	if wrapped := errors.Unwrap(err); !ok && wrapped != nil {
+		l.undecodable(p, wrapped)
+		return
+	}
 	at, path := p.pos, []string(nil)
 	var n *node
-	if e, ok := errors.AsType[*mapstructure.DecodeError](err); ok {
+	if ok {
 		path = strings.FieldsFunc(e.Name(), func(r rune) bool { return r == '.' || r == '[' || r == ']' })
 		if n = p.find(path); n != nil {
 			at = n.pos

@@ -32,7 +32,7 @@ func (s Schema) Load(o Options) (*File, error) {
 	data := o.Content
 	if data == nil {
 		var err error
-		if data, err = readFile(o.File); err != nil {
+		if data, err = readFile(o.File, "name a file with --config FILE"); err != nil {
 			return nil, Complaints{{File: o.File, Message: err.Error()}}
 		}
 	}
@@ -60,12 +60,13 @@ func (s Schema) loadBytes(data []byte, checker *checker, o Options) (*File, erro
 	return l.result(data), nil
 }
 
-// readFile reads at most a little more than a configuration may be long.
-func readFile(name string) ([]byte, error) {
+// readFile reads at most a little more than a configuration may be long. Remedy
+// says what to do when there is none.
+func readFile(name, remedy string) ([]byte, error) {
 	f, err := os.Open(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, errors.New("there is no such file; name one with --config FILE")
+		return nil, errors.New("there is no such file; " + remedy)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, errors.New("the file may not be read by this user; change its owner or its mode")
 	case err != nil:
@@ -73,9 +74,9 @@ func readFile(name string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, errors.New("this is a folder; name a file with --config FILE")
+		return nil, errors.New("this is a folder; " + remedy)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("the file cannot be read: %w", err)
 	}
@@ -153,7 +154,11 @@ func btoi(b bool) int {
 
 // load does everything but to report. The error is a defect of the schema.
 func (l *loader) load(data []byte) error {
-	r := reader{expand: expander{l.LookupEnv, l.Offline}, complain: l.complain}
+	r := reader{
+		expand: expander{l.LookupEnv, l.Offline}, complain: l.complain,
+		emptyFile: "the file is empty; it needs at least `providers:` and `stages:`",
+		noMapping: "a configuration is a mapping (`version: 1`, `stages: ...`)",
+	}
 	root := r.read(data)
 	if root == nil || r.full {
 		return nil

@@ -197,7 +197,7 @@ func TestASchemaWithABrokenTagIsADefectAndNoComplaint(t *testing.T) {
 func TestUnreadableFilesSayWhatToDo(t *testing.T) {
 	folder := t.TempDir()
 	for name, want := range map[string]string{
-		filepath.Join(folder, "no.yaml"): "there is no such file; name one with --config FILE",
+		filepath.Join(folder, "no.yaml"): "there is no such file; name a file with --config FILE",
 		folder:                           "this is a folder; name a file with --config FILE",
 	} {
 		_, err := testSchema().Load(Options{File: name})
@@ -312,10 +312,10 @@ func TestComplaints(t *testing.T) {
 		{"list", "- cache\n", "1:1: a configuration is a mapping (`version: 1`, `stages: ...`), got a list"},
 		{"NUL", "a: b\nc: \x00", "2:4: there is a NUL byte here; the file must be text in UTF-8"},
 		{"not UTF-8", "a: ä\xff", "1:5: this is not valid UTF-8; save the file in UTF-8"},
-		{"too large", strings.Repeat("#", maxFile+1), "1:1: the file is larger than 1024 KiB"},
+		{"too large", strings.Repeat("#", MaxFile+1), "1:1: the file is larger than 1024 KiB"},
 		{"tab", "server:\n\tlisten: x\n", "2:1: a tab; YAML is indented with blanks"},
 		{"syntax", "server: {listen: x\nstages: []\n", "2:1: not valid YAML from about here: did not find expected ',' or '}'"},
-		{"two documents", with("---\nversion: 1\n"), "3:1: a second document starts here; a configuration is one document, without ---"},
+		{"two documents", with("---\nversion: 1\n"), "3:1: a second document starts here; a file is one document, without ---"},
 		{"syntax below", with("server:\n  listen: [a\n  admin: b\n"), "4:1: not valid YAML from about here: did not find expected ',' or ']'"},
 		{"scanner", with("server:\n  listen: a: b\n"), "4:1: not valid YAML from about here: mapping values are not allowed in this context"},
 		{"own alias", with("server: &a\n  keys: [*a]\n"), "4:10: server.keys[0]: the alias *a stands inside what it repeats"},

@@ -18,7 +18,7 @@ import (
 // Bounds of a file. They are far above any real one and keep a hostile or
 // broken one from costing memory or time.
 const (
-	maxFile  = 1 << 20 // bytes
+	MaxFile  = 1 << 20 // bytes
 	maxDepth = 32      // levels, aliases followed
 	maxNodes = 10_000  // values, aliases followed: a billion laughs end here
 	maxText  = 4 << 20 // bytes of text that references gave
@@ -174,6 +174,8 @@ type reader struct {
 	expand   expander
 	literal  bool // nothing is expanded: a --set
 	complain func(p pos, path, message string)
+	// What is said of a file that is empty, and of one that is no mapping.
+	emptyFile, noMapping string
 
 	nodes    int
 	textLeft int
@@ -191,7 +193,7 @@ func (r *reader) read(data []byte) *node {
 	var doc yaml.Node
 	switch err := decoder.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		r.complain(pos{1, 1}, "", emptyFile)
+		r.complain(pos{1, 1}, "", r.emptyFile)
 		return nil
 	case err != nil:
 		r.syntax(data, err)
@@ -200,7 +202,7 @@ func (r *reader) read(data []byte) *node {
 	var second yaml.Node
 	switch err := decoder.Decode(&second); {
 	case err == nil:
-		r.complain(place(&second), "", "a second document starts here; a configuration is one document, without ---")
+		r.complain(place(&second), "", "a second document starts here; a file is one document, without ---")
 	case !errors.Is(err, io.EOF):
 		r.syntax(data, err)
 		return nil
@@ -212,16 +214,14 @@ func (r *reader) read(data []byte) *node {
 	case r.full || root.bad:
 		return nil
 	case root.isNull():
-		r.complain(pos{1, 1}, "", emptyFile)
+		r.complain(pos{1, 1}, "", r.emptyFile)
 		return nil
 	case root.kind != yaml.MappingNode:
-		r.complain(root.pos, "", "a configuration is a mapping (`version: 1`, `stages: ...`), got "+root.describe())
+		r.complain(root.pos, "", r.noMapping+", got "+root.describe())
 		return nil
 	}
 	return root
 }
-
-const emptyFile = "the file is empty; it needs at least `providers:` and `stages:`"
 
 // unreadable says where and why data cannot be a configuration at all.
 func unreadable(data []byte) (pos, string) {
@@ -229,8 +229,8 @@ func unreadable(data []byte) (pos, string) {
 		lines := splitLines(string(data[:i]))
 		return pos{len(lines), utf8.RuneCountInString(lines[len(lines)-1]) + 1}
 	}
-	if len(data) > maxFile {
-		return pos{1, 1}, fmt.Sprintf("the file is larger than %d KiB", maxFile>>10)
+	if len(data) > MaxFile {
+		return pos{1, 1}, fmt.Sprintf("the file is larger than %d KiB", MaxFile>>10)
 	}
 	for i := 0; i < len(data); {
 		c, size := utf8.DecodeRune(data[i:])

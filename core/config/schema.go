@@ -21,7 +21,12 @@ const namePattern = `^[a-z0-9_-]{1,64}$`
 // JSONSchema returns the JSON Schema (draft 2020-12) of the file, for editors.
 // It is the one that Load checks with.
 func (s Schema) JSONSchema() ([]byte, error) {
-	compact, err := json.Marshal(s.document())
+	return indented(s.document())
+}
+
+// indented writes a schema for people.
+func indented(schema *jsonschema.Schema) ([]byte, error) {
+	compact, err := json.Marshal(schema)
 	if err != nil {
 		return nil, fmt.Errorf("writing the JSON Schema: %w", err)
 	}

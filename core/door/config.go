@@ -48,8 +48,9 @@ func (f *Fault) Error() string { return "server." + f.Key + ": " + f.Detail }
 
 // Check finds what no bound of a single key can: it returns all faults joined,
 // each a *Fault.
-func (c Config) Check() error {
-	var faults []error
+func (c Config) Check() error { return errors.Join(c.faults()...) }
+
+func (c Config) faults() (faults []error) {
 	fault := func(key, format string, args ...any) {
 		faults = append(faults, &Fault{key, fmt.Sprintf(format, args...)})
 	}
@@ -79,7 +80,7 @@ func (c Config) Check() error {
 			fault(fmt.Sprintf("origins[%d]", i), "%v", err)
 		}
 	}
-	return errors.Join(faults...)
+	return faults
 }
 
 // checkOrigin refuses what no browser would send in an Origin header

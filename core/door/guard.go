@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -17,27 +16,12 @@ import (
 // of other origins and names that a page may have bound to this address, and
 // keeps a panic from ending more than its own call.
 type guard struct {
-	next    http.Handler
-	origins []string
-	hosts   []string // of origins
-	private bool     // the listener is on loopback
-	cross   *http.CrossOriginProtection
-	journal *Journal
-	metrics *Metrics
-}
-
-// newGuard needs a c that passed Check.
-func newGuard(c Config, private bool, journal *Journal, metrics *Metrics, next http.Handler) *guard {
-	g := &guard{next: next, origins: c.Origins, private: private, cross: http.NewCrossOriginProtection(), journal: journal, metrics: metrics}
-	for _, o := range c.Origins {
-		if err := g.cross.AddTrustedOrigin(o); err != nil {
-			panic(err)
-		}
-		if u, err := url.Parse(o); err == nil {
-			g.hosts = append(g.hosts, u.Hostname())
-		}
-	}
-	return g
+	next     http.Handler
+	service  *Service
+	private  bool          // the listener is on loopback
+	deadline time.Duration // for which its connections' bounds were made
+	journal  *Journal
+	metrics  *Metrics
 }
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -52,7 +36,14 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			WriteError(w, r, err)
 		}
 	}()
-	if err := g.refuses(w, r); err != nil {
+	rules := g.service.Rules()
+	if rules.Deadline > g.deadline {
+		// A running http.Server keeps its bounds. The one for the answer was
+		// made for a shorter deadline, so this call gets its own; made for a
+		// longer one, it only lets a slow client go on a little longer.
+		_ = http.NewResponseController(w).SetWriteDeadline(begin.Add(writeTimeout(rules.Deadline)))
+	}
+	if err := g.refuses(rules, w, r); err != nil {
 		g.journal.Failed(id, err)
 		g.metrics.Count("guard", core.KindOf(err), time.Since(begin))
 		WriteError(w, r, err)
@@ -71,20 +62,20 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // refuses returns why r is turned away, or sets what a browser needs to let the
 // page read the answer (the CORS protocol, Fetch standard section 3.2).
-func (g *guard) refuses(w http.ResponseWriter, r *http.Request) error {
-	if g.private && !g.hostKnown(r.Host) {
+func (g *guard) refuses(rules *Rules, w http.ResponseWriter, r *http.Request) error {
+	if g.private && !rules.hostKnown(r.Host) {
 		return &core.Error{Kind: core.Forbidden, Detail: fmt.Sprintf("this gateway serves its own machine alone and does not go by the name %.80q; use localhost, or add the page's origin to server.origins", r.Host)}
 	}
 	origin := r.Header.Get("Origin")
 	if origin == "" {
-		if g.cross.Check(r) != nil {
+		if rules.cross.Check(r) != nil {
 			return crossOrigin()
 		}
 		return nil
 	}
 	w.Header().Add("Vary", "Origin")
-	trusted := slices.Contains(g.origins, origin)
-	if g.cross.Check(r) != nil || (r.Method == http.MethodOptions && !trusted) {
+	trusted := slices.Contains(rules.Origins, origin)
+	if rules.cross.Check(r) != nil || (r.Method == http.MethodOptions && !trusted) {
 		return crossOrigin()
 	}
 	if trusted {
@@ -102,7 +93,7 @@ func crossOrigin() error {
 // own that it has bound to 127.0.0.1 (DNS rebinding): the browser would take
 // the answer for the page's own. A call without a name, as HTTP/1.0 allows,
 // comes from no browser.
-func (g *guard) hostKnown(host string) bool {
+func (r *Rules) hostKnown(host string) bool {
 	if host == "" {
 		return true
 	}
@@ -113,5 +104,5 @@ func (g *guard) hostKnown(host string) bool {
 		return true
 	}
 	host = strings.Trim(strings.ToLower(host), "[]")
-	return slices.Contains(g.hosts, host)
+	return slices.Contains(r.hosts, host)
 }

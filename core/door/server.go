@@ -19,7 +19,7 @@ import (
 
 // Options are what a Server is made of.
 type Options struct {
-	// Config has passed Check.
+	// Config has passed Check, and is what Service was made with.
 	Config  Config
 	Service *Service
 	// Doors answers everything that is not of the admin door.
@@ -31,7 +31,9 @@ type Options struct {
 	Log     *zap.Logger
 }
 
-// A Server listens, serves, and drains. Listen, then Serve, once each.
+// A Server listens, serves, and drains. Listen, then Serve, once each. Its
+// addresses stay those of Options; everything else that it was told changes with
+// Plan.
 type Server struct {
 	o       Options
 	journal *Journal
@@ -63,6 +65,9 @@ const (
 	idleTimeout   = 75 * time.Second
 	maxHeader     = 16 << 10
 )
+
+// writeTimeout is counted from the head of a request to its answer.
+func writeTimeout(deadline time.Duration) time.Duration { return slowBody + deadline + headerTimeout }
 
 // Listen opens the listeners. The error is one line that says what to do.
 func (s *Server) Listen() error {
@@ -100,16 +105,17 @@ func (s *Server) open(ctx context.Context, l *listening, key, addr string, handl
 	}
 	l.listener = ln
 	l.server = &http.Server{
-		Handler:           newGuard(s.o.Config, loopback(addr), s.journal, s.o.Metrics, handler),
+		Handler: &guard{
+			next: handler, service: s.o.Service, private: loopback(addr), deadline: s.o.Config.Deadline,
+			journal: s.journal, metrics: s.o.Metrics,
+		},
 		ReadHeaderTimeout: headerTimeout,
-		// Counted from the head of the request to its answer, since the server
-		// goes on reading to notice a client that leaves.
-		ReadTimeout:    slowBody + s.o.Config.Deadline,
-		WriteTimeout:   slowBody + s.o.Config.Deadline + headerTimeout,
-		IdleTimeout:    idleTimeout,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       errorLog,
-		BaseContext:    func(net.Listener) context.Context { return ctx },
+		ReadTimeout:       slowBody + s.o.Config.Deadline, // net/http ends it with the body
+		WriteTimeout:      writeTimeout(s.o.Config.Deadline),
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          errorLog,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 	return nil
 }
@@ -194,7 +200,7 @@ func stopping() error {
 // withKey asks for one of server.keys, if there are any.
 func (s *Server) withKey(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := s.o.Service.Client(r, Bearer(r)); err != nil {
+		if _, err := s.o.Service.Rules().Client(r, Bearer(r)); err != nil {
 			WriteError(w, r, err)
 			return
 		}
@@ -258,7 +264,7 @@ func (s *Server) Serve(ctx context.Context) error {
 }
 
 func (s *Server) drain() {
-	begin, timeout := time.Now(), s.o.Config.DrainTimeout
+	begin, timeout := time.Now(), s.o.Service.Rules().DrainTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	s.draining.Store(true)

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -19,21 +19,15 @@ import (
 // A Service is what every door and the command line share: limits, keys, and
 // what is answered without a translator. It is safe for concurrent use.
 type Service struct {
-	config     Config
 	translator core.Translator
-	keys       []key
 	tags       map[string]core.Language // two-letter tags, parsed ahead
+	rules      atomic.Pointer[Rules]
 }
 
-type key struct {
-	sum    [sha256.Size]byte
-	client string
-}
-
-// New returns a service in front of t. When t is a core.Languager, its
-// languages are what Languages returns.
+// New returns a service in front of t, for a c that has passed Check. When t is
+// a core.Languager, its languages are what Languages returns.
 func New(c Config, t core.Translator) *Service {
-	s := &Service{config: c, translator: t, tags: map[string]core.Language{}}
+	s := &Service{translator: t, tags: map[string]core.Language{}}
 	for a := byte('a'); a <= 'z'; a++ {
 		for b := byte('a'); b <= 'z'; b++ {
 			tag := string([]byte{a, b})
@@ -42,15 +36,18 @@ func New(c Config, t core.Translator) *Service {
 			}
 		}
 	}
-	for _, k := range c.Keys {
-		sum := sha256.Sum256([]byte(k.Reveal()))
-		s.keys = append(s.keys, key{sum, "key-" + hex.EncodeToString(sum[:4])})
-	}
+	s.rules.Store(s.newRules(c))
 	return s
 }
 
-// Config returns the limits that the service keeps.
-func (s *Service) Config() Config { return s.config }
+// Rules returns what holds for calls that arrive now.
+func (s *Service) Rules() *Rules { return s.rules.Load() }
+
+// Translate translates one text as the rules of this moment say; see
+// Rules.Translate.
+func (s *Service) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	return s.Rules().Translate(ctx, req)
+}
 
 // Language reads a tag as core.ParseLanguage does. An error names field.
 func (s *Service) Language(tag, field string) (core.Language, error) {
@@ -83,8 +80,8 @@ func (s *Service) Languages() []core.LanguageInfo {
 // A blank text, or one whose languages are the same, comes back as it is,
 // without a call of the translator. White space round the text is split off
 // before it and put back after it.
-func (s *Service) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
-	if err := s.checkText(req.Text); err != nil {
+func (r *Rules) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	if err := r.checkText(req.Text); err != nil {
 		return nil, err
 	}
 	text := strings.TrimSpace(req.Text)
@@ -95,9 +92,9 @@ func (s *Service) Translate(ctx context.Context, req *core.Request) (*core.Resul
 		return &core.Result{Text: req.Text, Flags: sameLanguage}, nil
 	}
 
-	if until, ok := ctx.Deadline(); !ok || time.Until(until) > s.config.Deadline {
+	if until, ok := ctx.Deadline(); !ok || time.Until(until) > r.Deadline {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.config.Deadline)
+		ctx, cancel = context.WithTimeout(ctx, r.Deadline)
 		defer cancel()
 	}
 	if ctx.Err() != nil {
@@ -109,7 +106,7 @@ func (s *Service) Translate(ctx context.Context, req *core.Request) (*core.Resul
 		if inner.Trace == nil {
 			inner.Trace = core.NewTrace(nil)
 		}
-		res, err := s.translator.Translate(ctx, &inner)
+		res, err := r.service.translator.Translate(ctx, &inner)
 		if err != nil {
 			return nil, becauseOf(ctx, err)
 		}
@@ -121,7 +118,7 @@ func (s *Service) Translate(ctx context.Context, req *core.Request) (*core.Resul
 		}
 		return res, nil
 	}
-	res, err := s.translator.Translate(ctx, req)
+	res, err := r.service.translator.Translate(ctx, req)
 	if err != nil {
 		return nil, becauseOf(ctx, err)
 	}
@@ -142,10 +139,10 @@ func becauseOf(ctx context.Context, err error) error {
 	return err
 }
 
-func (s *Service) checkText(text string) error {
-	if n := len(text); n > s.config.MaxText {
-		if n = utf8.RuneCountInString(text); n > s.config.MaxText {
-			return &core.Error{Kind: core.TooLarge, Field: "text", Detail: fmt.Sprintf("the text has %d code points; at most %d are taken (server.max_text)", n, s.config.MaxText)}
+func (r *Rules) checkText(text string) error {
+	if n := len(text); n > r.MaxText {
+		if n = utf8.RuneCountInString(text); n > r.MaxText {
+			return &core.Error{Kind: core.TooLarge, Field: "text", Detail: fmt.Sprintf("the text has %d code points; at most %d are taken (server.max_text)", n, r.MaxText)}
 		}
 	}
 	return CheckText(text, "text")
@@ -184,15 +181,15 @@ func Bearer(r *http.Request) string {
 	return strings.TrimSpace(h[len(scheme):])
 }
 
-// Client says who is billed for r, which carries key: the key's name ("key-"
+// Client says who is billed for a call, which carries key: the key's name ("key-"
 // and 8 hex digits of its SHA-256), or without server.keys the address of the
 // client. The error is unauthorized. How long it takes does not tell which key
 // was nearly right.
-func (s *Service) Client(r *http.Request, key string) (string, error) {
-	if len(s.keys) == 0 {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
+func (r *Rules) Client(from *http.Request, key string) (string, error) {
+	if len(r.keys) == 0 {
+		host, _, err := net.SplitHostPort(from.RemoteAddr)
 		if err != nil {
-			return r.RemoteAddr, nil
+			return from.RemoteAddr, nil
 		}
 		return host, nil
 	}
@@ -200,9 +197,9 @@ func (s *Service) Client(r *http.Request, key string) (string, error) {
 		return "", &core.Error{Kind: core.Unauthorized, Detail: "a key is needed: send the header Authorization: Bearer KEY"}
 	}
 	sum, client := sha256.Sum256([]byte(key)), ""
-	for i := range s.keys {
-		if subtle.ConstantTimeCompare(sum[:], s.keys[i].sum[:]) == 1 {
-			client = s.keys[i].client
+	for i := range r.keys {
+		if subtle.ConstantTimeCompare(sum[:], r.keys[i].sum[:]) == 1 {
+			client = r.keys[i].client
 		}
 	}
 	if client == "" {

@@ -7,6 +7,9 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,10 +26,20 @@ type Engine struct {
 	watch    *chain.Watch
 	log      *zap.Logger
 
+	sections []section
+
 	current atomic.Pointer[Generation]
 	built   atomic.Int64 // generations so far
 
+	sharing  sync.Mutex // of parts by generations
 	draining sync.WaitGroup
+}
+
+// A section is a part of the process that lives outside generations, and takes
+// its configuration from the section of that name.
+type section struct {
+	name string
+	part core.Planner
 }
 
 var (
@@ -40,13 +53,40 @@ func New(upstream core.Upstream, log *zap.Logger) *Engine {
 	return &Engine{upstream: upstream, watch: &chain.Watch{}, log: log}
 }
 
-// Serve makes g the current generation. Requests that entered the one before
-// finish there; it is closed when they have left, or after drain, whichever
-// comes first.
+// Attach makes part follow the section of that name of the configurations that
+// are built from now on. The first is taken to be what part was made with. The
+// errors of its Plan begin with the key at fault: "server.listen: ...".
+func (e *Engine) Attach(name string, part core.Planner) {
+	e.sections = append(e.sections, section{name, part})
+}
+
+// Serve changes in place what g plans to, and makes g the current generation.
+// Requests that entered the one before finish there; it is closed when they have
+// left, or after drain, whichever comes first. G was built while that one was
+// served.
 func (e *Engine) Serve(g *Generation, drain time.Duration) {
+	if g.base != nil {
+		g.inherit(g.base)
+	}
+	for _, apply := range g.applies {
+		apply()
+	}
+	g.base, g.applies = nil, nil
 	if old := e.current.Swap(g); old != nil {
 		e.retire(old, drain)
 	}
+}
+
+// outdated says whether a part in use, or one outside generations, was made from
+// files that are others by now.
+func (e *Engine) outdated() bool {
+	g := e.acquire()
+	if g == nil {
+		return false
+	}
+	defer g.release()
+	return slices.ContainsFunc(e.sections, func(s section) bool { return outdated(s.part) }) ||
+		slices.ContainsFunc(g.parts, func(p *part) bool { return p.used && outdated(p.item) })
 }
 
 // Close stops serving, waits until every request has left or ctx is done, and
@@ -127,6 +167,18 @@ func (e *Engine) Ready() error {
 		return &core.Error{Kind: core.Unavailable, Detail: "the gateway is starting or stopping"}
 	}
 	return g.Ready()
+}
+
+// Tap shows what passes the stages, from now until it is closed. Reloads do not
+// end it. A filter for a stage that the current generation has not is an error.
+func (e *Engine) Tap(f chain.Filter) (*chain.Tap, error) {
+	if g := e.current.Load(); g != nil && f.Stage != "" && !slices.Contains(g.chain.Places(), f.Stage) {
+		return nil, &core.Error{
+			Kind: core.NotFound, Stage: "tap", Field: "stage",
+			Detail: fmt.Sprintf("there is no stage %.80q; there are %s", f.Stage, strings.Join(g.chain.Places(), ", ")),
+		}
+	}
+	return e.watch.Tap(f)
 }
 
 // Number returns the number of the generation that is served, from 1; 0 when

@@ -33,6 +33,7 @@ type fake struct {
 	events *[]string
 	start  error
 	probe  func() error
+	ready  func() error
 	do     core.TranslatorFunc
 	closed atomic.Bool
 }
@@ -52,6 +53,12 @@ func (f *fake) Probe(context.Context) error {
 		return nil
 	}
 	return f.probe()
+}
+func (f *fake) Ready() error {
+	if f.ready == nil {
+		return nil
+	}
+	return f.ready()
 }
 func (f *fake) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	if f.do != nil {
@@ -92,6 +99,7 @@ func file(uses []string, providers ...*fake) *config.File {
 		f.Providers = append(f.Providers, item(p.name, core.RoleProvider, func() any { return p }))
 	}
 	f.Stages = []config.Item{item("provider", core.RoleCaller, func() any { return calling(uses) })}
+	f.Stages[0].Digest = strings.Join(uses, " ")
 	return f
 }
 
@@ -131,7 +139,7 @@ func TestAFailedStartClosesEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Start(t.Context()); err == nil || err.Error() != "providers/b: no" {
+	if err := g.Start(t.Context()); err == nil || err.Error() != "pipeline.yaml:3:5: x.b: no" {
 		t.Errorf("got %v", err)
 	}
 	if got := strings.Join(events, ", "); got != "a start, b start, b close, a close" {
@@ -237,6 +245,15 @@ func TestNotReadyUntilAProbeSucceeds(t *testing.T) {
 		}
 		up.Store(true)
 		time.Sleep(10 * time.Second)
+		if err := e.Ready(); err != nil {
+			t.Errorf("got %v", err)
+		}
+		// After that it says so by itself.
+		p.ready = func() error { return errors.New("died") }
+		if err := e.Ready(); err == nil || err.Error() != "providers/p: died" {
+			t.Errorf("got %v", err)
+		}
+		p.ready = nil
 		if err := e.Ready(); err != nil {
 			t.Errorf("got %v", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,15 +16,23 @@ import (
 	"github.com/dragoman-mt/dragoman/core/config"
 )
 
-// A Generation is one configuration with everything that was built from it. It
-// owns those parts: what is started is closed, once, by Close.
+// A Generation is one configuration with everything that was built from it, or
+// was kept from the one before. What no generation has any more is closed.
 type Generation struct {
-	// Number counts the generations of the process, from 1.
+	// Number counts the generations that were built, from 1, in the order of
+	// their building.
 	Number int64
+	// Steps say what it does to the one before, in the order in which it was
+	// built.
+	Steps []Step
 
-	chain *chain.Chain
-	parts []part
-	log   *zap.Logger
+	engine  *Engine
+	file    *config.File
+	base    *Generation // what served when it was built; nil for the first, and once it serves
+	applies []func()    // what Serve does to parts that are changed in place
+	chain   *chain.Chain
+	parts   []*part
+	log     *zap.Logger
 
 	refs    atomic.Int64 // one for being served, one for each request and flight inside
 	drained chan struct{}
@@ -31,122 +40,74 @@ type Generation struct {
 	stop   context.CancelFunc // ends probing
 	probes sync.WaitGroup
 	mu     sync.Mutex
+	asked  map[string]bool  // places that were probed, or could not start
 	unwell map[string]error // place -> why it cannot serve now
 
 	closeOnce sync.Once
 }
 
-// A part is something that was built, and what it is called.
-type part struct {
-	label string // stage or provider
-	name  string
-	item  any
-	used  bool // the chain needs it
-}
-
-func (p part) place() string { return p.label + "s/" + p.name }
-
-// Build makes a generation from a checked configuration. It does no I/O: Start
-// does that. Providers that the chain does not use are built, so that their
-// mistakes are found, but never started.
-func (e *Engine) Build(file *config.File, deadline time.Duration) (*Generation, error) {
+func newGeneration(e *Engine, file *config.File) *Generation {
 	g := &Generation{
-		Number: e.built.Add(1), log: e.log,
-		drained: make(chan struct{}), stop: func() {}, unwell: map[string]error{},
+		Number: e.built.Add(1), engine: e, file: file, log: e.log,
+		drained: make(chan struct{}), stop: func() {}, asked: map[string]bool{}, unwell: map[string]error{},
 	}
 	g.refs.Store(1)
-
-	build := func(label string, item config.Item) (any, error) {
-		built, err := item.Kind.Build(core.Env{
-			Name: item.Name, Log: e.log.Named(item.Name), Upstream: e.upstream, Deadline: deadline, Origin: item.Origin,
-		}, item.Config)
-		if err == nil {
-			err = fits(item.Kind.Role, built)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s:%d:%d: %s: %w", file.Path, item.Line, item.Column, item.Path, err)
-		}
-		g.parts = append(g.parts, part{label: label, name: item.Name, item: built})
-		return built, nil
-	}
-
-	providers := map[string]core.Provider{}
-	for _, item := range file.Providers {
-		built, err := build("provider", item)
-		if err != nil {
-			return nil, err
-		}
-		p := core.Provider{Name: item.Name, Translator: built.(core.Translator), Fingerprint: item.Digest}
-		if f, ok := built.(core.Fingerprinter); ok {
-			p.Fingerprint = f.Fingerprint()
-		}
-		providers[item.Name] = p
-	}
-	var places []chain.Place
-	for _, item := range file.Stages {
-		if !item.Enabled {
-			continue
-		}
-		built, err := build("stage", item)
-		if err != nil {
-			return nil, err
-		}
-		places = append(places, chain.Place{Name: item.Name, Item: built, Digest: item.Digest})
-	}
-
-	used := map[string]bool{}
-	linked, err := chain.Link(places, func(name string) (core.Provider, bool) {
-		p, ok := providers[name]
-		used[name] = used[name] || ok
-		return p, ok
-	}, e.watch)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file.Path, err)
-	}
-	g.chain = linked
-	for i, p := range g.parts {
-		g.parts[i].used = p.label == "stage" || used[p.name]
-	}
-	return g, nil
+	return g
 }
 
-// fits says whether what Build returned is what the kind's role promises.
-func fits(role core.Role, built any) error {
-	var ok bool
-	switch role {
-	case core.RoleProvider:
-		_, ok = built.(core.Translator)
-	case core.RoleGate:
-		_, ok = built.(core.Gate)
-	case core.RoleCaller:
-		_, ok = built.(core.Caller)
-	default:
-		_, ok = built.(core.Stage)
-		if !ok {
-			_, ok = built.(core.Hooks)
-		}
+// Changes returns what differs from the configuration that served when g was
+// built, value by value.
+func (g *Generation) Changes() []config.Change {
+	if g.base == nil {
+		return nil
 	}
-	if !ok {
-		return fmt.Errorf("a kind of role %s built a %T", role, built)
-	}
-	return nil
+	return config.Diff(g.base.file, g.file)
 }
 
-// Start does the I/O that serving needs, providers first. A part that cannot
-// start fails the whole and everything is closed.
+// Holds returns what was kept from the generation before, such as "cache 48,112
+// entries".
+func (g *Generation) Holds() []string {
+	var all []string
+	say := func(name string, item any) {
+		if h, ok := item.(core.Holder); ok {
+			if held := h.Holds(); held != "" {
+				all = append(all, name+" "+held)
+			}
+		}
+	}
+	for _, p := range g.parts {
+		if !p.fresh {
+			say(p.name, p.item)
+		}
+	}
+	for _, s := range g.engine.sections {
+		say(s.name, s.part)
+	}
+	return all
+}
+
+// Start does the I/O that serving needs, for what was built for g, providers
+// first. A part that cannot start fails the whole and closes it. So does one
+// that is unavailable for now, unless nothing serves yet: then a gateway that is
+// not ready is better than none, and the part goes on trying.
 func (g *Generation) Start(ctx context.Context) error {
 	for _, p := range g.parts {
 		s, ok := p.item.(core.Starter)
-		if !ok || !p.used {
+		if !ok || !p.used || !p.fresh {
 			continue
 		}
-		if err := s.Start(ctx); err != nil {
-			g.Close()
-			if all := config.AsComplaints(err); all != nil {
-				return all // they name their place, and better
+		err := s.Start(ctx)
+		if err == nil || g.base == nil && core.KindOf(err) == core.Unavailable {
+			if err != nil {
+				g.note(p, err)
 			}
-			return fmt.Errorf("%s: %w", p.place(), err)
+			continue
 		}
+		g.Close()
+		if all := config.AsComplaints(err); all != nil {
+			return all // they name their place, and better
+		}
+		return fmt.Errorf("%s: %w", p.at, err)
 	}
 	return nil
 }
@@ -159,9 +120,9 @@ const (
 	probeSlowest = 30 * time.Second
 )
 
-// Probe asks once whether each part in use could serve now, all at the same
-// time, and returns what they said, joined. Errors of kind unauthorized and
-// not_found will not mend by themselves.
+// Probe asks once whether each part in use that was built for g could serve now,
+// all at the same time, and returns what they said, joined. Errors of kind
+// unauthorized and not_found will not mend by themselves.
 func (g *Generation) Probe(ctx context.Context) error {
 	var (
 		asked  sync.WaitGroup
@@ -169,11 +130,11 @@ func (g *Generation) Probe(ctx context.Context) error {
 		failed []error
 	)
 	for _, p := range g.parts {
-		if prober, ok := p.item.(core.Prober); ok && p.used {
+		if prober, ok := p.item.(core.Prober); ok && p.used && p.fresh {
 			asked.Go(func() {
 				if err := g.probe(ctx, p, prober); err != nil {
 					mu.Lock()
-					failed = append(failed, err)
+					failed = append(failed, fmt.Errorf("%s: %w", p.at, err))
 					mu.Unlock()
 				}
 			})
@@ -183,8 +144,9 @@ func (g *Generation) Probe(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// Watch probes each part in use now, and again until it is well, until Close.
-// A part that was not asked yet counts as not ready.
+// Watch probes each part in use that is not known to be well, and again until it
+// is, until Close. What was kept from the generation before is as well as it was
+// there. A part that was not asked yet counts as not ready.
 func (g *Generation) Watch() {
 	ctx, stop := context.WithCancel(context.Background())
 	g.stop = stop
@@ -193,13 +155,41 @@ func (g *Generation) Watch() {
 		if !ok || !p.used {
 			continue
 		}
-		g.note(p, fmt.Errorf("not asked yet"))
-		g.probes.Go(func() { g.watch(ctx, p, prober) })
+		g.mu.Lock()
+		asked, unwell := g.asked[p.place()], g.unwell[p.place()]
+		g.mu.Unlock()
+		said := ""
+		switch {
+		case asked && unwell == nil:
+			continue
+		case asked:
+			said = unwell.Error() // in the verdict, or by the generation before
+		default:
+			g.note(p, errNotAsked)
+		}
+		g.probes.Go(func() { g.watch(ctx, p, prober, said) })
 	}
 }
 
-func (g *Generation) watch(ctx context.Context, p part, prober core.Prober) {
-	said := ""
+var errNotAsked = errors.New("not asked yet")
+
+// inherit takes over how the parts are that were kept.
+func (g *Generation) inherit(base *Generation) {
+	base.mu.Lock()
+	defer base.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.parts {
+		if place := p.place(); !p.fresh && base.asked[place] {
+			g.asked[place] = true
+			if err := base.unwell[place]; err != nil {
+				g.unwell[place] = err
+			}
+		}
+	}
+}
+
+func (g *Generation) watch(ctx context.Context, p *part, prober core.Prober, said string) {
 	for again := probeAgain; ; again = min(2*again, probeSlowest) {
 		err := g.probe(ctx, p, prober)
 		switch {
@@ -224,7 +214,7 @@ func (g *Generation) watch(ctx context.Context, p part, prober core.Prober) {
 	}
 }
 
-func (g *Generation) probe(ctx context.Context, p part, prober core.Prober) error {
+func (g *Generation) probe(ctx context.Context, p *part, prober core.Prober) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	err := prober.Probe(ctx)
@@ -232,9 +222,10 @@ func (g *Generation) probe(ctx context.Context, p part, prober core.Prober) erro
 	return err
 }
 
-func (g *Generation) note(p part, err error) {
+func (g *Generation) note(p *part, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.asked[p.place()] = !errors.Is(err, errNotAsked)
 	if err == nil {
 		delete(g.unwell, p.place())
 		return
@@ -242,30 +233,38 @@ func (g *Generation) note(p part, err error) {
 	g.unwell[p.place()] = err
 }
 
-// Ready returns nil when no part in use failed its last probe, else what they
-// said, in the order of the file.
+// Ready returns nil when no part in use failed its last probe, or knows by itself
+// that it cannot serve now, else what they said, in the order of the file.
 func (g *Generation) Ready() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var failed []error
 	for _, p := range g.parts {
-		if err := g.unwell[p.place()]; err != nil {
+		err := g.unwell[p.place()]
+		if r, ok := p.item.(core.Readier); ok && p.used && err == nil {
+			err = r.Ready()
+		}
+		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", p.place(), err))
 		}
 	}
 	return errors.Join(failed...)
 }
 
-// Close closes every part, the last built first. It works after a Start that
-// failed half way, and more than once.
+// Close closes every part that no other generation has, the last built first.
+// It works after a Start that failed half way, and more than once.
 func (g *Generation) Close() {
 	g.closeOnce.Do(func() {
 		g.stop()
 		g.probes.Wait()
-		for i := len(g.parts) - 1; i >= 0; i-- {
-			if c, ok := g.parts[i].item.(core.Closer); ok {
+		for _, p := range slices.Backward(g.parts) {
+			g.engine.sharing.Lock()
+			p.generations--
+			last := p.generations == 0
+			g.engine.sharing.Unlock()
+			if c, ok := p.item.(core.Closer); ok && last {
 				if err := c.Close(); err != nil {
-					g.log.Warn("closing", zap.String("place", g.parts[i].place()), zap.Error(err))
+					g.log.Warn("closing", zap.String("place", p.place()), zap.Error(err))
 				}
 			}
 		}

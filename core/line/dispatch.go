@@ -87,16 +87,18 @@ func (l *Line) begin(t *Turn, now time.Time) {
 // needs that gate.
 func (l *Line) refused(w *waiter, by int, wait time.Duration, now time.Time) {
 	gate := w.gates[by].Gate
-	if o, ok := gate.(Opener); ok {
-		o.Refused(l)
+	if o, ok := gate.(Opener); ok && o.Refused(l) {
+		return // its track stays open
 	}
 	var until time.Time
+	owner, _ := gate.(Owner)
+	own := owner != nil && owner.Line() == l
 	paces := false
 	switch {
 	case wait > 0:
 		until = now.Add(wait)
-		_, paces = gate.(Owner)
-	case l.out == 0:
+		paces = owner != nil
+	case l.out == 0 || !own:
 		until = now.Add(unheard)
 	}
 	for _, t := range l.tracks {

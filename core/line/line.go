@@ -56,7 +56,8 @@ const (
 	// to fail those that it outlasts. For less than that it is not worth it.
 	pause = 100 * time.Millisecond
 	// unheard is when a gate is asked again that said "after the next Give"
-	// while no turn is out that could be given.
+	// while no turn of this line is out that could be given, or the gate is not
+	// its own: after a reload another line may give what this one waits for.
 	unheard = time.Second
 )
 
@@ -66,8 +67,12 @@ type Owner interface{ Line() *Line }
 
 // An Opener is a gate that may open sooner than it said, because it was given
 // other limits. It is told the line that waits for it, under the line's lock,
-// and calls Wake on that one later, without holding a lock that Take needs.
-type Opener interface{ Refused(l *Line) }
+// and calls Wake on that one later, without holding a lock that Take needs. It
+// returns true when it did not know the line: it may have been given other
+// limits since it refused, and is asked again.
+type Opener interface {
+	Refused(l *Line) (again bool)
+}
 
 // A Line is where requests wait. It is safe for concurrent use, starts no
 // goroutine, and remembers nothing of a session that has nothing waiting.
@@ -147,6 +152,13 @@ func (l *Line) SetMaxWaiting(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.most = n
+}
+
+// Waiting returns how many wait.
+func (l *Line) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waiting
 }
 
 // Wake asks the gates again. It is for a gate that opened by itself, such as

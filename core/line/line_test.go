@@ -717,6 +717,71 @@ func TestGenerationsShareALine(t *testing.T) {
 	})
 }
 
+// After a reload that added or removed a queue, a gate has turns out in two
+// lines: what one line gives back, the other may wait for.
+func TestAGateOfTwoLinesForgetsNeither(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := &door{slots: 1}
+		one, other := newCrowd(t, New(10), shared), newCrowd(t, New(10), &door{slots: 9}, shared)
+		one.ask(bg, "a", core.Request{}, How{})
+		other.ask(bg, "b", core.Request{}, How{})
+		other.ask(bg, "c", core.Request{}, How{})
+		one.give("a", core.Outcome{})
+		time.Sleep(unheard)
+		synctest.Wait()
+		other.started("b")
+		one.ask(bg, "d", core.Request{}, How{})
+		other.give("b", core.Outcome{}) // c is of its own line
+		other.started("b", "c")
+		other.give("c", core.Outcome{})
+		time.Sleep(unheard)
+		synctest.Wait()
+		one.started("a", "d")
+		one.give("d", core.Outcome{})
+		one.empty()
+		other.empty()
+
+		// Also while turns of its own line are out, which hold other gates.
+		own := &door{slots: 9}
+		third := newCrowd(t, other.line, own)
+		third.ask(bg, "long", core.Request{Client: "x"}, How{})
+		one.ask(bg, "e", core.Request{}, How{})
+		other.ask(bg, "f", core.Request{}, How{})
+		one.give("e", core.Outcome{})
+		time.Sleep(unheard)
+		synctest.Wait()
+		other.started("b", "c", "f")
+		other.drain()
+		third.drain()
+	})
+}
+
+// An opener is given other limits between its refusal and when it hears who
+// waits.
+type opener struct {
+	door
+	told int
+}
+
+func (o *opener) Refused(*Line) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.told++
+	o.until = time.Time{}
+	return o.told == 1
+}
+
+func TestAChangeWhileAGateRefusesIsNotMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &opener{door: door{slots: 1, until: time.Now().Add(time.Hour)}}
+		c := newCrowd(t, New(10), g)
+		c.ask(bg, "a", core.Request{}, How{})
+		c.started("a")
+		c.drain()
+		c.empty()
+	})
+}
+
 func TestMeasures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(t, New(1), &door{slots: 1})

@@ -80,46 +80,47 @@ func (c Config) check() error {
 	return errors.Join(wrong...)
 }
 
-// roots returns the system's authorities and those of ca_file; nil means the
-// system's alone.
-func (c Config) roots() (*x509.CertPool, error) {
+// roots returns the system's authorities and those of ca_file, and what that
+// holds; nil means the system's alone.
+func (c Config) roots() (roots *x509.CertPool, held string, err error) {
 	if c.CAFile == "" {
-		return nil, nil
+		return nil, "", nil
 	}
 	pem, err := os.ReadFile(c.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("ca_file: %w", err)
+		return nil, "", fmt.Errorf("ca_file: %w", err)
 	}
-	roots, err := x509.SystemCertPool()
+	roots, err = x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM form", c.CAFile)
+		return nil, "", fmt.Errorf("ca_file: %s holds no certificate in PEM form", c.CAFile)
 	}
-	return roots, nil
+	return roots, string(pem), nil
 }
 
-// proxy returns what finds the proxy of an origin; nil is no proxy. The
-// environment is read once, here.
-func (c Config) proxy() (func(*url.URL) (*url.URL, error), error) {
+// proxy returns what finds the proxy of an origin, where nil is no proxy, and
+// what the environment says if that is asked. It is read once, here.
+func (c Config) proxy() (find func(*url.URL) (*url.URL, error), from httpproxy.Config, err error) {
 	if c.Proxy == "" {
-		return httpproxy.FromEnvironment().ProxyFunc(), nil
+		from = *httpproxy.FromEnvironment()
+		return from.ProxyFunc(), from, nil
 	}
 	u, err := url.Parse(c.Proxy)
 	if err != nil {
 		// The parser's error quotes the URL, and that may hold a password.
-		return nil, errors.New("proxy: is not a URL; write http://host:port, https://host:port or socks5://host:port")
+		return nil, from, errors.New("proxy: is not a URL; write http://host:port, https://host:port or socks5://host:port")
 	}
 	switch u.Scheme {
 	case "http", "https", "socks5", "socks5h":
 	default:
-		return nil, fmt.Errorf("proxy: must start with http://, https:// or socks5://, got %q", u.Redacted())
+		return nil, from, fmt.Errorf("proxy: must start with http://, https:// or socks5://, got %q", u.Redacted())
 	}
 	if u.Hostname() == "" {
-		return nil, fmt.Errorf("proxy: %q names no host", u.Redacted())
+		return nil, from, fmt.Errorf("proxy: %q names no host", u.Redacted())
 	}
-	return func(*url.URL) (*url.URL, error) { return u, nil }, nil
+	return func(*url.URL) (*url.URL, error) { return u, nil }, from, nil
 }
 
 // protocols is what connections may negotiate. HTTP/1.1 always is among them.

@@ -19,6 +19,7 @@ import (
 // by origin.mu, but belong to the call alone while the conn is busy.
 type conn struct {
 	o       *origin
+	route   // on which it was dialled
 	cc      *http.ClientConn
 	wire    *wire
 	multi   bool          // speaks HTTP/2: carries many calls at once
@@ -61,14 +62,18 @@ const (
 
 type connKey struct{}
 
-// connect makes a connection to o. Nothing of ours is locked here.
-func (p *Pool) connect(ctx context.Context, o *origin) (*conn, error) {
-	dial, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
+// connect makes a connection to o on r. Nothing of ours is locked here.
+func (p *Pool) connect(ctx context.Context, o *origin, r route) (*conn, error) {
+	if r.err != nil {
+		return nil, &DialError{Origin: o.name, Err: fmt.Errorf("choosing its proxy: %w", r.err)}
+	}
+	dial, cancel := context.WithTimeout(ctx, r.terms.cfg.DialTimeout)
 	defer cancel()
-	c, begun := &conn{o: o, stagger: rand.Float64() / 10}, time.Now()
+	defer context.AfterFunc(r.terms.over, cancel)()
+	c, begun := &conn{o: o, route: r, stagger: rand.Float64() / 10}, time.Now()
 	trace := &httptrace.ClientTrace{TLSHandshakeDone: c.handshaken}
 	dial = httptrace.WithClientTrace(context.WithValue(dial, connKey{}, c), trace)
-	cc, err := o.transport.NewClientConn(dial, o.key.scheme, o.key.address)
+	cc, err := r.transport.NewClientConn(dial, o.key.scheme, o.key.address)
 	switch {
 	case err == nil:
 		c.cc, c.took = cc, time.Since(begun)
@@ -81,10 +86,10 @@ func (p *Pool) connect(ctx context.Context, o *origin) (*conn, error) {
 	case ctx.Err() != nil:
 		return nil, &CallError{Origin: o.name, Err: fmt.Errorf("connecting: %w", context.Cause(ctx))}
 	case dial.Err() != nil:
-		err = fmt.Errorf("no connection within %s (pool.dial_timeout)", p.cfg.DialTimeout)
+		err = fmt.Errorf("no connection within %s (pool.dial_timeout)", r.terms.cfg.DialTimeout)
 	}
-	if o.proxy != nil {
-		err = fmt.Errorf("through the proxy %s: %w", o.proxy.Redacted(), err)
+	if r.proxy != nil {
+		err = fmt.Errorf("through the proxy %s: %w", r.proxy.Redacted(), err)
 	}
 	return nil, &DialError{Origin: o.name, Err: err}
 }
@@ -106,7 +111,7 @@ func (c *conn) handshaken(s tls.ConnectionState, err error) {
 // lacks the port, so the origin's own answer is taken.
 func proxyOf(r *http.Request) (*url.URL, error) {
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
-		return c.o.proxy, nil
+		return c.proxy, nil
 	}
 	return nil, errors.New("pool: a connection was asked for outside connect")
 }

@@ -1,9 +1,11 @@
 package pool
 
 import (
+	"cmp"
 	"container/list"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -56,6 +58,7 @@ func (o *origin) keep() {
 // tend does what is to be done now. It returns the connections to close and how
 // long until it has to look again.
 func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
+	closing, o.closing = o.closing, nil
 	next = keepOrigin
 	later := func(at time.Time) { next = min(next, max(0, at.Sub(now))) }
 
@@ -69,7 +72,7 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 		if c == nil {
 			continue
 		}
-		switch end := c.since.Add(o.pool.cfg.IdleTimeout); {
+		switch end := c.since.Add(o.terms.cfg.IdleTimeout); {
 		case o.limits[kind].after == 0: // there is nothing to find out any more
 			closing = append(closing, o.endProbe(kind))
 		case end.After(now):
@@ -106,7 +109,7 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 			o.retired++
 			c.state = probe
 			o.probes[c.kind()] = c
-			later(c.since.Add(o.pool.cfg.IdleTimeout))
+			later(c.since.Add(o.terms.cfg.IdleTimeout))
 		default:
 			closing = append(closing, o.retire(i))
 		}
@@ -127,8 +130,13 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 			o.leave(c)
 		}
 	}
-	for o.open > o.pool.cfg.MaxConnections && len(o.stack) > 0 {
+	for o.open > o.terms.cfg.MaxConnections && len(o.stack) > 0 {
 		closing = append(closing, o.retire(0))
+	}
+	if o.terms.cfg.Mode == Pooled {
+		for o.open > o.terms.cfg.MaxConnections && len(o.shared) > 0 {
+			o.leave(slices.MinFunc(o.shared, func(a, b *conn) int { return cmp.Compare(a.serial, b.serial) }))
+		}
 	}
 
 	if o.early > 0 && len(o.stack) > 0 {
@@ -159,13 +167,13 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 		o.dial()
 	}
 	for kind, c := range o.probes {
-		if c != nil && o.open+o.dialling+o.probing() > o.pool.cfg.MaxConnections+1 {
+		if c != nil && o.open+o.dialling+o.probing() > o.terms.cfg.MaxConnections+1 {
 			o.limits[kind].after = o.limitAt(kind, now)
 			closing = append(closing, o.endProbe(kind))
 		}
 	}
 
-	if o.held == 0 && o.open == 0 && o.leaving == 0 && o.dialling == 0 && o.waiting.Len() == 0 && o.probing() == 0 {
+	if o.held == 0 && o.open == 0 && o.leaving == 0 && o.dialling+o.stale == 0 && o.waiting.Len() == 0 && o.probing() == 0 {
 		end := o.lastUsed.Add(keepOrigin)
 		o.gone = !end.After(now)
 		later(end)
@@ -175,7 +183,7 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 
 // due returns when c, on the stack, is to be replaced.
 func (o *origin) due(c *conn, now time.Time) time.Time {
-	stay := o.pool.cfg.IdleTimeout
+	stay := o.terms.cfg.IdleTimeout
 	if l := o.limitAt(c.kind(), now); l > 0 {
 		stay = min(stay, l*8/10)
 	}
@@ -188,7 +196,7 @@ func (o *origin) due(c *conn, now time.Time) time.Time {
 
 // aged returns when c is to be replaced whether it is used or not.
 func (o *origin) aged(c *conn) time.Time {
-	return c.opened.Add(shorter(o.pool.cfg.MaxAge, c.stagger))
+	return c.opened.Add(shorter(o.terms.cfg.MaxAge, c.stagger))
 }
 
 func shorter(d time.Duration, by float64) time.Duration { return d - time.Duration(float64(d)*by) }
@@ -254,8 +262,8 @@ func (o *origin) believe(kind int, l limit) {
 
 // target is how many connections are to be ready.
 func (o *origin) target() int {
-	if o.held > 0 && o.pool.cfg.Mode == Pooled {
-		return o.pool.cfg.WarmConnections
+	if o.held > 0 && o.terms.cfg.Mode == Pooled {
+		return o.terms.cfg.WarmConnections
 	}
 	return 0
 }
@@ -271,11 +279,17 @@ func (o *origin) short() int {
 	return o.waiting.Len() + missing - o.dialling
 }
 
+// surplus reports whether a connection that comes back is one too many although
+// somebody waits for it. Without such, the keeper chooses which is to go.
+func (o *origin) surplus() bool {
+	return o.waiting.Len() > 0 && o.open > o.terms.cfg.MaxConnections
+}
+
 // room is how many more may be dialled: up to the maximum, and one more while
 // one on the stack waits for its replacement, unless a probe is that one. The
 // probe comes first: it may show that nothing on the stack needs replacing.
 func (o *origin) room() int {
-	room := o.pool.cfg.MaxConnections - o.open - o.dialling
+	room := o.terms.cfg.MaxConnections - o.open - o.dialling
 	if room == 0 && o.retiring > 0 && o.probing() == 0 {
 		return 1
 	}
@@ -298,8 +312,8 @@ func (o *origin) retire(i int) *conn {
 func (o *origin) wantsProbe(c *conn, now time.Time) bool {
 	l := o.limits[c.kind()]
 	return l.after > 0 && !l.sure && o.probes[c.kind()] == nil &&
-		now.Sub(c.since) < o.pool.cfg.IdleTimeout &&
-		o.open+o.dialling+o.probing() <= o.pool.cfg.MaxConnections+1
+		now.Sub(c.since) < o.terms.cfg.IdleTimeout &&
+		o.open+o.dialling+o.probing() <= o.terms.cfg.MaxConnections+1
 }
 
 func (o *origin) probing() int {
@@ -335,17 +349,19 @@ func (o *origin) refuse(seq uint64, err error) {
 func (o *origin) dial() {
 	o.dialling++
 	o.dials++
+	r := o.route
 	o.pool.wg.Go(func() {
-		c, err := o.pool.connect(o.pool.ctx, o)
+		c, err := o.pool.connect(o.pool.ctx, o, r)
 		now := time.Now()
 		o.mu.Lock()
-		o.dialling--
+		stale := o.dialled(r)
 		if err == nil && c.broken {
 			err = errRefuse
 		}
 		keep := false
 		switch {
 		case o.pool.ctx.Err() != nil:
+		case stale: // whatever came of it
 		case err != nil:
 			o.dialFailures++
 			if e, ok := errors.AsType[*DialError](err); ok {
@@ -391,12 +407,13 @@ func (o *origin) fail(err error, now time.Time, failures int) {
 func (o *origin) close() {
 	o.mu.Lock()
 	o.shut = true
-	closing := o.stack
+	closing := append(o.closing, o.stack...)
 	o.open -= len(o.stack)
 	o.stack, o.retiring = nil, 0
 	for _, c := range closing {
 		c.state = closed
 	}
+	o.closing = nil
 	for kind, c := range o.probes {
 		if c != nil {
 			closing = append(closing, o.endProbe(kind))

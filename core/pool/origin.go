@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,32 +19,32 @@ var errGone = errors.New("the origin was let go")
 // dials, retires and refuses; calls take, put back and nudge the keeper when
 // there is something to do.
 type origin struct {
-	pool  *Pool
-	key   key
-	name  string
-	proxy *url.URL
-	wake  chan struct{}
-	// transport dials, and says which protocols are offered.
-	transport *http.Transport
+	pool *Pool
+	key  key
+	name string
+	wake chan struct{}
 
 	handshakes, resumptions atomic.Int64
 
 	// mu is never held round a call into a connection that may run the state
 	// hook, which takes it. Err, Available and InFlight run none.
-	mu sync.Mutex
+	mu    sync.Mutex
+	route // of the connections that are dialled now
 	// seq numbers waiters and connections in the order in which they came.
 	seq      uint64
 	stack    []*conn // ready ones, the latest on top
 	shared   []*conn // busy ones that may carry more calls
 	retiring int     // how many of stack and shared are
 	open     int     // ready and busy
-	leaving  int     // in that state, beside open
+	leaving  int     // in that state, or in use on former terms, beside open
+	closing  []*conn // that the keeper is to close
 	multi    bool    // a connection carries many calls, as far as is known
 	streams  int     // how many at most, as far as is known; 0 before an answer
 	warned   bool    // of a server that does not speak HTTP/2
 	probes   [2]*conn
 	limits   [2]limit // of connections never used, and used
 	dialling int
+	stale    int       // dials on former terms, beside dialling
 	waiting  list.List // of *waiter
 	newest   uint64    // seq of the latest waiter
 	held     int       // by Warm
@@ -114,26 +112,22 @@ type OriginStats struct {
 	Cancelled    int64 // calls given up before the end of their answer; with HTTP/1.1 each cost its connection
 
 	Spent   int64 // connections that ended with a whole answer
-	Retired int64 // connections that were closed for their age, or for idling
+	Retired int64 // idle connections that were closed for their age, for idling, or by a reload
 
 	// How long the server keeps an idle connection that never carried a
 	// request, and one that did; 0 when not learned.
 	IdleLimitNew, IdleLimitUsed time.Duration
 }
 
-func newOrigin(p *Pool, k key, proxy *url.URL) *origin {
-	o := &origin{pool: p, key: k, name: k.name(), proxy: proxy, transport: p.transport, wake: make(chan struct{}, 1), lastUsed: time.Now()}
-	// A transport that offers HTTP/2 offers it to a proxy behind TLS as well,
-	// and would not speak it there.
-	if p.http2 != nil && k.scheme == "https" && (proxy == nil || proxy.Scheme != "https") {
-		o.transport, o.multi = p.http2, true
-	}
-	return o
+// newOrigin returns one on the terms in force; p.mu is held.
+func newOrigin(p *Pool, k key) *origin {
+	r := newRoute(p.terms, k)
+	return &origin{pool: p, key: k, name: k.name(), route: r, multi: r.many(), wake: make(chan struct{}, 1), lastUsed: time.Now()}
 }
 
 // take returns a connection for a call, waiting for one when it has to. again
 // says that the call has had one before. errGone means that the origin must be
-// looked up again.
+// looked up again, errMoved that the terms changed meanwhile.
 func (o *origin) take(ctx context.Context, since uint64, again bool) (call, error) {
 	now := time.Now()
 	o.mu.Lock()
@@ -142,12 +136,15 @@ func (o *origin) take(ctx context.Context, since uint64, again bool) (call, erro
 		return call{}, err
 	}
 	o.lastUsed = now
-	if o.pool.cfg.Mode == Direct {
-		o.cold++
+	if o.terms.cfg.Mode == Direct {
+		if !again {
+			o.cold++
+		}
 		o.dials++
 		o.dialling++
+		r := o.route
 		o.mu.Unlock()
-		return o.takeDirect(ctx)
+		return o.takeDirect(ctx, r)
 	}
 	for i := len(o.stack) - 1; i >= 0; i-- {
 		if c := o.stack[i]; c.serial > since {
@@ -174,7 +171,7 @@ func (o *origin) take(ctx context.Context, since uint64, again bool) (call, erro
 		// It keeps its place. When it waits for a younger connection, the one
 		// that it lost left room for that.
 		w.place = o.waiting.PushFront(w)
-	case o.open < o.pool.cfg.MaxConnections:
+	case o.open < o.terms.cfg.MaxConnections:
 		o.cold++
 		w.place = o.waiting.PushBack(w)
 	default:
@@ -204,19 +201,37 @@ func (o *origin) take(ctx context.Context, since uint64, again bool) (call, erro
 }
 
 // takeDirect dials on the caller's time.
-func (o *origin) takeDirect(ctx context.Context) (call, error) {
-	c, err := o.pool.connect(ctx, o)
+func (o *origin) takeDirect(ctx context.Context, r route) (call, error) {
+	c, err := o.pool.connect(ctx, o, r)
+	now := time.Now()
 	o.mu.Lock()
+	if o.dialled(r) {
+		o.mu.Unlock()
+		if c != nil {
+			c.cc.Close()
+		}
+		return call{}, errMoved
+	}
 	defer o.mu.Unlock()
-	o.dialling--
 	if err != nil {
 		o.dialFailures++
 		return call{}, err
 	}
-	now := time.Now()
 	o.admit(c, now)
 	c.since = now
 	return o.begin(c, now, false), nil
+}
+
+// dialled ends a dial on r. It reports whether another way is in force, so that
+// what came of it is not to be used.
+func (o *origin) dialled(r route) (stale bool) {
+	if r.terms.way != o.terms.way {
+		o.stale--
+		o.nudge()
+		return true
+	}
+	o.dialling--
+	return false
 }
 
 // admit counts c in, which was dialled.
@@ -225,7 +240,7 @@ func (o *origin) admit(c *conn, now time.Time) {
 	o.seq++
 	c.opened, c.serial = now, o.seq
 	o.multi = c.multi
-	if !c.multi && o.transport == o.pool.http2 && !o.warned {
+	if !c.multi && c.many() && !o.warned {
 		o.warned = true
 		o.pool.log.Warn("the server does not speak HTTP/2 (pool.protocol), so it is called with HTTP/1.1", zap.String("origin", o.name))
 	}
@@ -250,7 +265,7 @@ func (o *origin) ended(c *conn, whole, gaveUp bool) {
 	case whole && !c.spent():
 		o.put(c, true)
 	default:
-		if whole && o.pool.cfg.Mode == Pooled {
+		if whole && c.terms.cfg.Mode == Pooled {
 			o.mu.Lock()
 			o.spent++
 			o.mu.Unlock()
@@ -265,9 +280,11 @@ func (o *origin) put(c *conn, carried bool) {
 	o.mu.Lock()
 	since := c.since
 	if carried {
-		o.served(c.kind(), c.taken.Sub(since))
+		if c.current() {
+			o.served(c.kind(), c.taken.Sub(since))
+			o.proven()
+		}
 		c.used, since = true, now
-		o.proven()
 	}
 	if c.calls--; c.calls > 0 {
 		c.since = since
@@ -275,7 +292,7 @@ func (o *origin) put(c *conn, carried bool) {
 		o.mu.Unlock()
 		return
 	}
-	if o.shut || c.broken || o.pool.cfg.Mode == Direct {
+	if o.shut || c.broken || !c.current() || o.terms.cfg.Mode == Direct || o.surplus() {
 		o.drop(c)
 		o.mu.Unlock()
 		c.cc.Close()
@@ -284,7 +301,7 @@ func (o *origin) put(c *conn, carried bool) {
 	if c.multi {
 		o.unshare(c)
 	}
-	if o.place(c, since, now) && (o.open > o.pool.cfg.MaxConnections || o.due(c, now).Before(o.armed)) {
+	if o.place(c, since, now) && (o.open > o.terms.cfg.MaxConnections || o.due(c, now).Before(o.armed)) {
 		o.nudge()
 	}
 	o.mu.Unlock()
@@ -306,7 +323,7 @@ func (o *origin) count(cancelled, resent bool) {
 func (o *origin) lost(c *conn, cancelled, idled, resent bool) {
 	o.mu.Lock()
 	o.count(cancelled, resent)
-	if idled {
+	if idled && c.current() {
 		o.learn(c.kind(), c.taken.Sub(c.since), false)
 	}
 	if c.calls--; c.calls > 0 {
@@ -399,7 +416,7 @@ func (o *origin) unstack(i int) {
 
 // drop forgets c, which is off the stack; the caller closes it.
 func (o *origin) drop(c *conn) {
-	if c.state == leaving {
+	if c.state == leaving || !c.current() {
 		o.leaving--
 	} else {
 		o.open--
@@ -447,7 +464,7 @@ func (o *origin) stats() OriginStats {
 	return OriginStats{
 		Origin: o.name,
 		Open:   o.open + o.leaving + o.probing(), Ready: len(o.stack), InUse: o.open + o.leaving - len(o.stack),
-		Dialling: o.dialling, Probing: o.probing(), Waiting: o.waiting.Len(),
+		Dialling: o.dialling + o.stale, Probing: o.probing(), Waiting: o.waiting.Len(),
 		Dials: o.dials, DialFailures: o.dialFailures,
 		Handshakes: o.handshakes.Load(), Resumptions: o.resumptions.Load(),
 		Resends: o.resends, Waits: o.waits, Cold: o.cold, Cancelled: o.cancelled, Spent: o.spent, Retired: o.retired,

@@ -6,7 +6,7 @@
 // is here is the rest: for each origin a last-in-first-out stack of ready
 // connections, a keeper that dials and retires ahead of need, and a waiting
 // list. An origin is a scheme, host and port; proxy and authorities follow from
-// it, for a Pool has one configuration.
+// it, for a Pool has one configuration at a time. Plan takes another in place.
 //
 // # Retirement
 //
@@ -46,13 +46,13 @@ package pool
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -65,18 +65,17 @@ import (
 // A Pool sends requests over connections that it keeps. It is safe for
 // concurrent use and must be closed.
 type Pool struct {
-	cfg       Config
-	log       *zap.Logger
-	transport *http.Transport // of HTTP/1.1
-	http2     *http.Transport // nil unless asked for
-	proxy     func(*url.URL) (*url.URL, error)
-	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	log  *zap.Logger
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // keepers and dials
 
+	adopting sync.Mutex // held while terms change, round the others
+
 	mu      sync.RWMutex // never held together with an origin's
+	*terms               // in force; every origin has them, or is about to
 	closed  bool
 	origins map[key]*origin
 }
@@ -90,30 +89,18 @@ type key struct{ scheme, address string }
 // cfg.CAFile and, without cfg.Proxy, the environment. The error names the keys
 // at fault.
 func New(cfg Config, log *zap.Logger) (*Pool, error) {
-	if err := cfg.check(); err != nil {
-		return nil, fmt.Errorf("pool: %w", err)
-	}
-	roots, err := cfg.roots()
+	d, err := newDraft(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("pool: %w", err)
-	}
-	proxy, err := cfg.proxy()
-	if err != nil {
-		return nil, fmt.Errorf("pool: %w", err)
+		return nil, err
 	}
 	if log == nil {
 		log = zap.NewNop()
 	}
 	// A peer that vanished without a word is noticed within 25 s.
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	p := &Pool{cfg: cfg, log: log, proxy: proxy, dial: dialer.DialContext, origins: map[key]*origin{}}
+	p := &Pool{log: log, dial: dialer.DialContext, origins: map[key]*origin{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.transport = p.newTransport(roots)
-	if cfg.Protocol == HTTP2 {
-		p.http2 = p.newTransport(roots)
-		p.http2.Protocols = protocols(true)
-		p.http2.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWait}
-	}
+	p.terms = p.newTerms(d, nil)
 	return p, nil
 }
 
@@ -121,23 +108,6 @@ func New(cfg Config, log *zap.Logger) (*Pool, error) {
 // with calls on it: one that was silent for so long is asked for a sign of life,
 // and given so long for it. TCP's own probes are for idle connections.
 const pingAfter, pingWait = 15 * time.Second, 5 * time.Second
-
-func (p *Pool) newTransport(roots *x509.CertPool) *http.Transport {
-	return &http.Transport{
-		Proxy:             proxyOf,
-		DialContext:       p.open,
-		Protocols:         protocols(false),
-		DisableKeepAlives: p.cfg.Mode == Direct,
-		// Answers are a few hundred bytes: unpacking costs more than it saves.
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: 64 << 10,
-		TLSClientConfig: &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			RootCAs:            roots,
-			ClientSessionCache: tls.NewLRUClientSessionCache(64),
-		},
-	}
-}
 
 // RoundTrip sends req and returns its answer. The connection serves the next
 // call once the answer's body has been read to its end; with HTTP/1.1 a body
@@ -284,6 +254,8 @@ func (p *Pool) take(ctx context.Context, k key, since uint64, again bool) (call,
 		switch {
 		case err == errGone:
 			p.forget(o)
+		case err == errMoved:
+			again = true
 		case err != nil:
 			return call{}, err
 		case t.c.cc.Err() != nil:
@@ -297,7 +269,7 @@ func (p *Pool) take(ctx context.Context, k key, since uint64, again bool) (call,
 
 // Warm keeps connections ready for the scheme, host and port of origin, a URL,
 // from now until release is called. It returns at once. In direct mode there is
-// nothing to keep.
+// nothing to keep, until a reload changes that.
 func (p *Pool) Warm(origin string) (release func(), err error) {
 	u, err := url.Parse(origin)
 	if err != nil {
@@ -324,10 +296,7 @@ func (p *Pool) Warm(origin string) (release func(), err error) {
 // after its last connection.
 func (p *Pool) Stats() []OriginStats {
 	p.mu.RLock()
-	origins := make([]*origin, 0, len(p.origins))
-	for _, o := range p.origins {
-		origins = append(origins, o)
-	}
+	origins := p.all()
 	p.mu.RUnlock()
 	stats := make([]OriginStats, len(origins))
 	for i, o := range origins {
@@ -358,13 +327,6 @@ func (p *Pool) origin(k key) (*origin, error) {
 	if o != nil && !shut {
 		return o, nil
 	}
-	if !shut {
-		proxy, err := p.proxy(&url.URL{Scheme: k.scheme, Host: k.address})
-		if err != nil {
-			return nil, &DialError{Origin: k.name(), Err: fmt.Errorf("choosing its proxy: %w", err)}
-		}
-		o = newOrigin(p, k, proxy)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -373,10 +335,14 @@ func (p *Pool) origin(k key) (*origin, error) {
 	if there := p.origins[k]; there != nil {
 		return there, nil
 	}
+	o = newOrigin(p, k)
 	p.origins[k] = o
 	p.wg.Go(o.keep)
 	return o, nil
 }
+
+// all returns the origins there are; p.mu is held.
+func (p *Pool) all() []*origin { return slices.Collect(maps.Values(p.origins)) }
 
 func (p *Pool) forget(o *origin) {
 	p.mu.Lock()

@@ -110,7 +110,7 @@ func (o *origin) join(c *conn) call {
 func (o *origin) parted(c *conn, cancelled bool) {
 	o.mu.Lock()
 	// Behind an answer the server's settings are known.
-	if free := c.cc.Available(); free > 0 {
+	if free := c.cc.Available(); free > 0 && c.current() {
 		if n := free + c.cc.InFlight(); c.streams == 0 || n < c.streams {
 			c.streams = n
 		}
@@ -136,7 +136,7 @@ func (o *origin) kept(c *conn, carried, cancelled, resent bool) {
 // it are not given as many before they have said what they carry.
 func (o *origin) refused(c *conn) {
 	o.mu.Lock()
-	if n := max(1, c.cc.InFlight()); o.streams == 0 || n < o.streams {
+	if n := max(1, c.cc.InFlight()); c.current() && (o.streams == 0 || n < o.streams) {
 		o.streams = n
 	}
 	o.mu.Unlock()

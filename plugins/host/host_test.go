@@ -990,7 +990,7 @@ func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := p.gone(pid)
-	r, leave, away := p.enter(t.Context(), nil, true)
+	r, leave, away := p.enter(t.Context(), nil, short)
 	if away != nil {
 		t.Fatal(away)
 	}
@@ -1080,6 +1080,93 @@ func TestAStageThatMayFailIsPassedOver(t *testing.T) {
 	s.Close()
 	if v, err := s.Before(t.Context(), req); err != nil || v.State != nil {
 		t.Errorf("a plugin that is gone: %+v, %v", v, err)
+	}
+}
+
+const hidden = `
+providers: {}
+stages:
+  - plugin: {command: [SELF]}
+  - provider
+`
+
+func TestAStageIsWaitedForWhileItsPluginIsRestarted(t *testing.T) {
+	s := newBench(t, hidden).start("plugin").(stage)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	req := &core.Request{Text: "call 555", Target: "es"}
+	v, err := s.Before(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// After so many deaths the next start is not soon any more.
+	for range 4 {
+		r, leave, away := s.enter(ctx, nil, long)
+		if away != nil {
+			t.Fatal(away)
+		}
+		leave()
+		syscall.Kill(r.pid(), syscall.SIGKILL)
+		<-provider{s.instance}.gone(r.pid())
+	}
+	res, err := s.After(ctx, req, &core.Result{Text: "x"}, v.State)
+	if err != nil || res.Text != "x call 555" {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestAStageIsWaitedForWhileItsPluginStartsAndNoLonger(t *testing.T) {
+	dir := t.TempDir()
+	fifo, script := filepath.Join(dir, "fifo"), filepath.Join(dir, "script")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// It fails the first time, and after that starts when somebody writes to the
+	// fifo.
+	if err := os.WriteFile(script, []byte(`#!/bin/sh
+if (set -C; : >first) 2>/dev/null; then exit 1; fi
+read x <fifo
+exec "$1"
+`), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, strings.Replace(hidden, "[SELF]", "[/bin/sh, "+script+", SELF], env: {GORACE: atexit_sleep_ms=0}", 1))
+	folder := filepath.Dir(b.file.Path)
+	if err := os.Symlink(fifo, filepath.Join(folder, "fifo")); err != nil {
+		t.Fatal(err)
+	}
+	s := b.build("plugin").(stage)
+	s.Start(t.Context())
+	b.logged("died and is started again")
+	if err := s.Ready(); err == nil {
+		t.Error("it is ready, and does not run")
+	}
+	s.process().becomes(t, Starting)
+
+	req := &core.Request{Text: "call 555", Target: "es"}
+	brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := s.Before(brief, req)
+	if e := core.AsError(err, ""); e == nil || e.Kind != core.Unavailable || !e.Retryable || e.RetryAfter <= 0 || e.Stage != "plugin" {
+		t.Errorf("when it does not start in time: %v", err)
+	}
+	type answer struct {
+		core.Verdict
+		error
+	}
+	answered := make(chan answer)
+	go func() {
+		v, err := s.Before(t.Context(), req)
+		answered <- answer{v, err}
+	}()
+	f, err := os.OpenFile(fifo, os.O_WRONLY, 0) // waits for the script
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	f.WriteString("now\n")
+	if a := <-answered; a.error != nil || a.Request.Text != "call ###" {
+		t.Errorf("%+v", a)
 	}
 }
 

@@ -240,7 +240,7 @@ func (in *instance) Probe(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	r, leave, err := in.enter(ctx, nil, true)
+	r, leave, err := in.enter(ctx, nil, short)
 	if err != nil {
 		return err
 	}
@@ -256,14 +256,30 @@ func (in *instance) Probe(ctx context.Context) error {
 	return nil
 }
 
+// Ready says why there is no process that serves the instance at this moment.
+func (in *instance) Ready() error {
+	p := in.process()
+	if p == nil {
+		return nil // as in Probe
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current != nil {
+		return nil
+	}
+	err := p.away()
+	err.Stage = in.name
+	return err
+}
+
 // enter returns the process that serves the instance now, another than dead. It
-// is waited for when wait says so.
-func (in *instance) enter(ctx context.Context, dead *running, wait bool) (*running, func(), *core.Error) {
+// is waited for as long as most says.
+func (in *instance) enter(ctx context.Context, dead *running, most patience) (*running, func(), *core.Error) {
 	p := in.process()
 	if p == nil {
 		return nil, nil, &core.Error{Kind: core.Unavailable, Stage: in.name, Detail: "the plugin was not started"}
 	}
-	r, leave, err := p.enter(ctx, dead, wait)
+	r, leave, err := p.enter(ctx, dead, most)
 	if err != nil {
 		err.Stage = in.name
 		return nil, nil, err
@@ -282,11 +298,11 @@ func (in *instance) enter(ctx context.Context, dead *running, wait bool) (*runni
 // send makes a call. When its process died under it, and nothing of the answer
 // has left, it is made once more, in the next process: that another one takes
 // over is not the caller's business, as it is not when a connection breaks. All
-// this unless wait is false, for a caller that knows somebody else to ask.
-func (in *instance) send(ctx context.Context, wait bool, call func(*running) (err *core.Error, died bool)) *core.Error {
+// this unless the caller, who knows somebody else to ask, has no patience.
+func (in *instance) send(ctx context.Context, most patience, call func(*running) (err *core.Error, died bool)) *core.Error {
 	var dead *running
 	for {
-		r, leave, err := in.enter(ctx, dead, wait)
+		r, leave, err := in.enter(ctx, dead, most)
 		if err != nil {
 			return err
 		}
@@ -299,7 +315,7 @@ func (in *instance) send(ctx context.Context, wait bool, call func(*running) (er
 			return nil
 		}
 		in.failed.Add(1)
-		if !died || dead != nil || !wait {
+		if !died || dead != nil || most == none {
 			return err
 		}
 		in.again.Add(1)

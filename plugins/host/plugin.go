@@ -143,7 +143,7 @@ func (p *plugin) keep(ctx context.Context) {
 		}
 		p.mu.Lock()
 		p.until = now.Add(pause + p.took*3/2)
-		p.hopeful = p.hopeful && pause < patience/2
+		p.hopeful = p.hopeful && pause < moment/2
 		p.mu.Unlock()
 		p.set(Backoff, why)
 		p.log.Warn("the plugin died and is started again", zap.Duration("in", pause), zap.Error(why))
@@ -370,16 +370,29 @@ func (p *plugin) release(in *instance) {
 	}
 }
 
-// patience is how long a call waits for a plugin that is being started anew
-// after it had served. That is no more than a new connection costs elsewhere,
-// and the caller's turn is held meanwhile.
-const patience = time.Second
+// A patience is how long a call waits for a plugin that is not there.
+type patience int
+
+const (
+	// none is for who has somebody else to ask.
+	none patience = iota
+	// short is for who holds a turn: a moment at most, and only for a plugin that
+	// has served and is about to again. That is no more than a new connection
+	// costs elsewhere.
+	short
+	// long is for who holds none, and can do nothing without the plugin: as long
+	// as it is being started, until it is overdue by a moment, or the deadline
+	// comes.
+	long
+)
+
+const moment = time.Second
 
 // enter returns what serves, which is not stopped before leave is called. It
-// waits for a moment, if it may, when that is about to be there, and for another
-// than dead.
-func (p *plugin) enter(ctx context.Context, dead *running, mayWait bool) (r *running, leave func(), err *core.Error) {
+// waits for that as long as it may, and for another than dead.
+func (p *plugin) enter(ctx context.Context, dead *running, most patience) (r *running, leave func(), err *core.Error) {
 	var late *time.Timer
+	came := time.Now()
 	for {
 		p.mu.Lock()
 		if r := p.current; r != nil && r != dead {
@@ -388,23 +401,55 @@ func (p *plugin) enter(ctx context.Context, dead *running, mayWait bool) (r *run
 			return r, r.calls.Done, nil
 		}
 		away, changed := p.away(), p.changed
-		wait := mayWait && (p.hopeful || p.current != nil)
+		end, wait := p.worthwhile(ctx, most, came)
 		p.mu.Unlock()
-		if !wait {
+		left := time.Until(end)
+		if !wait || left <= 0 {
 			return nil, nil, away
 		}
 		if late == nil {
-			late = time.NewTimer(patience)
+			late = time.NewTimer(left)
 			defer late.Stop()
+		} else {
+			late.Reset(left)
 		}
 		select {
 		case <-changed:
 		case <-late.C:
 			return nil, nil, away
 		case <-ctx.Done():
+			if most == long && ctx.Err() == context.DeadlineExceeded {
+				return nil, nil, away
+			}
 			return nil, nil, core.ContextError(ctx, "")
 		}
 	}
+}
+
+// worthwhile says whether a call that came at some time waits while nothing
+// serves, and until when. The caller holds mu.
+func (p *plugin) worthwhile(ctx context.Context, most patience, came time.Time) (until time.Time, wait bool) {
+	if most != long {
+		return came.Add(moment), most == short && (p.hopeful || p.current != nil)
+	}
+	if p.state == Failed || p.state == Stopped {
+		return until, false
+	}
+	if until = p.until; until.Before(came) {
+		until = came
+	}
+	until = until.Add(moment)
+	if deadline, ok := ctx.Deadline(); ok {
+		// A little is left, so that the caller hears why.
+		last := deadline.Add(-min(deadline.Sub(came)/10, 100*time.Millisecond))
+		if p.state == Backoff && p.until.After(last) {
+			return until, false
+		}
+		if last.Before(until) {
+			until = last
+		}
+	}
+	return until, true
 }
 
 // away is the error of a call while nothing serves. The caller holds mu.

@@ -18,6 +18,7 @@ var (
 	_ core.Starter    = provider{}
 	_ core.Closer     = provider{}
 	_ core.Prober     = provider{}
+	_ core.Readier    = provider{}
 	_ core.Languager  = provider{}
 	_ core.Measurer   = provider{}
 )
@@ -42,7 +43,11 @@ func (h *Host) buildProvider(env core.Env, cfg *ProviderConfig) (any, error) {
 func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	var res *core.Result
 	var refused error // of OnDelta
-	err := p.send(ctx, !req.Backed, func(r *running) (err *core.Error, died bool) {
+	most := short
+	if req.Backed {
+		most = none
+	}
+	err := p.send(ctx, most, func(r *running) (err *core.Error, died bool) {
 		res, refused, err, died = p.call(ctx, r, req)
 		return err, died
 	})

@@ -22,6 +22,7 @@ var (
 	_ core.Starter  = stage{}
 	_ core.Closer   = stage{}
 	_ core.Prober   = stage{}
+	_ core.Readier  = stage{}
 	_ core.Measurer = stage{}
 )
 
@@ -115,8 +116,9 @@ func skipped(res *core.Result) *core.Result {
 	return res
 }
 
-// call makes one call. A plugin that may be passed over has half of the time
-// that is left, so that the rest of the chain has the other half.
+// call makes one call. It waits for a plugin that is being started: nobody else
+// can do what this one does. A plugin that may be passed over has half of the
+// time that is left, so that the rest of the chain has the other half.
 func (s stage) call(ctx context.Context, f func(call context.Context, r *running) (*core.Error, bool)) *core.Error {
 	limit := s.env.Deadline
 	if deadline, ok := ctx.Deadline(); ok {
@@ -127,7 +129,7 @@ func (s stage) call(ctx context.Context, f func(call context.Context, r *running
 	}
 	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return s.send(call, true, func(r *running) (*core.Error, bool) { return f(call, r) })
+	return s.send(call, long, func(r *running) (*core.Error, bool) { return f(call, r) })
 }
 
 // passes says whether err is a failure of the plugin that the request survives,

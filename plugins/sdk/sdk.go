@@ -35,6 +35,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -94,7 +95,24 @@ To start it yourself: %[1]s --listen unix:PATH, and "address: unix:PATH" in pipe
 const workers = 64
 
 func grpcServer(options []grpc.ServerOption) *grpc.Server {
-	return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(wire.MaxMessage), grpc.MaxSendMsgSize(wire.MaxMessage), grpc.NumStreamWorkers(workers))...)
+	return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(wire.MaxMessage), grpc.MaxSendMsgSize(wire.MaxMessage), grpc.NumStreamWorkers(workers), grpc.ChainUnaryInterceptor(shutOnce()))...)
+}
+
+// shutOnce lets one Shutdown through, and gives its outcome to all others:
+// go-plugin's own races with itself when two come at the same time.
+func shutOnce() grpc.UnaryServerInterceptor {
+	var (
+		once  sync.Once
+		reply any
+		err   error
+	)
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		if info.FullMethod != "/plugin.GRPCController/Shutdown" {
+			return handle(ctx, req)
+		}
+		once.Do(func() { reply, err = handle(ctx, req) })
+		return reply, err
+	}
 }
 
 // served is the server as go-plugin wants it.

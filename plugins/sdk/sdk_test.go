@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -25,6 +26,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
@@ -489,8 +491,8 @@ func TestItListensWhereItIsToldTo(t *testing.T) {
 }
 
 // handshake starts cmd as the gateway would and returns its standard input, once
-// it serves, and what it prints after that.
-func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Reader) {
+// it serves, what it prints after that, and where it listens.
+func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Reader, socket string) {
 	t.Helper()
 	cmd.Env = append(cmd.Env, wire.CookieKey+"="+wire.CookieValue, "PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_UNIX_SOCKET_DIR="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -510,12 +512,45 @@ func handshake(t *testing.T, cmd *exec.Cmd) (stdin io.WriteCloser, out *bufio.Re
 	if err != nil || !strings.HasPrefix(line, "1|1|unix|") {
 		t.Fatalf("%q, %v", line, err)
 	}
-	return stdin, out
+	return stdin, out, strings.Split(line, "|")[3]
+}
+
+// TestTwoThatEndItAtOnceAreOne lets the race detector in the plugin look.
+func TestTwoThatEndItAtOnceAreOne(t *testing.T) {
+	for range 5 {
+		cmd := self(t, "GORACE=atexit_sleep_ms=0")
+		var said strings.Builder
+		cmd.Stderr = &said
+		stdin, _, socket := handshake(t, cmd)
+		var ready, all sync.WaitGroup
+		ready.Add(2)
+		for range 2 {
+			conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			all.Go(func() {
+				if _, err := wire.NewPluginClient(conn).Describe(t.Context(), &wire.DescribeRequest{}); err != nil {
+					t.Error(err)
+				}
+				ready.Done()
+				ready.Wait()
+				// Who is ended may have no time to say so.
+				conn.Invoke(t.Context(), "/plugin.GRPCController/Shutdown", &emptypb.Empty{}, &emptypb.Empty{})
+			})
+		}
+		all.Wait()
+		if err := cmd.Wait(); err != nil || said.Len() > 0 {
+			t.Errorf("%v\n%s", err, said.String())
+		}
+		stdin.Close()
+	}
 }
 
 func TestItEndsWhenItsStandardInputEnds(t *testing.T) {
 	cmd := self(t, "A=B")
-	stdin, _ := handshake(t, cmd)
+	stdin, _, _ := handshake(t, cmd)
 	stdin.Close()
 	cmd.Wait()
 	if s := cmd.ProcessState.Sys().(syscall.WaitStatus); !s.Signaled() || s.Signal() != syscall.SIGKILL {
@@ -529,7 +564,7 @@ func TestASIGTERMDoesNotEndItWhileItsParentLives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdin, _ := handshake(t, cmd)
+	stdin, _, _ := handshake(t, cmd)
 	cmd.Process.Signal(syscall.SIGTERM)
 	if line, err := bufio.NewReader(stderr).ReadString('\n'); err != nil || !strings.Contains(line, "SIGTERM is left to the gateway") {
 		t.Errorf("%q, %v", line, err)

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -38,13 +39,24 @@ var (
 	_ core.Starter       = (*Stage)(nil)
 	_ core.Closer        = (*Stage)(nil)
 	_ core.Planner       = (*Stage)(nil)
+	_ core.Outdater      = (*Stage)(nil)
+	_ core.Holder        = (*Stage)(nil)
 	_ core.Fingerprinter = (*Stage)(nil)
 	_ core.Measurer      = (*Stage)(nil)
 )
 
-// A table holds preloaded answers by key, without a fingerprint. It is not
-// changed once a Stage has it.
-type table map[string]*core.Result
+// A table holds preloaded answers by key, without a fingerprint, and the files
+// that they were read from, as these were then. It is not changed once a Stage
+// has it.
+type table struct {
+	answers map[string]*core.Result
+	files   []file
+}
+
+type file struct {
+	name string
+	was  os.FileInfo
+}
 
 // New makes the stage; it keeps nothing before Start.
 func New(env core.Env, c Config) *Stage {
@@ -66,16 +78,16 @@ func (s *Stage) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.preloaded.Store(&t)
+	s.preloaded.Store(t)
 	if err := s.memory.open(s.config.MaxSize); err != nil {
 		return fmt.Errorf("making the cache: %w", err)
 	}
-	s.log.Debug("cache is ready", zap.Int("preloaded", len(t)))
+	s.log.Debug("cache is ready", zap.Int("preloaded", len(t.answers)))
 	return nil
 }
 
-func load(ctx context.Context, files []core.Path) (table, error) {
-	t := table{}
+func load(ctx context.Context, files []core.Path) (*table, error) {
+	t := &table{answers: map[string]*core.Result{}}
 	for _, name := range files {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -87,25 +99,66 @@ func load(ctx context.Context, files []core.Path) (table, error) {
 	return t, nil
 }
 
-func (t table) read(name string) error {
-	file, err := os.Open(name)
+func (t *table) read(name string) error {
+	opened, err := os.Open(name)
 	if err != nil {
 		return err // it names the file
 	}
-	defer file.Close()
-	all, err := phrases.Read(file)
+	defer opened.Close()
+	was, err := opened.Stat() // before it is read: what is written meanwhile counts as a change
+	if err != nil {
+		return err
+	}
+	t.files = append(t.files, file{name, was})
+	all, err := phrases.Read(opened)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	for _, p := range all {
 		key := appendKey(nil, &core.Request{Source: p.Source, Target: p.Target, Text: p.Text})
-		t[string(key)] = &core.Result{Text: p.Translation, Cached: true}
+		t.answers[string(key)] = &core.Result{Text: p.Translation, Cached: true}
 	}
 	return nil
 }
 
-// Plan reads the preload files anew. What is stored is kept, but for what a
-// smaller size has no room for.
+// Outdated says whether a preload file is another than the one that was read, by
+// its size, its time or which file it is. It asks for nothing but these.
+func (s *Stage) Outdated() bool {
+	for _, f := range s.preloaded.Load().files {
+		is, err := os.Stat(f.name)
+		if err != nil || !os.SameFile(is, f.was) || is.Size() != f.was.Size() || !is.ModTime().Equal(f.was.ModTime()) {
+			return true
+		}
+	}
+	return false
+}
+
+// Holds says how many answers are stored.
+func (s *Stage) Holds() string {
+	switch n, _ := s.memory.holds(); n {
+	case 0:
+		return ""
+	case 1:
+		return "1 entry"
+	default:
+		return thousands(n) + " entries"
+	}
+}
+
+// thousands writes n, which is not negative, as in 48,112.
+func thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// Plan reads the preload files anew; the error names the file and the line.
+// What is stored is kept, but for what a smaller size has no room for. Another
+// ttl holds for what is stored already, too, from when it was stored: what a
+// shorter one has ended is not used any more, and what a longer one covers is
+// used again if it is still there.
 func (s *Stage) Plan(config any) (apply func(), err error) {
 	c, ok := config.(*Config)
 	if !ok {
@@ -117,7 +170,7 @@ func (s *Stage) Plan(config any) (apply func(), err error) {
 	}
 	return func() {
 		s.memory.ttl.Store(int64(c.TTL))
-		s.preloaded.Store(&t)
+		s.preloaded.Store(t)
 		s.memory.resize(c.MaxSize)
 	}, nil
 }
@@ -175,7 +228,7 @@ func (p *place) Translate(ctx context.Context, req *core.Request) (*core.Result,
 // looked up first, without the first below bytes.
 func (s *Stage) lookup(key []byte, below int, noCache bool) (*core.Result, string) {
 	if !noCache {
-		if res := (*s.preloaded.Load())[string(key[below:])]; res != nil {
+		if res := s.preloaded.Load().answers[string(key[below:])]; res != nil {
 			s.preloadHits.Add(1)
 			return res, ""
 		}
@@ -230,5 +283,5 @@ func (s *Stage) Measure(emit func(core.Measure)) {
 	entries, bytes := s.memory.holds()
 	gauge("cache_entries", "Stored answers.", entries)
 	gauge("cache_bytes", "Memory that the stored answers take.", bytes)
-	gauge("cache_preloaded_entries", "Answers in the preloaded tables.", int64(len(*s.preloaded.Load())))
+	gauge("cache_preloaded_entries", "Answers in the preloaded tables.", int64(len(s.preloaded.Load().answers)))
 }

@@ -50,6 +50,7 @@ type Provider struct {
 var (
 	_ core.Translator    = (*Provider)(nil)
 	_ core.Starter       = (*Provider)(nil)
+	_ core.Heir          = (*Provider)(nil)
 	_ core.Prober        = (*Provider)(nil)
 	_ core.Closer        = (*Provider)(nil)
 	_ core.Fingerprinter = (*Provider)(nil)
@@ -79,6 +80,19 @@ func build(env core.Env, cfg *Config) (any, error) {
 	p.params.Store(p.cfg.Request.params(refusals{}))
 	p.buffers.New = func() any { return new(bytes.Buffer) }
 	return p, nil
+}
+
+// Inherit leaves out from the first call on what former found that its model
+// refuses, if the same is asked of the same model. Whether a model streams
+// depends on the account as well, which may be another.
+func (p *Provider) Inherit(former any) {
+	f, ok := former.(*Provider)
+	if !ok || f.cfg.BaseURL != p.cfg.BaseURL || f.cfg.Model != p.cfg.Model || f.cfg.Request != p.cfg.Request {
+		return
+	}
+	refused := f.params.Load().refused
+	refused.stream = false
+	p.params.Store(p.cfg.Request.params(refused))
 }
 
 // Start keeps connections ready for the upstream, until Close.

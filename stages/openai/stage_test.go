@@ -277,6 +277,50 @@ func TestRefusedParametersAreLeftOutFromThenOn(t *testing.T) {
 	}
 }
 
+func TestAProviderBuiltAnewKnowsWhatTheModelRefuses(t *testing.T) {
+	calls := 0
+	sim := simulate(t, openaitest.Config{
+		Models:  []openaitest.Model{{ID: "old", Refuses: []string{"temperature", "store"}}, {ID: "new"}},
+		Observe: func(*http.Request, []byte) { calls++ },
+	})
+	old := func(c *Config) { c.Model = "old" }
+	former := provide(t, sim.URL(), nil, old)
+	if _, err := former.Translate(t.Context(), ask("x")); err != nil {
+		t.Fatal(err)
+	}
+	former.learn(former.params.Load(), "stream", false) // as an account's model may
+	for name, c := range map[string]struct {
+		change func(*Config)
+		calls  int
+	}{
+		"another timeout":     {func(c *Config) { old(c); c.Timeout = time.Minute }, 1},
+		"another key":         {func(c *Config) { old(c); c.Organization = "other" }, 1},
+		"another model":       {func(c *Config) { c.Model = "new" }, 1},
+		"another temperature": {func(c *Config) { old(c); c.Request.Temperature = 1 }, 3}, // it is worth asking again
+	} {
+		p := provide(t, sim.URL(), nil, c.change)
+		p.Inherit(former)
+		calls = 0
+		if _, err := p.Translate(t.Context(), ask("x")); err != nil {
+			t.Fatal(name, err)
+		}
+		if calls != c.calls {
+			t.Errorf("%s: %d calls, want %d", name, calls, c.calls)
+		}
+		refused := p.params.Load().refused
+		if knows := refused.temperature && refused.store; knows != (name != "another model") {
+			t.Errorf("%s: left out is %+v", name, refused)
+		}
+		if refused.stream {
+			t.Errorf("%s: it does not stream, whatever the account", name)
+		}
+	}
+	if !former.params.Load().refused.stream {
+		t.Error("the former has forgotten something")
+	}
+	provide(t, sim.URL(), nil, nil).Inherit("something else")
+}
+
 // A server that refuses what was not sent must not be asked for ever.
 func TestRefusingWhatWasNotSentEnds(t *testing.T) {
 	calls := 0

@@ -114,7 +114,7 @@ func (r *run) delta() bool {
 // prepare returns an attempt that may be made with t.
 func (r *run) prepare(t target, p permit, why reason) *attempt {
 	fork, unpin := r.req.Trace.Fork()
-	fork.Attempts = 1
+	fork.Attempts, fork.Attempt = 1, why.String()
 	a := &attempt{target: t, permit: p, why: why, req: *r.req, unpin: unpin}
 	a.req.Trace, a.req.Attempt = fork, r.req.Attempt+r.attempts
 	a.req.Backed = why != fallback && r.backed()

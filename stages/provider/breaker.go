@@ -21,11 +21,10 @@ type breaker struct {
 	policy  circuitbreaker.CircuitBreaker[any] // nil: never opens
 	row     int64                              // failures that open it
 	openFor time.Duration
+	tally   *tally
 	changes atomic.Int64 // of state
 	well    atomic.Int64 // calls that went well
 	spare   atomic.Int64 // permits handed on
-	opened  atomic.Int64 // times
-	probes  atomic.Int64 // calls while half open
 }
 
 // A permit is the right to make one call: the state that it was given in, and
@@ -41,8 +40,8 @@ const (
 	saysUnwell
 )
 
-func newBreaker(cfg Breaker, name string, log *zap.Logger) *breaker {
-	b := &breaker{row: int64(cfg.Failures), openFor: cfg.OpenFor}
+func newBreaker(cfg Breaker, counts *tally, log *zap.Logger) *breaker {
+	b := &breaker{row: int64(cfg.Failures), openFor: cfg.OpenFor, tally: counts}
 	if cfg.Failures == 0 {
 		return b
 	}
@@ -54,10 +53,10 @@ func newBreaker(cfg Breaker, name string, log *zap.Logger) *breaker {
 			b.changes.Add(1)
 			switch e.NewState {
 			case circuitbreaker.OpenState:
-				b.opened.Add(1)
-				log.Warn("the provider keeps failing, it is left alone for a while", zap.String("provider", name), zap.Duration("for", cfg.OpenFor))
+				b.tally.opened.Add(1)
+				log.Warn("the provider keeps failing, it is left alone for a while", zap.String("provider", counts.name), zap.Duration("for", cfg.OpenFor))
 			case circuitbreaker.ClosedState:
-				log.Info("the provider is back", zap.String("provider", name))
+				log.Info("the provider is back", zap.String("provider", counts.name))
 			}
 		}).
 		Build()
@@ -72,13 +71,13 @@ func (b *breaker) acquire() (permit, bool) {
 	}
 	if b.policy.TryAcquirePermit() {
 		if b.policy.IsHalfOpen() {
-			b.probes.Add(1)
+			b.tally.probes.Add(1)
 		}
 		return b.permit(), true
 	}
 	for n := b.spare.Load(); n > 0; n = b.spare.Load() {
 		if b.spare.CompareAndSwap(n, n-1) {
-			b.probes.Add(1)
+			b.tally.probes.Add(1)
 			return b.permit(), true
 		}
 	}

@@ -23,7 +23,7 @@ const (
 	leftByHedges      = 2
 )
 
-func newBudget() budget { return budget{timed: retriesPerSecond, at: time.Now()} }
+func newBudget() *budget { return &budget{timed: retriesPerSecond, at: time.Now()} }
 
 // earn notes a request.
 func (b *budget) earn() {

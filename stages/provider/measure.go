@@ -26,25 +26,25 @@ func (r reason) String() string { return [...]string{"first", "retry", "hedge", 
 // how long they took, in seconds.
 var within = [...]float64{0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5}
 
-// A record is what is known about one provider, by name. It lives as long as
-// the stage.
-type record struct {
-	name    string
-	breaker *breaker
+// A tally counts what was done with one provider, by name. It is never begun
+// anew, since counters may not fall.
+type tally struct {
+	name string
+
+	opened atomic.Int64 // times that a breaker did
+	probes atomic.Int64 // calls while one was half open
 
 	answered [reasons]atomic.Int64
 	took     atomic.Int64 // nanoseconds
 	classes  [len(within)]atomic.Int64
 	tokens   [3]atomic.Int64
 
-	whole, spoke latencies // until the answer, and until its first delta
-
 	mu     sync.Mutex
 	failed [reasons]map[core.ErrorKind]int64
 }
 
-func newRecord(name string, b *breaker) *record {
-	r := &record{name: name, breaker: b}
+func newTally(name string) *tally {
+	r := &tally{name: name}
 	for i := range r.failed {
 		r.failed[i] = map[core.ErrorKind]int64{}
 	}
@@ -52,7 +52,7 @@ func newRecord(name string, b *breaker) *record {
 }
 
 // count notes an attempt that has ended.
-func (r *record) count(a *attempt) {
+func (r *tally) count(a *attempt) {
 	if a.failed == nil {
 		r.answered[a.why].Add(1)
 	} else {
@@ -78,18 +78,16 @@ func (r *record) count(a *attempt) {
 // provider.
 func (s *Stage) Measure(emit func(core.Measure)) {
 	emit(core.Measure{Name: "provider_retries_denied_total", Help: "Retries and hedges that were not made because too many had been.", Counter: true, Value: float64(s.denied.Load())})
-	s.mu.Lock()
-	records := make([]*record, 0, len(s.records))
-	for _, r := range s.records {
-		records = append(records, r)
+	tallies, serving := s.known()
+	for _, t := range tallies {
+		t.measure(emit)
 	}
-	s.mu.Unlock()
-	for _, r := range records {
-		r.measure(emit)
+	for _, r := range serving {
+		emit(core.Measure{Name: "provider_breaker_state", Help: "Whether calls reach the provider: 0 yes, 1 one tries, 2 no.", Value: r.breaker.state(), Labels: []string{"provider", r.name}})
 	}
 }
 
-func (r *record) measure(emit func(core.Measure)) {
+func (r *tally) measure(emit func(core.Measure)) {
 	count := func(name, help string, v float64, labels ...string) {
 		emit(core.Measure{Name: name, Help: help, Counter: true, Value: v, Labels: append([]string{"provider", r.name}, labels...)})
 	}
@@ -110,7 +108,6 @@ func (r *record) measure(emit func(core.Measure)) {
 	for i, what := range [...]string{"prompt", "completion", "cached"} {
 		count("provider_tokens_total", "Tokens that providers billed; cached ones are part of the prompt's.", float64(r.tokens[i].Load()), "tokens", what)
 	}
-	count("provider_breaker_opened_total", "Times that the breaker of a provider opened.", float64(r.breaker.opened.Load()))
-	count("provider_breaker_probes_total", "Calls that tried whether a provider is back.", float64(r.breaker.probes.Load()))
-	emit(core.Measure{Name: "provider_breaker_state", Help: "Whether calls reach the provider: 0 yes, 1 one tries, 2 no.", Value: r.breaker.state(), Labels: []string{"provider", r.name}})
+	count("provider_breaker_opened_total", "Times that the breaker of a provider opened.", float64(r.opened.Load()))
+	count("provider_breaker_probes_total", "Calls that tried whether a provider is back.", float64(r.probes.Load()))
 }

@@ -22,27 +22,22 @@ import (
 	"github.com/dragoman-mt/dragoman/core/line"
 )
 
-// A Stage keeps what is known about the providers that it calls: the state of
-// their breakers, the budget of retries, and counters. It is safe for
-// concurrent use.
+// A Stage calls providers as its configuration says. It is safe for concurrent
+// use.
 type Stage struct {
-	cfg    Config
-	log    *zap.Logger
-	budget budget
-	line   *line.Line // for chains without a gate that owns one
+	cfg Config
+	log *zap.Logger
+	*past
 
 	// delay says after how long a hedge is made; nil when none is.
 	delay func(r *record, streamed bool) (after time.Duration, ok bool)
 
-	denied  atomic.Int64   // retries and hedges that the budget did not allow
 	running sync.WaitGroup // hedges
-
-	mu      sync.Mutex
-	records map[string]*record
 }
 
 var (
 	_ core.Caller        = (*Stage)(nil)
+	_ core.Heir          = (*Stage)(nil)
 	_ core.Fingerprinter = (*Stage)(nil)
 	_ core.Measurer      = (*Stage)(nil)
 	_ core.Closer        = (*Stage)(nil)
@@ -56,11 +51,14 @@ func New(env core.Env, cfg Config) *Stage {
 	if env.Log == nil {
 		env.Log = zap.NewNop()
 	}
-	return &Stage{
-		cfg: cfg, log: env.Log,
-		budget: newBudget(),
-		line:   line.New(waitingWithoutQueue), records: map[string]*record{},
-		delay: cfg.Hedge.delay(),
+	return &Stage{cfg: cfg, log: env.Log, past: newPast(), delay: cfg.Hedge.delay()}
+}
+
+// Inherit shares the past of former, which goes on adding to it while it serves.
+// It comes before Call.
+func (s *Stage) Inherit(former any) {
+	if f, ok := former.(*Stage); ok {
+		s.past = f.past
 	}
 }
 
@@ -75,21 +73,9 @@ func (s *Stage) Close() error {
 // what Call returns names that.
 func (s *Stage) Fingerprint() string { return "" }
 
-// record returns what is known about the provider name.
-func (s *Stage) record(name string) *record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, ok := s.records[name]
-	if !ok {
-		r = newRecord(name, newBreaker(s.cfg.Breaker, name, s.log))
-		s.records[name] = r
-	}
-	return r
-}
-
 // Call links the providers in use with what stands below.
 func (s *Stage) Call(below core.Below) (core.Translator, error) {
-	c := &caller{Stage: s, gates: below.Gates, line: s.line}
+	c := &caller{Stage: s, gates: below.Gates, line: s.line, number: s.linked.Add(1)}
 	owned := false
 	for _, g := range below.Gates {
 		if o, ok := g.Gate.(line.Owner); ok {
@@ -109,7 +95,7 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 		if !ok {
 			return target{}, fmt.Errorf("%s: there is no provider %q", key, name)
 		}
-		return target{record: s.record(name), translator: below.Around(p)}, nil
+		return target{record: s.record(p, s.cfg.Breaker, s.log), translator: below.Around(p)}, nil
 	}
 	var err error
 	if c.preferred, err = link("use", s.cfg.Use); err != nil {
@@ -127,6 +113,7 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 	}
 	p, _ := below.Provider(s.cfg.Use)
 	c.languages, _ = p.Translator.(core.Languager)
+	c.begin()
 	return c, nil
 }
 
@@ -146,6 +133,9 @@ type caller struct {
 	fallbacks   []target
 	fingerprint string
 	languages   core.Languager
+
+	number int64       // of the links of its past: a later one is greater
+	serves atomic.Bool // a request has come
 }
 
 var (
@@ -172,6 +162,9 @@ func (c *caller) Translate(ctx context.Context, req *core.Request) (*core.Result
 		traced := *req
 		traced.Trace = core.NewTrace(nil)
 		req = &traced
+	}
+	if !c.serves.Load() {
+		c.serve()
 	}
 	r := run{caller: c, ctx: ctx, req: req, since: time.Now()}
 	defer r.give()

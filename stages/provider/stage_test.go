@@ -941,7 +941,7 @@ func TestAFallbackDoesNotWaitForThePrimarysWish(t *testing.T) {
 
 func TestACallFromBeforeTheBreakerOpenedDoesNotCloseIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBreaker(Breaker{Failures: 2, OpenFor: time.Second}, "main", zap.NewNop())
+		b := newBreaker(Breaker{Failures: 2, OpenFor: time.Second}, newTally("main"), zap.NewNop())
 		late, _ := b.acquire()
 		for range 2 {
 			p, _ := b.acquire()
@@ -964,7 +964,7 @@ func TestACallFromBeforeTheBreakerOpenedDoesNotCloseIt(t *testing.T) {
 }
 
 func TestCallsThatHangAmongGoodOnesAreNoRowOfFailures(t *testing.T) {
-	b := newBreaker(Breaker{Failures: 3, OpenFor: time.Second}, "main", zap.NewNop())
+	b := newBreaker(Breaker{Failures: 3, OpenFor: time.Second}, newTally("main"), zap.NewNop())
 	var hang []permit
 	for range 10 {
 		p, _ := b.acquire()
@@ -996,7 +996,7 @@ func TestCallsThatHangAmongGoodOnesAreNoRowOfFailures(t *testing.T) {
 // them whose time is over open the breaker.
 func TestAnOutageUnderLoadOpensTheBreakerAtTheFirstTimeouts(t *testing.T) {
 	for _, atOnce := range []int{5, 6, 16, 64} {
-		b := newBreaker(Breaker{Failures: 5, OpenFor: time.Second}, "main", zap.NewNop())
+		b := newBreaker(Breaker{Failures: 5, OpenFor: time.Second}, newTally("main"), zap.NewNop())
 		var flying []permit // from the oldest on
 		for range 1000 {
 			if len(flying) == atOnce {

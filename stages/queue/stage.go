@@ -37,6 +37,7 @@ var (
 	_ core.Planner       = (*Stage)(nil)
 	_ core.Measurer      = (*Stage)(nil)
 	_ core.Fingerprinter = (*Stage)(nil)
+	_ core.Holder        = (*Stage)(nil)
 	_ line.Owner         = (*Stage)(nil)
 )
 
@@ -82,7 +83,9 @@ func (s *Stage) Give(req *core.Request, o core.Outcome) {
 }
 
 // Plan takes another configuration in place: calls in flight and requests that
-// wait stay, and apply starts who can start now.
+// wait stay, in their order, and apply starts who can start now. With fewer slots
+// than calls in flight nothing starts until enough of them have ended; with less
+// room than requests wait nobody is sent away.
 func (s *Stage) Plan(config any) (apply func(), err error) {
 	c, ok := config.(*Config)
 	if !ok {
@@ -95,6 +98,14 @@ func (s *Stage) Plan(config any) (apply func(), err error) {
 		s.line.SetMaxWaiting(c.MaxWaiting)
 		s.line.Wake()
 	}, nil
+}
+
+// Holds says how many wait.
+func (s *Stage) Holds() string {
+	if n := s.line.Waiting(); n > 0 {
+		return fmt.Sprintf("%d waiting", n)
+	}
+	return ""
 }
 
 // Measure reports the slots, and the line.

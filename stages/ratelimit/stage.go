@@ -5,6 +5,7 @@ package ratelimit
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -47,7 +48,7 @@ type Stage struct {
 	refusals int64         // 429s
 	paused   time.Duration // in all, the rest of the pause that is on included
 
-	waits *line.Line // the last that was refused
+	waits []*line.Line // that were refused
 }
 
 var (
@@ -203,15 +204,31 @@ func estimate(req *core.Request) int64 {
 	return n
 }
 
+// linesKept is how many lines Plan wakes: that of the newest chain, and those of
+// chains before it from which the last requests are leaving.
+const linesKept = 8
+
 // Refused notes which line waits, for Plan.
-func (s *Stage) Refused(l *line.Line) {
+func (s *Stage) Refused(l *line.Line) (again bool) {
 	s.mu.Lock()
-	s.waits = l
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if slices.Contains(s.waits, l) {
+		return false
+	}
+	s.waits = append(s.waits, l)
+	if len(s.waits) > linesKept {
+		s.waits = slices.Delete(s.waits, 0, 1)
+	}
+	return true
 }
 
-// Plan takes other limits in place. What was spent stays spent, a pause stays,
-// and apply starts who can start now.
+// Plan takes other limits in place. Apply starts who can start now. What was
+// learned stays: the upstream's own limits, what it said is left, a pause and the
+// ramp after it. So does what was spent, which is why no limit is ever exceeded
+// by a change: among the starts of any 60 s there are no more than the limit that
+// held at the last of them; nor do they cost more tokens than that, unless one
+// costs more than its estimate or needs more than the limit by itself. Lowered,
+// the limit lets nothing start until the last 60 s fit into it.
 func (s *Stage) Plan(config any) (apply func(), err error) {
 	c, ok := config.(*Config)
 	if !ok {
@@ -221,11 +238,10 @@ func (s *Stage) Plan(config any) (apply func(), err error) {
 		s.mu.Lock()
 		s.config = *c
 		s.limit(time.Now())
-		waits := s.waits
-		s.waits = nil
+		waits := slices.Clone(s.waits)
 		s.mu.Unlock()
-		if waits != nil {
-			waits.Wake()
+		for _, l := range waits {
+			l.Wake()
 		}
 	}, nil
 }

@@ -1,8 +1,10 @@
-// Package admin is the operators' door: /metrics, /healthz, /readyz and
-// /admin/status. It changes nothing. Its README is the manual.
+// Package admin is the operators' door: /metrics, /healthz, /readyz,
+// /admin/status, /admin/tap, and what changes the gateway while it runs: /admin/reload. Its
+// README is the manual.
 package admin
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/chain"
 	"github.com/dragoman-mt/dragoman/core/door"
 )
 
@@ -24,7 +27,15 @@ type Options struct {
 	Ready func() error
 	// Status tells what is being served.
 	Status func() Status
-	Log    *zap.Logger
+	// Reload serves what the configuration's file holds now, or what served
+	// before. Unlike the others it takes a while.
+	Reload func(ctx context.Context, previous bool) Reload
+	// Tap opens a tap on what passes the stages; without it there is no
+	// /admin/tap.
+	Tap func(chain.Filter) (*chain.Tap, error)
+	// Stopping is closed when the gateway begins to stop: taps end then.
+	Stopping <-chan struct{}
+	Log      *zap.Logger
 }
 
 // Status is what /admin/status tells. It holds no key and no text.
@@ -36,6 +47,10 @@ type Status struct {
 	// Generation counts the configurations served so far, from 1.
 	Generation int64     `json:"generation"`
 	Loaded     time.Time `json:"loaded,omitzero"`
+	// FileDiffers says that the file on disk is not what is served.
+	FileDiffers bool `json:"file_differs"`
+	// LastReload is nil before the first.
+	LastReload *Reload `json:"last_reload,omitempty"`
 	// Stages and Providers are names in the order of the file.
 	Stages    []string `json:"stages,omitempty"`
 	Providers []string `json:"providers,omitempty"`
@@ -93,8 +108,12 @@ func New(o Options) http.Handler {
 	}))
 	mux.Handle("/readyz", get(a.ready))
 	mux.Handle("/admin/status", get(a.status))
+	mux.Handle("/admin/reload", post(a.reload))
+	if o.Tap != nil {
+		mux.Handle("/admin/tap", get(a.tap))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz and /admin/status are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/tap and /admin/reload are"})
 	})
 	return mux
 }

@@ -121,7 +121,7 @@ type item struct {
 
 func (d *Door) one(ctx context.Context, p *plan, items []item, i int, begin time.Time) {
 	req := &p.requests[i]
-	res, err := d.ask(ctx, req)
+	res, err := p.ask(ctx, req)
 	it := &items[i]
 	it.res, it.took = res, time.Since(begin)
 	if err != nil {
@@ -140,17 +140,18 @@ func (d *Door) one(ctx context.Context, p *plan, items []item, i int, begin time
 
 // ask translates req. A panic fails that text alone: several run on goroutines
 // of their own, where it would end the process.
-func (d *Door) ask(ctx context.Context, req *core.Request) (res *core.Result, err error) {
+func (p *plan) ask(ctx context.Context, req *core.Request) (res *core.Result, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &core.Error{Kind: core.Internal, Stage: "door", Cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
 		}
 	}()
-	return d.service.Translate(ctx, req)
+	return p.rules.Translate(ctx, req)
 }
 
 // A plan is a call that was understood: texts outer, targets inner.
 type plan struct {
+	rules    *door.Rules
 	call     *call
 	client   string
 	targets  int
@@ -162,13 +163,14 @@ type plan struct {
 // prepare reads and checks a call. What is wrong with a single text is found
 // later and fails that text alone; everything else fails the call.
 func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan, error) {
-	client, err := d.service.Client(r, door.Bearer(r))
+	rules := d.service.Rules()
+	client, err := rules.Client(r, door.Bearer(r))
 	if err != nil {
 		return nil, err
 	}
 	buf := d.buffer()
 	defer d.putBack(buf)
-	if err := d.read(w, r, buf); err != nil {
+	if err := read(w, r, buf, rules.MaxBody); err != nil {
 		return nil, err
 	}
 	c, err := decode(buf.Bytes())
@@ -178,11 +180,10 @@ func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan
 	if !c.has(fStream) {
 		c.stream = takesStream(r)
 	}
-	return d.plan(c, client, id)
+	return d.plan(rules, c, client, id)
 }
 
-func (d *Door) read(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
-	limit := d.service.Config().MaxBody
+func read(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer, limit core.Size) error {
 	tooLarge := func() error {
 		return &core.Error{Kind: core.TooLarge, Detail: fmt.Sprintf("the body has more than %s; that is the most that is taken (server.max_body)", limit)}
 	}
@@ -206,8 +207,7 @@ func (d *Door) read(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) e
 	return &core.Error{Kind: core.InvalidRequest, Detail: "the body cannot be read", Cause: err}
 }
 
-func (d *Door) plan(c *call, client, id string) (*plan, error) {
-	config := d.service.Config()
+func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error) {
 	if !c.has(fText) {
 		return nil, missing(fText, `say what to translate: "text": "Good morning"`)
 	}
@@ -218,8 +218,8 @@ func (d *Door) plan(c *call, client, id string) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := len(c.texts) * len(targets); n > config.MaxTexts {
-		return nil, &core.Error{Kind: core.TooLarge, Field: names[fText], Detail: fmt.Sprintf("the call asks for %d translations (texts times targets); at most %d are taken (server.max_texts)", n, config.MaxTexts)}
+	if n := len(c.texts) * len(targets); n > rules.MaxTexts {
+		return nil, &core.Error{Kind: core.TooLarge, Field: names[fText], Detail: fmt.Sprintf("the call asks for %d translations (texts times targets); at most %d are taken (server.max_texts)", n, rules.MaxTexts)}
 	}
 	formality, err := c.tone()
 	if err != nil {
@@ -231,7 +231,7 @@ func (d *Door) plan(c *call, client, id string) (*plan, error) {
 	if err := c.checkSession(); err != nil {
 		return nil, err
 	}
-	within := config.Deadline
+	within := rules.Deadline
 	if c.has(fDeadline) {
 		if c.deadlineMS <= 0 {
 			return nil, &core.Error{Kind: core.DeadlineExceeded, Field: names[fDeadline], Detail: "deadline_ms is in the past; it counts the milliseconds that are left"}
@@ -241,7 +241,7 @@ func (d *Door) plan(c *call, client, id string) (*plan, error) {
 		}
 	}
 
-	p := &plan{call: c, client: client, targets: len(targets), within: within}
+	p := &plan{rules: rules, call: c, client: client, targets: len(targets), within: within}
 	n := len(c.texts) * len(targets)
 	p.requests, p.traces = make([]core.Request, n), make([]core.Trace, n)
 	for i := range p.requests {

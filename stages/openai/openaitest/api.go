@@ -80,7 +80,7 @@ func (s *Server) api(path string, answer func(*call)) http.HandlerFunc {
 		if stale := c.cfg.Stale; stale > 0 && time.Since(c.conn.born) > stale {
 			c.rec.Fault = "stale"
 			c.ours = true
-			c.conn.reset()
+			c.conn.abort()
 			return
 		}
 		if !c.cfg.Bare {
@@ -242,7 +242,7 @@ func (c *call) gone() {
 // reset ends the connection under the client.
 func (c *call) reset() {
 	c.ours = true
-	c.conn.reset()
+	c.conn.abort()
 }
 
 // close ends the connection in order.

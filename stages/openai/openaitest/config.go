@@ -78,6 +78,14 @@ type Config struct {
 	// Stale resets a connection that is older when a request arrives on it. 0
 	// is never.
 	Stale time.Duration `json:"stale"`
+	// Forget stands for a firewall on the way, or a NAT, that forgets a
+	// connection on which nothing has passed for longer: what the client sends
+	// on it after that is lost, and never answered. 0 is never. One that is used
+	// as soon as it was made is spared.
+	Forget time.Duration `json:"forget"`
+	// ForgetReset is how long after the first loss that firewall resets the
+	// connection. With 0 it never does, and the client waits in vain.
+	ForgetReset time.Duration `json:"forget_reset"`
 
 	// Faults are rates between 0 and 1 by kind; together at most 1. The kinds
 	// are the constants of this package.
@@ -191,6 +199,7 @@ func (c *Config) durations() map[string]*time.Duration {
 		"retry_after": &c.RetryAfter, "idle_timeout": &c.IdleTimeout,
 		"fresh_timeout": &c.FreshTimeout, "max_age": &c.MaxAge,
 		"stale": &c.Stale, "drip": &c.Drip,
+		"forget": &c.Forget, "forget_reset": &c.ForgetReset,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,21 +26,25 @@ func (l *listener) Accept() (net.Conn, error) {
 
 // A conn is an accepted connection, under TLS if there is any.
 type conn struct {
+	s      *Server
 	raw    *net.TCPConn
 	in     io.Reader // raw, or the delay that stands for the network
 	far    *delay    // nil without an emulated round trip
 	number int64
 	born   time.Time
+	spoke  atomic.Int64 // when something passed last, as time since born
+	lost   bool         // forgotten by the firewall on the way; only who reads looks
 
 	// Guarded by Server.mu.
 	outer    net.Conn // what net/http holds: raw, or the TLS connection
 	active   bool
 	requests int64
 	idle     *time.Timer
+	reset    *time.Timer // of one that is lost; nil when none comes
 }
 
 func (s *Server) accepted(raw *net.TCPConn) *conn {
-	c := &conn{raw: raw, in: raw, born: time.Now()}
+	c := &conn{s: s, raw: raw, in: raw, born: time.Now()}
 	if rtt := s.config().RTT; rtt > 0 {
 		c.far = newDelay(raw, rtt)
 		c.in = c.far
@@ -80,6 +85,9 @@ func (s *Server) connState(outer net.Conn, state http.ConnState) {
 		c.arm(cfg.IdleTimeout, cfg.MaxAge)
 	case http.StateClosed, http.StateHijacked:
 		c.idle.Stop()
+		if c.reset != nil {
+			c.reset.Stop()
+		}
 		delete(s.conns, c)
 		s.stats.Open--
 		s.running.Done()
@@ -116,8 +124,8 @@ func connOf(outer net.Conn) *conn {
 	return outer.(*conn)
 }
 
-// reset ends the connection so that the client sees a reset.
-func (c *conn) reset() {
+// abort ends the connection so that the client sees a reset.
+func (c *conn) abort() {
 	c.raw.SetLinger(0)
 	c.Close()
 }
@@ -129,8 +137,43 @@ func (c *conn) Close() error {
 	return c.raw.Close()
 }
 
-func (c *conn) Read(p []byte) (int, error)         { return c.in.Read(p) }
-func (c *conn) Write(p []byte) (int, error)        { return c.raw.Write(p) }
+// Read returns what arrives. What a firewall on the way has swallowed does not.
+func (c *conn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.in.Read(p)
+		if n == 0 || !c.forgotten() {
+			c.spoke.Store(int64(time.Since(c.born)))
+			return n, err
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// forgotten says whether what has just come in is lost, because nothing had
+// passed for longer than the firewall on the way remembers a connection.
+func (c *conn) forgotten() bool {
+	cfg := c.s.config()
+	silence := time.Since(c.born) - time.Duration(c.spoke.Load())
+	if c.lost || cfg.Forget == 0 || silence <= cfg.Forget {
+		return c.lost
+	}
+	c.lost = true
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.s.stats.Forgotten++
+	if cfg.ForgetReset > 0 {
+		c.reset = time.AfterFunc(cfg.ForgetReset, c.abort)
+	}
+	return true
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	c.spoke.Store(int64(time.Since(c.born)))
+	return c.raw.Write(p)
+}
+
 func (c *conn) LocalAddr() net.Addr                { return c.raw.LocalAddr() }
 func (c *conn) RemoteAddr() net.Addr               { return c.raw.RemoteAddr() }
 func (c *conn) SetWriteDeadline(t time.Time) error { return c.raw.SetWriteDeadline(t) }

@@ -419,6 +419,50 @@ func TestStaleConnectionsAreReset(t *testing.T) {
 	}
 }
 
+func TestWhatComesOnAForgottenConnectionIsLost(t *testing.T) {
+	s := start(t, Config{TLS: true})
+	hc := client(t, s, http1)
+	ask := func(ctx context.Context) error {
+		_, _, err := post(t, ctx, hc, s, "x", nil)
+		return err
+	}
+	forget := func(silence, reset time.Duration) {
+		t.Helper()
+		if err := s.Configure(func(c *Config) { c.Forget, c.ForgetReset = silence, reset }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ask(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	forget(time.Hour, 0) // it was used in time
+	if err := ask(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	forget(1, 0)
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		defer leave()
+		for s.Stats().Forgotten == 0 && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	if err := ask(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("the firewall says nothing, and the client heard %v", err)
+	}
+	forget(0, 0)
+	if err := ask(t.Context()); err != nil { // on a new one, and leaves it there
+		t.Fatal(err)
+	}
+	forget(1, 1)
+	if err := ask(t.Context()); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the firewall resets, and the client heard %v", err)
+	}
+	if got := settled(t, s); got.Forgotten != 2 || got.Chats != 3 || got.Connections != 2 {
+		t.Errorf("%d connections were forgotten of %d, %d requests arrived", got.Forgotten, got.Connections, got.Chats)
+	}
+}
+
 // A new connection costs a round trip, its handshake another, a request one:
 // three, and one on a connection that is there.
 func TestRoundTripsAreEmulated(t *testing.T) {

@@ -31,6 +31,9 @@ type Stats struct {
 	// Connections counts those accepted; Open those that are open now.
 	Connections int64 `json:"connections"`
 	Open        int64 `json:"open"`
+	// Forgotten counts connections that were written to after the firewall on
+	// the way had forgotten them. What was written is in no other count.
+	Forgotten int64 `json:"forgotten"`
 	// Handshakes counts TLS handshakes, Resumptions those of them that resumed
 	// a session.
 	Handshakes  int64 `json:"handshakes"`

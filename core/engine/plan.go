@@ -1,0 +1,329 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/chain"
+	"github.com/dragoman-mt/dragoman/core/config"
+)
+
+// A Fate is what a new configuration does to a part.
+type Fate string
+
+const (
+	Keep    Fate = "kept"    // it serves on as it is
+	Change  Fate = "changed" // in place, with everything that it holds
+	Rebuild Fate = "rebuilt" // another takes its place
+	Add     Fate = "added"
+	Park    Fate = "parked" // out of the chain, with everything that it holds
+	Remove  Fate = "removed"
+	Idle    Fate = "idle" // a provider that the chain does not use, so it is not started
+)
+
+// A Step says what a new configuration does to the part at one place.
+type Step struct {
+	Place string // stages/queue, providers/openai, pool
+	Fate  Fate
+	// Files says that it is for files that changed, not for the configuration.
+	Files bool
+	// Heir says that what was rebuilt takes over what the former knew.
+	Heir bool
+}
+
+// A shared part is one that was built, for all generations that it serves in.
+type shared struct {
+	item        any
+	generations int // guarded by Engine.sharing
+}
+
+// A part is what stands at one place of a generation.
+type part struct {
+	*shared
+	label    string // stage or provider
+	name     string
+	role     core.Role
+	kind     string
+	digest   string        // of the configuration that it has here
+	deadline time.Duration // that it was built with
+	at       string        // file:line:column: path
+	used     bool          // the chain needs it
+	parked   bool          // its stage is disabled, and it is kept for later
+	fresh    bool          // built for this generation
+	// files tells apart parts of equal configuration that were built from
+	// other files, such as a plugin's program.
+	files string
+}
+
+func (p *part) place() string { return p.label + "s/" + p.name }
+
+// Build makes a generation from a checked configuration: what was there before
+// is kept, or planned to be changed in place, where it can be. Nothing that
+// serves is touched: Serve does that. Providers that the chain does not use are
+// built, so that their mistakes are found, but never started.
+//
+// A generation is served, or closed, before another is built.
+func (e *Engine) Build(file *config.File, deadline time.Duration) (*Generation, error) {
+	g := newGeneration(e, file)
+	g.base = e.current.Load()
+	if err := g.plan(deadline); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *Generation) plan(deadline time.Duration) error {
+	if err := g.sections(); err != nil {
+		return err
+	}
+	providers := map[string]core.Provider{}
+	for _, item := range g.file.Providers {
+		p, err := g.part("provider", item, deadline)
+		if err != nil {
+			return err
+		}
+		found := core.Provider{Name: item.Name, Translator: p.item.(core.Translator), Fingerprint: item.Digest + p.files}
+		if f, ok := p.item.(core.Fingerprinter); ok {
+			found.Fingerprint = f.Fingerprint()
+		}
+		providers[item.Name] = found
+	}
+	var places []chain.Place
+	for _, item := range g.file.Stages {
+		if !item.Enabled {
+			g.park(item)
+			continue
+		}
+		p, err := g.part("stage", item, deadline)
+		if err != nil {
+			return err
+		}
+		places = append(places, chain.Place{Name: item.Name, Item: p.item, Digest: item.Digest + p.files})
+	}
+	g.removals()
+
+	used := map[string]bool{}
+	linked, err := chain.Link(places, func(name string) (core.Provider, bool) {
+		p, ok := providers[name]
+		used[name] = used[name] || ok
+		return p, ok
+	}, g.engine.watch)
+	if err != nil {
+		return fmt.Errorf("%s: %w", g.file.Path, err)
+	}
+	g.chain = linked
+	for _, p := range g.parts {
+		p.used = p.label == "stage" && !p.parked || p.label == "provider" && used[p.name]
+		if !p.used && !p.parked {
+			for i := range g.Steps {
+				if g.Steps[i].Place == p.place() {
+					g.Steps[i] = Step{Place: p.place(), Fate: Idle}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// sections plans the changes of what lives outside generations.
+func (g *Generation) sections() error {
+	if g.base == nil {
+		return nil
+	}
+	var refused []error
+	for _, name := range slices.Sorted(maps.Keys(g.file.Sections)) {
+		follows := slices.ContainsFunc(g.engine.sections, func(s section) bool { return s.name == name })
+		if !follows && !reflect.DeepEqual(g.base.file.Sections[name], g.file.Sections[name]) {
+			refused = append(refused, fmt.Errorf("%s: %s: cannot change while the gateway runs; restart it", g.file.Path, name))
+		}
+	}
+	for _, s := range g.engine.sections {
+		was, is := g.base.file.Sections[s.name], g.file.Sections[s.name]
+		same, files := reflect.DeepEqual(was, is), outdated(s.part)
+		if same && !files {
+			g.step(s.name, Keep, false, false)
+			continue
+		}
+		apply, err := s.part.Plan(is)
+		if err != nil {
+			refused = append(refused, g.placed(err)...)
+			continue
+		}
+		g.applies = append(g.applies, apply)
+		g.step(s.name, Change, same && files, false)
+	}
+	return errors.Join(refused...)
+}
+
+// placed puts file and line before each error that err joins, which begin with the
+// key that they are about.
+func (g *Generation) placed(err error) []error {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for i, err := range all {
+		place := g.file.Path
+		key, _, _ := strings.Cut(err.Error(), ": ")
+		for _, v := range g.file.Values {
+			// From is the file's name and the line, and perhaps a variable.
+			if from, _, _ := strings.Cut(v.From, " "); v.Path == key && strings.Contains(from, ":") {
+				place += from[strings.LastIndex(from, ":"):]
+			}
+		}
+		all[i] = fmt.Errorf("%s: %w", place, err)
+	}
+	return all
+}
+
+// part finds or builds what stands at the place of item.
+func (g *Generation) part(label string, item config.Item, deadline time.Duration) (*part, error) {
+	p := &part{
+		label: label, name: item.Name, role: item.Kind.Role, kind: item.Kind.Name, digest: item.Digest, deadline: deadline,
+		at: fmt.Sprintf("%s:%d:%d: %s", g.file.Path, item.Line, item.Column, item.Path),
+	}
+	former := g.former(p)
+	if former == nil {
+		g.step(p.place(), Add, false, false)
+		return p, g.build(p, item)
+	}
+	planner, plans := former.item.(core.Planner)
+	same := former.digest == p.digest && (former.deadline == deadline || plans)
+	files := outdated(former.item)
+	p.files = former.files
+	switch {
+	case same && !files:
+		g.step(p.place(), Keep, false, false)
+		p.shared = former.shared
+	case plans:
+		apply, err := planner.Plan(item.Config)
+		if err != nil {
+			if all := config.AsComplaints(err); all != nil {
+				return nil, all // they name their place, and better
+			}
+			return nil, fmt.Errorf("%s: %w", p.at, err)
+		}
+		g.applies = append(g.applies, apply)
+		g.step(p.place(), Change, former.digest == p.digest, false)
+		p.shared = former.shared
+	default:
+		if files {
+			p.files = fmt.Sprintf(" files of generation %d", g.Number)
+		}
+		if err := g.build(p, item); err != nil {
+			return nil, err
+		}
+		heir, ok := p.item.(core.Heir)
+		if ok {
+			heir.Inherit(former.item)
+		}
+		g.step(p.place(), Rebuild, same && files, ok)
+		return p, nil
+	}
+	g.hold(p)
+	return p, nil
+}
+
+func outdated(item any) bool {
+	o, ok := item.(core.Outdater)
+	return ok && o.Outdated()
+}
+
+// former returns what stood at the place of p and is of its kind, if it was in
+// use or parked: what was not holds nothing.
+func (g *Generation) former(p *part) *part {
+	if g.base == nil {
+		return nil
+	}
+	for _, f := range g.base.parts {
+		if f.label == p.label && f.name == p.name && f.role == p.role && f.kind == p.kind && (f.used || f.parked) {
+			return f
+		}
+	}
+	return nil
+}
+
+func (g *Generation) build(p *part, item config.Item) error {
+	built, err := item.Kind.Build(core.Env{
+		Name: item.Name, Log: g.log.Named(item.Name), Upstream: g.engine.upstream, Deadline: p.deadline, Origin: item.Origin,
+	}, item.Config)
+	if err == nil {
+		err = fits(item.Kind.Role, built)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.at, err)
+	}
+	p.shared, p.fresh = &shared{item: built}, true
+	g.hold(p)
+	return nil
+}
+
+// park keeps what stood at the place of a stage that is disabled, with the
+// configuration that it has, if it can take another when it is enabled again.
+// What cannot holds nothing.
+func (g *Generation) park(item config.Item) {
+	p := &part{label: "stage", name: item.Name, role: item.Kind.Role, kind: item.Kind.Name, parked: true}
+	former := g.former(p)
+	if former == nil {
+		return
+	}
+	if _, plans := former.item.(core.Planner); !plans {
+		return
+	}
+	p.shared, p.digest, p.deadline, p.at, p.files = former.shared, former.digest, former.deadline, former.at, former.files
+	g.hold(p)
+	g.step(p.place(), Park, false, false)
+}
+
+// hold makes p a part of g.
+func (g *Generation) hold(p *part) {
+	g.engine.sharing.Lock()
+	defer g.engine.sharing.Unlock()
+	p.generations++
+	g.parts = append(g.parts, p)
+}
+
+// removals notes what the base has and g has not.
+func (g *Generation) removals() {
+	if g.base == nil {
+		return
+	}
+	for _, f := range g.base.parts {
+		if !slices.ContainsFunc(g.Steps, func(s Step) bool { return s.Place == f.place() }) {
+			g.step(f.place(), Remove, false, false)
+		}
+	}
+}
+
+func (g *Generation) step(place string, fate Fate, files, heir bool) {
+	g.Steps = append(g.Steps, Step{Place: place, Fate: fate, Files: files, Heir: heir})
+}
+
+// fits says whether what Build returned is what the kind's role promises.
+func fits(role core.Role, built any) error {
+	var ok bool
+	switch role {
+	case core.RoleProvider:
+		_, ok = built.(core.Translator)
+	case core.RoleGate:
+		_, ok = built.(core.Gate)
+	case core.RoleCaller:
+		_, ok = built.(core.Caller)
+	default:
+		_, ok = built.(core.Stage)
+		if !ok {
+			_, ok = built.(core.Hooks)
+		}
+	}
+	if !ok {
+		return fmt.Errorf("a kind of role %s built a %T", role, built)
+	}
+	return nil
+}

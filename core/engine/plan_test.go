@@ -1,0 +1,411 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
+)
+
+// A brick is a stage of the tests; what it does to a text is to add its number.
+type brick struct {
+	*house
+	n     int
+	stale bool
+
+	now    sync.Mutex
+	config string // guarded by now
+}
+
+func (b *brick) says() string {
+	b.now.Lock()
+	defer b.now.Unlock()
+	return b.config
+}
+
+// A house builds bricks, and notes what becomes of them.
+type house struct {
+	mu     sync.Mutex
+	events []string
+	built  int
+	start  map[string]error // by configuration
+	probe  map[string]error
+}
+
+func (h *house) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, fmt.Sprintf(format, args...))
+}
+
+func (h *house) told() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	told := strings.Join(h.events, ", ")
+	h.events = nil
+	return told
+}
+
+func (b *brick) Wrap(next core.Translator) core.Translator {
+	return core.TranslatorFunc(func(ctx context.Context, req *core.Request) (*core.Result, error) {
+		res, err := next.Translate(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return &core.Result{Text: fmt.Sprintf("%s %d%s", res.Text, b.n, b.says())}, nil
+	})
+}
+
+func (b *brick) Start(context.Context) error {
+	b.note("start %d%s", b.n, b.says())
+	return b.start[b.says()]
+}
+
+func (b *brick) Close() error {
+	b.note("close %d%s", b.n, b.says())
+	return nil
+}
+
+func (b *brick) Probe(context.Context) error {
+	b.note("probe %d%s", b.n, b.says())
+	return b.probe[b.says()]
+}
+
+func (b *brick) Outdated() bool { return b.stale }
+func (b *brick) Holds() string  { return fmt.Sprintf("brick %d", b.n) }
+
+// A soft brick can be changed in place.
+type softBrick struct{ *brick }
+
+func (s softBrick) Plan(config any) (func(), error) {
+	c := config.(*setting)
+	if c.V == "bad" {
+		return nil, errors.New("no such stuff")
+	}
+	return func() {
+		s.note("apply %s", c.V)
+		s.now.Lock()
+		defer s.now.Unlock()
+		s.brick.config, s.stale = c.V, false
+	}, nil
+}
+
+// An heir brick takes over the number of its former.
+type heirBrick struct{ *brick }
+
+func (h heirBrick) Inherit(former any) {
+	h.note("inherit")
+	h.n = former.(heirBrick).n
+}
+
+type setting struct{ V string }
+
+// stage is one of a file: a kind, which is what it can do, and a configuration.
+func (h *house) stage(name, kind, v string, enabled bool) config.Item {
+	k := core.NewKind(kind, core.RoleStage, "", func() setting { return setting{} }, func(_ core.Env, s *setting) (any, error) {
+		if s.V == "unbuildable" {
+			return nil, errors.New("cannot be built")
+		}
+		h.built++
+		b := &brick{house: h, n: h.built, config: s.V}
+		switch kind {
+		case "soft":
+			return softBrick{b}, nil
+		case "heir":
+			return heirBrick{b}, nil
+		}
+		return b, nil
+	})
+	return config.Item{Name: name, Kind: k, Config: &setting{v}, Enabled: enabled, Path: "stages." + name, Line: 7, Column: 3, Digest: kind + v}
+}
+
+// plan returns a file with the stages above a provider that says hi.
+func (h *house) file(stages ...config.Item) *config.File {
+	f := &config.File{Path: "pipeline.yaml", Sections: map[string]any{}}
+	p := item("p", core.RoleProvider, func() any {
+		return core.TranslatorFunc(func(context.Context, *core.Request) (*core.Result, error) { return &core.Result{Text: "hi"}, nil })
+	})
+	f.Providers = []config.Item{p}
+	f.Stages = append(stages, item("provider", core.RoleCaller, func() any { return calling{"p"} }))
+	return f
+}
+
+func fates(g *Generation) string {
+	var all []string
+	for _, s := range g.Steps {
+		if !strings.HasPrefix(s.Place, "stages/provider") && !strings.HasPrefix(s.Place, "providers/") {
+			all = append(all, fmt.Sprint(strings.TrimPrefix(s.Place, "stages/"), " ", s.Fate))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+func (h *house) says(t *testing.T, e *Engine) string {
+	t.Helper()
+	res, err := e.Translate(t.Context(), &core.Request{Text: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Text
+}
+
+func TestAReloadTouchesOnlyWhatChanged(t *testing.T) {
+	type stage struct{ name, kind, v string }
+	for _, c := range []struct {
+		name                    string
+		before, after           []stage
+		off                     string // disabled after
+		steps, text, told, gone string
+	}{
+		{"equal is kept", []stage{{"a", "hard", "1"}}, []stage{{"a", "hard", "1"}}, "", "a kept", "hi 1 1", "", "close 1 1"},
+		{"a change rebuilds", []stage{{"a", "hard", "1"}}, []stage{{"a", "hard", "2"}}, "", "a rebuilt", "hi 2 2", "start 2 2, close 1 1", "close 2 2"},
+		{"or is made in place", []stage{{"a", "soft", "1"}}, []stage{{"a", "soft", "2"}}, "", "a changed", "hi 1 2", "apply  2", "close 1 2"},
+		{"or is inherited", []stage{{"a", "heir", "1"}}, []stage{{"a", "heir", "2"}}, "", "a rebuilt", "hi 1 2", "inherit, start 1 2, close 1 1", "close 1 2"},
+		{"another kind is another part", []stage{{"a", "hard", "1"}}, []stage{{"a", "soft", "1"}}, "", "a added", "hi 2 1", "start 2 1, close 1 1", "close 2 1"},
+		{"one more", []stage{{"a", "hard", "1"}}, []stage{{"b", "hard", "1"}, {"a", "hard", "1"}}, "", "b added, a kept", "hi 1 1 2 1", "start 2 1", "close 1 1, close 2 1"},
+		{"one less", []stage{{"a", "hard", "1"}, {"b", "hard", "1"}}, []stage{{"b", "hard", "1"}}, "", "b kept, a removed", "hi 2 1", "close 1 1", "close 2 1"},
+		{"disabled, and its state is kept", []stage{{"a", "soft", "1"}}, []stage{{"a", "soft", "1"}}, "a", "a parked", "hi", "", "close 1 1"},
+		{"disabled without a state", []stage{{"a", "hard", "1"}}, []stage{{"a", "hard", "1"}}, "a", "a removed", "hi", "close 1 1", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := &house{}
+			make := func(stages []stage, off string) *config.File {
+				var all []config.Item
+				for _, s := range stages {
+					all = append(all, h.stage(s.name, s.kind, " "+s.v, s.name != off))
+				}
+				return h.file(all...)
+			}
+			e := serving(t, make(c.before, ""))
+			h.told()
+			g := serve(t, e, make(c.after, c.off))
+			e.draining.Wait()
+			if got := fates(g); got != c.steps {
+				t.Errorf("steps: got %q, want %q", got, c.steps)
+			}
+			if got := h.told(); got != c.told {
+				t.Errorf("what happened: got %q, want %q", got, c.told)
+			}
+			if got := h.says(t, e); got != c.text {
+				t.Errorf("text: got %q, want %q", got, c.text)
+			}
+			e.Close(t.Context())
+			if got := h.told(); !sameWords(got, c.gone) {
+				t.Errorf("closed in the end: got %q, want %q", got, c.gone)
+			}
+		})
+	}
+}
+
+func sameWords(a, b string) bool {
+	count := map[string]int{}
+	for _, w := range strings.Split(a, ", ") {
+		count[w]++
+	}
+	for _, w := range strings.Split(b, ", ") {
+		count[w]--
+	}
+	for _, n := range count {
+		if n != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func TestAParkedStageComesBackWithWhatItHeld(t *testing.T) {
+	h := &house{}
+	e := serving(t, h.file(h.stage("a", "soft", " 1", true)))
+	defer e.Close(t.Context())
+	serve(t, e, h.file(h.stage("a", "soft", " 2", false)))
+	serve(t, e, h.file(h.stage("a", "soft", " 2", false)))
+	e.draining.Wait()
+	if got := h.says(t, e); got != "hi" {
+		t.Errorf("while disabled: %q", got)
+	}
+	h.told()
+	g := serve(t, e, h.file(h.stage("a", "soft", " 2", true)))
+	if got := h.says(t, e); got != "hi 1 2" || fates(g) != "a changed" || h.told() != "apply  2" {
+		t.Errorf("enabled again: %q, %s", got, fates(g))
+	}
+}
+
+func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
+	h := &house{}
+	f := h.file(h.stage("a", "hard", " 1", true), h.stage("s", "soft", " 1", true))
+	e := serving(t, f)
+	defer e.Close(t.Context())
+	if e.outdated() {
+		t.Error("outdated from the start")
+	}
+	before := e.current.Load().chain.Fingerprint()
+	for _, p := range e.current.Load().parts {
+		switch b := p.item.(type) {
+		case *brick:
+			b.stale = true
+		case softBrick:
+			b.stale = true
+		}
+	}
+	if !e.outdated() {
+		t.Error("nobody noticed")
+	}
+	g := serve(t, e, f)
+	if got := fates(g); got != "a rebuilt, s changed" || !g.Steps[1].Files || !g.Steps[2].Files {
+		t.Errorf("got %q, %+v", got, g.Steps)
+	}
+	after := g.chain.Fingerprint()
+	if before == after {
+		t.Error("answers of what was made from other files would be taken for its own")
+	}
+	if g = serve(t, e, f); fates(g) != "a kept, s kept" || g.chain.Fingerprint() != after {
+		t.Errorf("a third time: %q", fates(g))
+	}
+}
+
+func TestAReloadThatFailsLeavesNothingBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		stage      func(h *house) config.Item
+		prepare    func(h *house)
+		want, told string
+	}{
+		"cannot be planned": {func(h *house) config.Item { return h.stage("s", "soft", "bad", true) }, nil, "pipeline.yaml:7:3: stages.s: no such stuff", "close 4 2"},
+		"cannot be built":   {func(h *house) config.Item { return h.stage("a", "hard", "unbuildable", true) }, nil, "pipeline.yaml:7:3: stages.a: cannot be built", "close 4 2"},
+		"cannot be started": {func(h *house) config.Item { return h.stage("a", "hard", " 9", true) }, func(h *house) { h.start = map[string]error{" 9": errors.New("will not")} }, "pipeline.yaml:7:3: stages.a: will not", "start 4 2, start 5 9, close 5 9, close 4 2"},
+		"is unavailable": {func(h *house) config.Item { return h.stage("a", "hard", " 9", true) }, func(h *house) {
+			h.start = map[string]error{" 9": &core.Error{Kind: core.Unavailable, Detail: "not up"}}
+		}, "pipeline.yaml:7:3: stages.a: unavailable: not up", "start 4 2, start 5 9, close 5 9, close 4 2"},
+		"refers to nothing":    {func(h *house) config.Item { return item("again", core.RoleCaller, func() any { return calling{"p"} }) }, nil, "calls providers already", "close 4 2"},
+		"is refused in a part": {func(h *house) config.Item { return h.stage("z", "none", "unbuildable", true) }, nil, "cannot be built", "close 4 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &house{}
+			first := []config.Item{h.stage("n", "hard", " 1", true), h.stage("s", "soft", " 1", true), h.stage("a", "hard", " 1", true)}
+			e := serving(t, h.file(first...))
+			defer e.Close(t.Context())
+			h.told()
+			if c.prepare != nil {
+				c.prepare(h)
+			}
+			g, err := e.Build(h.file(h.stage("n", "hard", " 2", true), h.stage("s", "soft", " 1", true), c.stage(h)), time.Second)
+			if err == nil {
+				err = g.Start(t.Context())
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			if got := h.told(); got != c.told {
+				t.Errorf("what happened: got %q, want %q", got, c.told)
+			}
+			if got := h.says(t, e); got != "hi 3 1 2 1 1 1" || e.Number() != 1 {
+				t.Errorf("what serves says %q", got)
+			}
+			if g := serve(t, e, h.file(first...)); fates(g) != "n kept, s kept, a kept" {
+				t.Errorf("after it: %q", fates(g))
+			}
+		})
+	}
+}
+
+func TestTheFirstGenerationServesThoughAPartIsUnavailable(t *testing.T) {
+	h := &house{start: map[string]error{" 1": &core.Error{Kind: core.Unavailable, Detail: "not up yet"}}}
+	e := serving(t, h.file(h.stage("a", "hard", " 1", true)))
+	defer e.Close(t.Context())
+	if err := e.Ready(); err == nil || !strings.Contains(err.Error(), "stages/a: ") || !strings.Contains(err.Error(), "not up yet") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOnlyWhatIsNewIsProbedAndTheRestIsAsWellAsItWas(t *testing.T) {
+	h := &house{probe: map[string]error{" 3": &core.Error{Kind: core.Unauthorized, Detail: "no such key"}, " 4": &core.Error{Kind: core.Unavailable, Detail: "nobody there"}}}
+	e := New(nowhere{}, zap.NewNop())
+	defer e.Close(t.Context())
+	probed := func(stages ...config.Item) (*Generation, []string, error) {
+		g, err := e.Build(h.file(stages...), time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		warned, err := Unwell(g.Probe(t.Context()))
+		return g, warned, err
+	}
+	g, _, _ := probed(h.stage("a", "hard", " 1", true))
+	e.Serve(g, time.Minute)
+	if got := h.told(); got != "start 1 1, probe 1 1" {
+		t.Errorf("got %q", got)
+	}
+	g, warned, err := probed(h.stage("a", "hard", " 1", true), h.stage("b", "hard", " 4", true))
+	if err != nil || len(warned) != 1 || warned[0] != "pipeline.yaml:7:3: stages.b: unavailable: nobody there" && !strings.Contains(warned[0], "stages.b: ") {
+		t.Errorf("what cannot be reached is a warning: got %q, %v", warned, err)
+	}
+	if got := h.told(); got != "start 2 4, probe 2 4" {
+		t.Errorf("got %q", got)
+	}
+	e.Serve(g, time.Minute)
+	g.Watch()
+	if err := e.Ready(); err == nil || strings.Contains(err.Error(), "stages/a") || !strings.Contains(err.Error(), "stages/b") {
+		t.Errorf("ready: %v", err)
+	}
+	g, _, err = probed(h.stage("a", "hard", " 3", true), h.stage("b", "hard", " 4", true))
+	if err == nil || !strings.HasPrefix(err.Error(), "pipeline.yaml:7:3: stages.a: ") {
+		t.Errorf("a refused key: got %v", err)
+	}
+	g.Close()
+}
+
+// A shelf is a part of the process that lives outside generations.
+type shelf struct{ config string }
+
+func (s *shelf) Plan(config any) (func(), error) {
+	c := config.(*setting)
+	if c.V == "bad" {
+		return nil, errors.New("shelf.v: no such place")
+	}
+	return func() { s.config = c.V }, nil
+}
+
+func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
+	h, s := &house{}, &shelf{"1"}
+	e := New(nowhere{}, zap.NewNop())
+	e.Attach("shelf", s)
+	with := func(v, other string) *config.File {
+		f := h.file()
+		f.Sections = map[string]any{"shelf": &setting{v}, "wall": &setting{other}}
+		f.Values = []config.Value{{Path: "shelf.v", Text: v, From: "pipeline.yaml:4 via V"}}
+		return f
+	}
+	serve(t, e, with("1", "1"))
+	defer e.Close(t.Context())
+	g, err := e.Build(with("2", "1"), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.config != "1" || g.Steps[0] != (Step{Place: "shelf", Fate: Change}) {
+		t.Errorf("before it serves: %q, %+v", s.config, g.Steps)
+	}
+	e.Serve(g, time.Minute)
+	if s.config != "2" {
+		t.Errorf("got %q", s.config)
+	}
+	for _, c := range []struct{ v, other, want string }{
+		{"bad", "1", "pipeline.yaml:4: shelf.v: no such place"},
+		{"2", "2", "pipeline.yaml: wall: cannot change while the gateway runs; restart it"},
+	} {
+		if _, err := e.Build(with(c.v, c.other), time.Second); err == nil || err.Error() != c.want {
+			t.Errorf("got %v, want %s", err, c.want)
+		}
+	}
+	if s.config != "2" {
+		t.Errorf("after it was refused: %q", s.config)
+	}
+}

@@ -1,0 +1,405 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
+)
+
+// A Reloader takes configurations, one at a time, from wherever they come, and
+// serves those that are good. It is the only path on which a running gateway's
+// configuration changes. It is safe for concurrent use.
+type Reloader struct {
+	o ReloaderOptions
+
+	turn     chan struct{} // holds one while nobody loads
+	mu       sync.Mutex
+	state    Serving
+	reloads  [3]atomic.Int64 // by outcome
+	lastGood atomic.Int64    // unix nanoseconds
+}
+
+// ReloaderOptions are what a Reloader is made of.
+type ReloaderOptions struct {
+	Engine *Engine
+	// File is the configuration's file.
+	File string
+	// Load checks content, as that of File; nil is what File holds now.
+	Load func(content []byte) (*config.File, error)
+	// Times returns what a request may take with the configuration, and how
+	// long those that entered the generation before may go on.
+	Times func(*config.File) (deadline, drain time.Duration)
+	// Warnings are what an operator should know of a good configuration.
+	Warnings func(*config.File) []string
+	// Processes are the numbers of the plugins' processes now.
+	Processes func() []int
+	// Past keeps the contents that served.
+	Past State
+	Log  *zap.Logger
+}
+
+// Serving is what serves, and what came of the last reload.
+type Serving struct {
+	Hash string // of the content that serves
+	// Since is when it began to serve.
+	Since time.Time
+	// File is what serves.
+	File *config.File
+	// Last is the last verdict; nil before the first reload.
+	Last *Verdict
+	// At is when it was reached.
+	At time.Time
+	// Differs says that the file on disk is not what serves.
+	Differs bool
+}
+
+// An Outcome is what came of a reload.
+type Outcome string
+
+const (
+	Reloaded  Outcome = "reloaded"
+	Unchanged Outcome = "unchanged" // what was to be loaded serves already
+	Refused   Outcome = "refused"   // the former one serves on
+)
+
+var outcomes = []Outcome{Reloaded, Unchanged, Refused}
+
+// A Verdict is what came of one reload, as operators read it.
+type Verdict struct {
+	Outcome Outcome
+	// Trigger says what asked for it: "SIGHUP".
+	Trigger string
+	// Generation serves now, and Was did before.
+	Generation, Was int64
+	Took            time.Duration
+	Changes         []config.Change
+	// Files are the places that changed because files of theirs did.
+	Files []string
+	// Carried is what was kept: "cache 48,112 entries".
+	Carried  []string
+	Warnings []string
+	// Err says why it was refused.
+	Err error
+	// Since is when what was gone back to served; zero for the file itself.
+	Since time.Time
+	// Differs says that the file on disk is not what serves now.
+	Differs bool
+	Hash    string
+}
+
+// String is the verdict in one line; that of a refused one has a line more for
+// each mistake.
+func (v Verdict) String() string {
+	differs := ""
+	if v.Differs {
+		differs = "; the file on disk differs from what serves"
+	}
+	switch v.Outcome {
+	case Unchanged:
+		return fmt.Sprintf("nothing to do: generation %d serves this already%s", v.Generation, differs)
+	case Refused:
+		return fmt.Sprintf("refused after %v, generation %d serves on%s:\n%v", round(v.Took), v.Generation, differs, v.Err)
+	}
+	var what []string
+	for _, c := range v.Changes {
+		what = append(what, c.String())
+	}
+	for _, place := range v.Files {
+		what = append(what, "files of "+place+" changed")
+	}
+	if len(what) == 0 {
+		what = []string{"no value changed"}
+	}
+	const most = 8
+	if more := len(what) - most; more > 1 {
+		what = append(what[:most:most], fmt.Sprintf("%d more", more))
+	}
+	line := fmt.Sprintf("reloaded generation %d (was %d) in %v: %s", v.Generation, v.Was, round(v.Took), strings.Join(what, ", "))
+	if !v.Since.IsZero() {
+		line += "; back to what served at " + v.Since.Local().Format("15:04:05 on 2006-01-02")
+	}
+	if len(v.Carried) > 0 {
+		line += "; carried over: " + strings.Join(v.Carried, ", ")
+	}
+	return line + differs
+}
+
+func round(d time.Duration) time.Duration {
+	if d < 10*time.Millisecond {
+		return d.Round(100 * time.Microsecond)
+	}
+	return d.Round(time.Millisecond)
+}
+
+// reloadTimeout bounds the start and the probes of what is new.
+const reloadTimeout = 30 * time.Second
+
+// NewReloader returns a reloader for an engine that serves file already, whose
+// content is content: that of the file, or one that was gone back to.
+func NewReloader(o ReloaderOptions, file *config.File, content []byte, back bool) *Reloader {
+	r := &Reloader{o: o, turn: make(chan struct{}, 1)}
+	r.turn <- struct{}{}
+	now := time.Now()
+	r.state = Serving{Hash: sum(content), Since: now, File: file}
+	r.lastGood.Store(now.UnixNano())
+	r.keep(content, now, back)
+	return r
+}
+
+func sum(content []byte) string {
+	s := sha256.Sum256(content)
+	return hex.EncodeToString(s[:])
+}
+
+// Serving returns what serves.
+func (r *Reloader) Serving() Serving {
+	r.mu.Lock()
+	s := r.state
+	r.mu.Unlock()
+	s.Differs = r.differs(s.Hash)
+	return s
+}
+
+func (r *Reloader) differs(hash string) bool {
+	content, err := os.ReadFile(r.o.File)
+	return err != nil || sum(content) != hash
+}
+
+// Reload serves what the file holds now. It waits for a reload that runs.
+func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		content, err := read(r.o.File)
+		if err != nil {
+			return nil, err
+		}
+		return content, r.load(ctx, content, v)
+	})
+}
+
+// Content serves content, which the file held a moment ago.
+func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) Verdict {
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		return content, r.load(ctx, content, v)
+	})
+}
+
+// Previous serves what served before what serves now. A content that cannot be
+// served any more is passed over, with a warning.
+func (r *Reloader) Previous(ctx context.Context, trigger string) Verdict {
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		var passed []string
+		for hash := r.state.Hash; ; {
+			kept, err := r.o.Past.Before(hash)
+			if err != nil {
+				return nil, errors.Join(append([]error{err}, said(passed)...)...)
+			}
+			v.Since = kept.At
+			if err = r.load(ctx, kept.Content, v); err == nil {
+				v.Warnings = append(v.Warnings, passed...)
+				return kept.Content, nil
+			}
+			passed = append(passed, fmt.Sprintf("what served at %s cannot be served any more: %v", kept.At.Local().Format(time.DateTime), err))
+			if ctx.Err() != nil || hash == kept.Hash {
+				return nil, err
+			}
+			hash = kept.Hash
+		}
+	})
+}
+
+func said(lines []string) []error {
+	var all []error
+	for _, line := range lines {
+		all = append(all, errors.New(line))
+	}
+	return all
+}
+
+func (r *Reloader) reload(ctx context.Context, trigger string, load func(context.Context, *Verdict) ([]byte, error)) Verdict {
+	select {
+	case <-r.turn:
+	case <-ctx.Done():
+		return Verdict{Outcome: Refused, Trigger: trigger, Generation: r.o.Engine.Number(), Err: fmt.Errorf("another reload is running: %w", context.Cause(ctx))}
+	}
+	defer func() { r.turn <- struct{}{} }()
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+
+	began := time.Now()
+	v := Verdict{Trigger: trigger, Was: r.o.Engine.Number()}
+	content, err := load(ctx, &v)
+	if err != nil {
+		v.Outcome, v.Err, v.Since = Refused, err, time.Time{}
+	}
+	v.Generation, v.Took = r.o.Engine.Number(), time.Since(began)
+	r.note(&v, content)
+	return v
+}
+
+// load serves data, and fills in v.
+func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
+	e := r.o.Engine
+	if r.state.Hash == sum(data) && !e.outdated() {
+		v.Outcome = Unchanged
+		return nil
+	}
+	file, err := r.o.Load(data)
+	if err != nil {
+		return err
+	}
+	deadline, drain := r.o.Times(file)
+	g, err := e.Build(file, deadline)
+	if err != nil {
+		return err
+	}
+	before := r.o.Processes()
+	if err := g.Start(ctx); err != nil {
+		return err
+	}
+	warnings, err := Unwell(g.Probe(ctx))
+	if err != nil {
+		g.Close()
+		return err
+	}
+	if ctx.Err() != nil {
+		g.Close()
+		return fmt.Errorf("it took too long, or nobody waits for it any more: %w", context.Cause(ctx))
+	}
+	v.Outcome, v.Changes = Reloaded, g.Changes()
+	for _, s := range g.Steps {
+		if s.Files {
+			v.Files = append(v.Files, s.Place)
+		}
+	}
+	v.Warnings = append(warnings, r.o.Warnings(file)...)
+	e.Serve(g, drain)
+	g.Watch()
+	v.Carried = g.Holds()
+	kept := 0
+	now := r.o.Processes()
+	for _, pid := range before {
+		if slices.Contains(now, pid) {
+			kept++
+		}
+	}
+	switch kept {
+	case 0:
+	case 1:
+		v.Carried = append(v.Carried, "1 plugin")
+	default:
+		v.Carried = append(v.Carried, fmt.Sprintf("%d plugins", kept))
+	}
+	r.mu.Lock()
+	r.state.File = file
+	r.mu.Unlock()
+	return nil
+}
+
+// note keeps, logs and counts v.
+func (r *Reloader) note(v *Verdict, data []byte) {
+	now := time.Now()
+	r.mu.Lock()
+	if v.Outcome == Reloaded {
+		r.state.Hash, r.state.Since = sum(data), now
+		r.lastGood.Store(now.UnixNano())
+	}
+	v.Hash = r.state.Hash
+	r.mu.Unlock()
+	v.Differs = r.differs(v.Hash)
+	last := *v
+	r.mu.Lock()
+	r.state.Last, r.state.At = &last, now
+	r.mu.Unlock()
+	r.reloads[slices.Index(outcomes, v.Outcome)].Add(1)
+
+	log := r.o.Log.With(zap.String("trigger", v.Trigger))
+	switch v.Outcome {
+	case Refused:
+		log.Error(v.String())
+	default:
+		log.Info(v.String())
+	}
+	for _, w := range v.Warnings {
+		log.Warn(w)
+	}
+	if v.Outcome == Reloaded {
+		r.keep(data, now, !v.Since.IsZero())
+	}
+}
+
+// keep notes what serves. That it cannot be kept is no reason not to serve.
+func (r *Reloader) keep(content []byte, at time.Time, back bool) {
+	note := r.o.Past.Served
+	if back {
+		note = r.o.Past.WentBack
+	}
+	if err := note(content, at); err != nil {
+		r.o.Log.Warn("the file cannot be kept, so `dragoman reload --previous` will not find it", zap.Error(err))
+	}
+}
+
+// Measure reports what came of reloads.
+func (r *Reloader) Measure(emit func(core.Measure)) {
+	s := r.Serving()
+	is := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	for i, o := range outcomes {
+		emit(core.Measure{Name: "reloads_total", Help: "Reloads of the configuration, by what came of them.", Counter: true, Value: float64(r.reloads[i].Load()), Labels: []string{"outcome", string(o)}})
+	}
+	emit(core.Measure{Name: "config_info", Help: "The configuration that serves, by the hash of its file; the value is 1.", Value: 1, Labels: []string{"hash", s.Hash[:12]}})
+	emit(core.Measure{Name: "config_last_reload_success", Help: "Whether the last reload was not refused.", Value: is(s.Last == nil || s.Last.Outcome != Refused)})
+	emit(core.Measure{Name: "config_serving_since_seconds", Help: "When what serves was loaded, as Unix time.", Value: float64(r.lastGood.Load()) / 1e9})
+	emit(core.Measure{Name: "config_file_differs", Help: "Whether the file on disk is not what serves.", Value: is(s.Differs)})
+}
+
+// Unwell sorts what probes said: what will not mend by itself is an error, the
+// rest are warnings.
+func Unwell(probed error) (warnings []string, err error) {
+	joined, ok := probed.(interface{ Unwrap() []error })
+	if !ok {
+		return nil, probed
+	}
+	var fatal []error
+	for _, err := range joined.Unwrap() {
+		switch core.KindOf(err) {
+		case core.Unauthorized, core.NotFound:
+			fatal = append(fatal, err)
+		default:
+			warnings = append(warnings, err.Error())
+		}
+	}
+	return warnings, errors.Join(fatal...)
+}
+
+// maxFile is more than any configuration may be long, in bytes: the loader says
+// so of what is longer.
+const maxFile = 16 << 20
+
+func read(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err == nil && info.Size() > maxFile {
+		return nil, fmt.Errorf("%s: is longer than any configuration may be", name)
+	}
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w; what serves goes on", err)
+	}
+	return content, nil
+}

@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
+)
+
+// A site is a gateway's file and what reloads it. What the file holds is the
+// configuration of one stage, "soft" in front of a text that changes in place.
+type site struct {
+	*house
+	t        *testing.T
+	engine   *Engine
+	reloader *Reloader
+	file     string
+}
+
+func newSite(t *testing.T, first string) *site {
+	s := &site{house: &house{}, t: t, engine: New(nowhere{}, zap.NewNop()), file: filepath.Join(t.TempDir(), "pipeline.yaml")}
+	past, err := StateOf(s.file, func(name string) (string, bool) { return filepath.Dir(s.file), name == "STATE_DIRECTORY" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.save(first)
+	loaded, err := s.load([]byte(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, s.engine, loaded)
+	s.reloader = NewReloader(ReloaderOptions{
+		Engine: s.engine, File: s.file, Load: s.load, Past: past, Log: zap.NewNop(),
+		Times:     func(*config.File) (deadline, drain time.Duration) { return time.Second, time.Minute },
+		Warnings:  func(*config.File) []string { return nil },
+		Processes: func() []int { return []int{7} },
+	}, loaded, []byte(first), false)
+	t.Cleanup(func() { s.engine.Close(context.Background()) })
+	return s
+}
+
+func (s *site) save(content string) {
+	s.t.Helper()
+	err := os.WriteFile(s.file+".new", []byte(content), 0o600)
+	if err == nil {
+		err = os.Rename(s.file+".new", s.file) // nobody reads half of it
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) load(content []byte) (*config.File, error) {
+	v := string(content)
+	if strings.Contains(v, "broken") {
+		return nil, config.Complaints{{File: s.file, Line: 1, Column: 1, Message: "is broken"}}
+	}
+	f := s.house.file(s.stage("a", "soft", v, true))
+	f.Path = s.file
+	f.Values = []config.Value{{Path: "stages.a.v", Text: v, Sum: uint64(len(v))<<32 | uint64(v[0])}}
+	return f, nil
+}
+
+// timeless is a verdict without how long it took and when something served.
+func timeless(v Verdict) string {
+	text := regexp.MustCompile(`(in|after) [0-9.]+[mµn]?s`).ReplaceAllString(v.String(), "$1 TIME")
+	return regexp.MustCompile(`at \d\d:\d\d:\d\d on [0-9-]+`).ReplaceAllString(text, "at TIME")
+}
+
+func (s *site) expect(v Verdict, want string) {
+	s.t.Helper()
+	if got := strings.ReplaceAll(timeless(v), s.file, "FILE"); got != want {
+		s.t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestTheVerdictSaysWhatChangedAndWhatWasCarriedOver(t *testing.T) {
+	s := newSite(t, "1")
+	s.expect(s.reloader.Reload(t.Context(), "test"), "nothing to do: generation 1 serves this already")
+	s.save("2")
+	s.expect(s.reloader.Reload(t.Context(), "test"), "reloaded generation 2 (was 1) in TIME: stages.a.v 1 -> 2; carried over: a brick 1, 1 plugin")
+	if got := s.says(t, s.engine); got != "hi 12" {
+		t.Errorf("what serves says %q", got)
+	}
+	s.save("broken")
+	s.expect(s.reloader.Reload(t.Context(), "test"), "refused after TIME, generation 2 serves on; the file on disk differs from what serves:\nFILE:1:1: is broken")
+	s.save("bad")
+	s.expect(s.reloader.Reload(t.Context(), "test"), "refused after TIME, generation 2 serves on; the file on disk differs from what serves:\nFILE:7:3: stages.a: no such stuff")
+	if err := os.Remove(s.file); err != nil {
+		t.Fatal(err)
+	}
+	if v := s.reloader.Reload(t.Context(), "test"); v.Outcome != Refused || !errors.Is(v.Err, os.ErrNotExist) || !v.Differs {
+		t.Errorf("without a file: %v", v)
+	}
+	if got := s.says(t, s.engine); got != "hi 12" {
+		t.Errorf("what serves says %q", got)
+	}
+	now := s.reloader.Serving()
+	if now.Last == nil || now.Last.Outcome != Refused || !now.Differs || now.Hash != sum([]byte("2")) {
+		t.Errorf("%+v", now)
+	}
+}
+
+func TestPreviousGoesOneStepFurtherBackEachTime(t *testing.T) {
+	s := newSite(t, "1")
+	for _, v := range []string{"2", "3", "broken by an update", "4"} {
+		s.save(v)
+		s.reloader.Reload(t.Context(), "test")
+	}
+	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 5 (was 4) in TIME: stages.a.v 4 -> 3; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
+	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 6 (was 5) in TIME: stages.a.v 3 -> 2; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
+	s.expect(s.reloader.Reload(t.Context(), "test"), "reloaded generation 7 (was 6) in TIME: stages.a.v 2 -> 4; carried over: a brick 1, 1 plugin")
+	if v := s.reloader.Previous(t.Context(), "test"); v.Outcome != Reloaded || v.Changes[0].New != "2" {
+		t.Errorf("back from the file: %v", v)
+	}
+}
+
+func TestPreviousPassesOverWhatCannotBeServedAnyMore(t *testing.T) {
+	s := newSite(t, "1")
+	s.save("2")
+	s.reloader.Reload(t.Context(), "test")
+	s.save("3")
+	s.reloader.Reload(t.Context(), "test")
+	load := s.load
+	s.reloader.o.Load = func(content []byte) (*config.File, error) {
+		if string(content) == "2" {
+			return nil, errors.New("its plugin is gone")
+		}
+		return load(content)
+	}
+	v := s.reloader.Previous(t.Context(), "test")
+	if v.Outcome != Reloaded || v.Changes[0].New != "1" || len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], "its plugin is gone") {
+		t.Errorf("%v, %q", v, v.Warnings)
+	}
+	if v := s.reloader.Previous(t.Context(), "test"); v.Outcome != Refused || !errors.Is(v.Err, ErrNothingOlder) {
+		t.Errorf("at the end of the walk: %v", v)
+	}
+	if got := s.says(t, s.engine); got != "hi 11" {
+		t.Errorf("what serves says %q", got)
+	}
+}
+
+func TestReloadsThatComeTogetherEndWithTheNewestFile(t *testing.T) {
+	s := newSite(t, "1")
+	var all sync.WaitGroup
+	for i := range 20 {
+		s.save(string(rune('a' + i)))
+		all.Go(func() { s.reloader.Reload(t.Context(), "test") })
+	}
+	all.Wait()
+	s.expect(s.reloader.Reload(t.Context(), "test"), "nothing to do: generation "+strconv.FormatInt(s.engine.Number(), 10)+" serves this already")
+	if got := s.says(t, s.engine); got != "hi 1t" {
+		t.Errorf("what serves says %q", got)
+	}
+}
+
+func TestAReloadWaitsForItsTurnNoLongerThanItsCaller(t *testing.T) {
+	s := newSite(t, "1")
+	s.save("2")
+	begun, end := make(chan struct{}), make(chan struct{})
+	load := s.load
+	s.reloader.o.Load = func(content []byte) (*config.File, error) {
+		close(begun)
+		<-end
+		return load(content)
+	}
+	done := make(chan Verdict)
+	go func() { done <- s.reloader.Reload(context.Background(), "first") }()
+	<-begun
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	if v := s.reloader.Reload(ctx, "second"); v.Outcome != Refused || !strings.Contains(v.Err.Error(), "another reload is running") {
+		t.Errorf("got %v", v)
+	}
+	close(end)
+	if v := <-done; v.Outcome != Reloaded {
+		t.Errorf("the first: %v", v)
+	}
+}
+
+func TestReloadsAreMeasured(t *testing.T) {
+	s := newSite(t, "1")
+	s.save("2")
+	s.reloader.Reload(t.Context(), "test")
+	s.save("broken")
+	s.reloader.Reload(t.Context(), "test")
+	got := map[string]float64{}
+	s.reloader.Measure(func(m core.Measure) { got[strings.Join(append([]string{m.Name}, m.Labels...), " ")] = m.Value })
+	for name, want := range map[string]float64{
+		"reloads_total outcome reloaded": 1, "reloads_total outcome refused": 1, "reloads_total outcome unchanged": 0,
+		"config_last_reload_success": 0, "config_file_differs": 1,
+		"config_info hash " + sum([]byte("2"))[:12]: 1,
+	} {
+		if got[name] != want {
+			t.Errorf("%s: got %v, want %v", name, got[name], want)
+		}
+	}
+}

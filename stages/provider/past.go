@@ -1,0 +1,121 @@
+package provider
+
+import (
+	"reflect"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/line"
+)
+
+// A past is what is known about the providers that a stage calls: the state of
+// their breakers, how long they took, the budget of retries, and counters. It
+// outlives the stage: its heir has the same. It needs no closing, and is safe
+// for concurrent use.
+type past struct {
+	budget *budget
+	line   *line.Line   // for chains without a gate that owns one
+	denied atomic.Int64 // retries and hedges that the budget did not allow
+	linked atomic.Int64 // chains so far
+
+	mu      sync.Mutex
+	tallies map[string]*tally
+	serving map[string]*record // of the newest chain to which a request has come
+	newest  int64              // which one that is
+}
+
+func newPast() *past {
+	return &past{budget: newBudget(), line: line.New(waitingWithoutQueue), tallies: map[string]*tally{}}
+}
+
+// A record is what one chain knows about one provider.
+type record struct {
+	*tally
+	of      core.Translator // the provider that it is about
+	cfg     Breaker
+	breaker *breaker
+	*latencyPair
+}
+
+// A latencyPair is how long a provider took until the answer, and until its
+// first delta.
+type latencyPair struct{ whole, spoke latencies }
+
+// record returns what a new chain knows about p. What was learned is that of the
+// chain that serves, as far as it is about the same thing: how long the same
+// provider took, and the state of a breaker with the same limits. A provider
+// that was built anew may be reached in another way, so nothing is known of it.
+//
+// A chain that never serves, because its reload failed, leaves no trace.
+func (p *past) record(of core.Provider, cfg Breaker, log *zap.Logger) *record {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	counts := p.tallies[of.Name]
+	if counts == nil {
+		counts = newTally(of.Name)
+		p.tallies[of.Name] = counts
+	}
+	r := &record{tally: counts, of: of.Translator, cfg: cfg}
+	if old := p.serving[of.Name]; old != nil && same(old.of, of.Translator) {
+		r.latencyPair = old.latencyPair
+		if old.cfg == cfg {
+			r.breaker = old.breaker
+		}
+	}
+	if r.latencyPair == nil {
+		r.latencyPair = &latencyPair{}
+	}
+	if r.breaker == nil {
+		r.breaker = newBreaker(cfg, counts, log)
+	}
+	return r
+}
+
+// same says whether a and b are one part.
+func same(a, b core.Translator) bool {
+	return reflect.ValueOf(a).Comparable() && a == b
+}
+
+// begin makes c serve if it is the first.
+func (c *caller) begin() {
+	c.mu.Lock()
+	begun := c.newest > 0
+	c.mu.Unlock()
+	if !begun {
+		c.serve()
+	}
+}
+
+// serve notes that a request has come to c: from now on it is what c knows that
+// the next chain begins with. Before the first request there is nothing to know.
+func (c *caller) serve() {
+	c.serves.Store(true)
+	p := c.past
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.number < p.newest {
+		return // a late request to a chain that another has followed
+	}
+	p.newest = c.number
+	p.serving = map[string]*record{c.preferred.name: c.preferred.record}
+	for _, f := range c.fallbacks {
+		p.serving[f.name] = f.record
+	}
+}
+
+// known returns the counters of all providers, and the records of those that
+// the chain calls which serves.
+func (p *past) known() (tallies []*tally, serving []*record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.tallies {
+		tallies = append(tallies, t)
+	}
+	for _, r := range p.serving {
+		serving = append(serving, r)
+	}
+	return tallies, serving
+}
