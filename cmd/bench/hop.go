@@ -61,38 +61,11 @@ func (s *lab) withEcho(name, stages string) (*lab, error) {
 }
 
 // openHop compares what a request of the gateway pays with the least that it
-// could: the chain has its observation, the provider stage and the host of
-// plugins, each request its id, its trace and its deadline; the bare call none
-// of it. Both processes are asked from this one.
+// could. Both processes are asked from this one.
 func openHop(ctx context.Context, s *lab, c *closers) (round, error) {
-	hop, err := s.withEcho("hop.yaml", "  - provider: {use: echo}\n")
+	ours, bare, err := s.echoes(ctx, c)
 	if err != nil {
 		return nil, err
-	}
-	e, err := engineOf(ctx, c, hop.pipeline)
-	if err != nil {
-		return nil, err
-	}
-	ours := func(ctx context.Context, n int64) error {
-		req := requestFor(n)
-		req.Trace = core.NewTrace(nil) // as every door does
-		res, err := e.Translate(ctx, req)
-		if err == nil && res.Text != req.Text {
-			err = fmt.Errorf("the plugin echoes %q as %q", req.Text, res.Text)
-		}
-		return err
-	}
-	conn, err := s.bareEcho(c)
-	if err != nil {
-		return nil, err
-	}
-	bare := func(ctx context.Context, n int64) error {
-		in, out := wrapperspb.String(requestFor(n).Text), &wrapperspb.StringValue{}
-		err := conn.Invoke(ctx, echoMethod, in, out)
-		if err == nil && out.Value != in.Value {
-			err = fmt.Errorf("the bare plugin echoes %q as %q", in.Value, out.Value)
-		}
-		return err
 	}
 	play := func(ctx context.Context) ([]float64, string, error) {
 		var single, crowd, ourTimes, theirTimes, ourRates, theirRates []float64
@@ -114,6 +87,42 @@ func openHop(ctx context.Context, s *lab, c *closers) (round, error) {
 	}
 	_, _, err = play(ctx) // warms both up
 	return play, err
+}
+
+// echoes returns a call of each. Ours goes through a chain with its observation,
+// the provider stage and the host of plugins; each request has its id, its trace
+// and its deadline. The bare call has none of it.
+func (s *lab) echoes(ctx context.Context, c *closers) (ours, bare func(context.Context, int64) error, err error) {
+	hop, err := s.withEcho("hop.yaml", "  - provider: {use: echo}\n")
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := engineOf(ctx, c, hop.pipeline)
+	if err != nil {
+		return nil, nil, err
+	}
+	ours = func(ctx context.Context, n int64) error {
+		req := requestFor(n)
+		req.Trace = core.NewTrace(nil) // as every door does
+		res, err := e.Translate(ctx, req)
+		if err == nil && res.Text != req.Text {
+			err = fmt.Errorf("the plugin echoes %q as %q", req.Text, res.Text)
+		}
+		return err
+	}
+	conn, err := s.bareEcho(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	bare = func(ctx context.Context, n int64) error {
+		in, out := wrapperspb.String(requestFor(n).Text), &wrapperspb.StringValue{}
+		err := conn.Invoke(ctx, echoMethod, in, out)
+		if err == nil && out.Value != in.Value {
+			err = fmt.Errorf("the bare plugin echoes %q as %q", in.Value, out.Value)
+		}
+		return err
+	}
+	return ours, bare, nil
 }
 
 // inTurns makes calls with a and with b, the one first in even turns and the

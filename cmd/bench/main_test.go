@@ -1,13 +1,74 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
+
+// TestMain is also the roles: a row starts this program once more.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == roleFlag {
+		os.Exit(play(os.Args[2:]))
+	}
+	os.Exit(m.Run())
+}
+
+func TestBothEchoesAnswer(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A Unix socket's path is short.
+	temp, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(temp)
+	var c closers
+	defer c.close()
+	ours, bare, err := (&lab{self: self, temp: temp}).echoes(t.Context(), &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := inTurns(t.Context(), 0, inFlight, 2*inFlight, ours, bare); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheBareEchoEndsWithTheBench(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	cmd := exec.CommandContext(t.Context(), self, roleFlag, "bare-echo")
+	cmd.Env = []string{bareHandshake.MagicCookieKey + "=" + bareHandshake.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_UNIX_SOCKET_DIR=" + t.TempDir()}
+	cmd.ExtraFiles = []*os.File{theirs}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); !strings.HasPrefix(line, "1|1|unix|") {
+		t.Fatalf("it does not serve: %q, %v", line, err)
+	}
+	ours.Close() // as the end of the bench does, whatever ended it
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("it ended with %v, want exit status 1", err)
+	}
+}
 
 func TestRowsAreChosenByName(t *testing.T) {
 	var out, errs bytes.Buffer
