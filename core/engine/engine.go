@@ -29,7 +29,8 @@ type Engine struct {
 	sections []section
 
 	current atomic.Pointer[Generation]
-	built   atomic.Int64 // generations so far
+	served  atomic.Int64 // generations so far
+	renewed atomic.Int64 // parts that were built anew for their files
 
 	sharing  sync.Mutex // of parts by generations
 	draining sync.WaitGroup
@@ -72,7 +73,7 @@ func (e *Engine) Serve(g *Generation, drain time.Duration) {
 	for _, apply := range g.applies {
 		apply()
 	}
-	g.base, g.applies = nil, nil
+	g.base, g.applies, g.Number = nil, nil, e.served.Add(1)
 	if old := e.current.Swap(g); old != nil {
 		e.retire(old, drain)
 	}

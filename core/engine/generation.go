@@ -19,8 +19,7 @@ import (
 // A Generation is one configuration with everything that was built from it, or
 // was kept from the one before. What no generation has any more is closed.
 type Generation struct {
-	// Number counts the generations that were built, from 1, in the order of
-	// their building.
+	// Number counts the generations that served, from 1. It is 0 before that.
 	Number int64
 	// Steps say what it does to the one before, in the order in which it was
 	// built.
@@ -48,7 +47,7 @@ type Generation struct {
 
 func newGeneration(e *Engine, file *config.File) *Generation {
 	g := &Generation{
-		Number: e.built.Add(1), engine: e, file: file, log: e.log,
+		engine: e, file: file, log: e.log,
 		drained: make(chan struct{}), stop: func() {}, asked: map[string]bool{}, unwell: map[string]error{},
 	}
 	g.refs.Store(1)

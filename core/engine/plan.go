@@ -230,7 +230,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 		p.shared = former.shared
 	default:
 		if files {
-			p.files = fmt.Sprintf(" files of generation %d", g.Number)
+			p.files = fmt.Sprintf(" renewed %d", g.engine.renewed.Add(1))
 		}
 		if err := g.build(p, item); err != nil {
 			return nil, err
