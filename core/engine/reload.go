@@ -58,7 +58,8 @@ type Serving struct {
 	Since time.Time
 	// File is what serves.
 	File *config.File
-	// Last is the last verdict; nil before the first reload.
+	// Last is the last verdict that says something: that a file serves already
+	// does not hide how it came to. It is nil before the first reload.
 	Last *Verdict
 	// At is when it was reached.
 	At time.Time
@@ -93,7 +94,8 @@ type Verdict struct {
 	Warnings []string
 	// Err says why it was refused.
 	Err error
-	// Since is when what was gone back to served; zero for the file itself.
+	// Since is when what was gone back to served, or since when what is unchanged
+	// serves; else zero.
 	Since time.Time
 	// Differs says that the file on disk is not what serves now.
 	Differs bool
@@ -109,7 +111,7 @@ func (v Verdict) String() string {
 	}
 	switch v.Outcome {
 	case Unchanged:
-		return fmt.Sprintf("nothing to do: generation %d serves this already%s", v.Generation, differs)
+		return fmt.Sprintf("nothing to do: generation %d serves this already, since %s%s", v.Generation, v.Since.Local().Format(time.TimeOnly), differs)
 	case Refused:
 		return fmt.Sprintf("refused after %v, generation %d serves on%s:\n%v", round(v.Took), v.Generation, differs, v.Err)
 	}
@@ -253,7 +255,7 @@ func (r *Reloader) reload(ctx context.Context, trigger string, load func(context
 func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
 	e := r.o.Engine
 	if r.state.Hash == sum(data) && !e.outdated() {
-		v.Outcome = Unchanged
+		v.Outcome, v.Since = Unchanged, r.state.Since
 		return nil
 	}
 	file, err := r.o.Load(data)
@@ -321,7 +323,9 @@ func (r *Reloader) note(v *Verdict, data []byte) {
 	v.Differs = r.differs(v.Hash)
 	last := *v
 	r.mu.Lock()
-	r.state.Last, r.state.At = &last, now
+	if was := r.state.Last; v.Outcome != Unchanged || was == nil || was.Outcome == Refused {
+		r.state.Last, r.state.At = &last, now
+	}
 	r.mu.Unlock()
 	r.reloads[slices.Index(outcomes, v.Outcome)].Add(1)
 
