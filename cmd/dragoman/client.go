@@ -41,8 +41,8 @@ func newAdminClient(base, key string) (*adminClient, error) {
 				Proxy:                 http.ProxyFromEnvironment, // never for this machine
 				DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 				TLSHandshakeTimeout:   5 * time.Second,
-				ResponseHeaderTimeout: time.Minute, // a reload starts plugins
-				DisableKeepAlives:     true,        // a command asks once
+				ResponseHeaderTimeout: 2 * time.Minute, // a reload starts plugins
+				DisableKeepAlives:     true,            // a command asks once
 			},
 			// The key is for the address that was given.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

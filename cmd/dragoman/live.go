@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core/config"
@@ -50,14 +47,11 @@ func (g *gateway) processes() []int {
 	return all
 }
 
-// follow reloads when the file changes from what has that hash, and on SIGHUP,
+// follow reloads when the file changes from what has that hash, and on a signal,
 // until ctx ends; wait returns when no reload runs any more.
-func (g *gateway) follow(ctx context.Context, r *engine.Reloader, file, hash string) (wait func()) {
+func (g *gateway) follow(ctx context.Context, r *engine.Reloader, hup <-chan os.Signal, file, hash string) (wait func()) {
 	var running sync.WaitGroup
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
 	running.Go(func() {
-		defer signal.Stop(hup)
 		for {
 			select {
 			case <-ctx.Done():
@@ -71,20 +65,6 @@ func (g *gateway) follow(ctx context.Context, r *engine.Reloader, file, hash str
 		engine.Follow(ctx, file, hash, g.log.Named("reload"), func(content []byte) { r.Content(ctx, "file", content) })
 	})
 	return running.Wait
-}
-
-// lastGood returns what served last and can still be served, in place of a file
-// that cannot, for which why says the reason.
-func lastGood(f *flags, past engine.State, why error, warn func(string)) (*config.File, []byte, error) {
-	kept, err := past.Latest()
-	for ; err == nil; kept, err = past.Before(kept.Hash) {
-		file, broken := f.content(kept.Content)
-		if broken == nil {
-			warn(fmt.Sprintf("%v\n%s cannot be served, so what served at %s is; mend the file and save it", why, f.file, kept.At.Local().Format(time.DateTime)))
-			return file, kept.Content, nil
-		}
-	}
-	return nil, nil, fmt.Errorf("%w\n--last-good finds nothing else to serve: %v", why, err)
 }
 
 // reload is v as the admin door tells it.

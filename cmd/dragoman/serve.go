@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -52,31 +53,71 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 	if err != nil {
 		return err
 	}
-	content, err := os.ReadFile(f.file)
-	if err != nil {
-		content = nil // the loader says it better
-	}
-	onDisk := fmt.Sprintf("%x", sha256.Sum256(content))
-	file, err := f.content(content)
-	if back = back && err != nil; back {
-		file, content, err = lastGood(f, past, err, func(w string) { fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w) })
-	}
-	if err != nil {
-		return err
-	}
 	// Else the process would end when the reader of its log has gone. Now the
 	// write fails, and the lines count as dropped.
 	gone := make(chan os.Signal, 1)
 	signal.Notify(gone, syscall.SIGPIPE)
 	defer signal.Stop(gone)
+	// A SIGHUP that comes too early is kept for later.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	defer keepHeadroom()()
+
+	content, err := os.ReadFile(f.file)
+	if err != nil {
+		content = nil // the loader says it better
+	}
+	s := &serving{cmd: cmd, flags: f, past: past, hup: hup, onDisk: fmt.Sprintf("%x", sha256.Sum256(content))}
+	err = s.serve(content, false)
+	why, ok := errors.AsType[unfit](err)
+	switch {
+	case !ok:
+		return err
+	case !back:
+		return why.error
+	}
+	kept, none := past.Latest()
+	for ; none == nil; kept, none = past.Before(kept.Hash) {
+		if kept.Hash == s.onDisk {
+			continue
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n%s cannot be served, so what served at %s is; mend the file and save it\n", why, f.file, kept.At.Local().Format(time.DateTime))
+		if err = s.serve(kept.Content, true); !errors.As(err, &why) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w\n--last-good finds nothing else to serve: %v", why.error, none)
+}
+
+// An unfit configuration is one that cannot be served. Another one may be.
+type unfit struct{ error }
+
+// A serving serves one configuration file, or what it held before.
+type serving struct {
+	cmd    *cobra.Command
+	flags  *flags
+	past   engine.State
+	hup    <-chan os.Signal
+	onDisk string // hash of what the file held at the start
+}
+
+// serve serves content until the command's context ends. The error is an unfit
+// when it could not begin for what content says. Back says that it is not what the
+// file holds.
+func (s *serving) serve(content []byte, back bool) error {
+	cmd, f := s.cmd, s.flags
+	file, err := f.content(content)
+	if err != nil {
+		return unfit{err}
+	}
 	g, err := build(file)
 	if err != nil {
-		return err
+		return unfit{err}
 	}
 	defer g.close(0)
 	if err := g.server.Check(); err != nil {
-		return fmt.Errorf("%s: %w", file.Path, err)
+		return unfit{fmt.Errorf("%s: %w", file.Path, err)}
 	}
 
 	registry := admin.NewRegistry()
@@ -110,24 +151,24 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 	}
 	if err := g.start(cmd.Context()); err != nil {
 		server.Close()
-		return err
+		return unfit{err}
 	}
 	for _, w := range warnings(file) {
 		g.log.Warn(w)
 	}
 	g.first.Watch()
-	reloader = g.reloader(f, past, content, back)
+	reloader = g.reloader(f, s.past, content, back)
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
 		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader}
 	}))
 	ctx, stop := context.WithCancel(cmd.Context())
-	wait := g.follow(ctx, reloader, f.file, onDisk)
+	wait := g.follow(ctx, reloader, s.hup, f.file, s.onDisk)
 	defer func() { stop(); wait() }()
 	address := engine.Address{PID: os.Getpid(), Started: time.Now()}
 	if at := server.AdminAddr(); at != "" {
 		address.Admin = door.URL(at)
 	}
-	if withdraw, err := past.Announce(address); err != nil {
+	if withdraw, err := s.past.Announce(address); err != nil {
 		g.log.Warn("`dragoman reload` and its like will have to be told where this gateway is", zap.Error(err))
 	} else {
 		defer withdraw()

@@ -29,6 +29,7 @@ type Engine struct {
 	sections []section
 
 	current atomic.Pointer[Generation]
+	closed  atomic.Bool
 	served  atomic.Int64 // generations so far
 	renewed atomic.Int64 // parts that were built anew for their files
 
@@ -77,6 +78,12 @@ func (e *Engine) Serve(g *Generation, drain time.Duration) {
 	if old := e.current.Swap(g); old != nil {
 		e.retire(old, drain)
 	}
+	if e.closed.Load() && e.current.CompareAndSwap(g, nil) {
+		// It came too late, from a reload that the end of the gateway did not
+		// wait for, and nobody else will close it.
+		g.release()
+		g.Close()
+	}
 }
 
 // outdated says whether a part in use, or one outside generations, was made from
@@ -94,6 +101,7 @@ func (e *Engine) outdated() bool {
 // Close stops serving, waits until every request has left or ctx is done, and
 // closes what is left.
 func (e *Engine) Close(ctx context.Context) {
+	e.closed.Store(true)
 	drain := time.Duration(0)
 	if deadline, ok := ctx.Deadline(); ok {
 		drain = max(time.Until(deadline), 0)

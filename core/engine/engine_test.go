@@ -261,6 +261,24 @@ func TestNotReadyUntilAProbeSucceeds(t *testing.T) {
 	})
 }
 
+func TestAGenerationThatComesAfterTheEndIsClosed(t *testing.T) {
+	var events []string
+	e := serving(t, file([]string{"a"}, &fake{name: "a", events: &events}))
+	late := &fake{name: "late", events: &events}
+	g, err := e.Build(file([]string{"late"}, late), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Close(t.Context())
+	e.Serve(g, time.Minute)
+	if !late.closed.Load() {
+		t.Error("it stays open")
+	}
+	if _, err := e.Translate(t.Context(), &core.Request{Text: "x"}); core.KindOf(err) != core.Unavailable {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
 func TestMeasuresCarryTheirPlace(t *testing.T) {
 	var events []string
 	e := serving(t, file([]string{"a"}, &fake{name: "a", events: &events}))

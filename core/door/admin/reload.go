@@ -32,6 +32,10 @@ type Reload struct {
 	FileDiffers bool `json:"file_differs"`
 }
 
+// reloadTimeout is how long an answer to a reload may take: one that runs already,
+// and its own start of plugins.
+const reloadTimeout = 2 * time.Minute
+
 // reload serves POST /admin/reload, with ?previous=true for what served before.
 func (a *admin) reload(w http.ResponseWriter, r *http.Request) {
 	previous := false
@@ -42,6 +46,9 @@ func (a *admin) reload(w http.ResponseWriter, r *http.Request) {
 		}
 		previous = values[0] == "true"
 	}
+	// The listener's own time for an answer is for translations; where none can be
+	// set, it holds.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTimeout))
 	// Whoever asked may leave; a reload that has begun is finished.
 	answer := a.o.Reload(context.WithoutCancel(r.Context()), previous)
 	status := http.StatusOK
