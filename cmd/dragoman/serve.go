@@ -138,6 +138,7 @@ func (s *serving) serve(content []byte, back bool) error {
 				}
 				return reload(reloader.Reload(ctx, "admin"), time.Now())
 			},
+			Restart:  g.restart,
 			Tap:      g.engine.Tap,
 			Stopping: cmd.Context().Done(),
 			Log:      g.log.Named("admin"),

@@ -207,7 +207,13 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	former := g.former(p)
 	if former == nil {
 		g.step(p.place(), Add, false, false)
-		return p, g.build(p, item)
+		if err := g.build(p, item); err != nil {
+			return nil, err
+		}
+		if _, files := p.item.(core.Outdater); files && g.engine.seen[p.place()] {
+			p.files = g.renewed() // they may have changed while it was away
+		}
+		return p, nil
 	}
 	planner, plans := former.item.(core.Planner)
 	same := former.digest == p.digest && (former.deadline == deadline || plans)
@@ -230,7 +236,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 		p.shared = former.shared
 	default:
 		if files {
-			p.files = fmt.Sprintf(" renewed %d", g.engine.renewed.Add(1))
+			p.files = g.renewed()
 		}
 		if err := g.build(p, item); err != nil {
 			return nil, err
@@ -244,6 +250,11 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	}
 	g.hold(p)
 	return p, nil
+}
+
+func (g *Generation) renewed() string {
+	g.engine.renewals++
+	return fmt.Sprintf(" renewed %d", g.engine.renewals)
 }
 
 func outdated(item any) bool {

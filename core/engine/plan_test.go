@@ -269,6 +269,10 @@ func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
 	if g = serve(t, e, f); fates(g) != "a kept, s kept" || g.chain.Fingerprint() != after {
 		t.Errorf("a third time: %q", fates(g))
 	}
+	serve(t, e, h.file())
+	if g = serve(t, e, f); g.chain.Fingerprint() == after {
+		t.Error("files that may have changed while nobody used them count as the same")
+	}
 }
 
 func TestAReloadThatFailsLeavesNothingBehind(t *testing.T) {
