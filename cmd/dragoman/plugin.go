@@ -20,11 +20,11 @@ import (
 func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plugin",
-		Short: "For authors of plugins: begin one, and look at it from outside",
+		Short: "Begin a plugin, look at one from outside, or restart one that runs",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCommand(), verifyCommand())
+	cmd.AddCommand(newCommand(), verifyCommand(), restartCommand())
 	return cmd
 }
 

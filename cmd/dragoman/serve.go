@@ -97,6 +97,7 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 				}
 				return reload(reloader.Reload(ctx, "admin"), time.Now())
 			},
+			Restart:  g.restart,
 			Tap:      g.engine.Tap,
 			Stopping: cmd.Context().Done(),
 			Log:      g.log.Named("admin"),
