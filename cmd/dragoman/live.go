@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -66,23 +65,6 @@ func (g *gateway) follow(ctx context.Context, r *engine.Reloader, hup <-chan os.
 		engine.Follow(ctx, file, hash, g.log.Named("reload"), func(content []byte) { r.Content(ctx, "file", content) })
 	})
 	return running.Wait
-}
-
-// restart starts another process of the plugin name.
-func (g *gateway) restart(ctx context.Context, name string) (admin.Restart, error) {
-	serving := func() (pids []int) {
-		for _, p := range g.plugins.Status() {
-			if p.PID != 0 && (p.Program == name || slices.Contains(p.Serves, name)) {
-				pids = append(pids, p.PID)
-			}
-		}
-		return pids
-	}
-	began, before := time.Now(), serving()
-	if err := g.plugins.Restart(ctx, name); err != nil {
-		return admin.Restart{}, err
-	}
-	return admin.Restart{Name: name, TookMS: float64(time.Since(began).Microseconds()) / 1000, Before: before, After: serving()}, nil
 }
 
 // reload is v as the admin door tells it.

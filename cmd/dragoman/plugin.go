@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dragoman-mt/dragoman/core"
-	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/plugins/scaffold"
 	"github.com/dragoman-mt/dragoman/plugins/verify"
 )
@@ -22,55 +20,12 @@ import (
 func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plugin",
-		Short: "Begin a plugin, look at it from outside, restart one that runs",
+		Short: "Begin a plugin, look at one from outside, or restart one that runs",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newCommand(), verifyCommand(), restartCommand())
 	return cmd
-}
-
-func restartCommand() *cobra.Command {
-	var r remote
-	cmd := &cobra.Command{
-		Use:   "restart NAME",
-		Short: "Start another process of a plugin of a running gateway, without losing a call",
-		Long: `Start another process of a plugin of a running gateway, from the files as they are
-now, and wait until it serves. NAME is an entry of the file, or the name of the
-program. The calls in the former process end there. When the new one does not
-start, the former serves on; a plugin that was given up is started again.
-
-Exit status: 0 when another process serves, 1 when not.`,
-		Example: "  dragoman plugin restart openai-direct",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usageError{fmt.Errorf("%s needs one name; see `%[1]s --help`", cmd.CommandPath())}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := r.client()
-			if err != nil {
-				return err
-			}
-			var done admin.Restart
-			if err := client.postJSON(cmd.Context(), "/admin/plugins/"+url.PathEscape(args[0])+"/restart", nil, &done); err != nil {
-				return err
-			}
-			was := "none"
-			if len(done.Before) > 0 {
-				was = numbers(done.Before)
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s restarted in %v: process %s -> %s\n", printable(done.Name), time.Duration(done.TookMS*1e6).Round(100*time.Microsecond), was, numbers(done.After))
-			return nil
-		},
-	}
-	r.add(cmd)
-	return cmd
-}
-
-func numbers(all []int) string {
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(all), " ", ", "), "[]")
 }
 
 func newCommand() *cobra.Command {

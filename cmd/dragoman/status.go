@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -47,7 +49,12 @@ Exit status: 0 when it is ready, 1 when it is not, or there is none.`,
 			if err != nil {
 				return fmt.Errorf("the metrics of the gateway cannot be understood: %w", err)
 			}
-			status(cmd.OutOrStdout(), s, counted)
+			out := cmd.OutOrStdout()
+			columns, colour := terminal(out)
+			if columns == 0 {
+				columns = statusColumns
+			}
+			status(&screen{out, columns, colour}, s, counted)
 			if !s.Ready {
 				return errSaid
 			}
@@ -57,6 +64,9 @@ Exit status: 0 when it is ready, 1 when it is not, or there is none.`,
 	r.add(cmd)
 	return cmd
 }
+
+// statusColumns is how wide status is where there is no terminal.
+const statusColumns = 100
 
 // A sample is all metrics of a gateway, by name.
 type sample map[string]*dto.MetricFamily
@@ -108,86 +118,249 @@ func (m sample) values(name, of string) []string {
 	return all
 }
 
-// status prints s and what was counted.
-func status(w io.Writer, s admin.Status, m sample) {
-	fmt.Fprintf(w, "Dragoman %s serves %s, generation %d, loaded %s, up %v\n", s.Version, s.Config, s.Generation, clock(s.Loaded), time.Duration(s.UptimeSeconds)*time.Second)
+// A screen is what status prints on, line by line, no line longer than columns.
+type screen struct {
+	w       io.Writer
+	columns int
+	colour  bool
+}
+
+// A cell is one value of a table. One that is bad stands out.
+type cell struct {
+	text string
+	bad  bool
+}
+
+func good(text string) cell { return cell{text: text} }
+
+// mostName is the width of a name, such as that of a stage or an origin.
+const mostName = 30
+
+func name(s string) cell { return good(beginning(oneLine(s), mostName)) }
+
+func oneLine(s string) string { return strings.ReplaceAll(printable(s), "\n", " ") }
+
+// line prints one line; one that is bad stands out.
+func (s *screen) line(bad bool, text string) {
+	text = strings.TrimRight(beginning(oneLine(text), s.columns), " ")
+	fmt.Fprintln(s.w, s.mark(text, bad))
+}
+
+func (s *screen) mark(text string, bad bool) string {
+	if bad && s.colour {
+		return "\x1b[1;31m" + text + "\x1b[0m"
+	}
+	return text
+}
+
+// table prints rows below head, numbers to the right under theirs.
+func (s *screen) table(head []string, rows [][]cell) {
+	if len(rows) == 0 {
+		return
+	}
+	widths := make([]int, len(head))
+	for i, h := range head {
+		widths[i] = utf8.RuneCountInString(h)
+		for _, r := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(r[i].text))
+		}
+	}
+	fmt.Fprintln(s.w)
+	write := func(row []cell) {
+		var b strings.Builder
+		at := 0
+		for i, c := range row {
+			text := pad(c.text, widths[i])
+			if i > 0 && i < len(row)-1 {
+				text = strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.text)) + c.text
+			}
+			if i > 0 {
+				text = "  " + text
+			}
+			if at+utf8.RuneCountInString(text) > s.columns {
+				text = beginning(text, max(s.columns-at, 1))
+			}
+			if i == len(row)-1 {
+				text = strings.TrimRight(text, " ")
+			}
+			at += utf8.RuneCountInString(text)
+			b.WriteString(s.mark(text, c.bad))
+			if at >= s.columns {
+				break
+			}
+		}
+		fmt.Fprintln(s.w, strings.TrimRight(b.String(), " "))
+	}
+	titles := make([]cell, len(head))
+	for i, h := range head {
+		titles[i] = good(h)
+	}
+	write(titles)
+	for _, r := range rows {
+		write(r)
+	}
+}
+
+// maxReload is how many lines of the last reload are shown.
+const maxReload = 5
+
+// status prints s and what was counted. What is not well now stands out; what
+// was counted once does not, for it would forever.
+func status(sc *screen, s admin.Status, m sample) {
+	sc.line(false, fmt.Sprintf("Dragoman %s serves %s, generation %d, loaded %s, up %v", s.Version, s.Config, s.Generation, clock(s.Loaded), time.Duration(s.UptimeSeconds)*time.Second))
 	if s.Ready {
-		fmt.Fprintln(w, "ready")
+		sc.line(false, "ready")
 	} else {
-		fmt.Fprintf(w, "NOT READY   %s\n", s.NotReady)
+		sc.line(true, "NOT READY: "+s.NotReady)
 	}
 	if s.FileDiffers {
-		fmt.Fprintf(w, "the file on disk differs from what serves: `dragoman reload` takes it over, `dragoman explain --diff` compares\n")
+		sc.line(true, "FILE DIFFERS from what serves: `dragoman reload` takes it over, `explain --diff` compares")
 	}
 
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	row := func(columns ...any) { fmt.Fprintf(t, "  "+strings.Repeat("%v\t", len(columns))+"\n", columns...) }
-	table := func(head string, columns ...string) {
-		t.Flush()
-		fmt.Fprintln(w)
-		fmt.Fprintf(t, "%s\t%s\t\n", head, strings.Join(columns, "\t"))
-	}
+	ok, all := m.sum("requests_total", "kind", "ok"), m.sum("requests_total")
+	hits := m.sum("cache_hits_total") + m.sum("cache_joins_total") + m.sum("cache_preload_hits_total")
+	sc.table([]string{"REQUESTS", "in flight", "translated", "failed", "p50", "p99", "from the cache"}, [][]cell{{
+		good("since the start"), good(count(m.sum("requests_in_flight"))), good(count(ok)), good(count(all - ok)),
+		good(m.quantile("request_seconds", 0.5, 2)), good(m.quantile("request_seconds", 0.99, 100)), good(share(hits, hits+m.sum("cache_misses_total")-m.sum("cache_joins_total"))),
+	}})
 
-	table("CHAIN", "calls", "answered", "errors", "of its own, mean")
-	for _, name := range append(slices.Clone(s.Stages), prefixed("providers/", m.values("provider_attempts_total", "provider"))...) {
-		if !slices.Contains(m.values("stage_calls_total", "stage"), name) {
-			row(name, "guards", "", "", "")
+	var rows [][]cell
+	known := m.values("stage_calls_total", "stage")
+	for _, stage := range s.Stages {
+		if !slices.Contains(known, stage) {
+			rows = append(rows, []cell{name(stage), good("-"), good("-"), good("-"), good("-"), m.gate(stage)})
 			continue
 		}
-		calls := m.sum("stage_calls_total", "stage", name)
-		row(name, count(calls), count(m.sum("stage_answers_total", "stage", name)), count(m.sum("stage_errors_total", "stage", name)), each(m.sum("stage_self_seconds_total", "stage", name), calls))
+		calls := m.sum("stage_calls_total", "stage", stage)
+		rows = append(rows, []cell{
+			name(stage), good(count(calls)), good(count(m.sum("stage_answers_total", "stage", stage))),
+			good(count(m.sum("stage_errors_total", "stage", stage))), good(each(m.sum("stage_self_seconds_total", "stage", stage), calls)), good(""),
+		})
 	}
+	sc.table([]string{"CHAIN", "calls", "answered", "errors", "own, mean", ""}, rows)
 
+	rows = nil
 	for _, stage := range m.values("line_waiting", "stage") {
-		table("LINE", "waiting", "running", "started", "refused", "replaced", "waited, mean")
 		started := m.sum("line_starts_total", "stage", stage)
-		row(stage, count(m.sum("line_waiting", "stage", stage)),
-			fmt.Sprintf("%s of %s", count(m.sum("queue_in_flight", "stage", stage)), count(m.sum("queue_max_concurrent", "stage", stage))),
-			count(started), count(m.sum("line_refused_total", "stage", stage)), count(m.sum("line_superseded_total", "stage", stage)),
-			each(m.sum("line_waited_seconds_total", "stage", stage), started))
+		rows = append(rows, []cell{
+			name(stage), good(count(m.sum("line_waiting", "stage", stage))),
+			good(count(started)), good(count(m.sum("line_refused_total", "stage", stage))), good(count(m.sum("line_superseded_total", "stage", stage))),
+			good(each(m.sum("line_waited_seconds_total", "stage", stage), started)),
+		})
 	}
+	sc.table([]string{"LINE", "waiting", "started", "refused", "replaced", "waited, mean"}, rows)
 
-	if origins := m.values("pool_connections", "origin"); len(origins) > 0 {
-		table("POOL", "ready", "in use", "waiting", "dialled", "failed", "cold", "sent again")
-		for _, o := range origins {
-			row(o, count(m.sum("pool_connections", "origin", o, "state", "ready")), count(m.sum("pool_connections", "origin", o, "state", "in_use")),
-				count(m.sum("pool_waiting", "origin", o)), count(m.sum("pool_dials_total", "origin", o)), count(m.sum("pool_dial_failures_total", "origin", o)),
-				count(m.sum("pool_cold_total", "origin", o)), count(m.sum("pool_resends_total", "origin", o)))
+	rows = nil
+	for _, o := range m.values("pool_connections", "origin") {
+		state := func(name string) string {
+			return count(m.sum("pool_connections", "origin", o, "state", name))
 		}
+		waiting := m.sum("pool_waiting", "origin", o)
+		rows = append(rows, []cell{
+			name(o), good(state("ready")), good(state("in_use")), {count(waiting), waiting > 0}, good(count(m.sum("pool_dials_total", "origin", o))),
+			good(count(m.sum("pool_dial_failures_total", "origin", o))), good(count(m.sum("pool_cold_total", "origin", o))), good(count(m.sum("pool_resends_total", "origin", o))),
+		})
 	}
+	sc.table([]string{"POOL", "ready", "in use", "waiting", "dialled", "failed", "cold", "sent again"}, rows)
 
-	table("PROVIDER", "breaker", "attempts", "retries", "hedges", "fallbacks", "failed", "mean")
+	rows = nil
 	for _, p := range m.values("provider_attempts_total", "provider") {
-		by := func(reason string) float64 {
-			return m.sum("provider_attempts_total", "provider", p, "reason", reason)
+		by := func(reason string) cell {
+			return good(count(m.sum("provider_attempts_total", "provider", p, "reason", reason)))
 		}
-		all := m.sum("provider_attempts_total", "provider", p)
-		row(p, [...]string{"closed", "half open", "OPEN"}[int(m.sum("provider_breaker_state", "provider", p))%3], count(all),
-			count(by("retry")), count(by("hedge")), count(by("fallback")), count(all-m.sum("provider_attempts_total", "provider", p, "outcome", "ok")),
-			each(m.sum("provider_attempt_seconds_total", "provider", p), all))
+		attempts, breaker := m.sum("provider_attempts_total", "provider", p), int(m.sum("provider_breaker_state", "provider", p))
+		rows = append(rows, []cell{
+			name(p), {[...]string{"closed", "half open", "OPEN"}[min(max(breaker, 0), 2)], breaker != 0}, good(count(attempts)),
+			by("retry"), by("hedge"), by("fallback"), good(count(attempts - m.sum("provider_attempts_total", "provider", p, "outcome", "ok"))),
+			good(each(m.sum("provider_attempt_seconds_total", "provider", p), attempts)),
+		})
 	}
+	sc.table([]string{"PROVIDER", "breaker", "attempts", "retries", "hedges", "fallbacks", "failed", "mean"}, rows)
 
-	if len(s.Plugins) > 0 {
-		table("PLUGIN", "state", "pid", "restarts", "memory", "serves")
-		for _, p := range s.Plugins {
-			row(p.Program, p.State, p.PID, p.Restarts, core.Size(p.MemoryBytes>>20<<20), strings.Join(p.Serves, ", "))
-		}
+	rows = nil
+	for _, p := range s.Plugins {
+		rows = append(rows, []cell{
+			name(p.Program), {oneLine(p.State), p.State != "ready"}, good(fmt.Sprint(p.PID)), good(fmt.Sprint(p.Restarts)),
+			good(core.Size(p.MemoryBytes >> 20 << 20).String()), good(oneLine(strings.Join(p.Serves, ", "))),
+		})
 	}
-	t.Flush()
+	sc.table([]string{"PLUGIN", "state", "process", "restarts", "memory", "serves"}, rows)
+
 	if r := s.LastReload; r != nil {
-		fmt.Fprintf(w, "\nLAST RELOAD  %s, by %s\n", clock(r.At), r.Trigger)
-		for line := range strings.Lines(r.Text) {
-			fmt.Fprintf(w, "  %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintln(sc.w)
+		sc.line(r.Outcome == "refused", fmt.Sprintf("LAST RELOAD  %s at %s, by %s", r.Outcome, clock(r.At), r.Trigger))
+		lines := strings.Split(strings.TrimRight(r.Text, "\n"), "\n")
+		for i, l := range lines {
+			if i == maxReload-1 && len(lines) > maxReload {
+				sc.line(false, fmt.Sprintf("  and %d lines more, in the log", len(lines)-i))
+				break
+			}
+			sc.line(false, "  "+l)
 		}
 	}
 }
 
-func prefixed(with string, names []string) []string {
-	var all []string
-	for _, n := range names {
-		all = append(all, with+n)
+// gate says how near a gate is to its limits.
+func (m sample) gate(stage string) cell {
+	var said []string
+	bad := false
+	if most := m.sum("queue_max_concurrent", "stage", stage); most > 0 {
+		said = append(said, fmt.Sprintf("%s of %s running", count(m.sum("queue_in_flight", "stage", stage)), count(most)))
 	}
-	return all
+	for _, unit := range m.values("ratelimit_limit", "unit") {
+		if limit := m.sum("ratelimit_limit", "stage", stage, "unit", unit); limit > 0 {
+			left := m.sum("ratelimit_left", "stage", stage, "unit", unit)
+			bad = bad || left < 1
+			said = append(said, fmt.Sprintf("%s of %s %s left", count(max(left, 0)), count(limit), oneLine(unit)))
+		}
+	}
+	if n := m.sum("ratelimit_refusals_total", "stage", stage); n > 0 {
+		said = append(said, fmt.Sprintf("%s 429s, paused for %.1f s", count(n), m.sum("ratelimit_paused_seconds_total", "stage", stage)))
+	}
+	return cell{strings.Join(said, ", "), bad}
+}
+
+// quantile is where the share q of a histogram lies, estimated within its bucket;
+// nothing below so many observations.
+func (m sample) quantile(name string, q, least float64) string {
+	total := 0.0
+	within := map[float64]float64{}
+	for _, x := range m["dragoman_"+name].GetMetric() {
+		h := x.GetHistogram()
+		total += float64(h.GetSampleCount())
+		for _, b := range h.GetBucket() {
+			within[b.GetUpperBound()] += float64(b.GetCumulativeCount())
+		}
+	}
+	if total < least || total == 0 {
+		return "-"
+	}
+	below, so := 0.0, 0.0
+	for _, bound := range slices.Sorted(maps.Keys(within)) {
+		n := within[bound]
+		if n >= q*total {
+			if math.IsInf(bound, 1) {
+				break
+			}
+			at := bound
+			if n > so {
+				at = below + (bound-below)*(q*total-so)/(n-so)
+			}
+			return fmt.Sprintf("%.0f ms", 1000*at)
+		}
+		if !math.IsInf(bound, 1) {
+			below, so = bound, n
+		}
+	}
+	return fmt.Sprintf("> %.0f ms", 1000*below)
+}
+
+// share writes part of a whole.
+func share(part, whole float64) string {
+	if whole == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f %%", 100*part/whole)
 }
 
 // clock writes a time of this day without its date.

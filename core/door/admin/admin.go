@@ -1,6 +1,6 @@
 // Package admin is the operators' door: /metrics, /healthz, /readyz,
-// /admin/status, /admin/tap, and what changes the gateway while it runs:
-// /admin/reload and /admin/plugins/NAME/restart. Its README is the manual.
+// /admin/status, /admin/tap, and what changes the gateway while it runs: /admin/reload
+// and /admin/plugins/NAME/restart. Its README is the manual.
 package admin
 
 import (
@@ -30,8 +30,8 @@ type Options struct {
 	// Reload serves what the configuration's file holds now, or what served
 	// before. Unlike the others it takes a while.
 	Reload func(ctx context.Context, previous bool) Reload
-	// Restart starts another process of the plugin that is called so, and
-	// returns when that one serves.
+	// Restart starts another process of a plugin, and returns when that serves or
+	// has failed to. Its error is that there is no such plugin.
 	Restart func(ctx context.Context, name string) (Restart, error)
 	// Tap opens a tap on what passes the stages; without it there is no
 	// /admin/tap.
@@ -117,7 +117,7 @@ func New(o Options) http.Handler {
 		mux.Handle("/admin/tap", get(a.tap))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/tap and /admin/reload are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/tap, /admin/reload and /admin/plugins/NAME/restart are"})
 	})
 	return mux
 }

@@ -9,29 +9,35 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 )
 
-// Restart is what came of restarting a plugin, as POST
-// /admin/plugins/NAME/restart answers.
+// Restart is what came of POST /admin/plugins/NAME/restart.
 type Restart struct {
-	Name   string  `json:"name"`
+	// Outcome is restarted or failed. A failed one answers 422, and what served
+	// before serves on.
+	Outcome string `json:"outcome"`
+	// Text is the whole in words, as the command line prints it.
+	Text   string  `json:"text"`
 	TookMS float64 `json:"took_ms"`
-	// Before and After are the processes that serve it: one, but where several
-	// entries of the file have programs of the same name.
-	Before []int `json:"before"`
-	After  []int `json:"after"`
+	// Was and Now are the numbers of its processes, before and after.
+	Was []int `json:"was,omitempty"`
+	Now []int `json:"now,omitempty"`
 }
 
 // restart serves POST /admin/plugins/NAME/restart.
 func (a *admin) restart(w http.ResponseWriter, r *http.Request) {
+	if r.URL.RawQuery != "" {
+		door.WriteError(w, r, &core.Error{Kind: core.InvalidRequest, Detail: "a restart has no parameters; the plugin is named in the path"})
+		return
+	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTimeout))
 	// Whoever asked may leave; a restart that has begun is finished.
 	answer, err := a.o.Restart(context.WithoutCancel(r.Context()), r.PathValue("name"))
 	if err != nil {
-		if core.KindOf(err) != core.NotFound {
-			// What a plugin printed before it died is for operators, and they ask.
-			err = &core.Error{Kind: core.Unavailable, Detail: err.Error(), Cause: err}
-		}
 		door.WriteError(w, r, err)
 		return
 	}
-	door.WriteJSON(w, http.StatusOK, answer)
+	status := http.StatusOK
+	if answer.Outcome != "restarted" {
+		status = http.StatusUnprocessableEntity
+	}
+	door.WriteJSON(w, status, answer)
 }
