@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
@@ -62,11 +63,15 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 }
 
 func (p provider) call(ctx context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
-	call, cancel := wire.Within(ctx, p.env.Deadline)
-	defer cancel()
 	if req.OnDelta != nil {
-		return p.stream(ctx, call, r, req)
+		return p.stream(ctx, r, req)
 	}
+	limit := p.env.Deadline
+	if req.Backed {
+		limit = p.half(ctx)
+	}
+	call, cancel := wire.Within(ctx, limit)
+	defer cancel()
 	event, failed := r.provider.Answer(call, &wire.Visit{Instance: p.id, Text: wire.EncodeRequest(req)})
 	if failed != nil {
 		err, died := p.broken(ctx, call, r, failed)
@@ -76,8 +81,28 @@ func (p provider) call(ctx context.Context, r *running, req *core.Request) (res 
 	return res, nil, err, false
 }
 
-// stream makes a call whose answer may be heard before it is whole.
-func (p provider) stream(ctx, call context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
+// half is how long a plugin may keep a request to itself that another provider
+// can answer as well: half of the time that is left. One that hangs would else
+// take the other's time with it.
+func (p provider) half(ctx context.Context) time.Duration {
+	limit := p.env.Deadline
+	if deadline, has := ctx.Deadline(); has {
+		limit = min(limit, time.Until(deadline))
+	}
+	return limit / 2
+}
+
+// stream makes a call whose answer may be heard before it is whole. What is still
+// said when it returns is not waited for.
+func (p provider) stream(ctx context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
+	call, cancel := context.WithTimeout(ctx, p.env.Deadline)
+	defer cancel()
+	var silent *time.Timer // ends the call unless something is said
+	if req.Backed {
+		// Once something was said nobody else may answer.
+		silent = time.AfterFunc(p.half(ctx), cancel)
+		defer silent.Stop()
+	}
 	said := 0 // bytes of deltas
 	broken := func(failed error) (*core.Result, error, *core.Error, bool) {
 		err, died := p.broken(ctx, call, r, failed)
@@ -92,12 +117,21 @@ func (p provider) stream(ctx, call context.Context, r *running, req *core.Reques
 		if failed != nil {
 			return broken(failed)
 		}
+		if err := p.own(event); err != nil {
+			return nil, nil, err, false
+		}
 		switch what := event.GetWhat().(type) {
 		case *wire.Event_Delta:
 			if said += len(what.Delta); said > wire.MaxMessage {
 				return nil, nil, &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: "the plugin says more than any answer may be long"}, false
 			}
+			if strings.ContainsRune(what.Delta, 0) {
+				return nil, nil, p.nul(), false
+			}
 			if what.Delta != "" {
+				if silent != nil {
+					silent.Stop()
+				}
 				if refused := req.OnDelta(what.Delta); refused != nil {
 					return nil, refused, nil, false
 				}
@@ -112,18 +146,36 @@ func (p provider) stream(ctx, call context.Context, r *running, req *core.Reques
 // ended returns what the last event of a text says.
 func (p provider) ended(ctx context.Context, req *core.Request, event *wire.Event) (*core.Result, *core.Error) {
 	p.trace(req, event)
+	if err := p.own(event); err != nil {
+		return nil, err
+	}
 	switch what := event.GetWhat().(type) {
 	case *wire.Event_Result:
 		res := wire.DecodeResult(what.Result)
 		res.Provider, res.Cached = p.name, false
-		if strings.TrimSpace(res.Text) == "" {
+		switch {
+		case strings.TrimSpace(res.Text) == "":
 			return nil, &core.Error{Kind: core.BadAnswer, Stage: p.name, Detail: "the plugin answered with nothing", Retryable: true}
+		case strings.ContainsRune(res.Text, 0):
+			return nil, p.nul()
 		}
 		return res, nil
 	case *wire.Event_Error:
 		return nil, p.said(ctx, what.Error)
 	}
 	return nil, &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: "the plugin gave neither a result nor an error", Retryable: true}
+}
+
+// own says what is wrong with an event that is not about the one text of a call.
+func (p provider) own(event *wire.Event) *core.Error {
+	if event.GetIndex() == 0 {
+		return nil
+	}
+	return &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: "the plugin answered a text that it was not asked for", Retryable: true}
+}
+
+func (p provider) nul() *core.Error {
+	return &core.Error{Kind: core.BadAnswer, Stage: p.name, Detail: "the plugin's answer holds a NUL", Retryable: true}
 }
 
 // trace notes what came with the last event.

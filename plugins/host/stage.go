@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -56,6 +57,9 @@ func (s stage) Before(ctx context.Context, req *core.Request) (core.Verdict, err
 			return s.said(ctx, what.Error), false
 		case *wire.Verdict_Result:
 			verdict.Result = wire.DecodeResult(what.Result)
+			if err := s.empty(verdict.Result); err != nil {
+				return err, false
+			}
 		case *wire.Verdict_Request:
 			if verdict.Request, err = wire.Change(req, what.Request); err != nil {
 				return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: "the plugin changed the request into none", Cause: err}, false
@@ -96,6 +100,9 @@ func (s stage) After(ctx context.Context, req *core.Request, res *core.Result, s
 			return s.said(ctx, what.Error), false
 		case *wire.Reply_Result:
 			got := wire.DecodeResult(what.Result)
+			if err := s.empty(got); err != nil {
+				return err, false
+			}
 			changed.Text, changed.Source, changed.Flags, changed.Finish = got.Text, got.Source, got.Flags, got.Finish
 			changed.NoStore = res.NoStore || got.NoStore
 			return nil, false
@@ -109,6 +116,14 @@ func (s stage) After(ctx context.Context, req *core.Request, res *core.Result, s
 		return skipped(res), nil
 	}
 	return nil, err
+}
+
+// empty says what is wrong with an answer that is none.
+func (s stage) empty(res *core.Result) *core.Error {
+	if strings.TrimSpace(res.Text) != "" && !strings.ContainsRune(res.Text, 0) {
+		return nil
+	}
+	return &core.Error{Kind: core.ProviderFailed, Stage: s.name, Detail: "the plugin's answer is blank or holds a NUL"}
 }
 
 func skipped(res *core.Result) *core.Result {
