@@ -5,10 +5,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestMain is also the roles: a row starts this program once more.
@@ -131,5 +137,96 @@ func TestABarIsJudgedByTheMedianAndOneThatMustNeverBeByTheWorst(t *testing.T) {
 		if missed := r.measure(t.Context(), nil, &out); missed != max(len(bars), 1) || !strings.Contains(out.String(), "NOT MEASURED: no") {
 			t.Errorf("a row of %d bars that cannot be measured: %d missed\n%s", len(bars), missed, out.String())
 		}
+	}
+}
+
+// programs returns a lab with the real programs, built for the test.
+func programs(t *testing.T) *lab {
+	t.Helper()
+	// A Unix socket's path is short.
+	temp, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(temp) })
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", temp, "../dragoman", "../openai-sim", "../../plugins/openai-direct")
+	if said, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	return &lab{
+		dragoman: filepath.Join(temp, "dragoman"), sim: filepath.Join(temp, "openai-sim"),
+		direct: filepath.Join(temp, "openai-direct"), temp: temp,
+	}
+}
+
+// play measures once.
+func (s *lab) play(t *testing.T, open func(context.Context, *lab, *closers) (round, error)) (figures []float64, remark string) {
+	t.Helper()
+	var c closers
+	defer c.close()
+	play, err := open(t.Context(), s, &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	figures, remark, err = play(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(figures, remark)
+	return figures, remark
+}
+
+func TestWhatChangesUnderLoadIsCountedToTheLastRequest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not tested: it takes some seconds")
+	}
+	s := programs(t)
+	t.Run("reload", func(t *testing.T) {
+		figures, remark := s.play(t, openReload(8, 2*time.Second, 300*time.Millisecond))
+		if !slices.Equal(figures, []float64{0, 0, 0}) {
+			t.Errorf("%v: %s", figures, remark)
+		}
+	})
+	t.Run("kill", func(t *testing.T) {
+		// How long it takes is no test's business.
+		figures, remark := s.play(t, openKill(2, 50))
+		if figures[0] != 0 || figures[1] <= 0 {
+			t.Errorf("%v: %s", figures, remark)
+		}
+	})
+}
+
+func TestAnAnswerOfAnotherTextIsAFailure(t *testing.T) {
+	ours := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch body, _ := io.ReadAll(r.Body); {
+		case bytes.Contains(body, []byte("right")):
+			io.WriteString(w, `{"translations": [{"text": "[es] right", "provider": "openai"}]}`)
+		case bytes.Contains(body, []byte("wrong")):
+			io.WriteString(w, `{"translations": [{"text": "[es] right", "provider": "openai"}]}`)
+		default:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer ours.Close()
+	g := &gateway{&child{url: ours.URL}, ours.Client()}
+	texts := []string{"right", "wrong", "refused"}
+	traffic := g.send(t.Context(), time.Millisecond, func(n int64) string { return texts[min(n, 2)%3] })
+	if err := traffic.answered(t.Context(), "openai", 2); err != nil {
+		t.Fatal(err)
+	}
+	calls := traffic.end()
+	if n, first := failures(calls); n != len(calls)-1 || first == nil {
+		t.Errorf("%d of %d failed, the first with %v", n, len(calls), first)
+	}
+}
+
+func TestARowOfOneRoundIsJudgedByIt(t *testing.T) {
+	played := 0
+	r := row{name: "x", once: true, bars: []bar{{limit: 1, worst: true}}, open: func(context.Context, *lab, *closers) (round, error) {
+		return func(context.Context) ([]float64, string, error) { played++; return []float64{2}, "", nil }, nil
+	}}
+	var out bytes.Buffer
+	if missed := r.measure(t.Context(), nil, &out); missed != 1 || played != 1 {
+		t.Errorf("%d missed in %d rounds\n%s", missed, played, out.String())
 	}
 }

@@ -176,8 +176,9 @@ func (g *gateway) ready(ctx context.Context) error {
 type answer struct {
 	ID           string `json:"request_id"`
 	Translations []struct {
-		Text   string `json:"text"`
-		Cached bool   `json:"cached"`
+		Text     string `json:"text"`
+		Provider string `json:"provider"`
+		Cached   bool   `json:"cached"`
 	} `json:"translations"`
 	Timing struct {
 		Total  float64            `json:"total_ms"`
@@ -253,10 +254,10 @@ func (g *gateway) metrics() (map[string]float64, error) {
 	return sums, lines.Err()
 }
 
-// A simulator is a running openai-sim under TLS.
+// A simulator is a running openai-sim.
 type simulator struct {
 	*child
-	ca   string // file
+	ca   string // file; empty without TLS
 	http *http.Client
 }
 
@@ -265,8 +266,7 @@ var simulators atomic.Int64
 // simulator starts openai-sim under TLS with flags.
 func (s *lab) simulator(ctx context.Context, c *closers, flags ...string) (*simulator, error) {
 	ca := filepath.Join(s.temp, fmt.Sprintf("ca-%d.pem", simulators.Add(1)))
-	args := append([]string{"--listen", "127.0.0.1:0", "--tls", "--ca-out", ca, "--stop-with-stdin"}, flags...)
-	p, err := start(ctx, c, s.sim, nil, args...)
+	m, err := s.plain(ctx, c, append([]string{"--tls", "--ca-out", ca}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -278,7 +278,19 @@ func (s *lab) simulator(ctx context.Context, c *closers, flags ...string) (*simu
 	roots.AppendCertsFromPEM(pem)
 	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 64}
 	c.add(t.CloseIdleConnections)
-	return &simulator{p, ca, &http.Client{Transport: t, Timeout: 30 * time.Second}}, nil
+	m.ca, m.http.Transport = ca, t
+	return m, nil
+}
+
+// plain starts openai-sim without TLS, with flags.
+func (s *lab) plain(ctx context.Context, c *closers, flags ...string) (*simulator, error) {
+	p, err := start(ctx, c, s.sim, nil, append([]string{"--listen", "127.0.0.1:0", "--stop-with-stdin"}, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	t := &http.Transport{MaxIdleConnsPerHost: 64}
+	c.add(t.CloseIdleConnections)
+	return &simulator{child: p, http: &http.Client{Transport: t, Timeout: 30 * time.Second}}, nil
 }
 
 // stats returns what the simulator has seen, with its last chat requests.

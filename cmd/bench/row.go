@@ -15,6 +15,7 @@ type row struct {
 	name string // as it is selected
 	doc  string // what is measured
 	bars []bar
+	once bool // one round says enough, of what takes long and must never fail
 	// open prepares the measurement; the row is closed by what it returns, also
 	// when that is an error.
 	open func(ctx context.Context, s *lab, c *closers) (round, error)
@@ -83,6 +84,10 @@ func (r row) measure(ctx context.Context, s *lab, out io.Writer) (missed int) {
 	play, err := r.open(ctx, s, &c)
 	if err != nil {
 		return fail(err)
+	}
+	rounds := rounds
+	if r.once {
+		rounds = 1
 	}
 	figures := make([][]float64, len(r.bars))
 	var remarks []string
