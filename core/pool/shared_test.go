@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -744,6 +743,7 @@ func TestIdleConnectionClosedAtReuseResendsAllItsCalls(t *testing.T) {
 			if _, err := post(t.Context(), p, u.url); err != nil {
 				t.Fatal(err)
 			}
+			distant(t, p, 1)
 			end.Store(true)
 			var wg sync.WaitGroup
 			for range 8 {
@@ -986,9 +986,7 @@ func twoPool(t *testing.T, server *http.Server, change func(*Config)) (*pipeNet,
 		server.Protocols = protocols(true)
 	}
 	server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}}
-	server.ErrorLog = log.New(io.Discard, "", 0)
-	go server.ServeTLS(n, "", "")
-	t.Cleanup(func() { server.Close(); synctest.Wait() })
+	serveInBubble(t, server, func() { server.ServeTLS(n, "", "") })
 	p := pipePool(t, n, func(c *Config) {
 		c.CAFile, c.Protocol, c.WarmConnections, c.MaxConnections = caFile, HTTP2, 2, 4
 		if change != nil {
