@@ -39,6 +39,7 @@ type conn struct {
 
 	// Of one that carries many calls:
 	streams int   // how many calls at most; 0 before its first answer
+	told    bool  // an answer or a refusal came: the server has said how many
 	idle    bool  // was idle when the first of its calls took it
 	heard   int64 // bytes read before that
 }
@@ -48,6 +49,7 @@ type call struct {
 	c    *conn
 	seq  uint64 // origin.seq when it took c
 	idle bool   // c was idle and gave no sign of life since: its peer may have closed it
+	told bool   // c was
 }
 
 type state uint8

@@ -253,7 +253,7 @@ func (o *origin) begin(c *conn, now time.Time, idle bool) call {
 		c.idle, c.heard = idle, c.wire.read.Load()
 		o.shared = append(o.shared, c)
 	}
-	return call{c, o.seq, idle}
+	return call{c, o.seq, idle, c.told}
 }
 
 // ended ends the use of c by a call. whole says that the answer was read to its

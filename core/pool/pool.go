@@ -127,7 +127,9 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // maxTries bounds how often a request is sent when nothing of it is ever
 // written, or the server refuses it, and maxAway when the server sends its
-// connection away each time.
+// connection away each time. A refusal does not count on a connection whose
+// server had not said yet how many calls it takes: a call meets each connection
+// in that state once at most.
 const maxTries, maxAway = 3, 6
 
 // atOnce is how soon a request must have met the end of its connection to be
@@ -142,9 +144,9 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx, send := req.Context(), req
 	var since uint64 // what a connection must be younger than; 0 for any
-	resent := false
+	again, resent := false, false
 	for try := 1; ; try++ {
-		t, err := p.take(ctx, k, since, try > 1)
+		t, err := p.take(ctx, k, since, again)
 		if err != nil {
 			return nil, err
 		}
@@ -173,12 +175,16 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 		failure := &CallError{Origin: c.o.name, Written: wrote, Err: err}
 		spent, refused, peer := c.judge(ctx, at, err, wrote, heard)
 		idled := t.idle && (!wrote || peer && time.Since(at) <= max(c.took, atOnce))
-		again, most := false, maxTries
+		most := maxTries
 		if refused && spent {
 			most = maxAway
 		} else if refused {
 			c.o.refused(c)
+			if !t.told {
+				try-- // it was one too many, and neither could know
+			}
 		}
+		again = false
 		switch {
 		case ctx.Err() != nil || try >= most:
 		case !spent:

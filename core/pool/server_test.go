@@ -201,10 +201,28 @@ func (c *pipeConn) Close() error {
 // startPipeNet starts server in the bubble; a dial takes 50 ms.
 func startPipeNet(t *testing.T, server *http.Server) *pipeNet {
 	n := &pipeNet{open: map[*pipeConn]bool{}, accept: make(chan net.Conn), closed: make(chan struct{})}
-	server.ErrorLog = log.New(io.Discard, "", 0)
-	go server.Serve(n)
-	t.Cleanup(func() { server.Close(); synctest.Wait() })
+	serveInBubble(t, server, func() { server.Serve(n) })
 	return n
+}
+
+// serveInBubble runs serve, and at the end waits for the handlers as well, which
+// Close does not: one may sleep although its caller gave up.
+func serveInBubble(t *testing.T, server *http.Server, serve func()) {
+	var handling sync.WaitGroup
+	handler := server.Handler
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handling.Add(1)
+		defer handling.Done()
+		handler.ServeHTTP(w, r)
+	})
+	server.ErrorLog = log.New(io.Discard, "", 0)
+	go serve()
+	t.Cleanup(func() {
+		server.Close()
+		synctest.Wait()
+		handling.Wait()
+		synctest.Wait()
+	})
 }
 
 func (n *pipeNet) Accept() (net.Conn, error) {

@@ -103,12 +103,13 @@ func (o *origin) least(since uint64) *conn {
 
 func (o *origin) join(c *conn) call {
 	c.calls++
-	return call{c, o.seq, c.idle && c.wire.read.Load() == c.heard}
+	return call{c, o.seq, c.idle && c.wire.read.Load() == c.heard, c.told}
 }
 
 // parted ends the use of c by a call whose answer has begun.
 func (o *origin) parted(c *conn, cancelled bool) {
 	o.mu.Lock()
+	c.told = true
 	// Behind an answer the server's settings are known.
 	if free := c.cc.Available(); free > 0 && c.current() {
 		if n := free + c.cc.InFlight(); c.streams == 0 || n < c.streams {
@@ -136,6 +137,7 @@ func (o *origin) kept(c *conn, carried, cancelled, resent bool) {
 // it are not given as many before they have said what they carry.
 func (o *origin) refused(c *conn) {
 	o.mu.Lock()
+	c.told = true
 	if n := max(1, c.cc.InFlight()); c.current() && (o.streams == 0 || n < o.streams) {
 		o.streams = n
 	}

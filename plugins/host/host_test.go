@@ -1065,7 +1065,8 @@ func TestAStageIsAskedOnTheWayDownAndUp(t *testing.T) {
 func TestAStageThatMayFailIsPassedOver(t *testing.T) {
 	b := newBench(t, "providers: {}\nstages:\n  - plugin: {command: [SELF], on_error: skip}\n  - provider\n")
 	s := b.start("plugin").(stage)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	// The other half must outlast what a busy machine adds to the plugin's.
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	req := &core.Request{Text: "hang", Target: "es"}
 	v, err := s.Before(ctx, req)

@@ -110,6 +110,16 @@ func (s *Server) idled(c *conn) {
 	s.mu.Lock()
 	outer, active := c.outer, c.active
 	s.mu.Unlock()
+	if active {
+		return
+	}
+	if t, ok := outer.(*tls.Conn); ok && t.Handshake() == nil {
+		// Only now could a client tell an end from a broken handshake. It may have
+		// taken so long that a request is here.
+		s.mu.Lock()
+		active = c.active
+		s.mu.Unlock()
+	}
 	if !active {
 		outer.Close()
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -401,6 +402,57 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 			}
 			if _, err := io.Copy(io.Discard, c); err != nil { // an orderly end
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// A lateConn is of a client that takes its time over the handshake: each write
+// after the first waits. It counts what it hears after that.
+type lateConn struct {
+	net.Conn
+	wait          time.Duration
+	writes, heard atomic.Int32
+}
+
+func (c *lateConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.writes.Load() > 1 {
+		c.heard.Add(int32(n))
+	}
+	return n, err
+}
+
+func (c *lateConn) Write(b []byte) (int, error) {
+	if c.writes.Add(1) > 1 {
+		time.Sleep(c.wait)
+	}
+	return c.Conn.Write(b)
+}
+
+func TestAConnectionIsNotIdleWhileItIsSetUp(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"never used": {FreshTimeout: time.Millisecond},
+		"too old":    {MaxAge: time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg.TLS = true
+			s := start(t, cfg)
+			pool := x509.NewCertPool()
+			pool.AppendCertsFromPEM(s.CA())
+			raw, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(s.URL(), "https://"), "/v1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer raw.Close()
+			raw.SetDeadline(time.Now().Add(20 * time.Second))
+			late := &lateConn{Conn: raw, wait: 100 * time.Millisecond}
+			c := tls.Client(late, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"})
+			if err := c.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, c); err != nil || late.heard.Load() == 0 {
+				t.Errorf("got %v and %d bytes after the handshake; want TLS's good-bye", err, late.heard.Load())
 			}
 		})
 	}
