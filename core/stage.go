@@ -147,6 +147,9 @@ type (
 	// configuration, such as a file that this names, is another by now. A reload
 	// then changes or rebuilds it though its configuration is the same.
 	Outdater interface{ Outdated() bool }
+	// A Filer names the content of files that change its answers, such as a
+	// plugin's program, beside its configuration. It may read them.
+	Filer interface{ Files() string }
 	// An Heir takes over what former knew, the part of the same kind that stood
 	// in its place under another configuration: state that is worth more than
 	// a fresh start. It is called before Start. Former goes on working beside

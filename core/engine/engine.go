@@ -32,10 +32,6 @@ type Engine struct {
 	closed  atomic.Bool
 	served  atomic.Int64 // generations so far
 
-	// For Build and Serve, of which one runs at a time:
-	renewals int             // parts that were built anew for their files
-	seen     map[string]bool // places that were in use
-
 	sharing  sync.Mutex // of parts by generations
 	draining sync.WaitGroup
 	former   atomic.Int64 // generations that draining waits for
@@ -56,7 +52,7 @@ var (
 // New returns an engine that serves nothing yet. Upstream is the process's pool
 // of upstream connections; it outlives every generation.
 func New(upstream core.Upstream, log *zap.Logger) *Engine {
-	return &Engine{upstream: upstream, watch: &chain.Watch{}, log: log, seen: map[string]bool{}}
+	return &Engine{upstream: upstream, watch: &chain.Watch{}, log: log}
 }
 
 // Attach makes part follow the section of that name of the configurations that
@@ -76,11 +72,6 @@ func (e *Engine) Serve(g *Generation, drain time.Duration) {
 	}
 	for _, apply := range g.applies {
 		apply()
-	}
-	for _, p := range g.parts {
-		if p.used {
-			e.seen[p.place()] = true
-		}
 	}
 	g.base, g.applies, g.Number = nil, nil, e.served.Add(1)
 	if old := e.current.Swap(g); old != nil {

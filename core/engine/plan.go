@@ -56,8 +56,8 @@ type part struct {
 	used     bool          // the chain needs it
 	parked   bool          // its stage is disabled, and it is kept for later
 	fresh    bool          // built for this generation
-	// files tells apart parts of equal configuration that were built from
-	// other files, such as a plugin's program.
+	// files names the content of the files that it was made from, once it is
+	// in use: answers of a plugin's former program are not those of its new one.
 	files string
 }
 
@@ -83,17 +83,13 @@ func (g *Generation) plan(deadline time.Duration) error {
 	if err := g.sections(); err != nil {
 		return err
 	}
-	providers := map[string]core.Provider{}
+	providers := map[string]*part{}
 	for _, item := range g.file.Providers {
 		p, err := g.part("provider", item, deadline)
 		if err != nil {
 			return err
 		}
-		found := core.Provider{Name: item.Name, Translator: p.item.(core.Translator), Fingerprint: item.Digest + p.files}
-		if f, ok := p.item.(core.Fingerprinter); ok {
-			found.Fingerprint = f.Fingerprint()
-		}
-		providers[item.Name] = found
+		providers[item.Name] = p
 	}
 	var places []chain.Place
 	for _, item := range g.file.Stages {
@@ -105,15 +101,24 @@ func (g *Generation) plan(deadline time.Duration) error {
 		if err != nil {
 			return err
 		}
-		places = append(places, chain.Place{Name: item.Name, Item: p.item, Digest: item.Digest + p.files})
+		places = append(places, chain.Place{Name: item.Name, Item: p.item, Digest: p.made()})
 	}
 	g.removals()
 
 	used := map[string]bool{}
 	linked, err := chain.Link(places, func(name string) (core.Provider, bool) {
 		p, ok := providers[name]
-		used[name] = used[name] || ok
-		return p, ok
+		if !ok {
+			return core.Provider{}, false
+		}
+		used[name] = true
+		found := core.Provider{Name: name, Translator: p.item.(core.Translator)}
+		if f, is := p.item.(core.Fingerprinter); is {
+			found.Fingerprint = f.Fingerprint()
+		} else {
+			found.Fingerprint = p.made()
+		}
+		return found, true
 	}, g.engine.watch)
 	if err != nil {
 		return fmt.Errorf("%s: %w", g.file.Path, err)
@@ -131,6 +136,14 @@ func (g *Generation) plan(deadline time.Duration) error {
 	}
 	g.letIdle()
 	return nil
+}
+
+// made names the configuration of p, and the files that it was made from.
+func (p *part) made() string {
+	if f, ok := p.item.(core.Filer); ok && p.files == "" {
+		p.files = f.Files()
+	}
+	return p.digest + " " + p.files
 }
 
 // letIdle drops what was kept and is not used any more, so that it is closed with
@@ -207,22 +220,15 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	former := g.former(p)
 	if former == nil {
 		g.step(p.place(), Add, false, false)
-		if err := g.build(p, item); err != nil {
-			return nil, err
-		}
-		if _, files := p.item.(core.Outdater); files && g.engine.seen[p.place()] {
-			p.files = g.renewed() // they may have changed while it was away
-		}
-		return p, nil
+		return p, g.build(p, item)
 	}
 	planner, plans := former.item.(core.Planner)
 	same := former.digest == p.digest && (former.deadline == deadline || plans)
 	files := outdated(former.item)
-	p.files = former.files
 	switch {
 	case same && !files:
 		g.step(p.place(), Keep, false, false)
-		p.shared = former.shared
+		p.shared, p.files = former.shared, former.files
 	case plans:
 		apply, err := planner.Plan(item.Config)
 		if err != nil {
@@ -235,9 +241,6 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 		g.step(p.place(), Change, former.digest == p.digest, false)
 		p.shared = former.shared
 	default:
-		if files {
-			p.files = g.renewed()
-		}
 		if err := g.build(p, item); err != nil {
 			return nil, err
 		}
@@ -250,11 +253,6 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	}
 	g.hold(p)
 	return p, nil
-}
-
-func (g *Generation) renewed() string {
-	g.engine.renewals++
-	return fmt.Sprintf(" renewed %d", g.engine.renewals)
 }
 
 func outdated(item any) bool {

@@ -20,6 +20,7 @@ type brick struct {
 	*house
 	n     int
 	stale bool
+	files string // their content
 
 	now    sync.Mutex
 	config string // guarded by now
@@ -36,6 +37,7 @@ type house struct {
 	mu     sync.Mutex
 	events []string
 	built  int
+	files  string           // the content of every brick's files
 	start  map[string]error // by configuration
 	probe  map[string]error
 }
@@ -80,6 +82,7 @@ func (b *brick) Probe(context.Context) error {
 }
 
 func (b *brick) Outdated() bool { return b.stale }
+func (b *brick) Files() string  { return b.files }
 func (b *brick) Holds() string  { return fmt.Sprintf("brick %d", b.n) }
 
 // A soft brick can be changed in place.
@@ -115,7 +118,7 @@ func (h *house) stage(name, kind, v string, enabled bool) config.Item {
 			return nil, errors.New("cannot be built")
 		}
 		h.built++
-		b := &brick{house: h, n: h.built, config: s.V}
+		b := &brick{house: h, n: h.built, config: s.V, files: h.files}
 		switch kind {
 		case "soft":
 			return softBrick{b}, nil
@@ -247,6 +250,7 @@ func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
 		t.Error("outdated from the start")
 	}
 	before := e.current.Load().chain.Fingerprint()
+	h.files = "other"
 	for _, p := range e.current.Load().parts {
 		switch b := p.item.(type) {
 		case *brick:
@@ -269,9 +273,16 @@ func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
 	if g = serve(t, e, f); fates(g) != "a kept, s kept" || g.chain.Fingerprint() != after {
 		t.Errorf("a third time: %q", fates(g))
 	}
+	alone := h.file(h.stage("a", "hard", " 1", true))
+	after = serve(t, e, alone).chain.Fingerprint()
 	serve(t, e, h.file())
-	if g = serve(t, e, f); g.chain.Fingerprint() == after {
-		t.Error("files that may have changed while nobody used them count as the same")
+	if g = serve(t, e, alone); g.chain.Fingerprint() != after {
+		t.Error("what was out of use for a while has lost its answers")
+	}
+	serve(t, e, h.file())
+	h.files = "newest"
+	if g = serve(t, e, alone); g.chain.Fingerprint() == after {
+		t.Error("files that changed while nobody used them count as the same")
 	}
 }
 

@@ -403,3 +403,13 @@ func (in *instance) Measure(emit func(core.Measure)) {
 		emit(core.Measure{Name: c.name, Help: c.help, Counter: true, Value: c.value})
 	}
 }
+
+// Files names the content of the program's files; empty when they cannot be read,
+// which Start says.
+func (in *instance) Files() string {
+	identity, err := in.program.identity(in.folder)
+	if err != nil {
+		return ""
+	}
+	return identity
+}
