@@ -39,7 +39,7 @@ var badPlugins = []badPlugin{
 	{does: "prints", says: `more lines in a second than the 100 that are logged`},
 	{does: "prints-over-grpc", says: `more lines in a second than the 100 that are logged`},
 	{does: "forks", by: "openai", says: "it ended: exit status 1", skipped: true},
-	{does: "grows", by: "bad", extra: ", max_memory: 200MiB", says: "of memory, and max_memory is 200MiB"},
+	{does: "grows", extra: ", max_memory: 200MiB", says: "of memory, and max_memory is 200MiB"},
 	{does: "forgets", by: "openai", says: "does not know an instance that it was configured with", skipped: true},
 	{does: "says-nothing", by: "openai", says: "neither a result nor an error", skipped: true},
 	{does: "blank", by: "openai", says: "the plugin answered with nothing", skipped: true},
