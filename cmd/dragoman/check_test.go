@@ -99,6 +99,29 @@ func TestExplainShowsWhatHoldsAndWhereItCameFrom(t *testing.T) {
 	golden(t, "explain.txt", out)
 }
 
+func TestExplainSaysWhatHoldsDeltasBack(t *testing.T) {
+	file := write(t, `version: 1
+server: {deadline: 4s}
+providers:
+  openai: {type: openai, api_key: x, timeout: 3s}
+  own: {type: plugin, command: [./own]}
+stages:
+  - cache
+  - plugin: {command: [./mask]}
+    name: mask
+  - provider: {use: own, fallback: [openai], retries: 0}
+  - plugin: {command: [./tidy]}
+    name: tidy
+`)
+	out, errs, status := command(t, filepath.Dir(file), nil, "", "explain")
+	if status != 0 || errs != "" {
+		t.Fatalf("status %d, errors:\n%s", status, errs)
+	}
+	chain, rest, _ := strings.Cut(out, "\nVALUES\n")
+	_, worst, _ := strings.Cut(rest, "\nWORST CASE")
+	golden(t, "explain_plugins.txt", chain+"\nWORST CASE"+worst)
+}
+
 func TestTheSchemaFilesAreWhatTheCodeSays(t *testing.T) {
 	for file, args := range map[string][]string{"pipeline.schema.json": {"schema"}, "pipeline_test.schema.json": {"schema", "--tests"}} {
 		out, _, status := command(t, repository(t), nil, "", args...)

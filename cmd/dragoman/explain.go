@@ -11,6 +11,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
 func explainCommand() *cobra.Command {
@@ -146,5 +147,10 @@ func line(w io.Writer, indent string, s config.Item) {
 		name += " (" + s.Kind.Name + ")"
 	}
 	width := max(30-len(indent), len(name))
-	fmt.Fprintf(w, "%s%-*s  %s\n", indent, width, name, s.Kind.Doc)
+	doc := s.Kind.Doc
+	if _, plugin := s.Config.(*host.StageConfig); plugin {
+		// What the program is, nobody asks here; the chain treats all alike.
+		doc += " It holds deltas back: an answer leaves it whole."
+	}
+	fmt.Fprintf(w, "%s%-*s  %s\n", indent, width, name, doc)
 }

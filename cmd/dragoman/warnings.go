@@ -102,6 +102,11 @@ func (c chosen) worst() (total, last time.Duration, how string) {
 	}
 	attempts := 1 + c.provider.Retries
 	last, _ = c.timeout(c.provider.Use)
+	for _, p := range c.file.Providers {
+		if _, plugin := p.Config.(*host.ProviderConfig); plugin && p.Name == c.provider.Use && len(c.provider.Fallback) > 0 {
+			last = min(last, c.server.Deadline/2) // the fallback has the other half
+		}
+	}
 	total = time.Duration(attempts) * last
 	how = fmt.Sprintf("%d x %v with %s", attempts, last, c.provider.Use)
 	for _, name := range c.provider.Fallback {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
@@ -22,14 +21,12 @@ func main() {
 
 // Config holds the keys of the provider.
 type Config struct {
-	Chains  int           `json:"chains" jsonschema:"minimum=1,maximum=64" jsonschema_description:"How many texts of one pair of languages are translated at once. Each has a chain of about ten small processes, started when it is needed."`
-	Idle    time.Duration `json:"idle" jsonschema_extras:"minDuration=1s,maxDuration=24h" jsonschema_description:"How long a chain without work is kept."`
-	Timeout time.Duration `json:"timeout" jsonschema_extras:"minDuration=100ms,maxDuration=1m" jsonschema_description:"How long 4 KiB of a text may take before its chain is replaced."`
+	Chains int `json:"chains" jsonschema:"minimum=1,maximum=64" jsonschema_description:"How many texts of one pair of languages are translated at once. Each has a chain of about ten small processes, started when it is needed."`
 }
 
 func kind() core.Kind {
 	return core.NewKind("apertium", core.RoleProvider, "Translates on this machine, by rules: fast, free and rough.",
-		func() Config { return Config{Chains: 2, Idle: 5 * time.Minute, Timeout: 2 * time.Second} },
+		func() Config { return Config{Chains: 2} },
 		func(_ core.Env, cfg *Config) (any, error) { return &provider{cfg: *cfg}, nil })
 }
 
@@ -51,11 +48,20 @@ var (
 	_ core.Languager  = (*provider)(nil)
 )
 
+// mostWarm is how many pairs are made ready ahead. Each is about ten processes
+// with their dictionaries.
+const mostWarm = 4
+
+// Start starts the chains of some pairs in the background, since the first text
+// of a pair has to wait for its dictionaries.
 func (p *provider) Start(context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.engine == nil {
-		p.engine, p.absent = engine.New(engine.Options{Chains: p.cfg.Chains, Idle: p.cfg.Idle, Timeout: p.cfg.Timeout})
+		p.engine, p.absent = engine.New(engine.Options{Chains: p.cfg.Chains})
+		if p.engine != nil {
+			p.engine.Warm(mostWarm)
+		}
 	}
 	return nil
 }
@@ -87,7 +93,7 @@ func (p *provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 	if err != nil {
 		return nil, err
 	}
-	return &core.Result{Text: text, Source: req.Source, Model: "apertium", Finish: core.FinishStop}, nil
+	return &core.Result{Text: text, Model: "apertium", Finish: core.FinishStop}, nil
 }
 
 // Languages returns the pairs that are installed.

@@ -210,9 +210,14 @@ func newSockets(dir string, log *zap.Logger) (*sockets, error) {
 		os.Remove(made)
 		return nil, fmt.Errorf("%s is too long a name for sockets in it; set TMPDIR to a shorter one", made)
 	}
-	lock, err := os.OpenFile(filepath.Join(made, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	// It has its name only once it is locked: whoever sweeps at the same moment
+	// would else take the folder for one that was left.
+	name := filepath.Join(made, lockFile)
+	lock, err := os.OpenFile(name+"~", os.O_CREATE|os.O_RDWR, 0o600)
 	if err == nil {
-		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			err = os.Rename(name+"~", name)
+		}
 	}
 	if err != nil {
 		os.RemoveAll(made)

@@ -1375,6 +1375,33 @@ func TestSocketsThatWereLeftAreSwept(t *testing.T) {
 	}
 }
 
+// TestGatewaysThatStartTogetherKeepTheirSockets lets many sweep while others are
+// at making their folders.
+func TestGatewaysThatStartTogetherKeepTheirSockets(t *testing.T) {
+	dir, err := os.MkdirTemp("", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			for range 50 {
+				s, err := newSockets(dir, zap.NewNop())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := os.Stat(s.dir); err != nil {
+					t.Errorf("another has removed it: %v", err)
+				}
+				s.close()
+			}
+		})
+	}
+	all.Wait()
+}
+
 // TestCallsAndRestartsRaceForNothing lets the race detector look.
 func TestCallsAndRestartsRaceForNothing(t *testing.T) {
 	b := newBench(t, two)

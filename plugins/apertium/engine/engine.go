@@ -98,6 +98,48 @@ func New(o Options) (*Engine, error) {
 	return e, nil
 }
 
+// Warm starts one chain of each pair in the background, one after the other and
+// of the first most pairs only, those with English first: what is translated
+// most. The first text of such a pair does not wait for its dictionaries then.
+// A pair that cannot be started says so to its first text.
+func (e *Engine) Warm(most int) {
+	modes := slices.Clone(e.options.Installed.Modes)
+	english := func(m Mode) bool { return m.Source.Base() == "en" || m.Target.Base() == "en" }
+	slices.SortStableFunc(modes, func(a, b Mode) int {
+		switch {
+		case english(a) == english(b):
+			return 0
+		case english(a):
+			return -1
+		}
+		return 1
+	})
+	e.spawn(func() {
+		for _, m := range modes[:min(most, len(modes))] {
+			e.warm(e.pairs[m.Name])
+		}
+	})
+}
+
+// warm makes sure that a chain of p runs, unless texts have seen to that.
+func (e *Engine) warm(p *pair) {
+	e.mu.Lock()
+	busy := e.closed || len(p.idle) > 0 || len(p.slots) > 0
+	e.mu.Unlock()
+	if busy {
+		return
+	}
+	select {
+	case p.slots <- struct{}{}:
+	case <-e.ctx.Done():
+		return
+	}
+	defer func() { <-p.slots }()
+	if c, err := e.take(p); err == nil {
+		e.put(p, c)
+	}
+}
+
 // Pairs returns the directions that the engine translates in, sorted.
 func (e *Engine) Pairs() []Pair {
 	var all []Pair

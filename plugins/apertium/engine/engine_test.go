@@ -268,6 +268,34 @@ func fake(t *testing.T, o Options, script string) *Engine {
 	return e
 }
 
+func TestTheFirstTextFindsAChainThatWasStartedAhead(t *testing.T) {
+	e := fake(t, Options{}, "cat")
+	// idle is how many chains wait for work.
+	idle := func() int {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return len(e.pairs["eng-spa"].idle)
+	}
+	e.Warm(0)
+	e.Warm(1)
+	for deadline := time.Now().Add(60 * time.Second); idle() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no chain was started")
+		}
+	}
+	if _, err := e.Translate(t.Context(), "x", "en", "es"); err != nil {
+		t.Fatal(err)
+	}
+	if n := e.started.Load(); n != 1 {
+		t.Errorf("%d chains were started, want the one that was started ahead", n)
+	}
+	e.Close()
+	e.Warm(1)
+	if n := e.started.Load(); n != 1 || idle() > 0 {
+		t.Errorf("after Close: %d chains were started, %d are left", n, idle())
+	}
+}
+
 func TestAChainThatMisbehavesIsKilled(t *testing.T) {
 	// Each script answers the first, empty text as it should.
 	const good = "head -z -n 1\n"

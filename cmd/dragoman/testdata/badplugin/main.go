@@ -121,6 +121,7 @@ func (p *plugin) misbehave(ctx context.Context, v *wire.Visit) (string, error) {
 		return "", ctx.Err()
 	case "hangs":
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		<-ctx.Done() // another thread may be the one that stops first
 	case "prints":
 		p.once.Do(func() { print100(p.stdout, p.stderr) })
 	case "prints-over-grpc":
@@ -150,7 +151,7 @@ func (p *plugin) misbehave(ctx context.Context, v *wire.Visit) (string, error) {
 func print100(lines, line io.Writer) {
 	var both sync.WaitGroup
 	for to, piece := range map[io.Writer]string{lines: strings.Repeat("a line that nobody reads\n", 40), line: strings.Repeat("on and on ", 100)} {
-		both.Go(func() { // not fit for a plugin that is killed in the middle of it
+		both.Go(func() {
 			for n := 0; n < flood; n += len(piece) {
 				io.WriteString(to, piece)
 			}
