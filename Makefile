@@ -7,7 +7,7 @@ MAKEFLAGS   += --no-print-directory
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build bench faults lint schema generate setup clean
+.PHONY: help run test build bench faults pictures lint schema generate setup clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,10 @@ bench: build ## Measure everything against its bar, some minutes (ROWS=name,... 
 
 faults: build ## Prove what becomes of an upstream's faults, a minute or two (ARGS=flags of bin/faults)
 	@bin/faults $(ARGS)
+
+pictures: build ## Draw what `dragoman tap` and `dragoman status` show, for README.md
+	@$(GO) build -trimpath -o bin/ ./examples/pictures
+	@examples/pictures/make
 
 lint: setup ## Check formatting, vet, and that the JSON Schemas are current
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; }

@@ -32,8 +32,8 @@ func changeRows() []row {
 			name: "kill", doc: "kill -9 of the plugin in use, 20 times under 200 requests a second, a fallback beside it",
 			bars: []bar{
 				{what: "requests that failed", limit: 0, worst: true},
-				{what: "from a kill to the fallback's first attempt, longest", unit: "ms", limit: 50, worst: true},
-				{what: "from a kill to the last for a call that died, longest", unit: "ms", limit: 50, worst: true},
+				{what: "from a kill to the fallback's first attempt", unit: "ms", limit: 50, worst: true},
+				{what: "from a kill to the last of a call that died", unit: "ms", limit: 50, worst: true},
 			},
 			open: openKill(20, 250),
 		},

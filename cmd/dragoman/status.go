@@ -153,6 +153,9 @@ func (s *screen) mark(text string, bad bool) string {
 	return text
 }
 
+// toTheLeft is the head of a last column of words.
+const toTheLeft = ""
+
 // table prints rows below head, numbers to the right under theirs.
 func (s *screen) table(head []string, rows [][]cell) {
 	if len(rows) == 0 {
@@ -171,7 +174,10 @@ func (s *screen) table(head []string, rows [][]cell) {
 		at := 0
 		for i, c := range row {
 			text := pad(c.text, widths[i])
-			if i > 0 && i < len(row)-1 {
+			if i == len(row)-1 {
+				text = c.text
+			}
+			if i > 0 && head[i] != toTheLeft && head[i] != "serves" {
 				text = strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.text)) + c.text
 			}
 			if i > 0 {
@@ -179,9 +185,6 @@ func (s *screen) table(head []string, rows [][]cell) {
 			}
 			if at+utf8.RuneCountInString(text) > s.columns {
 				text = beginning(text, max(s.columns-at, 1))
-			}
-			if i == len(row)-1 {
-				text = strings.TrimRight(text, " ")
 			}
 			at += utf8.RuneCountInString(text)
 			b.WriteString(s.mark(text, c.bad))
@@ -237,7 +240,7 @@ func status(sc *screen, s admin.Status, m sample) {
 			good(count(m.sum("stage_errors_total", "stage", stage))), good(each(m.sum("stage_self_seconds_total", "stage", stage), calls)), good(""),
 		})
 	}
-	sc.table([]string{"CHAIN", "calls", "answered", "errors", "own, mean", ""}, rows)
+	sc.table([]string{"CHAIN", "calls", "answered", "errors", "own, mean", toTheLeft}, rows)
 
 	rows = nil
 	for _, stage := range m.values("line_waiting", "stage") {
@@ -311,11 +314,11 @@ func (m sample) gate(stage string) cell {
 		if limit := m.sum("ratelimit_limit", "stage", stage, "unit", unit); limit > 0 {
 			left := m.sum("ratelimit_left", "stage", stage, "unit", unit)
 			bad = bad || left < 1
-			said = append(said, fmt.Sprintf("%s of %s %s left", count(max(left, 0)), count(limit), oneLine(unit)))
+			said = append(said, fmt.Sprintf("%s/%s %s left", count(max(left, 0)), count(limit), oneLine(unit)))
 		}
 	}
 	if n := m.sum("ratelimit_refusals_total", "stage", stage); n > 0 {
-		said = append(said, fmt.Sprintf("%s 429s, paused for %.1f s", count(n), m.sum("ratelimit_paused_seconds_total", "stage", stage)))
+		said = append(said, fmt.Sprintf("%s 429s, %.1f s paused", count(n), m.sum("ratelimit_paused_seconds_total", "stage", stage)))
 	}
 	return cell{strings.Join(said, ", "), bad}
 }
