@@ -55,7 +55,7 @@ func TestTheNightInTheREADMEIsAsItHappens(t *testing.T) {
 		}
 		switch {
 		case strings.Contains(command, "Stand clear"):
-			// From here on the idle connections of a pool are lost on the way.
+			// From here on connections that idle are lost on the way.
 			s.configure(`{"forget": "1ms"}`)
 		case strings.Contains(command, "the network is mended"):
 			s.configure(`{"forget": "0s"}`)
