@@ -290,6 +290,12 @@ func (s *Server) drain() {
 		defer cancel()
 		s.public.server.Shutdown(last)
 	}
+	if s.admin.server != nil {
+		// Whoever looks is told that it ends.
+		last, cancel := context.WithTimeout(context.Background(), aside)
+		defer cancel()
+		s.admin.server.Shutdown(last)
+	}
 	s.o.Log.Info("stopped", zap.Int64("ended", left), zap.Duration("took", time.Since(begin)))
 }
 

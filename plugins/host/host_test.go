@@ -704,6 +704,15 @@ func TestAFloodOfLinesIsBounded(t *testing.T) {
 	if want := "line 996 | line 997 | line 998 | line 999 | later"; !strings.HasSuffix(o.tail(), want) {
 		t.Errorf("the last lines: %s", o.tail())
 	}
+	for range 3 * maxLines {
+		o.line([]byte("and then silence"), now.Add(2*time.Second))
+	}
+	o.settle(now.Add(2500 * time.Millisecond))
+	o.settle(now.Add(3 * time.Second))
+	o.settle(now.Add(4 * time.Second))
+	if n := logs.FilterMessageSnippet("200 more lines").Len(); n != 1 {
+		t.Errorf("a flood that nothing follows is told of %d times", n)
+	}
 }
 
 func TestLinesAreCutHoweverTheyArrive(t *testing.T) {

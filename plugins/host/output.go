@@ -81,12 +81,7 @@ func (o *output) line(line []byte, now time.Time) {
 		o.last = append(o.last[:0], o.last[1:]...)
 	}
 	o.last = append(o.last, clip(message, lastLine))
-	if now.Sub(o.second) >= time.Second {
-		if o.dropped > 0 {
-			o.log.Warn(fmt.Sprintf("the plugin printed %d more lines in a second than the %d that are logged", o.dropped, maxLines))
-		}
-		o.second, o.logged, o.dropped = now, 0, 0
-	}
+	o.turn(now)
 	if o.logged == maxLines {
 		o.dropped++
 		return
@@ -95,6 +90,24 @@ func (o *output) line(line []byte, now time.Time) {
 	if entry := o.log.Check(level, message); entry != nil {
 		entry.Write(fields...)
 	}
+}
+
+// settle tells of lines that were not logged, though no other line follows.
+func (o *output) settle(now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.turn(now)
+}
+
+// turn begins another second when the last is over. The caller holds mu.
+func (o *output) turn(now time.Time) {
+	if now.Sub(o.second) < time.Second {
+		return
+	}
+	if o.dropped > 0 {
+		o.log.Warn(fmt.Sprintf("the plugin printed %d more lines in a second than the %d that are logged", o.dropped, maxLines))
+	}
+	o.second, o.logged, o.dropped = now, 0, 0
 }
 
 // rest returns what else a line of JSON says.

@@ -405,6 +405,7 @@ func (p *plugin) watch(ctx context.Context, r *running) (why error, planned bool
 			continue
 		case <-tick.C:
 		}
+		p.out.settle(time.Now())
 		held := memory(r.pid())
 		p.mu.Lock()
 		p.memory = held
