@@ -26,6 +26,7 @@ type Reloader struct {
 	o ReloaderOptions
 
 	turn     chan struct{} // holds one while nobody loads
+	disk     string        // hash of what the file held when it was last loaded, whatever came of it; for who has the turn
 	mu       sync.Mutex
 	state    Serving
 	reloads  [3]atomic.Int64 // by outcome
@@ -100,6 +101,8 @@ type Verdict struct {
 	// Differs says that the file on disk is not what serves now.
 	Differs bool
 	Hash    string
+
+	stale bool // it was told of too late, and is not worth a word
 }
 
 // String is the verdict in one line; that of a refused one has a line more for
@@ -156,6 +159,9 @@ func NewReloader(o ReloaderOptions, file *config.File, content []byte, back bool
 	r.turn <- struct{}{}
 	now := time.Now()
 	r.state = Serving{Hash: sum(content), Since: now, File: file}
+	if !back {
+		r.disk = r.state.Hash
+	}
 	r.lastGood.Store(now.UnixNano())
 	r.keep(content, now, back)
 	return r
@@ -187,13 +193,22 @@ func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
 		if err != nil {
 			return nil, err
 		}
+		r.disk = sum(content)
 		return content, r.load(ctx, content, v)
 	})
 }
 
-// Content serves content, which the file held a moment ago.
+// Content serves content, which the file held a moment ago. Who follows the file
+// learns of a change after a while: when somebody has asked for that content
+// before, and perhaps for another one since, nothing is done and nothing said.
 func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) Verdict {
 	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		hash := sum(content)
+		if hash == r.disk {
+			v.Outcome, v.Since, v.stale = Unchanged, r.state.Since, true
+			return content, nil
+		}
+		r.disk = hash
 		return content, r.load(ctx, content, v)
 	})
 }
@@ -247,7 +262,9 @@ func (r *Reloader) reload(ctx context.Context, trigger string, load func(context
 		v.Outcome, v.Err, v.Since = Refused, err, time.Time{}
 	}
 	v.Generation, v.Took = r.o.Engine.Number(), time.Since(began)
-	r.note(&v, content)
+	if !v.stale {
+		r.note(&v, content)
+	}
 	return v
 }
 

@@ -130,6 +130,29 @@ func TestPreviousGoesOneStepFurtherBackEachTime(t *testing.T) {
 	}
 }
 
+func TestAnUndoIsNotUndoneByWhoeverHearsOfTheFileLate(t *testing.T) {
+	s := newSite(t, "1")
+	s.save("2")
+	s.reloader.Reload(t.Context(), "admin")
+	s.reloader.Previous(t.Context(), "admin")
+	if v := s.reloader.Content(t.Context(), "file", []byte("2")); v.Outcome != Unchanged {
+		t.Errorf("got %v", v)
+	}
+	if got := s.says(t, s.engine); got != "hi 11" {
+		t.Errorf("what serves says %q", got)
+	}
+	if now := s.reloader.Serving(); now.Last.Trigger != "admin" || !now.Differs {
+		t.Errorf("%+v", now.Last)
+	}
+	// Another edit counts, and so does the way back from it.
+	for _, v := range []string{"3", "2"} {
+		s.save(v)
+		if got := s.reloader.Content(t.Context(), "file", []byte(v)); got.Outcome != Reloaded {
+			t.Errorf("%s: %v", v, got)
+		}
+	}
+}
+
 func TestPreviousPassesOverWhatCannotBeServedAnyMore(t *testing.T) {
 	s := newSite(t, "1")
 	s.save("2")
