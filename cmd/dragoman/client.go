@@ -136,7 +136,7 @@ func (c *adminClient) decode(res *http.Response, err error, v any) error {
 	}
 	defer res.Body.Close()
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(v); err != nil {
-		return fmt.Errorf("the answer of %s cannot be understood: %w", c.base, err)
+		return fmt.Errorf("the answer of %s cannot be understood: %s", c.base, printable(err.Error()))
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ Exit status: 0 when it is ready, 1 when it is not, or there is none.`,
 			defer res.Body.Close()
 			counted, err := readSample(res)
 			if err != nil {
-				return fmt.Errorf("the metrics of the gateway cannot be understood: %w", err)
+				return fmt.Errorf("the metrics of the gateway cannot be understood: %s", printable(err.Error()))
 			}
 			out := cmd.OutOrStdout()
 			columns, colour := terminal(out)

@@ -176,7 +176,7 @@ func readTap(r io.Reader, p tapPrinter, alarm *time.Timer) (last admin.TapTally,
 func parseTapLine(raw []byte) (*admin.TapLine, error) {
 	var line admin.TapLine
 	if err := json.Unmarshal(raw, &line); err != nil {
-		return nil, fmt.Errorf("the gateway sent a line that cannot be understood: %w", err)
+		return nil, fmt.Errorf("the gateway sent a line that cannot be understood: %s", printable(err.Error()))
 	}
 	if line.Tally == nil && (line.Stage == "" || line.Outcome == "") {
 		return nil, fmt.Errorf("the gateway sent a line that is neither a passing nor a tally: %.80q", raw)
