@@ -148,7 +148,7 @@ func (f *follower) look() (content []byte, again time.Duration) {
 		f.seen = before
 		return nil, f.pause
 	}
-	content, err := f.read()
+	content, err := read(f.file)
 	if now := f.stat(); !same(now, before) {
 		f.seen = now
 		return nil, f.pause
@@ -184,10 +184,11 @@ func (f *follower) look() (content []byte, again time.Duration) {
 	return nil, 0
 }
 
-// read never returns nil without an error.
-func (f *follower) read() ([]byte, error) {
+// read returns what the regular file name holds, of one that is longer than a
+// configuration may be just more than that. It never returns nil without an error.
+func read(name string) ([]byte, error) {
 	// Opening a named pipe would wait for its writer.
-	file, err := os.OpenFile(f.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -2,11 +2,8 @@ package engine
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -158,18 +155,13 @@ func NewReloader(o ReloaderOptions, file *config.File, content []byte, back bool
 	r := &Reloader{o: o, turn: make(chan struct{}, 1)}
 	r.turn <- struct{}{}
 	now := time.Now()
-	r.state = Serving{Hash: sum(content), Since: now, File: file}
+	r.state = Serving{Hash: hashOfContent(content), Since: now, File: file}
 	if !back {
 		r.disk = r.state.Hash
 	}
 	r.lastGood.Store(now.UnixNano())
 	r.keep(content, now, back)
 	return r
-}
-
-func sum(content []byte) string {
-	s := sha256.Sum256(content)
-	return hex.EncodeToString(s[:])
 }
 
 // Serving returns what serves.
@@ -182,8 +174,8 @@ func (r *Reloader) Serving() Serving {
 }
 
 func (r *Reloader) differs(hash string) bool {
-	content, err := os.ReadFile(r.o.File)
-	return err != nil || sum(content) != hash
+	content, err := read(r.o.File)
+	return err != nil || hashOfContent(content) != hash
 }
 
 // Reload serves what the file holds now. It waits for a reload that runs.
@@ -191,9 +183,9 @@ func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
 	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
 		content, err := read(r.o.File)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w; what serves goes on", r.o.File, err)
 		}
-		r.disk = sum(content)
+		r.disk = hashOfContent(content)
 		return content, r.load(ctx, content, v)
 	})
 }
@@ -203,7 +195,7 @@ func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
 // before, and perhaps for another one since, nothing is done and nothing said.
 func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) Verdict {
 	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
-		hash := sum(content)
+		hash := hashOfContent(content)
 		if hash == r.disk {
 			v.Outcome, v.Since, v.stale = Unchanged, r.state.Since, true
 			return content, nil
@@ -271,7 +263,7 @@ func (r *Reloader) reload(ctx context.Context, trigger string, load func(context
 // load serves data, and fills in v.
 func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
 	e := r.o.Engine
-	if r.state.Hash == sum(data) && !e.outdated() {
+	if r.state.Hash == hashOfContent(data) && !e.outdated() {
 		v.Outcome, v.Since = Unchanged, r.state.Since
 		return nil
 	}
@@ -332,7 +324,7 @@ func (r *Reloader) note(v *Verdict, data []byte) {
 	now := time.Now()
 	r.mu.Lock()
 	if v.Outcome == Reloaded {
-		r.state.Hash, r.state.Since = sum(data), now
+		r.state.Hash, r.state.Since = hashOfContent(data), now
 		r.lastGood.Store(now.UnixNano())
 	}
 	v.Hash = r.state.Hash
@@ -407,20 +399,4 @@ func Unwell(probed error) (warnings []string, err error) {
 		}
 	}
 	return warnings, errors.Join(fatal...)
-}
-
-// maxFile is more than any configuration may be long, in bytes: the loader says
-// so of what is longer.
-const maxFile = 16 << 20
-
-func read(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err == nil && info.Size() > maxFile {
-		return nil, fmt.Errorf("%s: is longer than any configuration may be", name)
-	}
-	content, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("%w; what serves goes on", err)
-	}
-	return content, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -111,7 +112,7 @@ func TestTheVerdictSaysWhatChangedAndWhatWasCarriedOver(t *testing.T) {
 		t.Errorf("what serves says %q", got)
 	}
 	now := s.reloader.Serving()
-	if now.Last == nil || now.Last.Outcome != Refused || !now.Differs || now.Hash != sum([]byte("2")) {
+	if now.Last == nil || now.Last.Outcome != Refused || !now.Differs || now.Hash != hashOfContent([]byte("2")) {
 		t.Errorf("%+v", now)
 	}
 }
@@ -227,10 +228,23 @@ func TestReloadsAreMeasured(t *testing.T) {
 	for name, want := range map[string]float64{
 		"reloads_total outcome reloaded": 1, "reloads_total outcome refused": 1, "reloads_total outcome unchanged": 0,
 		"config_last_reload_success": 0, "config_file_differs": 1,
-		"config_info hash " + sum([]byte("2"))[:12]: 1,
+		"config_info hash " + hashOfContent([]byte("2"))[:12]: 1,
 	} {
 		if got[name] != want {
 			t.Errorf("%s: got %v, want %v", name, got[name], want)
 		}
+	}
+}
+
+func TestAReloadDoesNotWaitForTheWriterOfAPipe(t *testing.T) {
+	s := newSite(t, "1")
+	if err := os.Remove(s.file); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(s.file, 0o600); err != nil {
+		t.Skip("not tested: no named pipe can be made: ", err)
+	}
+	if v := s.reloader.Reload(t.Context(), "test"); v.Outcome != Refused || !strings.Contains(v.Err.Error(), "not a regular file") || !v.Differs {
+		t.Errorf("got %v", v)
 	}
 }
