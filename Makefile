@@ -7,7 +7,7 @@ MAKEFLAGS   += --no-print-directory
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build bench faults pictures lint schema generate setup clean
+.PHONY: help run test build soak bench faults pictures lint schema generate setup clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -15,17 +15,22 @@ help: ## Show this list
 run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key (ARGS=flags of `dragoman serve`)
 	@examples/quickstart/run $(ARGS)
 
-# Not from the cache: tests start programs and read files that it does not know of.
+# Not from the cache: tests start programs and read files that it does not know of. What cannot be told
+# under the race detector, such as what allocates, is told by a second run without it.
 test: build ## Run every test under the race detector
 	@.ci/setup cc apertium python
 	@$(MAKE) lint
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m ./...
+	$(GO) test -count=1 $$(git grep -l '^//go:build !race' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 build: setup ## Build bin/dragoman, bin/openai-sim and bin/plugins/*
 	@mkdir -p bin
 	@$(GO) build -trimpath -o bin/ ./cmd/...
 	@for d in plugins/*/main.go; do [ -e "$$d" ] || continue; \
 		n=$$(basename $$(dirname $$d)); $(GO) build -trimpath -o bin/plugins/$$n ./plugins/$$n || exit 1; done
+
+soak: build ## The long proofs, an hour or two: properties, the fault run, fuzzing (CHECKS=, FAULTS=, FUZZTIME=; 0 leaves one out)
+	@GO="$(GO)" .ci/soak
 
 bench: build ## Measure everything against its bar, some minutes (ROWS=name,... for a part)
 	@bin/bench -rows "$(ROWS)"
