@@ -123,12 +123,14 @@ type Caller interface {
 // Optional abilities, found by assertion on what Build returned.
 type (
 	// A Starter does the I/O that Build must not do. Start returns soon after
-	// ctx is done.
+	// ctx is done: what does not is left behind, and what it was started for
+	// fails.
 	Starter interface {
 		Start(ctx context.Context) error
 	}
 	// A Closer frees everything. It works after a Start that failed or was
-	// never called, and more than once.
+	// never called, and more than once. It is not called while Start or Probe
+	// runs, and not waited for longer than some seconds.
 	Closer interface{ Close() error }
 	// A Prober asks whether the thing could serve now. The error's kind tells:
 	// unauthorized and not_found will not mend by themselves, all others may.

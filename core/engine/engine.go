@@ -8,6 +8,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -34,7 +35,10 @@ type Engine struct {
 
 	sharing  sync.Mutex // of parts by generations
 	draining sync.WaitGroup
-	former   atomic.Int64 // generations that draining waits for
+	former   atomic.Int64  // generations that draining waits for
+	ending   chan struct{} // closed when nothing is waited for any more
+	end      func()        // closes it
+	late     lateness
 }
 
 // A section is a part of the process that lives outside generations, and takes
@@ -52,7 +56,11 @@ var (
 // New returns an engine that serves nothing yet. Upstream is the process's pool
 // of upstream connections; it outlives every generation.
 func New(upstream core.Upstream, log *zap.Logger) *Engine {
-	return &Engine{upstream: upstream, watch: &chain.Watch{}, log: log}
+	ending := make(chan struct{})
+	return &Engine{
+		upstream: upstream, watch: &chain.Watch{}, log: log,
+		ending: ending, end: sync.OnceFunc(func() { close(ending) }), late: lateness{log: log, ended: make(chan struct{}, 1)},
+	}
 }
 
 // Attach makes part follow the section of that name of the configurations that
@@ -70,8 +78,8 @@ func (e *Engine) Serve(g *Generation, drain time.Duration) {
 	if g.base != nil {
 		g.inherit(g.base)
 	}
-	for _, apply := range g.applies {
-		apply()
+	for _, change := range g.applies {
+		e.apply(change)
 	}
 	g.base, g.applies, g.Number = nil, nil, e.served.Add(1)
 	if old := e.current.Swap(g); old != nil {
@@ -85,52 +93,92 @@ func (e *Engine) Serve(g *Generation, drain time.Duration) {
 	}
 }
 
+// apply changes one part in place. One that is late with that is not waited for:
+// what was changed before it cannot be taken back.
+func (e *Engine) apply(c change) {
+	ctx, cancel := context.WithTimeout(context.Background(), shortly)
+	defer cancel()
+	what := func() string { return c.place + ": taking its new configuration" }
+	within(ctx, &e.late, what, func() struct{} { c.apply(); return struct{}{} }, func(struct{}) {}) // what went wrong was logged
+}
+
 // outdated says whether a part in use, or one outside generations, was made from
 // files that are others by now.
-func (e *Engine) outdated() bool {
+func (e *Engine) outdated(doing *progress) bool {
 	g := e.acquire()
 	if g == nil {
 		return false
 	}
 	defer g.release()
-	return slices.ContainsFunc(e.sections, func(s section) bool { return outdated(s.part) }) ||
-		slices.ContainsFunc(g.parts, func(p *part) bool { return p.used && outdated(p.item) })
+	for _, s := range e.sections {
+		doing.note(s.name, "looking at its files")
+		if outdated(s.part) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(g.parts, func(p *part) bool { return p.used && g.outdated(p) })
 }
 
 // Close stops serving, waits until every request has left or ctx is done, and
-// closes what is left.
+// closes what is left, also of generations before. Late says what it could not.
 func (e *Engine) Close(ctx context.Context) {
 	e.closed.Store(true)
-	drain := time.Duration(0)
-	if deadline, ok := ctx.Deadline(); ok {
-		drain = max(time.Until(deadline), 0)
-	}
+	defer context.AfterFunc(ctx, e.end)()
 	if g := e.current.Swap(nil); g != nil {
-		e.retire(g, drain)
+		e.retire(g, forever)
 	}
 	e.draining.Wait()
 }
 
+// forever is as long as Close lets its generation drain, unless its context ends.
+const forever = time.Duration(math.MaxInt64)
+
 func (e *Engine) retire(g *Generation, drain time.Duration) {
 	g.release()
+	begun := time.Now()
 	e.former.Add(1)
 	e.draining.Go(func() {
 		defer e.former.Add(-1)
-		defer g.Close()
-		select {
-		case <-g.drained: // first of all, for a drain of 0
-			return
-		default:
-		}
-		timer := time.NewTimer(drain)
-		defer timer.Stop()
-		select {
-		case <-g.drained:
-		case <-timer.C:
+		left := e.drained(g, drain)
+		if !left {
 			e.log.Warn("closing a generation before its last request has left",
-				zap.Int64("generation", g.Number), zap.Int64("requests", g.refs.Load()), zap.Duration("waited", drain))
+				zap.Int64("generation", g.Number), zap.Int64("requests", g.refs.Load()), zap.Duration("waited", round(time.Since(begun))))
 		}
+		g.Close()
+		if left {
+			return
+		}
+		// Whoever is still inside has met the end of all parts, and leaves soon,
+		// or is in a call that does not return.
+		inside := e.late.begin(g.inside)
+		go func() {
+			defer e.late.end(inside)
+			<-g.drained
+		}()
 	})
+}
+
+// drained waits for the last request to leave g, and says whether it has.
+func (e *Engine) drained(g *Generation, drain time.Duration) bool {
+	select {
+	case <-g.drained: // first of all, for a drain of 0
+		return true
+	default:
+	}
+	timer := time.NewTimer(drain)
+	defer timer.Stop()
+	select {
+	case <-g.drained:
+		return true
+	case <-timer.C:
+	case <-e.ending:
+	}
+	return false
+}
+
+// inside says how many requests are in g.
+func (g *Generation) inside() string {
+	return fmt.Sprintf("generation %d: requests inside (%d)", g.Number, g.refs.Load())
 }
 
 // Translate sends req through the chain of the current generation, which stays
@@ -206,6 +254,7 @@ func (e *Engine) Number() int64 {
 func (e *Engine) Measure(emit func(core.Measure)) {
 	e.watch.Measure(emit)
 	emit(core.Measure{Name: "generations_draining", Help: "Former configurations that requests are still in, or whose parts are being closed.", Value: float64(e.former.Load())})
+	emit(core.Measure{Name: "late_calls", Help: "Calls of parts that have not returned though their time is over, such as a probe that ignores its deadline.", Value: float64(len(e.Late()))})
 	g := e.acquire()
 	if g == nil {
 		return

@@ -28,9 +28,10 @@ type Generation struct {
 	engine  *Engine
 	file    *config.File
 	base    *Generation // what served when it was built; nil for the first, and once it serves
-	applies []func()    // what Serve does to parts that are changed in place
+	applies []change    // what Serve does to parts that are changed in place
 	chain   *chain.Chain
 	parts   []*part
+	doing   *progress // of Build
 	log     *zap.Logger
 
 	refs    atomic.Int64 // one for being served, one for each request and flight inside
@@ -45,9 +46,15 @@ type Generation struct {
 	closeOnce sync.Once
 }
 
-func newGeneration(e *Engine, file *config.File) *Generation {
+// A change is what a part does in place to take another configuration.
+type change struct {
+	place string
+	apply func()
+}
+
+func newGeneration(e *Engine, file *config.File, doing *progress) *Generation {
 	g := &Generation{
-		engine: e, file: file, log: e.log,
+		engine: e, file: file, log: e.log, doing: doing,
 		drained: make(chan struct{}), stop: func() {}, asked: map[string]bool{}, unwell: map[string]error{},
 	}
 	g.refs.Store(1)
@@ -98,7 +105,7 @@ func (g *Generation) Start(ctx context.Context) error {
 		if !ok || !p.used || !p.fresh {
 			continue
 		}
-		err := s.Start(ctx)
+		err := g.call(ctx, p, "starting", func() error { return s.Start(ctx) })
 		if err == nil || g.base == nil && core.KindOf(err) == core.Unavailable {
 			if err != nil {
 				g.note(p, err)
@@ -124,7 +131,8 @@ const (
 
 // Probe asks once whether each part in use that was built for g could serve now,
 // all at the same time, and returns what they said, joined. Errors of kind
-// unauthorized and not_found will not mend by themselves.
+// unauthorized and not_found will not mend by themselves, and a *LateError says
+// that one has not even returned.
 func (g *Generation) Probe(ctx context.Context) error {
 	var (
 		asked  sync.WaitGroup
@@ -219,7 +227,7 @@ func (g *Generation) watch(ctx context.Context, p *part, prober core.Prober, sai
 func (g *Generation) probe(ctx context.Context, p *part, prober core.Prober) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	err := prober.Probe(ctx)
+	err := g.call(ctx, p, "probing", func() error { return prober.Probe(ctx) })
 	g.note(p, err)
 	return err
 }
@@ -253,22 +261,18 @@ func (g *Generation) Ready() error {
 	return errors.Join(failed...)
 }
 
-// Close closes every part that no other generation has, the last built first.
-// It works after a Start that failed half way, and more than once.
+// Close closes every part that no other generation has, the last built first, and
+// waits for that no longer than closeTimeout. A part of which a call is late is
+// closed when that has returned. It works after a Start that failed half way, and
+// more than once.
 func (g *Generation) Close() {
 	g.closeOnce.Do(func() {
 		g.stop()
-		g.probes.Wait()
+		g.probes.Wait() // each ends soon after stop, whatever the part does
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
 		for _, p := range slices.Backward(g.parts) {
-			g.engine.sharing.Lock()
-			p.generations--
-			last := p.generations == 0
-			g.engine.sharing.Unlock()
-			if c, ok := p.item.(core.Closer); ok && last {
-				if err := c.Close(); err != nil {
-					g.log.Warn("closing", zap.String("place", p.place()), zap.Error(err))
-				}
-			}
+			g.leave(ctx, p)
 		}
 	})
 }

@@ -39,8 +39,12 @@ type Step struct {
 
 // A shared part is one that was built, for all generations that it serves in.
 type shared struct {
-	item        any
-	generations int // guarded by Engine.sharing
+	item any
+	// Guarded by Engine.sharing:
+	generations int
+	calls       int        // of Start, Probe and Outdated, that run
+	hung        *LateError // of the one that is late; nil for none
+	orphan      bool       // no generation has it, and it is closed or will be
 }
 
 // A part is what stands at one place of a generation.
@@ -70,7 +74,11 @@ func (p *part) place() string { return p.label + "s/" + p.name }
 //
 // A generation is served, or closed, before another is built.
 func (e *Engine) Build(file *config.File, deadline time.Duration) (*Generation, error) {
-	g := newGeneration(e, file)
+	return e.build(file, deadline, &progress{})
+}
+
+func (e *Engine) build(file *config.File, deadline time.Duration, doing *progress) (*Generation, error) {
+	g := newGeneration(e, file, doing)
 	g.base = e.current.Load()
 	if err := g.plan(deadline); err != nil {
 		g.Close()
@@ -104,6 +112,7 @@ func (g *Generation) plan(deadline time.Duration) error {
 		places = append(places, chain.Place{Name: item.Name, Item: p.item, Digest: p.made()})
 	}
 	g.removals()
+	g.doing.note("the chain", "linking")
 
 	used := map[string]bool{}
 	linked, err := chain.Link(places, func(name string) (core.Provider, bool) {
@@ -173,6 +182,7 @@ func (g *Generation) sections() error {
 		}
 	}
 	for _, s := range g.engine.sections {
+		g.doing.note(s.name, "planning")
 		was, is := g.base.file.Sections[s.name], g.file.Sections[s.name]
 		same, files := reflect.DeepEqual(was, is), outdated(s.part)
 		if same && !files {
@@ -184,7 +194,7 @@ func (g *Generation) sections() error {
 			refused = append(refused, g.placed(err)...)
 			continue
 		}
-		g.applies = append(g.applies, apply)
+		g.applies = append(g.applies, change{s.name, apply})
 		g.step(s.name, Change, same && files, false)
 	}
 	return errors.Join(refused...)
@@ -222,9 +232,10 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 		g.step(p.place(), Add, false, false)
 		return p, g.build(p, item)
 	}
+	g.doing.note(p.place(), "planning")
 	planner, plans := former.item.(core.Planner)
 	same := former.digest == p.digest && (former.deadline == deadline || plans)
-	files := outdated(former.item)
+	files := g.outdated(former)
 	switch {
 	case same && !files:
 		g.step(p.place(), Keep, false, false)
@@ -237,7 +248,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 			}
 			return nil, fmt.Errorf("%s: %w", p.at, err)
 		}
-		g.applies = append(g.applies, apply)
+		g.applies = append(g.applies, change{p.place(), apply})
 		g.step(p.place(), Change, former.digest == p.digest, false)
 		p.shared = former.shared
 	default:
@@ -246,6 +257,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 		}
 		heir, ok := p.item.(core.Heir)
 		if ok {
+			g.doing.note(p.place(), "inheriting")
 			heir.Inherit(former.item)
 		}
 		g.step(p.place(), Rebuild, same && files, ok)
@@ -255,8 +267,8 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	return p, nil
 }
 
-func outdated(item any) bool {
-	o, ok := item.(core.Outdater)
+func outdated(section any) bool {
+	o, ok := section.(core.Outdater)
 	return ok && o.Outdated()
 }
 
@@ -275,6 +287,7 @@ func (g *Generation) former(p *part) *part {
 }
 
 func (g *Generation) build(p *part, item config.Item) error {
+	g.doing.note(p.place(), "building")
 	built, err := item.Kind.Build(core.Env{
 		Name: item.Name, Log: g.log.Named(item.Name), Upstream: g.engine.upstream, Deadline: p.deadline, Origin: item.Origin,
 	}, item.Config)

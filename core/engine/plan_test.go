@@ -246,7 +246,7 @@ func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
 	f := h.file(h.stage("a", "hard", " 1", true), h.stage("s", "soft", " 1", true))
 	e := serving(t, f)
 	defer e.Close(t.Context())
-	if e.outdated() {
+	if e.outdated(&progress{}) {
 		t.Error("outdated from the start")
 	}
 	before := e.current.Load().chain.Fingerprint()
@@ -259,7 +259,7 @@ func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
 			b.stale = true
 		}
 	}
-	if !e.outdated() {
+	if !e.outdated(&progress{}) {
 		t.Error("nobody noticed")
 	}
 	g := serve(t, e, f)

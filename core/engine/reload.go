@@ -260,22 +260,56 @@ func (r *Reloader) reload(ctx context.Context, trigger string, load func(context
 	return v
 }
 
+// A prepared reload is one that nothing was started for yet.
+type prepared struct {
+	unchanged bool // nothing is to be done
+	file      *config.File
+	drain     time.Duration
+	g         *Generation
+	err       error
+}
+
+// prepare checks data and builds its generation.
+func (r *Reloader) prepare(data []byte, serving string, doing *progress) (p prepared) {
+	e := r.o.Engine
+	if p.unchanged = serving == hashOfContent(data) && !e.outdated(doing); p.unchanged {
+		return p
+	}
+	doing.note(r.o.File, "checking")
+	if p.file, p.err = r.o.Load(data); p.err != nil {
+		return p
+	}
+	var deadline time.Duration
+	deadline, p.drain = r.o.Times(p.file)
+	p.g, p.err = e.build(p.file, deadline, doing)
+	return p
+}
+
 // load serves data, and fills in v.
 func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
 	e := r.o.Engine
-	if r.state.Hash == hashOfContent(data) && !e.outdated() {
+	if err := e.late.full(); err != nil {
+		return err
+	}
+	// None of it knows a context, and some of it is other people's code.
+	doing, serving := &progress{}, r.state.Hash
+	limited, cancel := context.WithTimeout(ctx, planTimeout)
+	defer cancel()
+	p, err := within(limited, &e.late, doing.String, func() prepared { return r.prepare(data, serving, doing) }, func(p prepared) {
+		if p.g != nil {
+			p.g.Close()
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case p.err != nil:
+		return p.err
+	case p.unchanged:
 		v.Outcome, v.Since = Unchanged, r.state.Since
 		return nil
 	}
-	file, err := r.o.Load(data)
-	if err != nil {
-		return err
-	}
-	deadline, drain := r.o.Times(file)
-	g, err := e.Build(file, deadline)
-	if err != nil {
-		return err
-	}
+	g, file, drain := p.g, p.file, p.drain
 	before := r.o.Processes()
 	if err := g.Start(ctx); err != nil {
 		return err
@@ -382,8 +416,8 @@ func (r *Reloader) Measure(emit func(core.Measure)) {
 	emit(core.Measure{Name: "config_file_differs", Help: "Whether the file on disk is not what serves.", Value: is(s.Differs)})
 }
 
-// Unwell sorts what probes said: what will not mend by itself is an error, the
-// rest are warnings.
+// Unwell sorts what probes said: what will not mend by itself is an error, and so
+// is a probe that does not return; the rest are warnings.
 func Unwell(probed error) (warnings []string, err error) {
 	joined, ok := probed.(interface{ Unwrap() []error })
 	if !ok {
@@ -391,8 +425,9 @@ func Unwell(probed error) (warnings []string, err error) {
 	}
 	var fatal []error
 	for _, err := range joined.Unwrap() {
-		switch core.KindOf(err) {
-		case core.Unauthorized, core.NotFound:
+		_, late := errors.AsType[*LateError](err)
+		switch kind := core.KindOf(err); {
+		case late, kind == core.Unauthorized, kind == core.NotFound:
 			fatal = append(fatal, err)
 		default:
 			warnings = append(warnings, err.Error())

@@ -29,20 +29,23 @@ type site struct {
 	file     string
 }
 
-func newSite(t *testing.T, first string) *site {
+func newSite(t *testing.T, first string) *site { return newSiteWith(t, first, (*site).load) }
+
+// newSiteWith is newSite with another meaning of what the file holds.
+func newSiteWith(t *testing.T, first string, load func(*site, []byte) (*config.File, error)) *site {
 	s := &site{house: &house{}, t: t, engine: New(nowhere{}, zap.NewNop()), file: filepath.Join(t.TempDir(), "pipeline.yaml")}
 	past, err := StateOf(s.file, func(name string) (string, bool) { return filepath.Dir(s.file), name == "STATE_DIRECTORY" })
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.save(first)
-	loaded, err := s.load([]byte(first))
+	loaded, err := load(s, []byte(first))
 	if err != nil {
 		t.Fatal(err)
 	}
 	serve(t, s.engine, loaded)
 	s.reloader = NewReloader(ReloaderOptions{
-		Engine: s.engine, File: s.file, Load: s.load, Past: past, Log: zap.NewNop(),
+		Engine: s.engine, File: s.file, Load: func(content []byte) (*config.File, error) { return load(s, content) }, Past: past, Log: zap.NewNop(),
 		Times:     func(*config.File) (deadline, drain time.Duration) { return time.Second, time.Minute },
 		Warnings:  func(*config.File) []string { return nil },
 		Processes: func() []int { return []int{7} },

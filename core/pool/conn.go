@@ -191,24 +191,61 @@ type body struct {
 	io.ReadCloser
 	c    *conn
 	ctx  context.Context
+	stop func() bool // nil with HTTP/1.1
 	over atomic.Bool
+}
+
+// closeWait bounds how long a body may take to close.
+const closeWait = 250 * time.Millisecond
+
+// newBody makes inner, of an answer that c carries, end with ctx. With HTTP/1.1
+// net/http sees to that: it closes the connection. With HTTP/2 it tells the
+// server first, and that waits while the server takes no bytes.
+func newBody(inner io.ReadCloser, c *conn, ctx context.Context) *body {
+	b := &body{ReadCloser: inner, c: c, ctx: ctx}
+	if c.multi {
+		b.stop = context.AfterFunc(ctx, func() { inner.Close() })
+	}
+	return b
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && b.over.CompareAndSwap(false, true) {
-		b.c.o.ended(b.c, err == io.EOF, b.ctx.Err() != nil)
+	if err != nil {
+		b.end(err == io.EOF, b.ctx.Err() != nil)
 	}
-	if b.c.multi && err == b.ctx.Err() && err != nil {
+	if b.c.multi && err != nil && err != io.EOF && b.ctx.Err() != nil {
 		err = context.Cause(b.ctx) // as HTTP/1.1 has it
 	}
 	return n, err
 }
 
 func (b *body) Close() error {
-	err := b.ReadCloser.Close()
-	if b.over.CompareAndSwap(false, true) {
-		b.c.o.ended(b.c, false, true)
+	if b.over.Load() {
+		return b.ReadCloser.Close()
 	}
+	// The server is told that the rest is not wanted, and may take no bytes.
+	closed := make(chan error, 1)
+	go func() { closed <- b.ReadCloser.Close() }()
+	limit := time.NewTimer(closeWait)
+	defer limit.Stop()
+	var err error
+	select {
+	case err = <-closed:
+	case <-limit.C:
+		// Whoever is closing it ends with the connection, which dies of silence.
+	}
+	b.end(false, true)
 	return err
+}
+
+// end ends the use of the connection, once.
+func (b *body) end(whole, gaveUp bool) {
+	if !b.over.CompareAndSwap(false, true) {
+		return
+	}
+	if b.stop != nil {
+		b.stop()
+	}
+	b.c.o.ended(b.c, whole, gaveUp)
 }

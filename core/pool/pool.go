@@ -116,7 +116,9 @@ const pingAfter, pingWait = 15 * time.Second, 5 * time.Second
 //
 // The error is a *DialError when no connection could be made, else a
 // *CallError. A call waits for a connection as long as its context lasts, but
-// no longer than it takes to learn that none can be made.
+// no longer than it takes to learn that none can be made. Reading a body ends
+// with the context, and closing one takes closeWait at most, whatever the server
+// does. A server that leaves HTTP (status 101) has given no answer.
 func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := p.roundTrip(req)
 	if err != nil && req.Body != nil {
@@ -161,12 +163,20 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 			at = c.taken
 			res, err = c.cc.RoundTrip(send)
 		}
+		if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
+			// Nobody asks for it. What net/http hands over as the body is the
+			// connection itself, which a read keeps for as long as the peer
+			// likes, whatever becomes of the context.
+			res.Body.Close()
+			c.o.lost(c, false, false, false)
+			return nil, &CallError{Origin: c.o.name, Written: true, Err: errSwitched}
+		}
 		if err == nil {
 			res.Request = req
 			if res.Body == http.NoBody || req.Method == http.MethodHead || c.multi && res.ContentLength == 0 {
 				c.o.ended(c, true, false)
 			} else {
-				res.Body = &body{ReadCloser: res.Body, c: c, ctx: ctx}
+				res.Body = newBody(res.Body, c, ctx)
 			}
 			return res, nil
 		}
@@ -224,8 +234,14 @@ func (c *conn) judge(ctx context.Context, at time.Time, err error, wrote, heard 
 	}
 	refused, away := errorRefused(err)
 	unable := !wrote && c.cc.Available() == 0
-	dead := !heard && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(at) >= silence
+	dead := !heard && late(ctx) && time.Since(at) >= silence
 	return away || unable || dead || c.spent(), refused, errorPeerLeft(err)
+}
+
+// late reports whether ctx ended for a deadline: its own, or one that its owner
+// cancelled it for, such as that of many callers together.
+func late(ctx context.Context) bool {
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 }
 
 // rewound returns req with its body at the beginning, and whether it can be

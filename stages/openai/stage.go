@@ -13,6 +13,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -169,12 +170,12 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 		}
 		streamed := sent.streams(req) && isStream(resp)
 		if !streamed {
-			if err := receive(call, resp, buf); err != nil {
+			if err := receive(ctx, cancel, resp, buf); err != nil {
 				return nil, p.broken(ctx, call, err)
 			}
 		}
 		if resp.StatusCode != http.StatusOK {
-			if name, value := readRefusal(buf.Bytes()).refuses(resp.StatusCode); name != "" && p.learn(sent, name, value) {
+			if name, value := readRefusal(buf.Bytes()).refuses(resp.StatusCode); name != "" && p.learn(sent, name, value) && call.Err() == nil {
 				continue
 			}
 			return nil, p.failed(resp.StatusCode, resp.Header, buf.Bytes())
@@ -263,23 +264,73 @@ const (
 
 var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 
-// receive reads the answer to its end, so that the connection can be used
-// again.
-func receive(ctx context.Context, resp *http.Response, buf *bytes.Buffer) error {
+// errNoAnswer is an answer that is none: a server that leaves HTTP (101), which
+// it was not asked to, hands over its connection in place of a body, and reading
+// that could last for ever.
+var errNoAnswer = errors.New("the server left HTTP (status 101), which it was not asked to")
+
+// Of an answer that has said what it has to say, the end is waited for a moment
+// more, so that the connection can be used again.
+const (
+	// parting is for one of which nothing is missing any more.
+	parting = 250 * time.Millisecond
+	// reason is for what comes with a status that is a failure anyway.
+	reason = time.Second
+)
+
+// receive reads the answer to its end, or until it has said what it has to say
+// and its end does not come. Cancel ends call; ctx is the caller's.
+func receive(ctx context.Context, cancel func(), resp *http.Response, buf *bytes.Buffer) error {
 	defer resp.Body.Close()
 	buf.Reset()
+	if resp.StatusCode < http.StatusOK {
+		return errNoAnswer // and its body is not to be touched
+	}
 	if n := resp.ContentLength; n > 0 && n < maxAnswer {
 		buf.Grow(int(n) + bytes.MinRead)
 	}
-	n, err := buf.ReadFrom(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case err == nil && n > maxAnswer:
-		err = errTooLong
-	case err != nil && resp.StatusCode != http.StatusOK && ctx.Err() == nil:
+	var enough *time.Timer
+	if resp.StatusCode != http.StatusOK {
 		// The status says more than the missing rest of the body.
-		err = nil
+		enough = time.AfterFunc(reason, cancel)
 	}
-	return err
+	defer func() {
+		if enough != nil {
+			enough.Stop()
+		}
+	}()
+	in := io.LimitReader(resp.Body, maxAnswer+1)
+	for looks := 0; ; {
+		buf.Grow(bytes.MinRead)
+		free := buf.AvailableBuffer()
+		n, err := in.Read(free[:cap(free)])
+		buf.Write(free[:n])
+		switch {
+		case buf.Len() > maxAnswer:
+			return errTooLong
+		case err == io.EOF:
+			return nil
+		case err != nil && enough != nil && ctx.Err() == nil:
+			return nil
+		case err != nil:
+			return err
+		case enough == nil && looks < maxLooks && closed(buf.Bytes()):
+			looks++
+			if json.Valid(buf.Bytes()) {
+				enough = time.AfterFunc(parting, cancel)
+			}
+		}
+	}
+}
+
+// maxLooks bounds how often an answer that comes in pieces is looked at for
+// whether it is whole.
+const maxLooks = 8
+
+// closed says whether b may be the whole of a JSON object.
+func closed(b []byte) bool {
+	b = bytes.TrimRight(b, " \t\r\n")
+	return len(b) > 0 && b[len(b)-1] == '}'
 }
 
 // broken turns the failure of a connection into an error: of the request, when
@@ -310,7 +361,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 	var buf bytes.Buffer
 	resp, err := p.env.Upstream.RoundTrip(r.WithContext(call))
 	if err == nil {
-		err = receive(call, resp, &buf)
+		err = receive(ctx, cancel, resp, &buf)
 	}
 	if err != nil {
 		err := core.AsError(p.broken(ctx, call, err), p.env.Name)

@@ -15,15 +15,9 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 )
 
-const (
-	// maxStream is the most that is read of one stream, in bytes: each token
-	// comes in some 300 of them.
-	maxStream = 64 << 20
-	// parting is how long the end of a stream is waited for when the text is
-	// complete: what is missing is the usage, and that the connection can be
-	// used again.
-	parting = 250 * time.Millisecond
-)
+// maxStream is the most that is read of one stream, in bytes: each token comes in
+// some 300 of them.
+const maxStream = 64 << 20
 
 // events reads the data of server-sent events (WHATWG HTML section 9.2), of
 // which the API puts each on one line: a line is an event, whether or not a
