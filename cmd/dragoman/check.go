@@ -48,7 +48,7 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 			}
 			defer g.close(0)
 			if err := g.server.Check(); err != nil {
-				return fmt.Errorf("%s: server: %w", file.Path, err)
+				return file.Place(err)
 			}
 			for _, w := range warnings(file) {
 				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)

@@ -35,7 +35,7 @@ func TestExplainDiffIsThePlanOfAReload(t *testing.T) {
 		t.Errorf("a comment: status %d, %s", status, out)
 	}
 	out, errs, status = diff("listen: 127.0.0.1:8080", "listen: 127.0.0.1:9999")
-	if status != 1 || !strings.Contains(out, "would refuse this") || errs != `new.yaml:9: server.listen: cannot change from "127.0.0.1:8080" to "127.0.0.1:9999" while the gateway runs; restart the gateway, or set it back`+"\n" {
+	if status != 1 || !strings.Contains(out, "would refuse this") || errs != `new.yaml:9:11: server.listen: cannot change from "127.0.0.1:8080" to "127.0.0.1:9999" while the gateway runs; restart the gateway, or set it back`+"\n" {
 		t.Errorf("status %d\n%s%s", status, out, errs)
 	}
 	if _, errs, status := diff("max_concurrent: 6", "max_concurrent: 0"); status != 1 || !strings.HasPrefix(errs, "new.yaml:") {

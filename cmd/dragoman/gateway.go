@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,7 +36,7 @@ func build(file *config.File) (*gateway, error) {
 	}
 	if g.pool, err = pool.New(*file.Sections["pool"].(*pool.Config), log.Named("pool")); err != nil {
 		lines.Close()
-		return nil, fmt.Errorf("%s: pool: %w", file.Path, err)
+		return nil, file.Place(err)
 	}
 	g.engine = engine.New(g.pool, log)
 	g.engine.Attach("log", lines)

@@ -65,7 +65,7 @@ func (o *logOutput) Plan(config any) (apply func(), err error) {
 	}
 	level, err := zapcore.ParseLevel(c.Level)
 	if err != nil {
-		return nil, fmt.Errorf("level: %w", err)
+		return nil, fmt.Errorf("log.level: %w", err)
 	}
 	encoder := newEncoder(c.Format)
 	return func() {

@@ -117,7 +117,7 @@ func (s *serving) serve(content []byte, back bool) error {
 	}
 	defer g.close(0)
 	if err := g.server.Check(); err != nil {
-		return unfit{fmt.Errorf("%s: %w", file.Path, err)}
+		return unfit{file.Place(err)}
 	}
 
 	registry := admin.NewRegistry()
@@ -148,7 +148,7 @@ func (s *serving) serve(content []byte, back bool) error {
 	})
 	g.engine.Attach("server", server)
 	if err := server.Listen(); err != nil {
-		return fmt.Errorf("%s: %w", file.Path, err)
+		return file.Place(err)
 	}
 	if err := g.start(cmd.Context()); err != nil {
 		server.Close()

@@ -62,6 +62,8 @@ type File struct {
 	Providers, Stages []Item
 	// Values are all effective values, in the order of the file.
 	Values []Value
+	// Origins complain about keys of the sections, by name.
+	Origins map[string]core.Origin
 }
 
 // An Item is an entry of `providers:` or `stages:`.

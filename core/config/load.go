@@ -215,11 +215,16 @@ func (l *loader) split(root *node) {
 			l.splitProviders(e)
 		case e.name == "stages":
 			l.splitStages(e)
+		case strings.HasPrefix(e.name, ours):
 		case !slices.Contains(known, e.name):
 			l.complain(e.pos, clip(e.name), unknownKey(e.name, known))
 		}
 	}
 }
+
+// ours begins the names of keys at the top that are the operator's own, such as
+// what holds his anchors. Nobody looks below them.
+const ours = "x-"
 
 func (l *loader) define(p *part, def string) {
 	p.def, p.shape = def, l.checker.document.Definitions[def]
@@ -529,9 +534,9 @@ func (l *loader) checkOrder(root *node) {
 // result is what was loaded.
 func (l *loader) result(data []byte) *File {
 	sum := sha256.Sum256(data)
-	f := &File{Path: l.File, Hash: hex.EncodeToString(sum[:]), Sections: map[string]any{}}
+	f := &File{Path: l.File, Hash: hex.EncodeToString(sum[:]), Sections: map[string]any{}, Origins: map[string]core.Origin{}}
 	for _, p := range l.sections {
-		f.Sections[p.name] = p.config
+		f.Sections[p.name], f.Origins[p.name] = p.config, &origin{l, p}
 	}
 	item := func(p *part) Item {
 		return Item{

@@ -67,8 +67,13 @@ func (o *origin) Complain(path, message string) error {
 		at = n.pos
 	}
 	l := o.again()
-	l.about(n, at, join(o.p.path, path), o.p.key+"."+path, message)
+	l.about(n, at, deeper(o.p.path, path), deeper(o.p.key, path), message)
 	return l.complaints
+}
+
+// deeper is path below prefix, both of which may be empty.
+func deeper(prefix, path string) string {
+	return strings.Trim(prefix+"."+path, ".")
 }
 
 // again returns a loader without complaints.

@@ -56,6 +56,10 @@ func (s Schema) document() *jsonschema.Schema {
 		Type: "integer", Const: 1, Default: 1, Description: "The version of this format.",
 	})
 
+	root.PatternProperties = map[string]*jsonschema.Schema{
+		"^" + ours: {Description: "Your own: nothing reads it. A place for anchors that are used further down."},
+	}
+
 	for _, section := range s.Sections {
 		root.Definitions[sectionDef(section.Name)] = fields.Schema(section.Config(), section.Doc)
 		root.Properties.Set(section.Name, reference(sectionDef(section.Name)))

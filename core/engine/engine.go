@@ -65,7 +65,8 @@ func New(upstream core.Upstream, log *zap.Logger) *Engine {
 
 // Attach makes part follow the section of that name of the configurations that
 // are built from now on. The first is taken to be what part was made with. The
-// errors of its Plan begin with the key at fault: "server.listen: ...".
+// errors of its Plan, or each that one joins, begin with the key at fault:
+// "server.listen: ...".
 func (e *Engine) Attach(name string, part core.Planner) {
 	e.sections = append(e.sections, section{name, part})
 }

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
@@ -178,7 +177,7 @@ func (g *Generation) sections() error {
 	for _, name := range slices.Sorted(maps.Keys(g.file.Sections)) {
 		follows := slices.ContainsFunc(g.engine.sections, func(s section) bool { return s.name == name })
 		if !follows && !reflect.DeepEqual(g.base.file.Sections[name], g.file.Sections[name]) {
-			refused = append(refused, fmt.Errorf("%s: %s: cannot change while the gateway runs; restart it", g.file.Path, name))
+			refused = append(refused, fmt.Errorf("%s: cannot change while the gateway runs; restart it", name))
 		}
 	}
 	for _, s := range g.engine.sections {
@@ -191,34 +190,13 @@ func (g *Generation) sections() error {
 		}
 		apply, err := s.part.Plan(is)
 		if err != nil {
-			refused = append(refused, g.placed(err)...)
+			refused = append(refused, err)
 			continue
 		}
 		g.applies = append(g.applies, change{s.name, apply})
 		g.step(s.name, Change, same && files, false)
 	}
-	return errors.Join(refused...)
-}
-
-// placed puts file and line before each error that err joins, which begin with the
-// key that they are about.
-func (g *Generation) placed(err error) []error {
-	all := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		all = joined.Unwrap()
-	}
-	for i, err := range all {
-		place := g.file.Path
-		key, _, _ := strings.Cut(err.Error(), ": ")
-		for _, v := range g.file.Values {
-			// From is the file's name and the line, and perhaps a variable.
-			if from, _, _ := strings.Cut(v.From, " "); v.Path == key && strings.Contains(from, ":") {
-				place += from[strings.LastIndex(from, ":"):]
-			}
-		}
-		all[i] = fmt.Errorf("%s: %w", place, err)
-	}
-	return all
+	return g.file.Place(errors.Join(refused...))
 }
 
 // part finds or builds what stands at the place of item.

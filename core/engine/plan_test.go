@@ -389,6 +389,13 @@ func (s *shelf) Plan(config any) (func(), error) {
 	return func() { s.config = c.V }, nil
 }
 
+// line4 is where the section stands.
+type line4 struct{ core.Origin }
+
+func (line4) Complain(path, message string) error {
+	return config.Complaints{{File: "pipeline.yaml", Line: 4, Column: 6, Path: "shelf." + path, Message: message}}
+}
+
 func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
 	h, s := &house{}, &shelf{"1"}
 	e := New(nowhere{}, zap.NewNop())
@@ -396,7 +403,7 @@ func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
 	with := func(v, other string) *config.File {
 		f := h.file()
 		f.Sections = map[string]any{"shelf": &setting{v}, "wall": &setting{other}}
-		f.Values = []config.Value{{Path: "shelf.v", Text: v, From: "pipeline.yaml:4 via V"}}
+		f.Origins = map[string]core.Origin{"shelf": line4{}}
 		return f
 	}
 	serve(t, e, with("1", "1"))
@@ -413,7 +420,7 @@ func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
 		t.Errorf("got %q", s.config)
 	}
 	for _, c := range []struct{ v, other, want string }{
-		{"bad", "1", "pipeline.yaml:4: shelf.v: no such place"},
+		{"bad", "1", "pipeline.yaml:4:6: shelf.v: no such place"},
 		{"2", "2", "pipeline.yaml: wall: cannot change while the gateway runs; restart it"},
 	} {
 		if _, err := e.Build(with(c.v, c.other), time.Second); err == nil || err.Error() != c.want {

@@ -63,9 +63,23 @@ func newDraft(cfg Config) (draft, error) {
 		d.proxy, d.via.environment, err = cfg.proxy()
 	}
 	if err != nil {
-		return draft{}, fmt.Errorf("pool: %w", err)
+		return draft{}, named(err)
 	}
 	return d, nil
+}
+
+// named puts the section before each error that err joins; they begin with their
+// keys.
+func named(err error) error {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	var named []error
+	for _, err := range all {
+		named = append(named, fmt.Errorf("pool: %w", err))
+	}
+	return errors.Join(named...)
 }
 
 // newTerms makes terms of d that keep the way of former, which may be nil, if

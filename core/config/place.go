@@ -1,0 +1,50 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Place returns err as a Complaints, nil for nil. Err, or each error that it
+// joins, begins with the key at fault: what a part that a section configures finds
+// wrong beyond the schema, such as "server.keys[1].role: ..." or, with the section
+// and the key apart, "pool: ca_file: ...". What begins with none has no line.
+func (f *File) Place(err error) error {
+	if err == nil {
+		return nil
+	}
+	all := f.placed(err)
+	all.sort()
+	return slices.Compact(all)
+}
+
+func (f *File) placed(err error) Complaints {
+	if all := AsComplaints(err); all != nil {
+		return all
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all Complaints
+		for _, err := range joined.Unwrap() {
+			all = append(all, f.placed(err)...)
+		}
+		return all
+	}
+	text := err.Error()
+	key, message, _ := strings.Cut(text, ": ")
+	section, path, _ := strings.Cut(key, ".")
+	switch o := f.Origins[section]; {
+	case !isKey.MatchString(key):
+		return Complaints{{File: f.Path, Message: text}}
+	case o == nil:
+		return Complaints{{File: f.Path, Path: key, Message: message}}
+	default:
+		if first, rest, ok := strings.Cut(message, ": "); ok && path == "" && isKey.MatchString(first) {
+			path, message = first, rest
+		}
+		return AsComplaints(o.Complain(path, message))
+	}
+}
+
+// isKey says whether a text is a key, or the path of one.
+var isKey = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[^\s:]+|\[[0-9]+\])*$`)
