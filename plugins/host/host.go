@@ -12,11 +12,14 @@ package host
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +41,9 @@ const (
 	// Describe starts each plugin in use once, without an environment, asks
 	// what it is, checks its configuration by that, and ends it.
 	Describe
+	// Try starts each plugin in use once, with its environment, configures it, and
+	// ends it: it says what Run would refuse, and nothing serves.
+	Try
 	// Ignore starts none: what their configuration says is not checked.
 	Ignore
 )
@@ -49,10 +55,18 @@ type Host struct {
 	sockets *sockets
 	plugins map[string]*plugin // by identity
 	next    int                // instances so far
+	mark    string             // in the names of its instances: a plugin at an address may serve other hosts too
+	kin     kin
 }
 
 // New returns a host that has started nothing.
-func New() *Host { return &Host{plugins: map[string]*plugin{}} }
+func New() *Host { return &Host{plugins: map[string]*plugin{}, mark: rand.Text()[:8]} }
+
+// name gives in the name by which a plugin knows it. The caller holds mu.
+func (h *Host) name(in *instance) {
+	h.next++
+	in.id = fmt.Sprintf("%s#%d-%s", in.name, h.next, h.mark)
+}
 
 // SetMode says what Start of a part that is built from now on does.
 func (h *Host) SetMode(m Mode) {
@@ -97,8 +111,7 @@ func (h *Host) join(in *instance) (*plugin, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.next++
-	in.id = in.name + "#" + strconv.Itoa(h.next)
+	h.name(in)
 	p, ok := h.plugins[made.identity]
 	if !ok {
 		p = newPlugin(h, made, in)
@@ -199,7 +212,7 @@ const lockFile = "lock"
 // user have left there.
 func newSockets(dir string, log *zap.Logger) (*sockets, error) {
 	prefix := fmt.Sprintf("dragoman-%d-", os.Getuid())
-	sweep(filepath.Join(dir, prefix+"*"), log)
+	sweep(dir, prefix, log)
 	made, err := os.MkdirTemp(dir, prefix)
 	if err != nil {
 		return nil, err
@@ -229,27 +242,49 @@ func newSockets(dir string, log *zap.Logger) (*sockets, error) {
 // young is how long a folder without a lock may be one that is being made.
 const young = time.Minute
 
-func sweep(pattern string, log *zap.Logger) {
-	found, _ := filepath.Glob(pattern) // the pattern is a good one
-	for _, dir := range found {
-		info, err := os.Lstat(dir)
-		if err != nil || !info.IsDir() || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Getuid()) {
+// sweep removes from dir the folders that newSockets has made for processes of
+// this user that are gone, and nothing else: those that have a name that MkdirTemp
+// gives after prefix, and are ours alone.
+func sweep(dir, prefix string, log *zap.Logger) {
+	made := regexp.MustCompile("^" + regexp.QuoteMeta(prefix) + "[0-9]{1,10}$")
+	found, err := os.ReadDir(dir)
+	if err != nil {
+		return // to make one there will say it better
+	}
+	for _, entry := range found {
+		if !made.MatchString(entry.Name()) {
 			continue
 		}
-		lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR, 0)
-		switch {
-		case err == nil && syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil:
-			lock.Close()
-			continue // its process lives
-		case err == nil:
-			lock.Close()
-		case !os.IsNotExist(err) || time.Since(info.ModTime()) < young:
+		path := filepath.Join(dir, entry.Name())
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode() != fs.ModeDir|0o700 || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Getuid()) {
 			continue
 		}
-		if err := os.RemoveAll(dir); err == nil {
-			log.Info("removed the sockets that another process has left", zap.String("folder", dir))
+		if !left(path, info.ModTime()) {
+			continue
+		}
+		if killed := orphans(path); killed > 0 {
+			log.Warn("ended processes that the plugins of another gateway, which is gone, have left", zap.Int("processes", killed))
+		}
+		if err := os.RemoveAll(path); err == nil {
+			log.Info("removed the sockets that another process has left", zap.String("folder", path))
 		}
 	}
+}
+
+// left says whether the process that has made the folder is gone.
+func left(folder string, modified time.Time) bool {
+	lock, err := os.OpenFile(filepath.Join(folder, lockFile), os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		defer lock.Close()
+		return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
+	}
+	if !os.IsNotExist(err) || time.Since(modified) < young {
+		return false
+	}
+	// It died while it made the folder, in which there is nothing else then.
+	inside, err := os.ReadDir(folder)
+	return err == nil && (len(inside) == 0 || len(inside) == 1 && inside[0].Name() == lockFile+"~")
 }
 
 func (s *sockets) close() error {

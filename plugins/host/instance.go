@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -34,6 +36,8 @@ type instance struct {
 	mu      sync.Mutex
 	plugin  *plugin // since Start
 	verdict atomic.Pointer[verdict]
+
+	refused atomic.Bool // the plugin has said that it is, and not answered since
 
 	calls  atomic.Int64
 	failed atomic.Int64
@@ -73,6 +77,8 @@ func (in *instance) Start(ctx context.Context) error {
 		return nil
 	case Describe:
 		return in.describe(ctx)
+	case Try:
+		return in.try(ctx)
 	}
 	p, err := in.join()
 	if err != nil {
@@ -116,13 +122,45 @@ func (in *instance) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := launch(ctx, in.program, in.folder, sockets, out, false, version{})
+	r, err := launch(ctx, in.program, in.folder, sockets, &in.host.kin, out, false, version{})
 	if err != nil {
 		return in.complain(in.key(), err.Error())
 	}
 	defer r.stop()
 	_, err = in.fits(r)
 	return err
+}
+
+// try starts the program as if it were to serve, configures it, asks whether it
+// could serve, and ends it. A plugin that somebody else has started gets an
+// instance of its own, which nobody else has and which is released.
+func (in *instance) try(ctx context.Context) error {
+	out := &output{log: in.env.Log}
+	sockets, err := in.host.folder(in.env.Log)
+	if err != nil {
+		return err
+	}
+	r, err := launch(ctx, in.program, in.folder, sockets, &in.host.kin, out, true, version{})
+	if err != nil {
+		return in.complain(in.key(), err.Error())
+	}
+	defer r.stop()
+	in.host.mu.Lock()
+	in.host.name(in)
+	in.host.mu.Unlock()
+	v, err := in.configure(ctx, r)
+	switch {
+	case err != nil:
+		return in.complain(in.key(), err.Error())
+	case v.refused != nil:
+		return v.refused
+	}
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	if _, err := r.plugin.Release(ctx, &wire.Instance{Id: in.id}); err != nil {
+		in.env.Log.Warn("releasing an instance", zap.Error(spoken(err)))
+	}
+	return nil
 }
 
 // key is what the program is named by.
@@ -175,7 +213,7 @@ func (in *instance) configure(ctx context.Context, r *running) (*verdict, error)
 	}
 	languages, err := wire.DecodeLanguages(reply.GetLanguages())
 	if err != nil {
-		return &verdict{refused: in.complain(in.key(), fmt.Sprintf("%s names a language that is none: %v", r.about.GetName(), err))}, nil
+		return &verdict{refused: in.complain(in.key(), fmt.Sprintf("%s offers languages that cannot be taken: %v", r.about.GetName(), err))}, nil
 	}
 	return &verdict{languages: languages, before: part.GetBefore(), after: part.GetAfter()}, nil
 }
@@ -183,7 +221,7 @@ func (in *instance) configure(ctx context.Context, r *running) (*verdict, error)
 // refusal says where in the file the plugin's complaints belong.
 func (in *instance) refusal(all []*wire.ConfigError) error {
 	var said []error
-	for _, e := range all {
+	for _, e := range all[:min(len(all), wire.MaxComplaints)] {
 		path, message := "config", clip(e.GetDetail(), lastLine)
 		switch {
 		case in.derived:
@@ -243,10 +281,11 @@ func (in *instance) Probe(ctx context.Context) error {
 		return err
 	}
 	defer leave()
+	v := visit{running: r, ended: r.link.ended()}
 	state, failed := r.plugin.Health(ctx, &wire.Instance{Id: in.id})
 	switch {
 	case failed != nil:
-		err, _ := in.broken(ctx, ctx, r, failed)
+		err, _ := in.broken(ctx, ctx, v, failed)
 		return err
 	case state.GetError() != nil:
 		return wire.DecodeError(state.GetError(), in.name)
@@ -304,7 +343,7 @@ func (in *instance) enter(ctx context.Context, dead *running, most patience) (*r
 // has left, it is made once more, in the next process: that another one takes
 // over is not the caller's business, as it is not when a connection breaks. All
 // this unless the caller, who knows somebody else to ask, has no patience.
-func (in *instance) send(ctx context.Context, most patience, call func(*running) (err *core.Error, died bool)) *core.Error {
+func (in *instance) send(ctx context.Context, most patience, texts []string, call func(visit) (err *core.Error, died bool)) *core.Error {
 	var dead *running
 	for {
 		r, leave, err := in.enter(ctx, dead, most)
@@ -312,7 +351,8 @@ func (in *instance) send(ctx context.Context, most patience, call func(*running)
 			return err
 		}
 		began := time.Now()
-		err, died := call(r)
+		r.called.Store(true)
+		err, died := call(visit{r, r.link.ended(), texts})
 		leave()
 		in.calls.Add(1)
 		in.spent.Add(int64(time.Since(began)))
@@ -328,24 +368,37 @@ func (in *instance) send(ctx context.Context, most patience, call func(*running)
 	}
 }
 
+// A visit is one call into a process.
+type visit struct {
+	*running
+	ended int64    // connections that had ended when it began
+	texts []string // of the request: they are in no log
+}
+
 // broken turns the failure of a call into an error: of the request, when that is
 // over; of the attempt, when it took too long; else of the plugin. Died says
-// that the process is gone.
-func (in *instance) broken(ctx, call context.Context, r *running, err error) (e *core.Error, died bool) {
-	e = &core.Error{Stage: in.name, Cause: spoken(err)}
+// that the process is gone, or its connection.
+func (in *instance) broken(ctx, call context.Context, r visit, err error) (e *core.Error, died bool) {
+	said := errors.New(without(spoken(err).Error(), r.texts))
+	e = &core.Error{Stage: in.name, Cause: said}
 	switch code := status.Code(err); {
 	case ctx.Err() != nil:
 		return core.ContextError(ctx, in.name), false
 	case call.Err() != nil || code == codes.DeadlineExceeded:
 		e.Kind, e.Detail, e.Retryable = core.DeadlineExceeded, "the plugin did not answer in time", true
-	case code == codes.Unavailable || code == codes.Canceled: // the connection broke, or was closed
+	case (code == codes.Unavailable || code == codes.Canceled) && r.died(r.ended):
 		died = true
 		e.Kind, e.Detail, e.Retryable = core.Unavailable, "the plugin went away", true
 		e.RetryAfter = in.soon()
+		if r.process == nil {
+			r.drop(death{errors.New("its connection broke")})
+		}
+	case code == codes.Unavailable || code == codes.Canceled: // it lives, and answers that
+		e.Kind, e.Detail, e.Retryable = core.Unavailable, "the plugin cannot answer at the moment", true
 	case code == codes.NotFound:
-		r.drop(fmt.Errorf("it does not know an instance that it was configured with: %w", spoken(err)))
+		r.drop(fmt.Errorf("it does not know an instance that it was configured with: %w", said))
 		e.Kind, e.Detail, e.Retryable, e.RetryAfter = core.Unavailable, "the plugin has lost its configuration", true, in.soon()
-	case code == codes.ResourceExhausted:
+	case code == codes.ResourceExhausted && strings.Contains(said.Error(), "message larger than max"): // as gRPC says it on either side
 		e.Kind, e.Detail = core.ProviderFailed, fmt.Sprintf("a message to or from the plugin is longer than %d MiB", wire.MaxMessage>>20)
 	default:
 		e.Kind, e.Detail, e.Retryable = core.ProviderFailed, "the plugin failed", true
@@ -362,16 +415,51 @@ func (in *instance) soon() time.Duration {
 }
 
 // said turns what a plugin answered into an error of this place. That it panicked
-// or that nobody waits any more, which is not so, is the plugin's failure.
-func (in *instance) said(ctx context.Context, e *wire.Error) *core.Error {
+// or that nobody waits any more, which is not so, is the plugin's failure. So is
+// that somebody refuses the plugin, or knows not what it asks for: those kinds
+// are about who calls, and the client has called the gateway, not what the plugin
+// calls.
+func (in *instance) said(ctx context.Context, e *wire.Error, texts []string) *core.Error {
 	err := wire.DecodeError(e, in.name)
+	err.Field, err.Detail = without(err.Field, texts), without(err.Detail, texts)
+	if err.Cause != nil {
+		err.Cause = errors.New(without(err.Cause.Error(), texts))
+	}
 	switch {
 	case ctx.Err() != nil:
 		return core.ContextError(ctx, in.name)
 	case err.Kind == core.Internal || err.Kind == core.Canceled:
 		err.Kind, err.Retryable = core.ProviderFailed, true
+	case err.Kind == core.Unauthorized || err.Kind == core.Forbidden || err.Kind == core.NotFound:
+		why := string(err.Kind) + ": " + err.Detail
+		if err.Cause != nil {
+			why += ": " + err.Cause.Error()
+		}
+		err.Kind, err.Field, err.Cause = core.ProviderFailed, "", errors.New(why)
+		err.Detail = "the plugin is refused by what it asks; see its key and what it may do"
+		if !in.refused.Swap(true) {
+			in.env.Log.Warn("the plugin says that it is refused, which is said once until it answers again", zap.Error(err.Cause))
+		}
 	}
 	return err
+}
+
+// well notes that the plugin has answered.
+func (in *instance) well() {
+	if in.refused.Load() {
+		in.refused.Store(false)
+	}
+}
+
+// excess tells, once for a process, of what beside a text is not taken as it
+// came.
+func (in *instance) excess(r visit, res *wire.Result) {
+	if r.told.Load() {
+		return
+	}
+	if err := wire.Excess(res); err != nil && !r.told.Swap(true) {
+		in.env.Log.Warn("not all is taken of what the plugin answers beside the text", zap.Error(err))
+	}
 }
 
 // Measure reports the plugin and the calls of this instance.

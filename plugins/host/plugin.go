@@ -47,6 +47,12 @@ const (
 	deathWindow  = 2 * time.Minute
 	firstBackoff = 200 * time.Millisecond
 	mostBackoff  = 10 * time.Second
+
+	// A plugin that goes beyond max_memory so soon after its start needs more
+	// than it may have, and starting it anew mends nothing. That counts like a
+	// death, and when it has not even been called, like several.
+	grown      = 10 * time.Second
+	idleWeight = 3
 )
 
 // A plugin is one program that is kept running, with its instances.
@@ -126,27 +132,35 @@ func (p *plugin) tell() {
 
 // keep starts the plugin again and again, until ctx is done or it was given up.
 func (p *plugin) keep(ctx context.Context) {
-	var d deaths
+	var died, grew deaths
 	var asked chan error // by whom a start was asked for; nil for nobody
 	for {
-		why, planned, served := p.once(ctx, asked)
+		why, served := p.once(ctx, asked)
 		asked = nil
 		if ctx.Err() != nil {
 			p.set(Stopped, nil)
 			return
 		}
-		if planned {
-			p.log.Warn("the plugin is started anew", zap.Error(why))
-			continue
-		}
 		now := time.Now()
-		pause, again := d.another(now, served)
+		var pause time.Duration
+		again := true
+		over, heavy := errors.AsType[overweight](why)
+		if heavy {
+			again = grew.add(now, over.weight(served), served >= grown)
+			if again {
+				p.log.Warn("the plugin is started anew", zap.Error(why))
+				continue
+			}
+			why = fmt.Errorf("it needs more memory than it may have: %w; raise max_memory", why)
+		} else {
+			pause, again = died.another(now, served)
+		}
 		if !again {
 			p.set(Failed, why)
-			p.log.Error("the plugin keeps dying and is given up; mend it, then restart it", zap.Int("deaths", maxDeaths), zap.Duration("within", deathWindow), zap.Error(why))
+			p.log.Error("the plugin keeps failing and is given up; mend it, then restart it", zap.Duration("within", deathWindow), zap.Error(why))
 			select {
 			case asked = <-p.restarts:
-				d = nil
+				died, grew = nil, nil
 				continue
 			case <-ctx.Done():
 			}
@@ -158,7 +172,7 @@ func (p *plugin) keep(ctx context.Context) {
 		p.hopeful = p.hopeful && pause < moment/2
 		p.mu.Unlock()
 		p.set(Backoff, why)
-		p.log.Warn("the plugin died and is started again", zap.Duration("in", pause), zap.Error(why))
+		p.log.Warn(p.ending(why, served), zap.Duration("in", pause), zap.Error(why))
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -169,34 +183,88 @@ func (p *plugin) keep(ctx context.Context) {
 	}
 }
 
+// ending says what has happened to a plugin that is of no use any more for some
+// reason: only what died is said to have died.
+func (p *plugin) ending(why error, served time.Duration) string {
+	_, died := errors.AsType[death](why)
+	switch {
+	case p.program.Address != "":
+		return "the connection to the plugin is lost and made again"
+	case died:
+		return "the plugin died and is started again"
+	case served == 0:
+		return "the plugin does not start and is tried again"
+	}
+	return "the plugin is ended and started again"
+}
+
+// An overweight is why a process is ended that holds more than max_memory.
+type overweight struct {
+	held, most core.Size
+	called     bool
+}
+
+func (o overweight) Error() string {
+	when := ""
+	if !o.called {
+		when = " before its first call"
+	}
+	return fmt.Sprintf("it holds %s of memory%s, and max_memory is %s", o.held, when, o.most)
+}
+
+// weight is how many deaths o counts for.
+func (o overweight) weight(served time.Duration) int {
+	if !o.called && served < grown {
+		return idleWeight
+	}
+	return 1
+}
+
+// roughly returns a number of bytes for people: rounded up to the next MiB, or
+// exactly when it is less than that.
+func roughly(bytes int64) core.Size {
+	const unit = 1 << 20
+	if bytes < unit {
+		return core.Size(bytes)
+	}
+	return core.Size((bytes + unit - 1) / unit * unit)
+}
+
 // deaths are those within the window, oldest first.
 type deaths []time.Time
+
+// add notes n deaths, which are the first when the one before is forgotten, and
+// says whether they are still few enough for another start.
+func (d *deaths) add(now time.Time, n int, anew bool) (again bool) {
+	for len(*d) > 0 && (anew || now.Sub((*d)[0]) > deathWindow) {
+		*d = (*d)[1:]
+	}
+	for range n {
+		*d = append(*d, now)
+	}
+	return len(*d) < maxDeaths
+}
 
 // another notes the death of a process that had served for so long, and says how
 // long to wait before the next start, if there is to be one: not at all after the
 // first, then doubling, with a fifth of jitter.
 func (d *deaths) another(now time.Time, served time.Duration) (pause time.Duration, again bool) {
-	for len(*d) > 0 && (served >= proven || now.Sub((*d)[0]) > deathWindow) {
-		*d = (*d)[1:]
-	}
-	*d = append(*d, now)
-	switch n := len(*d); n {
-	case 1:
-		return 0, true
-	case maxDeaths:
+	if !d.add(now, 1, served >= proven) {
 		return 0, false
-	default:
-		pause = min(firstBackoff<<(n-2), mostBackoff)
-		return pause - rand.N(pause/5), true
 	}
+	n := len(*d)
+	if n == 1 {
+		return 0, true
+	}
+	pause = min(firstBackoff<<(n-2), mostBackoff)
+	return pause - rand.N(pause/5), true
 }
 
-// once starts the plugin and stays with it until its end. Planned says that it
-// was us who ended it, for a good reason; served is for how long it was of use.
-// Asked hears what came of the start.
-func (p *plugin) once(ctx context.Context, asked chan error) (why error, planned bool, served time.Duration) {
+// once starts the plugin and stays with it until its end. Served is for how long
+// it was of use. Asked hears what came of the start.
+func (p *plugin) once(ctx context.Context, asked chan error) (why error, served time.Duration) {
 	if ctx.Err() != nil {
-		return ctx.Err(), false, 0
+		return ctx.Err(), 0
 	}
 	began := time.Now()
 	p.mu.Lock()
@@ -221,7 +289,7 @@ func (p *plugin) once(ctx context.Context, asked chan error) (why error, planned
 		p.failure = err
 		p.hopeful = false
 		p.mu.Unlock()
-		return err, false, 0
+		return err, 0
 	}
 	for next := r; next != nil; {
 		ready := time.Now()
@@ -230,15 +298,15 @@ func (p *plugin) once(ctx context.Context, asked chan error) (why error, planned
 			r = next
 		}
 		p.log.Info("the plugin serves", zap.String("name", r.about.GetName()), zap.String("version", r.about.GetVersion()), zap.Int("pid", r.pid()), zap.Duration("after", time.Since(began)))
-		why, planned, next = p.watch(ctx, r)
+		why, next = p.watch(ctx, r)
 		served, began = time.Since(ready), time.Now()
 	}
 	p.dismiss(r) // no call begins from here on
-	if planned || ctx.Err() != nil {
+	if _, heavy := errors.AsType[overweight](why); heavy || ctx.Err() != nil {
 		drain(r)
 	}
 	r.stop()
-	return why, planned, served
+	return why, served
 }
 
 // dismiss keeps calls from r.
@@ -338,7 +406,7 @@ func (p *plugin) launch(ctx context.Context) (*running, error) {
 	p.mu.Lock()
 	known := p.version
 	p.mu.Unlock()
-	return launch(ctx, p.program, p.folder, sockets, p.out, true, known)
+	return launch(ctx, p.program, p.folder, sockets, &p.host.kin, p.out, true, known)
 }
 
 // configure configures every instance in r and makes r the current one. Refused
@@ -382,17 +450,21 @@ func (p *plugin) configure(ctx context.Context, r *running, began time.Time, ano
 
 // watch returns when r is of no use any more, and why, or when next has taken
 // over.
-func (p *plugin) watch(ctx context.Context, r *running) (why error, planned bool, next *running) {
+func (p *plugin) watch(ctx context.Context, r *running) (why error, next *running) {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
+	if why := p.weigh(r); why != nil {
+		return why, nil
+	}
+	unwell := false // it answers, and says so
 	for misses := 0; ; {
 		select {
 		case <-ctx.Done():
-			return ctx.Err(), false, nil
+			return ctx.Err(), nil
 		case <-r.exited():
-			return fmt.Errorf("it ended: %s; %s", r.process.how(), p.out.tail()), false, nil
+			return death{fmt.Errorf("it ended: %s; %s", r.process.how(), p.out.tail())}, nil
 		case why := <-r.lost:
-			return why, false, nil
+			return why, nil
 		case asked := <-p.restarts:
 			next, err := p.replace(ctx, r)
 			if err != nil {
@@ -400,28 +472,35 @@ func (p *plugin) watch(ctx context.Context, r *running) (why error, planned bool
 			}
 			asked <- err
 			if next != nil {
-				return nil, false, next
+				return nil, next
 			}
 			continue
 		case <-tick.C:
 		}
-		p.out.settle(time.Now())
-		held := memory(r.pid())
-		p.mu.Lock()
-		p.memory = held
-		p.mu.Unlock()
-		if most := int64(p.program.MaxMemory); most > 0 && held > most {
-			return fmt.Errorf("it holds %s of memory, and max_memory is %s", core.Size(held>>20<<20), p.program.MaxMemory), true, nil
+		now := time.Now()
+		p.out.settle(now)
+		p.host.kin.tend(now)
+		if why := p.weigh(r); why != nil {
+			return why, nil
 		}
-		err := p.ask(ctx, r)
+		answered, err := p.ask(ctx, r)
 		switch {
-		case err == nil && misses > 0:
-			misses = 0
+		case answered && err == nil && (misses > 0 || unwell):
+			misses, unwell = 0, false
 			p.set(Ready, nil)
 			p.log.Info("the plugin answers again")
-		case err == nil:
+		case answered && err == nil:
+		case answered:
+			misses = 0
+			p.set(Degraded, err)
+			if !unwell {
+				p.log.Warn("the plugin answers that it is not well", zap.Error(err))
+			}
+			unwell = true
+		case r.process == nil && r.link.broken(r.link.ended()):
+			return death{fmt.Errorf("its connection broke: %w", err)}, nil
 		case misses+1 == healthMisses:
-			return fmt.Errorf("it did not answer %d times in a row how it is: %w", healthMisses, err), false, nil
+			return fmt.Errorf("it did not answer %d times in a row how it is: %w", healthMisses, err), nil
 		default:
 			misses++
 			p.set(Degraded, err)
@@ -430,12 +509,26 @@ func (p *plugin) watch(ctx context.Context, r *running) (why error, planned bool
 	}
 }
 
-// ask asks r how it is.
-func (p *plugin) ask(ctx context.Context, r *running) error {
+// weigh notes the memory of r, and says that it is too much.
+func (p *plugin) weigh(r *running) error {
+	held := memory(r.pid())
+	p.mu.Lock()
+	p.memory = held
+	p.mu.Unlock()
+	if most := int64(p.program.MaxMemory); most > 0 && held > most {
+		return overweight{roughly(held), p.program.MaxMemory, r.called.Load()}
+	}
+	return nil
+}
+
+// ask asks r how it is. Answered says that it did, though it may have been with a
+// failure: then it lives, and to start it anew is not known to help.
+func (p *plugin) ask(ctx context.Context, r *running) (answered bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	_, err := r.plugin.Health(ctx, &wire.Instance{})
-	return spoken(err)
+	ended := r.link.ended()
+	_, err = r.plugin.Health(ctx, &wire.Instance{})
+	return err == nil || ctx.Err() == nil && !r.died(ended), spoken(err)
 }
 
 // drain waits for the calls in r, for a while.

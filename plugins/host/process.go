@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -29,9 +30,15 @@ type process struct {
 	handshake *io.PipeReader
 	tell      *io.PipeWriter
 
+	kin  *kin
+	mark string // in the environment of all that it starts
+	main *main  // since it was started
+	link link   // to where it listens
+
 	mu     sync.Mutex
 	pid    int  // 0 before it was started
 	unborn bool // it is to end, and was not started yet
+	ours   bool // it was to end by our will before it had ended
 
 	readers sync.WaitGroup
 	exited  chan struct{} // closed when the process has ended, and its group with it
@@ -40,8 +47,9 @@ type process struct {
 
 var _ runner.Runner = (*process)(nil)
 
-func newProcess(cmd *exec.Cmd, out *output) *process {
-	p := &process{cmd: cmd, out: out, exited: make(chan struct{}), gone: make(chan struct{})}
+func newProcess(cmd *exec.Cmd, out *output, k *kin) *process {
+	p := &process{cmd: cmd, out: out, kin: k, exited: make(chan struct{}), gone: make(chan struct{})}
+	p.link.admit = p.admit
 	p.handshake, p.tell = io.Pipe()
 	return p
 }
@@ -77,10 +85,16 @@ func (p *process) Start(context.Context) (err error) {
 	if p.unborn {
 		return context.Canceled
 	}
-	if err = p.cmd.Start(); err != nil {
+	p.main, err = p.kin.born(p.mark, func() (int, error) {
+		if err := p.cmd.Start(); err != nil {
+			return 0, err
+		}
+		return p.cmd.Process.Pid, nil
+	})
+	if err != nil {
 		return err
 	}
-	p.pid = p.cmd.Process.Pid
+	p.pid = p.main.pid
 	p.stdin = pipes[0][1]
 	stdout, stderr := pipes[1][0], pipes[2][0]
 	p.readers.Go(func() { p.readStdout(stdout) })
@@ -90,8 +104,9 @@ func (p *process) Start(context.Context) (err error) {
 		p.cmd.Wait()
 		syscall.Kill(-p.pid, syscall.SIGKILL) // what it has started
 		close(p.exited)
-		// What is in the pipes is read; who has left the group and holds them
-		// open is not waited for.
+		p.kin.ended(p.main) // and what has left the group
+		// What is in the pipes is read; who holds them open all the same is not
+		// waited for.
 		soon := time.Now().Add(lastWords)
 		stdout.SetReadDeadline(soon)
 		stderr.SetReadDeadline(soon)
@@ -136,8 +151,21 @@ func (p *process) kill() {
 	select {
 	case <-p.exited: // its number may be another's by now
 	default:
+		p.ours = true
 		syscall.Kill(-p.pid, syscall.SIGKILL)
 	}
+}
+
+// died says whether the process has ended by itself, or by somebody else's hand;
+// call it after Kill.
+func (p *process) died() bool {
+	if p.ID() == "" {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return !p.ours || ok && !(status.Signaled() && status.Signal() == syscall.SIGKILL)
 }
 
 // Kill is kill, and waits for the end.
@@ -182,7 +210,18 @@ func (p *process) PluginToHost(network, address string) (string, string, error) 
 	if network != "unix" {
 		return "", "", fmt.Errorf("it listens on %s %s; a plugin listens on a Unix socket in $PLUGIN_UNIX_SOCKET_DIR", network, address)
 	}
+	p.link.network, p.link.address = network, address
 	return network, address, nil
+}
+
+// admit says what is wrong with who listens where the plugin should: another
+// process of this user may have taken the name of its socket.
+func (p *process) admit(conn net.Conn) error {
+	pid, known, err := peer(conn)
+	if err != nil || !known || p.kin.belongs(pid, p.main) {
+		return err
+	}
+	return fmt.Errorf("process %d listens on its socket, which it has not started; a plugin that somebody else starts is named by its address", pid)
 }
 
 func (p *process) HostToPlugin(network, address string) (string, string, error) {

@@ -15,6 +15,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
 
 // resolve makes the name of the program absolute, or says why there is none.
@@ -133,6 +136,7 @@ type file struct {
 	arg     int    // which word of the command it is; -1 for none
 	sum     string // SHA-256 of its content, in hexadecimal; empty when nobody asked
 	checked bool   // sum was compared with what the configuration says
+	copied  bool   // File is a copy that nobody can change
 	*os.File
 }
 
@@ -155,6 +159,73 @@ func (f *file) digest() error {
 	}
 	f.sum = hex.EncodeToString(h.Sum(nil))
 	return nil
+}
+
+// maxCopied is the longest word of a command that is copied before it is summed,
+// in bytes. A longer program is refused; a longer argument is no script.
+const maxCopied = 512 << 20
+
+// fix makes f a copy of itself that nobody can write to, where there is such a
+// thing, so that what is summed is what is executed: whoever may write to a file
+// can do so between the two, and an interpreter reads its script when it likes.
+func (f *file) fix() error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() > maxCopied {
+		if f.arg == 0 {
+			return fmt.Errorf("%s is longer than the %s that a program with a checksum may be", f.name, core.Size(maxCopied))
+		}
+		return nil
+	}
+	copied, err := sealed(f.File, info, f.arg == 0, maxCopied)
+	if err != nil {
+		return fmt.Errorf("%s has a checksum, so a copy of it is executed, and that cannot be made: %w", f.name, err)
+	}
+	if copied != nil {
+		f.File.Close()
+		f.File, f.copied = copied, true
+	}
+	return nil
+}
+
+// openFile opens a file that takes part in a program. It waits for nobody, as a
+// pipe would, and takes nothing that has no end, as a device has none.
+func openFile(name string) (*os.File, error) {
+	regular := func(info fs.FileInfo, err error) error {
+		if err == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("%s is %s; a plugin is made of regular files", name, sort(info.Mode()))
+		}
+		return err
+	}
+	if err := regular(os.Stat(name)); err != nil {
+		return nil, err // to open it may already do something
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := regular(f.Stat()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// sort says what a file is that is no regular one.
+func sort(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a folder"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "no regular file"
 }
 
 // files names the program, those of its arguments that are files, and everything
@@ -198,12 +269,17 @@ func (p *Program) open(folder string, sumAll bool) (all files, err error) {
 		}
 	}()
 	for _, f := range all {
-		if f.File, err = os.Open(f.name); err != nil {
+		if f.File, err = openFile(f.name); err != nil {
 			return all, plainly(err)
 		}
 		sum, checked := want[f.name]
 		if !checked && !sumAll {
 			continue
+		}
+		if checked && f.arg >= 0 {
+			if err := f.fix(); err != nil {
+				return all, err
+			}
 		}
 		if err := f.digest(); err != nil {
 			return all, plainly(err)
@@ -228,7 +304,8 @@ func plainly(err error) error {
 
 // command returns what starts p, with nothing of the gateway's environment. The
 // words that were checked are executed by the files that were summed, whatever
-// their names mean by then.
+// their names mean by then. What is a copy has lost its name and its neighbours:
+// where the original stands is said in the environment.
 func (p *Program) command(folder string, all files) *exec.Cmd {
 	cmd := &exec.Cmd{Args: slices.Clone(p.Command), Dir: folder, Env: []string{}}
 	for _, f := range all {
@@ -249,7 +326,39 @@ func (p *Program) command(folder string, all files) *exec.Cmd {
 	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
 		cmd.Env = append(cmd.Env, name+"="+p.Env[name].Reveal())
 	}
+	cmd.Env = append(cmd.Env, p.origin(all)...)
 	return cmd
+}
+
+// origin is what the environment says of a program that is executed as a copy:
+// where the original stands. Python finds its modules beside its script, so it
+// is told where that is; an interpreter is known by its name alone.
+func (p *Program) origin(all files) (env []string) {
+	for _, f := range all {
+		if !f.copied {
+			continue
+		}
+		env = []string{wire.OriginalKey + "=" + f.name} // of the last: the script, when there is one
+		if words := strings.Join(p.Command[:f.arg], " ") + " " + f.interpreter(); strings.Contains(words, "python") {
+			path := filepath.Dir(f.name)
+			if more := p.Env["PYTHONPATH"].Reveal(); more != "" {
+				path += ":" + more
+			}
+			env = append(env, "PYTHONPATH="+path)
+		}
+	}
+	return env
+}
+
+// interpreter returns the first line of a copy that begins with #!.
+func (f *file) interpreter() string {
+	start := make([]byte, 128)
+	n, _ := f.ReadAt(start, 0)
+	line, _, _ := bytes.Cut(start[:n], []byte("\n"))
+	if !bytes.HasPrefix(line, []byte("#!")) {
+		return ""
+	}
+	return string(line)
 }
 
 // name is what p is called in messages.

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -49,7 +50,7 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 	if req.Backed {
 		most = none
 	}
-	err := p.send(ctx, most, func(r *running) (err *core.Error, died bool) {
+	err := p.send(ctx, most, textsOf(req), func(r visit) (err *core.Error, died bool) {
 		res, refused, err, died = p.call(ctx, r, req)
 		return err, died
 	})
@@ -62,7 +63,7 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 	return res, nil
 }
 
-func (p provider) call(ctx context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
+func (p provider) call(ctx context.Context, r visit, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
 	if req.OnDelta != nil {
 		return p.stream(ctx, r, req)
 	}
@@ -77,7 +78,7 @@ func (p provider) call(ctx context.Context, r *running, req *core.Request) (res 
 		err, died := p.broken(ctx, call, r, failed)
 		return nil, nil, err, died
 	}
-	res, err = p.ended(ctx, req, event)
+	res, err = p.ended(ctx, r, req, event)
 	return res, nil, err, false
 }
 
@@ -94,7 +95,7 @@ func (p provider) half(ctx context.Context) time.Duration {
 
 // stream makes a call whose answer may be heard before it is whole. What is still
 // said when it returns is not waited for.
-func (p provider) stream(ctx context.Context, r *running, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
+func (p provider) stream(ctx context.Context, r visit, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
 	call, cancel := context.WithTimeout(ctx, p.env.Deadline)
 	defer cancel()
 	var silent *time.Timer // ends the call unless something is said
@@ -112,10 +113,13 @@ func (p provider) stream(ctx context.Context, r *running, req *core.Request) (re
 	if failed != nil {
 		return broken(failed)
 	}
-	for {
+	for events := 0; ; events++ {
 		event, failed := stream.Recv()
 		if failed != nil {
 			return broken(failed)
+		}
+		if events == wire.MaxEvents {
+			return nil, nil, &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: fmt.Sprintf("the plugin answers in more than %d pieces", wire.MaxEvents)}, false
 		}
 		if err := p.own(event); err != nil {
 			return nil, nil, err, false
@@ -137,31 +141,33 @@ func (p provider) stream(ctx context.Context, r *running, req *core.Request) (re
 				}
 			}
 		case *wire.Event_Result, *wire.Event_Error:
-			res, err = p.ended(ctx, req, event)
+			res, err = p.ended(ctx, r, req, event)
 			return res, nil, err, false
 		}
 	}
 }
 
 // ended returns what the last event of a text says.
-func (p provider) ended(ctx context.Context, req *core.Request, event *wire.Event) (*core.Result, *core.Error) {
-	p.trace(req, event)
+func (p provider) ended(ctx context.Context, r visit, req *core.Request, event *wire.Event) (*core.Result, *core.Error) {
+	p.trace(req, event, r.texts)
 	if err := p.own(event); err != nil {
 		return nil, err
 	}
 	switch what := event.GetWhat().(type) {
 	case *wire.Event_Result:
+		p.excess(r, what.Result)
 		res := wire.DecodeResult(what.Result)
-		res.Provider, res.Cached = p.name, false
+		res.Provider, res.Cached, res.Usage = p.name, false, bounded(res.Usage, r.texts, res.Text)
 		switch {
 		case strings.TrimSpace(res.Text) == "":
 			return nil, &core.Error{Kind: core.BadAnswer, Stage: p.name, Detail: "the plugin answered with nothing", Retryable: true}
 		case strings.ContainsRune(res.Text, 0):
 			return nil, p.nul()
 		}
+		p.well()
 		return res, nil
 	case *wire.Event_Error:
-		return nil, p.said(ctx, what.Error)
+		return nil, p.said(ctx, what.Error, r.texts)
 	}
 	return nil, &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: "the plugin gave neither a result nor an error", Retryable: true}
 }
@@ -179,13 +185,29 @@ func (p provider) nul() *core.Error {
 }
 
 // trace notes what came with the last event.
-func (p provider) trace(req *core.Request, e *wire.Event) {
+func (p provider) trace(req *core.Request, e *wire.Event, texts []string) {
 	if req.Trace == nil {
 		return
 	}
 	req.Trace.Limits = wire.DecodeLimits(e.GetLimits())
-	req.Trace.Usage = wire.DecodeUsage(e.GetSpent())
+	req.Trace.Usage = bounded(wire.DecodeUsage(e.GetSpent()), texts, "")
 	if u := e.GetResult().GetUsage(); u != nil {
-		req.Trace.Usage = wire.DecodeUsage(u)
+		req.Trace.Usage = bounded(wire.DecodeUsage(u), texts, e.GetResult().GetText())
 	}
+}
+
+// ownTokens is how much a plugin may add to a text on its own, such as a prompt
+// and what a model thinks, in tokens.
+const ownTokens = 128 << 10
+
+// bounded returns usage, but no more than the call can have cost: a token is at
+// least a byte, and a plugin may have asked more than once.
+func bounded(usage core.Usage, texts []string, answer string) core.Usage {
+	most := ownTokens + 4*len(answer)
+	for _, text := range texts {
+		most += 4 * len(text)
+	}
+	usage.PromptTokens, usage.CompletionTokens = min(usage.PromptTokens, most), min(usage.CompletionTokens, most)
+	usage.CachedTokens = min(usage.CachedTokens, usage.PromptTokens)
+	return usage
 }

@@ -67,13 +67,19 @@ func run(kinds []core.Kind, args []string) (status int) {
 	defer s.close()
 	switch {
 	case os.Getenv(wire.CookieKey) == wire.CookieValue:
+		secret, err := takeSecret()
+		if err != nil {
+			log.Warn("calls of other programs cannot be told from the gateway's", zap.Error(err))
+		}
 		end := guard(log)
 		defer end()
 		plugin.Serve(&plugin.ServeConfig{
 			HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: wire.Protocol, MagicCookieKey: wire.CookieKey, MagicCookieValue: wire.CookieValue},
 			Plugins:         plugin.PluginSet{"dragoman": &served{server: s}},
-			GRPCServer:      grpcServer,
-			Logger:          hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
+			GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
+				return grpcServer(append(options, only(secret)...))
+			},
+			Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
 		})
 		return 0
 	case len(args) == 3 && args[1] == "--listen":

@@ -7,6 +7,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,16 @@ const (
 	// a plugin which somebody starts by hand can say what it is.
 	CookieKey   = "DRAGOMAN_PLUGIN"
 	CookieValue = "a plugin of dragoman"
+
+	// SecretKey is set in the environment of a plugin to the number of a
+	// descriptor, from which it reads a secret, once. A call that does not carry
+	// that secret under SecretHeader is not the gateway's: other processes of the
+	// same user can reach the socket as well.
+	SecretKey    = "PLUGIN_SECRET_FD"
+	SecretHeader = "dragoman-secret"
+	// OriginalKey is set in the environment of a plugin that is executed as a
+	// copy, for its checksum's sake: where the original stands.
+	OriginalKey = "PLUGIN_FILE"
 
 	// MaxMessage is the longest message that either side takes, in bytes.
 	MaxMessage = 8 << 20
@@ -119,11 +130,12 @@ func EncodeResult(res *core.Result) *Result {
 }
 
 // DecodeResult returns what r says. A language that is none is left out, a
-// finish that is not known is unknown.
+// finish that is not known is unknown; what Excess complains of is cut or left
+// out.
 func DecodeResult(r *Result) *core.Result {
 	res := &core.Result{
-		Text: r.GetText(), Provider: r.GetProvider(), Model: r.GetModel(), Finish: core.Finish(r.GetFinish()),
-		Flags: r.GetFlags(), Usage: DecodeUsage(r.GetUsage()), Cached: r.GetCached(), NoStore: r.GetNoStore(),
+		Text: r.GetText(), Provider: r.GetProvider(), Model: name(r.GetModel()), Finish: core.Finish(r.GetFinish()),
+		Flags: flags(r.GetFlags()), Usage: DecodeUsage(r.GetUsage()), Cached: r.GetCached(), NoStore: r.GetNoStore(),
 	}
 	if r.GetSource() != "" { // else it would cost an error
 		res.Source, _ = core.ParseLanguage(r.GetSource())
@@ -144,9 +156,10 @@ func EncodeUsage(u core.Usage) *Usage {
 	return &Usage{PromptTokens: int64(u.PromptTokens), CompletionTokens: int64(u.CompletionTokens), CachedTokens: int64(u.CachedTokens)}
 }
 
-// DecodeUsage returns what u says; a negative count is none.
+// DecodeUsage returns what u says; a negative count is none, and none is more
+// than anything can cost.
 func DecodeUsage(u *Usage) core.Usage {
-	count := func(n int64) int { return int(max(n, 0)) }
+	count := func(n int64) int { return int(min(max(n, 0), maxTokens)) }
 	return core.Usage{PromptTokens: count(u.GetPromptTokens()), CompletionTokens: count(u.GetCompletionTokens()), CachedTokens: count(u.GetCachedTokens())}
 }
 
@@ -170,10 +183,14 @@ func DecodeLimits(l *Limits) core.Limits {
 		if l.GetLimit() <= 0 {
 			return core.Limit{}
 		}
-		return core.Limit{Known: true, Limit: int(l.GetLimit()), Remaining: int(max(l.GetRemaining(), 0)), Reset: max(l.GetReset_().AsDuration(), 0)}
+		most := min(l.GetLimit(), maxTokens)
+		return core.Limit{Known: true, Limit: int(most), Remaining: int(min(max(l.GetRemaining(), 0), most)), Reset: pause(l.GetReset_())}
 	}
 	return core.Limits{Requests: one(l.GetRequests()), Tokens: one(l.GetTokens())}
 }
+
+// pause returns d, within bounds.
+func pause(d *durationpb.Duration) time.Duration { return min(max(d.AsDuration(), 0), maxPause) }
 
 // EncodeError returns err as it travels; nil for nil.
 func EncodeError(err error) *Error {
@@ -197,7 +214,7 @@ func EncodeError(err error) *Error {
 func DecodeError(e *Error, stage string) *core.Error {
 	out := &core.Error{
 		Kind: core.ErrorKind(e.GetKind()), Stage: stage, Field: clip(e.GetField(), maxCause), Detail: clip(e.GetDetail(), maxDetail),
-		Retryable: e.GetRetryable(), RetryAfter: max(e.GetRetryAfter().AsDuration(), 0),
+		Retryable: e.GetRetryable(), RetryAfter: pause(e.GetRetryAfter()),
 	}
 	if !slices.Contains(kinds(), out.Kind) {
 		out.Kind = core.ProviderFailed
@@ -247,18 +264,26 @@ func EncodeLanguages(languages []core.LanguageInfo) []*Languages {
 	return out
 }
 
-// DecodeLanguages returns what languages say. The error is an
-// unsupported_language.
-func DecodeLanguages(languages []*Languages) ([]core.LanguageInfo, error) {
+// DecodeLanguages returns what said says. The error names a tag that is none, or
+// says that there are too many.
+func DecodeLanguages(said []*Languages) ([]core.LanguageInfo, error) {
+	pairs := 0
+	for _, l := range said {
+		pairs += len(l.GetTargets())
+	}
+	if len(said) > MaxSources || pairs > MaxPairs {
+		return nil, fmt.Errorf("%d languages and %d pairs of them; %d and %d are the most", len(said), pairs, MaxSources, MaxPairs)
+	}
+	known := languages{}
 	var out []core.LanguageInfo
-	for _, l := range languages {
-		source, err := core.ParseLanguage(l.GetSource())
+	for _, l := range said {
+		source, err := known.parse(l.GetSource())
 		if err != nil {
 			return nil, err
 		}
 		one := core.LanguageInfo{Source: source}
 		for _, tag := range l.GetTargets() {
-			target, err := core.ParseLanguage(tag)
+			target, err := known.parse(tag)
 			if err != nil {
 				return nil, err
 			}

@@ -30,12 +30,14 @@ import copy
 import ctypes
 import dataclasses
 import faulthandler
+import hmac
 import inspect
 import json
 import logging
 import os
 import pathlib
 import signal
+import stat
 import sys
 import threading
 import time
@@ -54,6 +56,8 @@ __all__ = ["serve", "Request", "Pair", "Result", "Usage", "Limits", "Limit", "Er
 # As plugins/wire says.
 _PROTOCOL = 1
 _COOKIE = ("DRAGOMAN_PLUGIN", "a plugin of dragoman")
+_SECRET = ("PLUGIN_SECRET_FD", "dragoman-secret")  # a descriptor to read it from, and the header that carries it
+_FILE = "PLUGIN_FILE"  # where the program stands that is executed as a copy
 _MAX_MESSAGE = 8 << 20  # bytes, either way
 _MAX_DETAIL = 300  # characters of Error.detail that the gateway keeps
 _MAX_CAUSE = 200  # characters of Error.cause
@@ -577,8 +581,8 @@ class _Program:
         self.idle = threading.Condition()  # its lock guards instances and their calls
         self.shutdown = threading.Event()
 
-    def server(self):
-        server = grpc.server(self.pool, options=[
+    def server(self, secret=""):
+        server = grpc.server(self.pool, interceptors=[_Only(secret)] if secret else [], options=[
             ("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.max_send_message_length", _MAX_MESSAGE), ("grpc.so_reuseport", 0),
         ])
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
@@ -723,6 +727,20 @@ class _Program:
             return reply(error=_error(error))
 
 
+class _Only(grpc.ServerInterceptor):
+    """Lets those calls through that carry the gateway's secret."""
+
+    def __init__(self, secret):
+        self.secret = secret
+
+    def intercept_service(self, continuation, call):
+        said = [value for key, value in call.invocation_metadata if key == _SECRET[1]]
+        if len(said) == 1 and isinstance(said[0], str) and hmac.compare_digest(said[0].encode(), self.secret.encode()):
+            return continuation(call)
+        return grpc.unary_unary_rpc_method_handler(lambda _, context: context.abort(
+            grpc.StatusCode.UNAUTHENTICATED, "this plugin answers the gateway that has started it, and nobody else"))
+
+
 def _refusal(mistakes):
     clip = lambda text: str(text)[:_MAX_DETAIL].encode("utf-8", "replace").decode()
     return _wire.ConfigReply(errors=[_wire.ConfigError(field=clip(field), detail=clip(detail)) for field, detail in mistakes.items()])
@@ -760,6 +778,36 @@ class _Lines(logging.Formatter):
 # The process
 
 
+def _take_secret():
+    """Returns what the calls of the gateway carry, "" when it gives nothing, and what is wrong with that.
+
+    It is read once, and neither it nor where it came from is left to what this
+    program starts.
+    """
+    number = os.environ.pop(_SECRET[0], "")
+    if not number:
+        return "", ""
+    try:
+        fd = int(number)
+        if fd < 3 or not stat.S_ISFIFO(os.fstat(fd).st_mode):
+            return "", f"{_SECRET[0]} names another file than the gateway's pipe"
+        secret = os.read(fd, 256).decode("ascii", "replace").strip()
+        os.close(fd)
+    except (OSError, ValueError) as error:
+        return "", f"{_SECRET[0]}: {error}; does what starts this program close it?"
+    return secret, "" if secret else "the gateway's pipe holds no secret"
+
+
+def _name_original():
+    """Gives the program that is executed as a copy the name of its original, so that it finds what stands beside it."""
+    original, main = os.environ.get(_FILE, ""), sys.modules.get("__main__")
+    if not original or not (getattr(main, "__file__", "") or "").startswith("/proc/self/fd/"):
+        return
+    if sys.path and sys.path[0] in ("/", "/proc/self/fd", "/dev/fd"):
+        sys.path[0] = os.path.dirname(original)
+    main.__file__ = sys.argv[0] = original
+
+
 class _Host:
     """The gateway that has started this program, as long as it lives.
 
@@ -770,6 +818,8 @@ class _Host:
 
     def __init__(self):
         self.parent = os.getppid()
+        self.secret, self.doubt = _take_secret()
+        _name_original()
         self.stdin, self.stdout = os.dup(0), os.dup(1)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
@@ -790,7 +840,9 @@ class _Host:
         handler.setFormatter(_Lines())
         logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
         path = os.path.join(folder, "plugin.sock")
-        server = program.server()
+        if self.doubt:
+            logging.getLogger(program.name).warning("calls of other programs cannot be told from the gateway's: %s", self.doubt)
+        server = program.server(self.secret)
         if not server.add_insecure_port("unix:" + path):
             return 1, f"{program.name}: cannot listen on {path}"
         os.write(self.stdout, f"{_PROTOCOL}|{_PROTOCOL}|unix|{path}|grpc|\n".encode())
