@@ -46,6 +46,11 @@ type Error struct {
 	Retryable bool
 	// RetryAfter is how long to wait before that; 0 when unknown.
 	RetryAfter time.Duration
+	// Own says that the failure concerns this request alone: its deadline, its
+	// place in the line, its being superseded, its client that left. Another
+	// request that wants the same answer never fails for it, and it says
+	// nothing about a provider. It is marked where the error is made.
+	Own bool
 	// Cause is for the log alone. Whoever sets it redacts keys and keeps at
 	// most 200 characters of what an upstream server wrote.
 	Cause error
@@ -107,9 +112,9 @@ func AsError(err error, stage string) *Error {
 	e := &Error{Kind: KindOf(err), Stage: stage, Cause: err}
 	switch e.Kind {
 	case DeadlineExceeded:
-		e.Detail = "the deadline of the request has passed"
+		e.Detail, e.Own = "the deadline of the request has passed", true
 	case Canceled:
-		e.Detail = "the client left"
+		e.Detail, e.Own = "the client left", true
 	default:
 		e.Detail = "an internal error; the log tells more under this request's id"
 	}

@@ -37,6 +37,9 @@ type Request struct {
 	Final bool
 	// Lane decides which waiting request gets the next turn.
 	Lane Lane
+	// Since is when the request first asked, which is its seniority among those
+	// of its session and lane; zero is now.
+	Since time.Time
 
 	// NoCache asks for a new answer: nothing is looked up or joined. What
 	// comes back may still be stored.
@@ -60,9 +63,29 @@ type Request struct {
 	// text.
 	OnDelta func(text string) error
 
+	// Flight, when set, is told of the turns that are taken for this request,
+	// for it is one of several of which one makes a call. See Flight.
+	Flight Flight
+
 	// Trace collects what happened to this request. A chain sets one when
 	// there is none.
 	Trace *Trace
+}
+
+// A Flight is what requests share that want the same answer. Each of them that
+// has a place of its own asks for a turn, and the first that gets one makes the
+// one call. Whoever takes turns for a request tells its Flight; while nobody
+// does, nothing is known of the call below. Its methods do not block and may be
+// called while no lock is held.
+type Flight interface {
+	// Waits says that a turn is about to be asked for, and none is held.
+	Waits()
+	// Starts says that a turn was taken and the attempt begins. With an error
+	// another request of the flight has begun one: the turn goes back unused,
+	// and the error up.
+	Starts() error
+	// Shared is the same for all requests of a flight and for no others.
+	Shared() any
 }
 
 // A Pair is a text and its translation.

@@ -97,7 +97,7 @@ func (l *Line) hopeless(stage string, deadline time.Time, ahead int, now time.Ti
 	l.count.refused[hopeless]++
 	if float64(attempt) > clearly*left {
 		return false, &core.Error{
-			Kind: core.DeadlineExceeded, Stage: stage,
+			Kind: core.DeadlineExceeded, Stage: stage, Own: true,
 			Detail: fmt.Sprintf("%s are left, and calls take %s at the moment", round(deadline.Sub(now)), round(attempt)),
 		}
 	}
@@ -123,18 +123,18 @@ func (l *Line) overloaded(stage, detail string, ahead int, now time.Time) *core.
 	if after <= 0 {
 		after = time.Second
 	}
-	return &core.Error{Kind: core.Overloaded, Stage: stage, Detail: detail, Retryable: true, RetryAfter: after}
+	return &core.Error{Kind: core.Overloaded, Stage: stage, Detail: detail, Retryable: true, RetryAfter: after, Own: true}
 }
 
 func superseded(stage string) *core.Error {
-	return &core.Error{Kind: core.Superseded, Stage: stage, Detail: "a newer revision of the segment took its place"}
+	return &core.Error{Kind: core.Superseded, Stage: stage, Detail: "a newer revision of the segment took its place", Own: true}
 }
 
 // shut is the error of a request that cannot wait until t's gate opens.
 func (l *Line) shut(t *track, now time.Time) *core.Error {
 	wait := t.until.Sub(now)
 	return &core.Error{
-		Kind: core.RateLimited, Stage: t.name(), Retryable: true, RetryAfter: wait,
+		Kind: core.RateLimited, Stage: t.name(), Retryable: true, RetryAfter: wait, Own: true,
 		Detail: fmt.Sprintf("the next call may start in %s, which is after the deadline", round(wait)),
 	}
 }

@@ -181,7 +181,9 @@ func (s *Stage) Close() error {
 		s.flights.mu.Lock()
 		s.flights.closed = true
 		for f := range s.flights.all {
-			f.end(s.errClosed())
+			for _, b := range f.bids {
+				b.end(s.errClosed())
+			}
 		}
 		s.flights.mu.Unlock()
 		s.flights.running.Wait()
@@ -242,23 +244,14 @@ func (s *Stage) lookup(key []byte, below int, noCache bool) (*core.Result, strin
 
 // travel answers req with a flight: that of another, or its own.
 func (s *Stage) travel(ctx context.Context, p *place, req *core.Request, key string) (*core.Result, error) {
-	onDelta := req.OnDelta
-	for {
-		if ctx.Err() != nil {
-			return nil, core.ContextError(ctx, s.name)
-		}
-		f, leads, hit, err := s.board(ctx, p, req, key)
-		if err != nil || hit != nil {
-			return hit, err
-		}
-		res, again, err := s.ride(ctx, f, leads, req, onDelta)
-		if !again {
-			return res, err
-		}
-		if f.spoke() {
-			onDelta = nil // what was shown cannot be taken back
-		}
+	if ctx.Err() != nil {
+		return nil, core.ContextError(ctx, s.name)
 	}
+	r, hit, err := s.board(ctx, p, req, key)
+	if err != nil || hit != nil {
+		return hit, err
+	}
+	return s.ride(ctx, r)
 }
 
 // Measure reports what the cache did and holds.

@@ -166,7 +166,10 @@ func (c *caller) Translate(ctx context.Context, req *core.Request) (*core.Result
 	if !c.serves.Load() {
 		c.serve()
 	}
-	r := run{caller: c, ctx: ctx, req: req, since: time.Now()}
+	r := run{caller: c, ctx: ctx, req: req, since: req.Since}
+	if r.since.IsZero() {
+		r.since = time.Now()
+	}
 	defer r.give()
 	defer r.floor.close()
 	res, err := r.translate()
