@@ -52,6 +52,9 @@ type Request struct {
 	// stage `provider` sets it on the copy that it hands down; a provider gives
 	// a later attempt more room.
 	Attempt int
+	// Account is what an attempt is charged to: that of the provider which it is
+	// for. The stage `provider` sets it on the copy for which it takes a turn.
+	Account string
 	// Backed says that another provider answers when this one cannot, as the
 	// stage `provider` knows: one that is away for a moment says so at once
 	// instead of waiting until it is back.

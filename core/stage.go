@@ -38,15 +38,39 @@ type Gate interface {
 	// when wait is 0, after the next Give.
 	Take(req *Request, now time.Time) (ok bool, wait time.Duration)
 	// Give ends what Take began: it frees, settles, learns limits and pauses.
-	// There is one Give for every Take that said ok.
+	// There is one Give for every Take that said ok, with the same req.
 	Give(req *Request, o Outcome)
 }
+
+// A Scope is whom the refusal of a gate is about. Nobody of them is asked for
+// while one was refused who came before, so that what needs much is not starved
+// by what needs little; all others are.
+type Scope int
+
+const (
+	// ScopeClient is the client of the request that was refused. It is what a
+	// gate means that does not say.
+	ScopeClient Scope = iota
+	// ScopeAccount is every request that goes to the same account.
+	ScopeAccount
+	// ScopeAll is everybody.
+	ScopeAll
+)
+
+// A Scoper is a gate that says whom its refusals are about. A gate that lets
+// nobody in while it is full says ScopeAll; without that each client that waits
+// is asked for after every Give.
+type Scoper interface{ Scope() Scope }
 
 // An Outcome is how an attempt ended, as the gates hear of it.
 type Outcome struct {
 	// Unused says that the attempt never started: all that Take took goes back
 	// as if it had not been.
 	Unused bool
+	// Provider is the entry of `providers:` that was called, and Account is what
+	// its upstream bills and limits (see Provider.Account). Err, Usage and Limits
+	// are theirs.
+	Provider, Account string
 	// At is when the attempt ended.
 	At time.Time
 	// Err is nil after a good answer.
@@ -100,6 +124,10 @@ type Provider struct {
 	Translator Translator
 	// Fingerprint changes when the same request may get another answer.
 	Fingerprint string
+	// Account is what the upstream bills and limits: two providers with the same
+	// address and key have one. It is made to be compared, tells nothing, and is
+	// never shown. Empty stands for an account of this entry alone.
+	Account string
 }
 
 // Below is what linking hands to the stage that ends the chain.
@@ -164,6 +192,9 @@ type (
 	// answer. What has no such ability is fingerprinted by its whole
 	// configuration.
 	Fingerprinter interface{ Fingerprint() string }
+	// An Accounter is a provider that names whom its upstream bills and limits,
+	// such as by address and key. Whoever asks keeps only a hash of it.
+	Accounter interface{ Account() string }
 	// A Languager knows its languages. Nil means any language to any other.
 	Languager interface{ Languages() []LanguageInfo }
 	// A Measurer reports its counters and gauges, when they are asked for. It

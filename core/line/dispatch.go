@@ -8,10 +8,10 @@ import (
 
 // dispatch starts whoever can start.
 func (l *Line) dispatch(now time.Time) {
-	for w := l.next(false); w != nil; w = l.next(false) {
+	for w := l.next(nil); w != nil; w = l.next(nil) {
 		if !w.excused {
 			var err *core.Error
-			if w.excused, err = l.hopeless(w.track.name(), w.deadline, 0, now); err != nil {
+			if w.excused, err = l.tooShort(&w.Turn, w.track.name(), w.deadline, now); err != nil {
 				l.settle(w, err, now)
 				continue
 			}
@@ -25,9 +25,10 @@ func (l *Line) dispatch(now time.Time) {
 	l.arm(now)
 }
 
-// next returns who is next: of all, or of those whose gates have not refused.
-func (l *Line) next(all bool) *waiter {
-	open := all
+// next returns who is next of those whose gates have not refused, or whom the
+// same refusal holds as rival, unless that is nil.
+func (l *Line) next(rival *track) *waiter {
+	open := rival != nil
 	for _, t := range l.tracks {
 		open = open || !t.closed
 	}
@@ -36,25 +37,27 @@ func (l *Line) next(all bool) *waiter {
 	}
 	for i := range l.lanes {
 		if ln := &l.lanes[i]; ln.passed >= due {
-			if w := ln.first(all); w != nil {
+			if w := ln.first(rival); w != nil {
 				return w
 			}
 		}
 	}
 	for i := range l.lanes {
-		if w := l.lanes[i].first(all); w != nil {
+		if w := l.lanes[i].first(rival); w != nil {
 			return w
 		}
 	}
 	return nil
 }
 
-// first looks past sessions only while waiters with different gates share the
-// line, which is after a reload.
-func (ln *lane) first(all bool) *waiter {
-	for q := ln.ring.front; q != nil; q = q.next {
-		if w := q.of.waiters.front.of; all || !w.track.closed {
-			return w
+// first looks past clients and sessions only while those that wait are in
+// several tracks.
+func (ln *lane) first(rival *track) *waiter {
+	for r := ln.ring.front; r != nil; r = r.next {
+		for q := r.of.ring.front; q != nil; q = q.next {
+			if w := q.of.waiters.front.of; w.track.runs(rival) {
+				return w
+			}
 		}
 	}
 	return nil
@@ -62,17 +65,21 @@ func (ln *lane) first(all bool) *waiter {
 
 // start hands w the turn that was taken for it.
 func (l *Line) start(w *waiter, now time.Time) {
-	l.gap.add(now.Sub(l.busy), now)
+	if w.track.timed {
+		l.paces.add(w.req.Account, now.Sub(l.busy), now)
+	}
 	l.busy = now
 	for i := range l.lanes {
-		if ln := &l.lanes[i]; ln.arrivals.n > 0 {
+		if ln := &l.lanes[i]; ln.waiting > 0 {
 			ln.passed++
 		}
 	}
-	ln := &l.lanes[w.lane()]
+	ln, q := &l.lanes[w.lane], w.queue
 	ln.passed = 0
-	ln.ring.remove(&w.queue.inRing)
-	ln.ring.pushBack(&w.queue.inRing)
+	ln.ring.remove(&q.row.inRing)
+	ln.ring.pushBack(&q.row.inRing)
+	q.row.ring.remove(&q.inRing)
+	q.row.ring.pushBack(&q.inRing)
 	l.begin(&w.Turn, now)
 	l.settle(w, nil, now) // from here on the turn is its holder's
 }
@@ -80,13 +87,14 @@ func (l *Line) start(w *waiter, now time.Time) {
 func (l *Line) begin(t *Turn, now time.Time) {
 	t.began = now
 	l.out++
-	l.count.starts[t.lane()]++
+	l.running += t.takes
+	l.count.starts[t.lane]++
 }
 
-// refused notes that the gate at place by refused w, and with it everybody who
-// needs that gate.
+// refused notes that the gate at place by refused w, and with it everybody whom
+// that refusal is about.
 func (l *Line) refused(w *waiter, by int, wait time.Duration, now time.Time) {
-	gate := w.gates[by].Gate
+	gate, scope := w.gates[by].Gate, w.track.scopes[by]
 	if o, ok := gate.(Opener); ok && o.Refused(l) {
 		return // its track stays open
 	}
@@ -102,39 +110,45 @@ func (l *Line) refused(w *waiter, by int, wait time.Duration, now time.Time) {
 		until = now.Add(unheard)
 	}
 	for _, t := range l.tracks {
-		if at := t.place(gate); at >= 0 {
-			t.tally(now)
-			t.closed, t.by, t.until, t.paces, t.asked = true, at, until, paces, nil
+		if t.closed || !w.track.concerns(gate, scope, t.gates, t.account, t.client) {
+			continue
 		}
+		t.tally(now)
+		t.closed, t.by, t.until, t.timed, t.paces, t.asked = true, t.place(gate), until, wait > 0, paces, nil
 	}
 	w.track.asked = w
 	if wait <= 0 {
 		return
 	}
 	if wait >= pause {
-		l.sweep(gate, until, now)
+		l.sweep(w.track, gate, scope, until, now)
 	}
 	if !w.over && w.tooLateAt(until) {
 		l.fail(w, l.shut(w.track, now), paused, now)
 	}
 }
 
-// sweep fails everybody whose deadline comes before gate opens.
-func (l *Line) sweep(gate core.Gate, until, now time.Time) {
+// sweep fails everybody whose deadline comes before gate opens and whom what it
+// said to one of from is about.
+func (l *Line) sweep(from *track, gate core.Gate, scope core.Scope, until, now time.Time) {
+	swept := true
 	for _, t := range l.tracks {
-		if t.place(gate) >= 0 {
-			swept := t.swept
-			if t.swept = until; !until.After(swept) {
-				return
-			}
+		if from.concerns(gate, scope, t.gates, t.account, t.client) && until.After(t.swept) {
+			t.swept, swept = until, false
 		}
 	}
+	if swept {
+		return
+	}
 	for i := range l.lanes {
-		for n := l.lanes[i].arrivals.front; n != nil; {
-			w := n.of
-			n = n.next
-			if w.tooLateAt(until) && w.track.place(gate) >= 0 {
-				l.fail(w, l.shut(w.track, now), paused, now)
+		for r := l.lanes[i].ring.front; r != nil; {
+			n := r.of.arrivals.front
+			for r = r.next; n != nil; {
+				w := n.of
+				n = n.next
+				if w.tooLateAt(until) && from.concerns(gate, scope, w.gates, w.track.account, w.track.client) {
+					l.fail(w, l.shut(w.track, now), paused, now)
+				}
 			}
 		}
 	}

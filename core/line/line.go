@@ -10,10 +10,15 @@
 //
 // Lanes come first: final before partial before bulk, except that a lane which
 // has somebody waiting gets at least one of every ten starts. Within a lane
-// sessions take turns, so that with S of them waiting each gets its share of the
-// starts whatever the others send. Within a session and lane, who asked first
-// starts first; a retry keeps its seniority. Nobody overtakes a request that a
-// gate refused: a long text is not starved by short ones.
+// clients take turns, and within what a client has waiting there its sessions
+// do: with C clients and S sessions of one of them each gets its share of the
+// starts, whatever the others send, and however many sessions they open. Within a
+// session and lane, who asked first starts first; a retry keeps its seniority.
+//
+// A gate's refusal holds those whom it is about (core.Scope): everybody, whoever
+// goes to the same account, or the client. Nobody of them overtakes the one that
+// was refused, so that a long text is not starved by short ones; all others are
+// asked as if those did not wait.
 //
 // A newer revision takes the place of the one of the same segment and target
 // that waits (superseded); an older one that comes late is superseded at once. A
@@ -24,17 +29,21 @@
 // The errors are *core.Error and name the gate that refused:
 //
 //	superseded         a newer revision took its place
-//	overloaded         as many wait as may; a request of a higher lane needed the
-//	                   place; or the line is so long that the deadline would
-//	                   clearly pass
-//	rate_limited       the gate is shut for longer than the deadline allows;
-//	                   RetryAfter says how long
+//	overloaded         as many wait as may; a client with less waiting, or a
+//	                   request of a higher lane of the same client, needed the
+//	                   place; or the line is so long, or the next start so far
+//	                   off, that the deadline would clearly pass
+//	rate_limited       another gate than the line's owner is shut for longer than
+//	                   the deadline allows; RetryAfter says how long
 //	deadline_exceeded  the deadline passed, or less of it is left than attempts
 //	                   clearly take
 //	canceled           the client left
 //
-// "Clearly" is by what was seen in the last seconds, half as much again, and one
-// in ten such requests goes on regardless, so that a wrong estimate mends.
+// "Clearly" is by what was seen in the last seconds of requests that are alike,
+// half as much again, and one in ten such requests goes on regardless, so that a
+// wrong estimate mends. How long attempts take is told by those of the same
+// client and account, lane and class of length; nobody is refused for waiting
+// while a turn is free.
 package line
 
 import (
@@ -75,45 +84,67 @@ type Opener interface {
 }
 
 // A Line is where requests wait. It is safe for concurrent use, starts no
-// goroutine, and remembers nothing of a session that has nothing waiting.
+// goroutine, and remembers nothing of a client that has nothing waiting, except
+// how long its last calls took.
 type Line struct {
 	mu       sync.Mutex
 	most     int // may wait
 	waiting  int
-	out      int // turns held
+	out      int           // turns held
+	running  time.Duration // how long the calls of these take, as far as that is known
 	lanes    [core.Lanes]lane
+	clients  map[string]*client
+	weights  weights
 	segments map[segment]*list[*waiter]
 	tracks   []*track
 	timer    *time.Timer
 	rings    time.Time // when timer does; zero when it is not set
 
 	busy    time.Time // since when the line has been waiting for its next start
-	gap     mean      // between two starts while somebody waited
-	attempt mean      // from a turn's start to its end
+	paces   paces
+	took    *history
 	excuses int
 	count   counters
 }
 
 type lane struct {
+	ring     list[*row] // of clients; the front is next
 	sessions map[session]*queue
-	ring     list[*queue]  // the front is next
-	arrivals list[*waiter] // the back is the youngest
+	waiting  int
+	takes    time.Duration // how long their calls take, as far as that is known
 	passed   int           // starts of other lanes since this one had its last
 }
 
-// session is the unit of fairness within a lane.
-type session struct{ client, name string }
+// A client is one that has something waiting.
+type client struct {
+	name      string
+	waiting   int
+	rows      [core.Lanes]row
+	inWeights node[*client]
+}
+
+// A row is what a client has waiting in one lane.
+type row struct {
+	of       *client
+	ring     list[*queue]  // of sessions; the front is next
+	arrivals list[*waiter] // the back is the youngest
+	inRing   node[*row]
+}
+
+// session is the unit of fairness within what a client has waiting in a lane.
+// What waits for one account is not held up by what waits for another.
+type session struct{ client, name, account string }
 
 // segment is what revisions replace each other in.
 type segment struct {
-	session
-	name   string
-	target core.Language
+	client, session, name string
+	target                core.Language
 }
 
 // A queue is what a session has waiting in one lane: the front is next.
 type queue struct {
 	key     session
+	row     *row
 	waiters list[*waiter]
 	inRing  node[*queue]
 }
@@ -123,14 +154,15 @@ type waiter struct {
 	track    *track
 	queue    *queue
 	segment  segment
-	deadline time.Time // zero for none
+	deadline time.Time     // zero for none
+	likely   time.Duration // how long such calls take; 0 when that is not known
 	excused  bool
 
 	before      []time.Duration // what track had waited when this one came
 	beforePaced time.Duration
 	room        [4]time.Duration
 
-	inQueue, inLane, inSegment node[*waiter]
+	inQueue, inRow, inSegment node[*waiter]
 
 	ready chan struct{} // closed when over is set
 	over  bool
@@ -140,7 +172,7 @@ type waiter struct {
 // New returns a line in which at most maxWaiting requests wait; with 0 nobody
 // does.
 func New(maxWaiting int) *Line {
-	l := &Line{most: maxWaiting, segments: map[segment]*list[*waiter]{}}
+	l := &Line{most: maxWaiting, clients: map[string]*client{}, segments: map[segment]*list[*waiter]{}, took: newHistory()}
 	for i := range l.lanes {
 		l.lanes[i].sessions = map[session]*queue{}
 	}
@@ -217,16 +249,17 @@ func (l *Line) ask(req *core.Request, gates []core.Guard, how How, deadline time
 		since = now
 	}
 
+	t := Turn{line: l, req: req, gates: gates, lane: laneOf(req), since: since}
 	excused := false
-	if l.waiting == 0 {
+	if l.free(req, gates) {
 		var err *core.Error
-		if excused, err = l.hopeless(nameOf(gates, 0), deadline, 0, now); err != nil {
+		if excused, err = l.tooShort(&t, nameOf(gates, 0), deadline, now); err != nil {
 			return nil, nil, err
 		}
 		if by, _ := take(req, gates, now); by < 0 {
-			t := &Turn{line: l, req: req, gates: gates, since: since}
-			l.begin(t, now)
-			return nil, t, nil
+			turn := t
+			l.begin(&turn, now)
+			return nil, &turn, nil
 		}
 	}
 	if how.Now {
@@ -234,15 +267,13 @@ func (l *Line) ask(req *core.Request, gates []core.Guard, how How, deadline time
 		return nil, nil, &core.Error{Kind: core.Overloaded, Stage: nameOf(gates, 0), Detail: "no turn is free at this moment", Retryable: true}
 	}
 
-	w := &waiter{
-		Turn:     Turn{line: l, req: req, gates: gates, since: since, asked: now},
-		deadline: deadline, excused: excused, ready: make(chan struct{}),
-	}
+	t.asked = now
+	w := &waiter{Turn: t, deadline: deadline, excused: excused, ready: make(chan struct{})}
 	if err := l.admit(w, now); err != nil {
 		return nil, nil, err
 	}
 	if t := w.track; t.closed {
-		if l.next(true) == w {
+		if l.next(t) == w {
 			t.closed = false // it may need less than the one that was refused
 		} else if !t.until.IsZero() && w.tooLateAt(t.until) {
 			l.fail(w, l.shut(t, now), paused, now)
@@ -252,40 +283,32 @@ func (l *Line) ask(req *core.Request, gates []core.Guard, how How, deadline time
 	return w, nil, nil
 }
 
-// join puts w before mark in the queue of its session; by seniority when mark
-// is nil.
+// free says whether nobody waits whom req could overtake: nobody at all, or only
+// such as a gate refused for reasons that do not concern req.
+func (l *Line) free(req *core.Request, gates []core.Guard) bool {
+	for _, t := range l.tracks {
+		if !t.closed || t.holds(gates, req.Account, req.Client) {
+			return false
+		}
+	}
+	return true
+}
+
+// join lets w wait: before mark in the queue of its session, or by seniority
+// when mark is nil.
 func (l *Line) join(w *waiter, mark *node[*waiter], now time.Time) {
 	if l.waiting == 0 {
 		l.busy = now
 	}
 	l.waiting++
 
-	w.track = l.trackFor(w.gates, now)
+	w.track = l.trackFor(w.req, w.gates, now)
 	w.track.tally(now)
 	w.track.waiting++
 	w.before = append(w.room[:0], w.track.waited...)
 	w.beforePaced = w.track.paced
 
-	ln := &l.lanes[w.lane()]
-	w.inLane.of = w
-	ln.arrivals.pushBack(&w.inLane)
-
-	key := sessionOf(w.req)
-	q := ln.sessions[key]
-	if q == nil {
-		q = &queue{key: key}
-		q.inRing.of = q
-		ln.sessions[key] = q
-		ln.ring.pushBack(&q.inRing)
-	}
-	w.queue, w.inQueue.of = q, w
-	if b := q.waiters.back; mark == nil && b != nil && b.of.since.After(w.since) {
-		for mark = q.waiters.front; !mark.of.since.After(w.since); {
-			mark = mark.next
-		}
-	}
-	q.waiters.insertBefore(mark, &w.inQueue)
-
+	l.enter(w, mark, now)
 	if w.segment.name != "" {
 		rivals := l.segments[w.segment]
 		if rivals == nil {
@@ -294,6 +317,67 @@ func (l *Line) join(w *waiter, mark *node[*waiter], now time.Time) {
 		}
 		w.inSegment.of = w
 		rivals.pushBack(&w.inSegment)
+	}
+}
+
+// enter puts w in its place among those of its lane, client and session.
+func (l *Line) enter(w *waiter, mark *node[*waiter], now time.Time) {
+	ln := &l.lanes[w.lane]
+	ln.waiting++
+	w.likely = l.took.everybody(w.req, w.lane, now)
+	ln.takes += w.likely
+
+	c := l.clients[w.req.Client]
+	if c == nil {
+		c = newClient(w.req.Client)
+		l.clients[c.name] = c
+	}
+	l.weights.add(c, 1)
+
+	r := &c.rows[w.lane]
+	if r.arrivals.n == 0 {
+		ln.ring.pushBack(&r.inRing)
+	}
+	w.inRow.of = w
+	r.arrivals.pushBack(&w.inRow)
+
+	key := sessionOf(w.req)
+	q := ln.sessions[key]
+	if q == nil {
+		q = &queue{key: key, row: r}
+		q.inRing.of = q
+		ln.sessions[key] = q
+		r.ring.pushBack(&q.inRing)
+	}
+	w.queue, w.inQueue.of = q, w
+	if b := q.waiters.back; mark == nil && b != nil && b.of.since.After(w.since) {
+		for mark = q.waiters.front; !mark.of.since.After(w.since); {
+			mark = mark.next
+		}
+	}
+	q.waiters.insertBefore(mark, &w.inQueue)
+}
+
+// exit undoes enter.
+func (l *Line) exit(w *waiter) {
+	ln, q := &l.lanes[w.lane], w.queue
+	ln.takes -= w.likely
+	if ln.waiting--; ln.waiting == 0 {
+		ln.passed = 0
+	}
+	r := q.row
+	q.waiters.remove(&w.inQueue)
+	if q.waiters.n == 0 {
+		r.ring.remove(&q.inRing)
+		delete(ln.sessions, q.key)
+	}
+	r.arrivals.remove(&w.inRow)
+	if r.arrivals.n == 0 {
+		ln.ring.remove(&r.inRing)
+	}
+	l.weights.add(r.of, -1)
+	if r.of.waiting == 0 {
+		delete(l.clients, r.of.name)
 	}
 }
 
@@ -316,16 +400,7 @@ func (l *Line) settle(w *waiter, err *core.Error, now time.Time) {
 		l.drop(t)
 	}
 
-	ln, q := &l.lanes[w.lane()], w.queue
-	ln.arrivals.remove(&w.inLane)
-	q.waiters.remove(&w.inQueue)
-	if q.waiters.n == 0 {
-		ln.ring.remove(&q.inRing)
-		delete(ln.sessions, q.key)
-	}
-	if ln.arrivals.n == 0 {
-		ln.passed = 0
-	}
+	l.exit(w)
 	if w.segment.name != "" {
 		rivals := l.segments[w.segment]
 		if rivals.remove(&w.inSegment); rivals.n == 0 {
@@ -369,7 +444,9 @@ func (l *Line) leave(ctx context.Context, w *waiter) {
 
 func (w *waiter) tooLateAt(t time.Time) bool { return !w.deadline.IsZero() && w.deadline.Before(t) }
 
-func sessionOf(req *core.Request) session { return session{req.Client, req.Session} }
+func sessionOf(req *core.Request) session { return session{req.Client, req.Session, req.Account} }
+
+func laneOf(req *core.Request) core.Lane { return min(req.Lane, core.LaneBulk) }
 
 func nameOf(gates []core.Guard, i int) string {
 	if i < len(gates) {

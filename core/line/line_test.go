@@ -68,6 +68,9 @@ func (d *door) held() int {
 	return d.taken
 }
 
+// Scope is everybody: a door is as shut for one as for another.
+func (*door) Scope() core.Scope { return core.ScopeAll }
+
 // An owner is a door that says so.
 type owner struct {
 	door
@@ -194,9 +197,12 @@ func (c *crowd) empty() {
 		c.t.Errorf("the line remembers %d waiting, %d out, %d segments, %d tracks", l.waiting, l.out, len(l.segments), len(l.tracks))
 	}
 	for i := range l.lanes {
-		if ln := &l.lanes[i]; len(ln.sessions) != 0 || ln.ring.n != 0 || ln.ring.front != nil || ln.arrivals.n != 0 || ln.arrivals.front != nil {
-			c.t.Errorf("lane %s remembers %d sessions, %d in its ring, %d arrivals", core.Lane(i), len(ln.sessions), ln.ring.n, ln.arrivals.n)
+		if ln := &l.lanes[i]; len(ln.sessions) != 0 || ln.ring.n != 0 || ln.ring.front != nil || ln.waiting != 0 || ln.takes != 0 {
+			c.t.Errorf("lane %s remembers %d sessions, %d in its ring, %d waiting that take %v", core.Lane(i), len(ln.sessions), ln.ring.n, ln.waiting, ln.takes)
 		}
+	}
+	if len(l.clients) != 0 || l.weights.most != 0 || l.running != 0 {
+		c.t.Errorf("the line remembers %d clients, of which one has %d waiting, and calls that take %v", len(l.clients), l.weights.most, l.running)
 	}
 }
 

@@ -36,7 +36,7 @@ func (l *Line) Measure(emit func(core.Measure)) {
 	count := l.count
 	var waiting [core.Lanes]int
 	for i := range l.lanes {
-		waiting[i] = l.lanes[i].arrivals.n
+		waiting[i] = l.lanes[i].waiting
 	}
 	l.mu.Unlock()
 

@@ -307,35 +307,39 @@ func TestNoLaneStarves(t *testing.T) {
 //
 //   - while somebody waits, a slot that is free is a start, and within a session
 //     and lane it is that of who asked first;
-//   - a session that has somebody waiting all the while gets at least
-//     floor(n/S)-1 of any n consecutive starts of its lane, S being the most
-//     sessions that waited there at one of them;
+//   - a client that has somebody waiting all the while gets at least
+//     floor(n/C)-1 of any n consecutive starts of its lane, C being the most
+//     clients that waited there at one of them, however many sessions they have;
+//     and so does a session of its client's starts there;
 //   - a lane that has somebody waiting all the while gets one of any ten
 //     consecutive starts, and only for that goes before a higher one: else the
 //     next to start is of the highest lane that waits;
 //   - who does not leave, starts.
 func TestWhoIsNextWhateverComesAndLeaves(t *testing.T) {
 	type step struct {
-		do      int // below busy ask, 8 and above leave, else give
-		lane    core.Lane
-		session int
-		who     int
+		do              int // below busy ask, 8 and above leave, else give
+		lane            core.Lane
+		client, session int
+		who             int
 	}
 	draw := rapid.Custom(func(t *rapid.T) step {
 		return step{
 			rapid.IntRange(0, 9).Draw(t, "do"), rapid.SampledFrom([]core.Lane{0, 0, 0, 1, 1, 2}).Draw(t, "lane"),
-			rapid.IntRange(0, 3).Draw(t, "session"), rapid.IntRange(0, 99).Draw(t, "who"),
+			rapid.IntRange(0, 2).Draw(t, "client"), rapid.IntRange(0, 2).Draw(t, "session"), rapid.IntRange(0, 99).Draw(t, "who"),
 		}
 	})
 	type place struct {
-		lane    core.Lane
-		session int // -1 for the lane itself
+		lane            core.Lane
+		client, session int // -1 for the client, and for the lane itself
 	}
+	within := func(p, outer place) bool {
+		return p.lane == outer.lane && (outer.client < 0 || outer.client == p.client) && (outer.session < 0 || outer.session == p.session)
+	}
+	around := func(p place) []place { return []place{p, {p.lane, p.client, -1}, {p.lane, -1, -1}} }
 	// A start is one, and which places had somebody waiting before it: the same
 	// number as at an earlier start says that it was so all the while.
 	type start struct {
-		lane    core.Lane
-		session int
+		place
 		waiting map[place]int
 	}
 	type waiter struct {
@@ -361,8 +365,8 @@ func TestWhoIsNextWhateverComesAndLeaves(t *testing.T) {
 				p := waiting[i].place
 				waiting[i].leave()
 				waiting = slices.Delete(waiting, i, i+1)
-				for _, p := range []place{p, {p.lane, -1}} {
-					if !slices.ContainsFunc(waiting, func(w waiter) bool { return w.place == p || p.session < 0 && w.place.lane == p.lane }) {
+				for _, p := range around(p) {
+					if !slices.ContainsFunc(waiting, func(w waiter) bool { return within(w.place, p) }) {
 						delete(since, p)
 					}
 				}
@@ -384,7 +388,7 @@ func TestWhoIsNextWhateverComesAndLeaves(t *testing.T) {
 				if first := slices.IndexFunc(waiting, func(w waiter) bool { return w.place == p }); first != i {
 					wrong = fmt.Sprintf("%s started before %s of the same session and lane", held, waiting[first].id)
 				}
-				starts = append(starts, start{p.lane, p.session, maps.Clone(since)})
+				starts = append(starts, start{p, maps.Clone(since)})
 				gone(i)
 			}
 			for n, s := range steps {
@@ -392,14 +396,14 @@ func TestWhoIsNextWhateverComesAndLeaves(t *testing.T) {
 				case wrong != "":
 				case s.do < busy:
 					ctx, leave := context.WithCancel(bg)
-					w := waiter{fmt.Sprint(n), place{s.lane, s.session}, leave}
-					c.ask(ctx, w.id, core.Request{Session: fmt.Sprint(s.session), Lane: s.lane}, How{})
+					w := waiter{fmt.Sprint(n), place{s.lane, s.client, s.session}, leave}
+					c.ask(ctx, w.id, core.Request{Client: fmt.Sprint(s.client), Session: fmt.Sprint(s.session), Lane: s.lane}, How{})
 					if held == "" {
 						held = w.id
 						break
 					}
 					waiting = append(waiting, w)
-					for _, p := range []place{w.place, {s.lane, -1}} {
+					for _, p := range around(w.place) {
 						if _, ok := since[p]; !ok {
 							since[p] = n + 1 // not 0, which is nobody
 						}
@@ -428,12 +432,16 @@ func TestWhoIsNextWhateverComesAndLeaves(t *testing.T) {
 		}
 		for from := range starts {
 			for p, since := range starts[from].waiting {
-				all, got, sessions := 0, 0, 0
+				outer := place{p.lane, p.client, -1} // what p shares with its like
+				if p.session < 0 {
+					outer.client = -1
+				}
+				all, got, most := 0, 0, 0
 				for i, s := range starts[from:] {
 					if still, ok := s.waiting[p]; !ok || still != since {
 						break
 					}
-					if p.session < 0 {
+					if p.client < 0 {
 						if s.lane == p.lane {
 							break
 						}
@@ -442,32 +450,32 @@ func TestWhoIsNextWhateverComesAndLeaves(t *testing.T) {
 						}
 						continue
 					}
-					if s.lane != p.lane {
+					if !within(s.place, outer) {
 						continue
 					}
 					here := 0
 					for q := range s.waiting {
-						if q.lane == p.lane && q.session >= 0 {
+						if within(q, outer) && q.client >= 0 && (q.session < 0) == (p.session < 0) {
 							here++
 						}
 					}
-					sessions = max(sessions, here)
-					if all++; s.session == p.session {
+					most = max(most, here)
+					if all++; within(s.place, p) {
 						got++
 					}
-					if got < all/sessions-1 {
-						rt.Fatalf("session %d of lane %s got %d of %d starts from %d on, of %d sessions", p.session, p.lane, got, all, from, sessions)
+					if got < all/most-1 {
+						rt.Fatalf("%v got %d of %d starts from %d on, of %d like it", p, got, all, from, most)
 					}
 				}
 			}
 		}
 		for i, s := range starts {
 			for higher := range s.lane {
-				if _, ok := s.waiting[place{higher, -1}]; !ok {
+				if _, ok := s.waiting[place{higher, -1, -1}]; !ok {
 					continue
 				}
 				for _, earlier := range starts[max(i-due, 0):i] {
-					if earlier.lane == s.lane || earlier.waiting[place{s.lane, -1}] != s.waiting[place{s.lane, -1}] {
+					if earlier.lane == s.lane || earlier.waiting[place{s.lane, -1, -1}] != s.waiting[place{s.lane, -1, -1}] {
 						rt.Fatalf("start %d is of lane %s though lane %s waits and it was not passed over %d times", i, s.lane, higher, due)
 					}
 				}

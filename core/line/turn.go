@@ -12,9 +12,11 @@ type Turn struct {
 	line  *Line
 	req   *core.Request
 	gates []core.Guard
+	lane  core.Lane
 	since time.Time // seniority
 	asked time.Time // when it joined the line
 	began time.Time
+	takes time.Duration // how long such calls take; 0 when that is not known
 	waits []core.Span
 	paced time.Duration
 	given bool
@@ -39,12 +41,13 @@ func (t *Turn) give(o core.Outcome) {
 	}
 	// How long a call takes is told by those that ran to their end.
 	if !o.Unused && (o.Err == nil || o.Err.Kind == core.DeadlineExceeded) {
-		l.attempt.add(now.Sub(t.began), now)
+		l.took.add(t, now.Sub(t.began), now)
 	}
 	for _, g := range t.gates {
 		g.Gate.Give(t.req, o)
 	}
 	l.out--
+	l.running -= t.takes
 	if l.waiting > 0 {
 		l.open(time.Time{})
 		l.dispatch(now)
@@ -62,5 +65,3 @@ func (t *Turn) Waits() []core.Span { return t.waits }
 // line named a time to ask again: the interval between two starts. That a slot
 // was missing, or another gate refused, is no pacing.
 func (t *Turn) Paced() time.Duration { return t.paced }
-
-func (t *Turn) lane() core.Lane { return min(t.req.Lane, core.LaneBulk) }

@@ -39,6 +39,7 @@ var sorted = map[string]struct{ key, wire bool }{
 	"NoCache":        {false, true},
 	"Linger":         {false, false}, // a plugin's call ends when it is to
 	"Attempt":        {false, true},
+	"Account":        {false, false}, // it is a provider's
 	"Backed":         {false, false}, // the host heeds it
 	"OnDelta":        {false, true},  // whether there is one
 	"Flight":         {false, false},
@@ -50,7 +51,7 @@ func full() *core.Request {
 	return &core.Request{
 		ID: "id", Text: "text", Source: "en", Target: "es", Context: []core.Pair{{Source: "a", Target: "b"}}, Formality: core.Formal,
 		Glossary: "g", Instructions: []string{"i"}, Client: "c", Session: "s", Segment: "g", Revision: 1, Lane: core.LanePartial,
-		Since: time.Unix(1, 0), Linger: time.Second, Attempt: 1, Trace: core.NewTrace(nil),
+		Since: time.Unix(1, 0), Linger: time.Second, Attempt: 1, Account: "a", Trace: core.NewTrace(nil),
 	}
 }
 

@@ -413,7 +413,7 @@ func TestWhoCannotWaitForThePauseGoesToTheFallbackAtOnce(t *testing.T) {
 // What a fallback may do without is the account of the provider in use. It needs
 // a slot as every call does, however little time is left for one.
 func TestNoFallbackGoesWithoutASlot(t *testing.T) {
-	for _, before := range []string{"take", "call"} {
+	for before, want := range map[string]core.ErrorKind{"take": core.Overloaded, "call": core.RateLimited} {
 		synctest.Test(t, func(t *testing.T) {
 			var b *bench
 			shut := func() {
@@ -429,7 +429,7 @@ func TestNoFallbackGoesWithoutASlot(t *testing.T) {
 				shut()
 			}
 			res, err := b.ask(ends(t, 100*time.Millisecond))
-			if err == nil || err.Kind != core.RateLimited || b.fakes["spare1"].calls != 0 {
+			if err == nil || err.Kind != want || b.fakes["spare1"].calls != 0 {
 				t.Errorf("shut before the %s: got %+v, %v after %d calls of the fallback", before, res, err, b.fakes["spare1"].calls)
 			}
 			b.balanced(t)

@@ -38,6 +38,7 @@ var (
 	_ core.Measurer      = (*Stage)(nil)
 	_ core.Fingerprinter = (*Stage)(nil)
 	_ core.Holder        = (*Stage)(nil)
+	_ core.Scoper        = (*Stage)(nil)
 	_ line.Owner         = (*Stage)(nil)
 )
 
@@ -51,6 +52,9 @@ func (s *Stage) Line() *line.Line { return s.line }
 
 // Fingerprint is empty: the stage changes no answer.
 func (s *Stage) Fingerprint() string { return "" }
+
+// Scope is everybody: a slot is one for all.
+func (s *Stage) Scope() core.Scope { return core.ScopeAll }
 
 // Take takes a slot. When all are taken it says to ask after the next Give, and
 // when the interval is not over, how much of it is left.

@@ -56,6 +56,7 @@ var (
 	_ core.Planner       = (*Stage)(nil)
 	_ core.Measurer      = (*Stage)(nil)
 	_ core.Fingerprinter = (*Stage)(nil)
+	_ core.Scoper        = (*Stage)(nil)
 	_ line.Opener        = (*Stage)(nil)
 )
 
@@ -69,6 +70,9 @@ func New(c Config) *Stage {
 
 // Fingerprint is empty: the stage changes no answer.
 func (s *Stage) Fingerprint() string { return "" }
+
+// Scope is the account: a limit is of all that is charged to it.
+func (s *Stage) Scope() core.Scope { return core.ScopeAccount }
 
 // Take takes one request and the tokens it may cost.
 func (s *Stage) Take(req *core.Request, now time.Time) (ok bool, wait time.Duration) {
