@@ -27,6 +27,7 @@ var arrows = []struct {
 	{"core/door/", []string{"core", "core/door"}},
 	{"core/door/admin", []string{"core", "core/chain", "core/door"}}, // it shows what a tap sees
 	{"core/coretest", []string{"core", "core/chain"}},
+	{"core/coretest/property", nil},
 	{"stages", []string{"core", "stages/"}},
 	{"stages/", []string{"core", "core/line", "core/pool", "core/text/"}},
 	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},

@@ -21,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 func noted(dropped int64) []byte { return fmt.Appendf(nil, "dropped %d\n", dropped) }
@@ -75,7 +76,7 @@ func TestALineIsNotOverwrittenByTheNext(t *testing.T) {
 // lines are whole and in order, and at every place where some are missing it is
 // said how many.
 func TestEveryLineIsWrittenOrCounted(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	property.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.IntRange(0, 9), 1, 200).Draw(rt, "steps")
 		var wrong string
 		synctest.Test(t, func(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/native"
 	"github.com/dragoman-mt/dragoman/core/engine"
@@ -151,7 +152,7 @@ func TestNoLimitIsExceededWhateverHappens(t *testing.T) {
 		return v
 	})
 	seen := map[string]float64{} // of what must have happened somewhere
-	rapid.Check(t, func(rt *rapid.T) {
+	property.Check(t, func(rt *rapid.T) {
 		slots := rapid.IntRange(1, 6).Draw(rt, "slots")
 		interval := ms(rt, "interval", 0, 60)
 		limit := rapid.SampledFrom([]int{5, 30, 4500}).Draw(rt, "limit")

@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // Random requests come, wait, start, leave, supersede each other and time out.
@@ -58,7 +59,7 @@ func TestRandomCrowdLosesNothing(t *testing.T) {
 		}
 		return v
 	})
-	rapid.Check(t, func(rt *rapid.T) {
+	property.Check(t, func(rt *rapid.T) {
 		visitors := rapid.SliceOfN(draw, 1, 80).Draw(rt, "visitors")
 		slots := rapid.IntRange(1, 6).Draw(rt, "slots")
 		interval := time.Duration(rapid.IntRange(0, 30).Draw(rt, "interval")) * time.Millisecond
@@ -247,7 +248,7 @@ func feed(t *testing.T, sources []source) (starts []*core.Request) {
 // With S sessions waiting all the time, each gets at least floor(n/S)-1 of any n
 // consecutive starts of its lane, and its own start in the order they came.
 func TestSessionsGetTheirShare(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	property.Check(t, func(rt *rapid.T) {
 		n := rapid.IntRange(2, 6).Draw(rt, "sessions")
 		var sources []source
 		for i := range n {
@@ -346,7 +347,7 @@ func TestWhoIsNextWhateverComesAndLeaves(t *testing.T) {
 		place place
 		leave context.CancelFunc
 	}
-	rapid.Check(t, func(rt *rapid.T) {
+	property.Check(t, func(rt *rapid.T) {
 		busy := rapid.IntRange(3, 6).Draw(rt, "busy")
 		crowd := rapid.IntRange(0, 60).Draw(rt, "crowd")
 		steps := append(rapid.SliceOfN(draw, crowd, crowd).Draw(rt, "first"), rapid.SliceOfN(draw, 100, 300).Draw(rt, "steps")...)

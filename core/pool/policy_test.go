@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 func noProxy(*url.URL) (*url.URL, error) { return nil, nil }
@@ -568,59 +570,57 @@ func TestOriginNobodyUsesIsLetGo(t *testing.T) {
 }
 
 func TestWhateverHappensTheCountsHold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ rapid.TB }{t}, func(r *rapid.T) {
-			maximum := rapid.IntRange(1, 6).Draw(r, "max_connections")
-			n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow), IdleTimeout: 5 * time.Second, ReadHeaderTimeout: 8 * time.Second})
-			p := pipePool(t, n, func(c *Config) {
-				c.MaxConnections = maximum
-				c.WarmConnections = rapid.IntRange(0, maximum).Draw(r, "warm_connections")
-				c.IdleTimeout = 20 * time.Second
-			})
-			release := warm(t, p, pipeOrigin)
-			var wg sync.WaitGroup
-			for range rapid.IntRange(1, 30).Draw(r, "steps") {
-				switch rapid.IntRange(0, 5).Draw(r, "step") {
-				case 0, 1:
-					patience := time.Duration(rapid.IntRange(1, 2000).Draw(r, "patience")) * time.Millisecond
-					for range rapid.IntRange(1, 10).Draw(r, "calls") {
-						wg.Go(func() {
-							ctx, cancel := context.WithTimeout(t.Context(), patience)
-							defer cancel()
-							post(ctx, p, pipeOrigin)
-						})
-					}
-				case 2:
-					n.closeAll()
-				case 3:
-					n.fail(syscall.ECONNREFUSED)
-				case 4:
-					n.dial.Store(nil)
-				case 5:
-					time.Sleep(time.Duration(rapid.IntRange(1, 9000).Draw(r, "pause")) * time.Millisecond)
-				}
-				synctest.Wait()
-				s := only(t, p)
-				if s.Open > maximum+1 || s.Ready < 0 || s.InUse < 0 || s.Ready+s.InUse > s.Open || s.InUse > maximum+1 || n.mostOpen() > maximum+1 {
-					r.Fatalf("of at most %d: %+v; %d were open at once", maximum, s, n.mostOpen())
-				}
-			}
-			wg.Wait()
-			n.dial.Store(nil)
-			time.Sleep(30 * time.Second)
-			for only(t, p).Dialling > 0 { // the server may close one at this moment, before its limit is known
-				time.Sleep(50 * time.Millisecond)
-			}
-			if s := only(t, p); s.InUse != 0 || s.Waiting != 0 || s.Ready < p.cfg.WarmConnections {
-				r.Fatalf("at rest: %+v", s)
-			}
-			release()
-			time.Sleep(time.Minute)
-			if s := only(t, p); s.Open != 0 || s.Dialling != 0 {
-				r.Fatalf("after release: %+v", s)
-			}
-			p.Close()
-			n.closeAll()
+	property.InBubbles(t, func(t *testing.T, r *rapid.T) {
+		maximum := rapid.IntRange(1, 6).Draw(r, "max_connections")
+		n := startPipeNet(t, &http.Server{Handler: http.HandlerFunc(slow), IdleTimeout: 5 * time.Second, ReadHeaderTimeout: 8 * time.Second})
+		p := pipePool(t, n, func(c *Config) {
+			c.MaxConnections = maximum
+			c.WarmConnections = rapid.IntRange(0, maximum).Draw(r, "warm_connections")
+			c.IdleTimeout = 20 * time.Second
 		})
+		release := warm(t, p, pipeOrigin)
+		var wg sync.WaitGroup
+		for range rapid.IntRange(1, 30).Draw(r, "steps") {
+			switch rapid.IntRange(0, 5).Draw(r, "step") {
+			case 0, 1:
+				patience := time.Duration(rapid.IntRange(1, 2000).Draw(r, "patience")) * time.Millisecond
+				for range rapid.IntRange(1, 10).Draw(r, "calls") {
+					wg.Go(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), patience)
+						defer cancel()
+						post(ctx, p, pipeOrigin)
+					})
+				}
+			case 2:
+				n.closeAll()
+			case 3:
+				n.fail(syscall.ECONNREFUSED)
+			case 4:
+				n.dial.Store(nil)
+			case 5:
+				time.Sleep(time.Duration(rapid.IntRange(1, 9000).Draw(r, "pause")) * time.Millisecond)
+			}
+			synctest.Wait()
+			s := only(t, p)
+			if s.Open > maximum+1 || s.Ready < 0 || s.InUse < 0 || s.Ready+s.InUse > s.Open || s.InUse > maximum+1 || n.mostOpen() > maximum+1 {
+				r.Fatalf("of at most %d: %+v; %d were open at once", maximum, s, n.mostOpen())
+			}
+		}
+		wg.Wait()
+		n.dial.Store(nil)
+		time.Sleep(30 * time.Second)
+		for only(t, p).Dialling > 0 { // the server may close one at this moment, before its limit is known
+			time.Sleep(50 * time.Millisecond)
+		}
+		if s := only(t, p); s.InUse != 0 || s.Waiting != 0 || s.Ready < p.cfg.WarmConnections {
+			r.Fatalf("at rest: %+v", s)
+		}
+		release()
+		time.Sleep(time.Minute)
+		if s := only(t, p); s.Open != 0 || s.Dialling != 0 {
+			r.Fatalf("after release: %+v", s)
+		}
+		p.Close()
+		n.closeAll()
 	})
 }

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // plan has p prepare for its configuration, changed.
@@ -1106,96 +1108,95 @@ func TestReloadsUnderLoadLoseNoCall(t *testing.T) {
 }
 
 func TestWhateverIsReloadedTheCountsHold(t *testing.T) {
-	proxyless(t, func(t *testing.T) {
-		rapid.Check(struct{ rapid.TB }{t}, func(r *rapid.T) {
-			server := &http.Server{Handler: http.HandlerFunc(slow), IdleTimeout: 5 * time.Second, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: rapid.IntRange(1, 4).Draw(r, "streams")}}
-			many := rapid.Bool().Draw(r, "http2")
-			var n *pipeNet
-			var p *Pool
-			origin := pipeOrigin
-			if many {
-				n, p = twoPool(t, server, nil)
-				origin = twoOrigin
-			} else {
-				server.ReadHeaderTimeout = 8 * time.Second
-				n = startPipeNet(t, server)
-				p = pipePool(t, n, nil)
-			}
-			pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(r, "pick") }
-			release := warm(t, p, origin)
-			o := p.all()[0]
-			before := only(t, p)
-			var wg sync.WaitGroup
-			for range rapid.IntRange(1, 30).Draw(r, "steps") {
-				switch rapid.IntRange(0, 7).Draw(r, "step") {
-				case 0, 1:
-					patience := time.Duration(rapid.IntRange(1, 2000).Draw(r, "patience")) * time.Millisecond
-					for range rapid.IntRange(1, 10).Draw(r, "calls") {
-						wg.Go(func() {
-							ctx, cancel := context.WithTimeout(t.Context(), patience)
-							defer cancel()
-							post(ctx, p, origin)
-						})
-					}
-				case 2:
-					n.closeAll()
-				case 3:
-					n.fail(syscall.ECONNREFUSED)
-				case 4:
-					n.dial.Store(nil)
-				case 5:
-					time.Sleep(time.Duration(rapid.IntRange(1, 9000).Draw(r, "pause")) * time.Millisecond)
-				default:
-					change := anyChange(pick, []string{p.cfg.CAFile}, []string{""})
-					reload(t, p, func(c *Config) {
-						change(c)
-						if many {
-							// With HTTP/1.1 both ends close at once, and TLS over a pipe
-							// then waits for itself.
-							c.Protocol = HTTP2
-						}
+	t.Setenv("NO_PROXY", "*")
+	property.InBubbles(t, func(t *testing.T, r *rapid.T) {
+		server := &http.Server{Handler: http.HandlerFunc(slow), IdleTimeout: 5 * time.Second, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: rapid.IntRange(1, 4).Draw(r, "streams")}}
+		many := rapid.Bool().Draw(r, "http2")
+		var n *pipeNet
+		var p *Pool
+		origin := pipeOrigin
+		if many {
+			n, p = twoPool(t, server, nil)
+			origin = twoOrigin
+		} else {
+			server.ReadHeaderTimeout = 8 * time.Second
+			n = startPipeNet(t, server)
+			p = pipePool(t, n, nil)
+		}
+		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(r, "pick") }
+		release := warm(t, p, origin)
+		o := p.all()[0]
+		before := only(t, p)
+		var wg sync.WaitGroup
+		for range rapid.IntRange(1, 30).Draw(r, "steps") {
+			switch rapid.IntRange(0, 7).Draw(r, "step") {
+			case 0, 1:
+				patience := time.Duration(rapid.IntRange(1, 2000).Draw(r, "patience")) * time.Millisecond
+				for range rapid.IntRange(1, 10).Draw(r, "calls") {
+					wg.Go(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), patience)
+						defer cancel()
+						post(ctx, p, origin)
 					})
 				}
-				synctest.Wait()
-				s := only(t, p)
-				if lower := s.lower(before); len(lower) > 0 {
-					r.Errorf("lower than before: %v", lower)
-				}
-				before = s
-				o.mu.Lock()
-				for _, c := range o.stack {
-					if c.state != ready || !c.current() {
-						r.Errorf("one on the stack in state %d, current: %v", c.state, c.current())
+			case 2:
+				n.closeAll()
+			case 3:
+				n.fail(syscall.ECONNREFUSED)
+			case 4:
+				n.dial.Store(nil)
+			case 5:
+				time.Sleep(time.Duration(rapid.IntRange(1, 9000).Draw(r, "pause")) * time.Millisecond)
+			default:
+				change := anyChange(pick, []string{p.cfg.CAFile}, []string{""})
+				reload(t, p, func(c *Config) {
+					change(c)
+					if many {
+						// With HTTP/1.1 both ends close at once, and TLS over a pipe
+						// then waits for itself.
+						c.Protocol = HTTP2
 					}
+				})
+			}
+			synctest.Wait()
+			s := only(t, p)
+			if lower := s.lower(before); len(lower) > 0 {
+				r.Errorf("lower than before: %v", lower)
+			}
+			before = s
+			o.mu.Lock()
+			for _, c := range o.stack {
+				if c.state != ready || !c.current() {
+					r.Errorf("one on the stack in state %d, current: %v", c.state, c.current())
 				}
-				for _, c := range o.shared {
-					if c.calls == 0 || c.state != busy || !c.current() {
-						r.Errorf("a shared connection with %d calls in state %d, current: %v", c.calls, c.state, c.current())
-					}
+			}
+			for _, c := range o.shared {
+				if c.calls == 0 || c.state != busy || !c.current() {
+					r.Errorf("a shared connection with %d calls in state %d, current: %v", c.calls, c.state, c.current())
 				}
-				if o.open < len(o.stack)+len(o.shared) || o.leaving < 0 || o.stale < 0 || o.dialling < 0 || len(o.closing) > 0 || o.retiring < 0 || o.retiring > o.open {
-					r.Errorf("%d open, %d on the stack, %d shared, %d retiring, %d leaving, %d and %d dialling, %d closing",
-						o.open, len(o.stack), len(o.shared), o.retiring, o.leaving, o.dialling, o.stale, len(o.closing))
-				}
-				o.mu.Unlock()
 			}
-			wg.Wait()
-			n.dial.Store(nil)
-			reload(t, p, func(c *Config) { c.Mode, c.IdleTimeout, c.MaxAge = Pooled, 20*time.Second, time.Hour })
-			time.Sleep(30 * time.Second)
-			for only(t, p).Dialling > 0 { // the server may close one at this moment, before its limit is known
-				time.Sleep(50 * time.Millisecond)
+			if o.open < len(o.stack)+len(o.shared) || o.leaving < 0 || o.stale < 0 || o.dialling < 0 || len(o.closing) > 0 || o.retiring < 0 || o.retiring > o.open {
+				r.Errorf("%d open, %d on the stack, %d shared, %d retiring, %d leaving, %d and %d dialling, %d closing",
+					o.open, len(o.stack), len(o.shared), o.retiring, o.leaving, o.dialling, o.stale, len(o.closing))
 			}
-			if s := only(t, p); s.InUse != 0 || s.Waiting != 0 || s.Ready < p.cfg.WarmConnections || s.Open > p.cfg.MaxConnections+1 || s.Open != n.openNow() {
-				r.Fatalf("at rest, with %d open: %+v", n.openNow(), s)
-			}
-			release()
-			time.Sleep(time.Minute)
-			if s := only(t, p); s.Open != 0 || s.Dialling != 0 || n.openNow() != 0 {
-				r.Fatalf("after release, with %d open: %+v", n.openNow(), s)
-			}
-			p.Close()
-			n.closeAll()
-		})
+			o.mu.Unlock()
+		}
+		wg.Wait()
+		n.dial.Store(nil)
+		reload(t, p, func(c *Config) { c.Mode, c.IdleTimeout, c.MaxAge = Pooled, 20*time.Second, time.Hour })
+		time.Sleep(30 * time.Second)
+		for only(t, p).Dialling > 0 { // the server may close one at this moment, before its limit is known
+			time.Sleep(50 * time.Millisecond)
+		}
+		if s := only(t, p); s.InUse != 0 || s.Waiting != 0 || s.Ready < p.cfg.WarmConnections || s.Open > p.cfg.MaxConnections+1 || s.Open != n.openNow() {
+			r.Fatalf("at rest, with %d open: %+v", n.openNow(), s)
+		}
+		release()
+		time.Sleep(time.Minute)
+		if s := only(t, p); s.Open != 0 || s.Dialling != 0 || n.openNow() != 0 {
+			r.Fatalf("after release, with %d open: %+v", n.openNow(), s)
+		}
+		p.Close()
+		n.closeAll()
 	})
 }

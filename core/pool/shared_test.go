@@ -23,6 +23,8 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"pgregory.net/rapid"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // manyPool returns a pool that asks for HTTP/2 and trusts u.
@@ -1194,76 +1196,74 @@ func TestServerThatSendsNewConnectionsAwayIsNotStormed(t *testing.T) {
 }
 
 func TestWhateverHappensTheCountsOfSharedConnectionsHold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ rapid.TB }{t}, func(r *rapid.T) {
-			maximum := rapid.IntRange(1, 4).Draw(r, "max_connections")
-			streams := rapid.IntRange(1, 5).Draw(r, "streams")
-			var calls atomic.Int64
-			away := int64(rapid.IntRange(2, 30).Draw(r, "calls until a GOAWAY"))
-			n, p := twoPool(t, &http.Server{
-				Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if calls.Add(1)%away == 0 {
-						w.Header().Set("Connection", "close")
-					}
-					slow(w, r)
-				}),
-				IdleTimeout: 5 * time.Second,
-				HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: streams},
-			}, func(c *Config) {
-				c.MaxConnections = maximum
-				c.WarmConnections = rapid.IntRange(0, maximum).Draw(r, "warm_connections")
-				c.IdleTimeout, c.MaxAge = 20*time.Second, 15*time.Second
-			})
-			release := warm(t, p, twoOrigin)
-			var wg sync.WaitGroup
-			o := p.origins[key{"https", "upstream.test:443"}]
-			for range rapid.IntRange(1, 30).Draw(r, "steps") {
-				switch rapid.IntRange(0, 5).Draw(r, "step") {
-				case 0, 1:
-					patience := time.Duration(rapid.IntRange(1, 2000).Draw(r, "patience")) * time.Millisecond
-					for range rapid.IntRange(1, 10).Draw(r, "calls") {
-						wg.Go(func() {
-							ctx, cancel := context.WithTimeout(t.Context(), patience)
-							defer cancel()
-							post(ctx, p, twoOrigin)
-						})
-					}
-				case 2:
-					n.closeAll()
-				case 3:
-					n.fail(syscall.ECONNREFUSED)
-				case 4:
-					n.dial.Store(nil)
-				case 5:
-					time.Sleep(time.Duration(rapid.IntRange(1, 9000).Draw(r, "pause")) * time.Millisecond)
+	property.InBubbles(t, func(t *testing.T, r *rapid.T) {
+		maximum := rapid.IntRange(1, 4).Draw(r, "max_connections")
+		streams := rapid.IntRange(1, 5).Draw(r, "streams")
+		var calls atomic.Int64
+		away := int64(rapid.IntRange(2, 30).Draw(r, "calls until a GOAWAY"))
+		n, p := twoPool(t, &http.Server{
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if calls.Add(1)%away == 0 {
+					w.Header().Set("Connection", "close")
 				}
-				synctest.Wait()
-				o.mu.Lock()
-				shared, calls := len(o.shared), 0
-				for _, c := range o.shared {
-					calls += c.calls
-					if c.calls == 0 || c.state != busy {
-						r.Errorf("a shared connection with %d calls in state %d", c.calls, c.state)
-					}
-				}
-				if o.open != len(o.stack)+shared || o.open > maximum+1 || o.leaving < 0 || o.retiring < 0 || o.retiring > o.open {
-					r.Errorf("of at most %d: %d open, %d on the stack, %d shared, %d leaving, %d retiring", maximum, o.open, len(o.stack), shared, o.leaving, o.retiring)
-				}
-				o.mu.Unlock()
-			}
-			wg.Wait()
-			n.dial.Store(nil)
-			time.Sleep(30 * time.Second)
-			if s := only(t, p); s.InUse != 0 || s.Waiting != 0 || s.Ready < p.cfg.WarmConnections || s.Open > maximum+1 {
-				r.Fatalf("at rest: %+v", s)
-			}
-			release()
-			time.Sleep(time.Minute)
-			if s := only(t, p); s.Open != 0 || s.Dialling != 0 {
-				r.Fatalf("after release: %+v", s)
-			}
-			p.Close()
-			n.closeAll()
+				slow(w, r)
+			}),
+			IdleTimeout: 5 * time.Second,
+			HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: streams},
+		}, func(c *Config) {
+			c.MaxConnections = maximum
+			c.WarmConnections = rapid.IntRange(0, maximum).Draw(r, "warm_connections")
+			c.IdleTimeout, c.MaxAge = 20*time.Second, 15*time.Second
 		})
+		release := warm(t, p, twoOrigin)
+		var wg sync.WaitGroup
+		o := p.origins[key{"https", "upstream.test:443"}]
+		for range rapid.IntRange(1, 30).Draw(r, "steps") {
+			switch rapid.IntRange(0, 5).Draw(r, "step") {
+			case 0, 1:
+				patience := time.Duration(rapid.IntRange(1, 2000).Draw(r, "patience")) * time.Millisecond
+				for range rapid.IntRange(1, 10).Draw(r, "calls") {
+					wg.Go(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), patience)
+						defer cancel()
+						post(ctx, p, twoOrigin)
+					})
+				}
+			case 2:
+				n.closeAll()
+			case 3:
+				n.fail(syscall.ECONNREFUSED)
+			case 4:
+				n.dial.Store(nil)
+			case 5:
+				time.Sleep(time.Duration(rapid.IntRange(1, 9000).Draw(r, "pause")) * time.Millisecond)
+			}
+			synctest.Wait()
+			o.mu.Lock()
+			shared, calls := len(o.shared), 0
+			for _, c := range o.shared {
+				calls += c.calls
+				if c.calls == 0 || c.state != busy {
+					r.Errorf("a shared connection with %d calls in state %d", c.calls, c.state)
+				}
+			}
+			if o.open != len(o.stack)+shared || o.open > maximum+1 || o.leaving < 0 || o.retiring < 0 || o.retiring > o.open {
+				r.Errorf("of at most %d: %d open, %d on the stack, %d shared, %d leaving, %d retiring", maximum, o.open, len(o.stack), shared, o.leaving, o.retiring)
+			}
+			o.mu.Unlock()
+		}
+		wg.Wait()
+		n.dial.Store(nil)
+		time.Sleep(30 * time.Second)
+		if s := only(t, p); s.InUse != 0 || s.Waiting != 0 || s.Ready < p.cfg.WarmConnections || s.Open > maximum+1 {
+			r.Fatalf("at rest: %+v", s)
+		}
+		release()
+		time.Sleep(time.Minute)
+		if s := only(t, p); s.Open != 0 || s.Dialling != 0 {
+			r.Fatalf("after release: %+v", s)
+		}
+		p.Close()
+		n.closeAll()
 	})
 }

@@ -531,6 +531,29 @@ func TestACallIsNotMadeAgainWhenAnotherProviderIsThere(t *testing.T) {
 	}
 }
 
+// A breaker would else open for everybody because of one client that is in a
+// hurry.
+func TestThatARequestHadLittleTimeIsNotHeldAgainstAPlugin(t *testing.T) {
+	p := newBench(t, one).provider("odd")
+	ask := func(limit time.Duration, req core.Request) *core.Error {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		req.Text, req.Target, req.Backed = "hang", "es", true
+		_, err := p.Translate(ctx, &req)
+		return core.AsError(err, "")
+	}
+	p.env.Deadline = time.Minute
+	for _, onDelta := range []func(string) error{nil, func(string) error { return nil }} {
+		if e := ask(400*time.Millisecond, core.Request{OnDelta: onDelta}); e == nil || e.Kind != core.DeadlineExceeded || !e.Own {
+			t.Errorf("half of a short time: %v", e)
+		}
+	}
+	p.env.Deadline = 400 * time.Millisecond
+	if e := ask(time.Minute, core.Request{}); e == nil || e.Kind != core.DeadlineExceeded || e.Own {
+		t.Errorf("half of as long as a request may take: %v", e)
+	}
+}
+
 // A foreigner is a plugin that was written without an SDK, not well.
 type foreigner struct {
 	wire.UnimplementedPluginServer

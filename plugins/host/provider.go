@@ -50,6 +50,7 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 	if req.Backed {
 		most = none
 	}
+	hurried := p.hurried(ctx)
 	err := p.send(ctx, most, textsOf(req), func(r visit) (err *core.Error, died bool) {
 		res, refused, err, died = p.call(ctx, r, req)
 		return err, died
@@ -57,6 +58,10 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 	switch {
 	case refused != nil:
 		return nil, refused
+	case err != nil && err.Kind == core.DeadlineExceeded && hurried:
+		own := *err
+		own.Own = true
+		return nil, &own
 	case err != nil:
 		return nil, err
 	}
@@ -91,6 +96,13 @@ func (p provider) half(ctx context.Context) time.Duration {
 		limit = min(limit, time.Until(deadline))
 	}
 	return limit / 2
+}
+
+// hurried says whether the request has clearly less time than one may have: that
+// it ran out then tells of whoever chose the time, and not of the plugin.
+func (p provider) hurried(ctx context.Context) bool {
+	deadline, has := ctx.Deadline()
+	return has && time.Until(deadline) < p.env.Deadline*9/10
 }
 
 // stream makes a call whose answer may be heard before it is whole. What is still

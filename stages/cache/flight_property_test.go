@@ -5,12 +5,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // A passenger is a caller who comes at a time, and leaves after another unless
@@ -47,26 +47,22 @@ func passengers(patient bool) *rapid.Generator[[]passenger] {
 // time, or was told what happened below. Nobody waits longer than it wants, few
 // calls are made for a text at the same time, and nothing is left.
 func TestNobodyGetsAnothersAnswerAndNobodyIsKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ rapid.TB }{t}, func(r *rapid.T) { fly(t, r, passengers(false).Draw(r, "passengers")) })
-	})
+	property.InBubbles(t, func(t *testing.T, r *rapid.T) { fly(t, r, passengers(false).Draw(r, "passengers")) })
 }
 
 // While all stay, a text that can be translated is asked for once in each lane
 // that could not join a lower one.
 func TestPatientCallersShareTheirCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ rapid.TB }{t}, func(r *rapid.T) {
-			all := passengers(true).Draw(r, "passengers")
-			for i := range all {
-				all[i].lane = core.LanePartial
+	property.InBubbles(t, func(t *testing.T, r *rapid.T) {
+		all := passengers(true).Draw(r, "passengers")
+		for i := range all {
+			all[i].lane = core.LanePartial
+		}
+		for text, calls := range fly(t, r, all) {
+			if text != "failing" && calls != 1 {
+				r.Errorf("%d calls for %q", calls, text)
 			}
-			for text, calls := range fly(t, r, all) {
-				if text != "failing" && calls != 1 {
-					r.Errorf("%d calls for %q", calls, text)
-				}
-			}
-		})
+		}
 	})
 }
 

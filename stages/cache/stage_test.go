@@ -22,6 +22,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/chain"
 	"github.com/dragoman-mt/dragoman/core/coretest"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/text/normal"
 )
 
@@ -385,7 +386,7 @@ func TestKeysTellApartWhatMatters(t *testing.T) {
 			a.req.Context, a.req.Instructions, normal.String(a.req.Text))
 	}
 	key := func(a asked) string { return string(appendKey(appendPart(nil, a.below), &a.req)) }
-	rapid.Check(t, func(t *rapid.T) {
+	property.Check(t, func(t *rapid.T) {
 		a := requests.Draw(t, "a")
 		b := requests.Draw(t, "b")
 		if rapid.Bool().Draw(t, "near") { // else two requests are hardly ever equal

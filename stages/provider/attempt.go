@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/dragoman-mt/dragoman/core"
 )
 
@@ -116,7 +118,7 @@ func (r *run) prepare(t target, p permit, why reason) *attempt {
 	fork, unpin := r.req.Trace.Fork()
 	fork.Attempts, fork.Attempt = 1, why.String()
 	a := &attempt{target: t, permit: p, why: why, req: *r.req, unpin: unpin}
-	a.req.Trace, a.req.Attempt = fork, r.req.Attempt+r.attempts
+	a.req.Trace, a.req.Attempt, a.req.Flight = fork, r.req.Attempt+r.attempts, nil
 	a.req.Backed = why != fallback && r.backed()
 	r.attempts++
 	if onDelta := r.req.OnDelta; onDelta != nil {
@@ -143,6 +145,7 @@ func (r *run) conclude(a *attempt) {
 // call makes the call and notes what it says about the provider.
 func (r *run) call(ctx context.Context, a *attempt) {
 	a.start = time.Now()
+	until, limited := ctx.Deadline() // a flight's may be later at the end
 	returned := false
 	defer func() {
 		a.took = time.Since(a.start)
@@ -156,6 +159,9 @@ func (r *run) call(ctx context.Context, a *attempt) {
 		}
 		r.floor.end(a)
 		a.breaker.release(a.permit, r.verdict(a))
+		if a.failed == nil {
+			a.learned(a.took)
+		}
 		a.count(a)
 		if r.delay != nil {
 			a.learn(a)
@@ -164,13 +170,45 @@ func (r *run) call(ctx context.Context, a *attempt) {
 	res, err := a.translator.Translate(ctx, &a.req)
 	switch {
 	case err != nil:
-		a.failed = core.AsError(err, a.name)
+		a.failed = r.failure(a, core.AsError(err, a.name), limited && !time.Now().Before(until.Add(-soon)))
 	case res == nil:
 		a.failed = &core.Error{Kind: core.Internal, Stage: a.name, Detail: "the provider gave neither a result nor an error"}
 	default:
 		a.res = res
 	}
 	returned = true
+}
+
+// soon is how much before its deadline an attempt that had no more time than
+// that may end: the other side of a connection has a clock of its own.
+const soon = 20 * time.Millisecond
+
+// failure is err as an attempt's. That a provider does not let this gateway in,
+// or that what it was configured with is not there, is the provider's failure:
+// its operator can mend it, and no client. In time says that the attempt ended
+// with the deadline that it began with, which then concerns its request alone.
+func (r *run) failure(a *attempt, err *core.Error, inTime bool) *core.Error {
+	changed := *err
+	switch err.Kind {
+	case core.Unauthorized, core.Forbidden:
+		changed.Detail = "the provider does not accept this gateway's key"
+	case core.NotFound:
+		changed.Detail = "the provider does not know the model or the address"
+	case core.DeadlineExceeded:
+		if err.Own || !inTime {
+			return err
+		}
+		changed.Own = true
+		return &changed
+	default:
+		return err
+	}
+	changed.Kind, changed.Field, changed.Retryable, changed.Cause = core.ProviderFailed, "", false, err
+	if a.complains(a.start) {
+		r.log.Warn("a provider does not serve this gateway until somebody mends its configuration",
+			zap.String("provider", a.name), zap.String("kind", string(err.Kind)), zap.String("detail", err.Detail))
+	}
+	return &changed
 }
 
 // race makes the first attempt, and beside it a second one of the same provider
@@ -199,8 +237,8 @@ func (r *run) race(p permit, wait time.Duration) (*core.Result, *core.Error) {
 		return a.res, a.failed
 	}
 	r.req.Trace.Attempts++ // the one that is not merged
-	if counts == a || counts == nil && !fallsOver(a.failed.Kind) {
-		return a.res, a.failed
+	if counts == a || counts == nil && !fallsOver(a.failed.Kind) && !a.failed.Retryable {
+		return a.res, a.failed // the hedge would meet the same
 	}
 	// The answer can only be the hedge's. It has a turn of its own.
 	r.tell(a)

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 const ms = time.Millisecond
@@ -321,22 +322,39 @@ func TestWhoSpeaksFirstAnswers(t *testing.T) {
 	}
 }
 
-// Whatever two attempts do, and whenever: what was heard is of one of them, the
-// one that answered, nothing is heard after the answer or from two goroutines
-// at once, there is at most one hedge, and the gates get everything back.
+// Whatever attempts do, and whenever: what was heard is of one of them, the one
+// that answered, nothing is heard after the answer or from two goroutines at
+// once, there is at most one hedge, no retry or fallback beside an attempt that
+// may still answer, and the gates get everything back.
 func TestAnyRace(t0 *testing.T) {
-	rapid.Check(t0, func(t *rapid.T) {
+	property.Check(t0, func(t *rapid.T) {
 		var wrong diary
 		pause := rapid.Custom(func(t *rapid.T) time.Duration { return time.Duration(rapid.IntRange(0, 20).Draw(t, "pause")) * 10 * ms })
-		kinds := rapid.SampledFrom([]core.ErrorKind{"", "", "", core.ProviderFailed, core.RateLimited, core.TooLarge, core.BadAnswer})
+		kinds := rapid.SampledFrom([]core.ErrorKind{
+			"", "", "", core.ProviderFailed, core.RateLimited, core.TooLarge, core.BadAnswer, core.Overloaded, core.Internal,
+			core.Unavailable, core.UnsupportedLanguage, core.Unauthorized, core.DeadlineExceeded,
+		})
+		var running sync.Map // of contexts: attempts that nobody has ended
 		part := func(who string) answer {
 			var err *core.Error
 			if kind := kinds.Draw(t, who+" fails"); kind != "" {
-				err = &core.Error{Kind: kind, Retryable: rapid.Bool().Draw(t, who+" retryable")}
+				err = &core.Error{Kind: kind, Retryable: rapid.Bool().Draw(t, who+" retryable"), Own: rapid.Bool().Draw(t, who+" own")}
 			}
 			play := plays(who, rapid.SliceOfN(pause, 0, 3).Draw(t, who+" speaks"), pause.Draw(t, who+" ends"), err)
 			rude := rapid.Bool().Draw(t, who+" speaks after the end")
 			return func(ctx context.Context, req *core.Request) (*core.Result, error) {
+				beside := 0
+				running.Range(func(other, _ any) bool {
+					if other.(context.Context).Err() == nil {
+						beside++
+					}
+					return true
+				})
+				if why := req.Trace.Attempt; beside > 1 || beside > 0 && why != hedge.String() {
+					wrong.note("%s, a %s, began beside %d others", who, why, beside)
+				}
+				running.Store(ctx, nil)
+				defer running.Delete(ctx)
 				res, err := play(ctx, req)
 				if rude && req.OnDelta != nil {
 					go func() {
@@ -349,16 +367,17 @@ func TestAnyRace(t0 *testing.T) {
 				return res, err
 			}
 		}
-		main, spare := []answer{part("a"), part("b"), part("c")}, []answer{part("d")}
-		cfg := after("100ms")
+		main, spare := []answer{part("a"), part("b"), part("c")}, [][]answer{{part("d")}, {part("e")}}
+		cfg := after(rapid.SampledFrom([]string{hedgeNever, "50ms", "100ms"}).Draw(t, "hedge"))
 		cfg.Retries = rapid.IntRange(0, 2).Draw(t, "retries")
+		spare = spare[:rapid.IntRange(0, 2).Draw(t, "fallbacks")]
 		slots := rapid.IntRange(1, 3).Draw(t, "slots")
 		leaves := time.Duration(rapid.IntRange(1, 80).Draw(t, "leaves")) * 10 * ms
 		listens := rapid.Bool().Draw(t, "listens")
 		refuses := rapid.IntRange(0, 6).Draw(t, "refuses the delta")
 
 		synctest.Test(t0, func(*testing.T) {
-			b := newBench(cfg, main, spare)
+			b := newBench(cfg, main, spare...)
 			b.queue.slots = slots
 			ctx, cancel := context.WithTimeout(context.Background(), leaves)
 			defer cancel()
@@ -402,13 +421,16 @@ func TestAnyRace(t0 *testing.T) {
 			if len(heard) > 0 && err != nil && core.AsError(err, "").Retryable {
 				wrong.note("after a delta: %v", err)
 			}
+			if kind := core.KindOf(err); kind == core.Unauthorized {
+				wrong.note("a client hears of the gateway's key: %v", err)
+			}
 			hedges := 0.0
 			b.stage.Measure(func(m core.Measure) {
 				if m.Name == "provider_attempts_total" && m.Labels[3] == "hedge" {
 					hedges += m.Value
 				}
 			})
-			if hedges > 1 || slots == 1 && hedges > 0 {
+			if hedges > 1 || (slots == 1 || cfg.Hedge.After == hedgeNever) && hedges > 0 {
 				wrong.note("%v hedges with %d slots", hedges, slots)
 			}
 			if most := 1 + max(cfg.Retries, int(hedges)); b.fakes["main"].calls > most {

@@ -39,6 +39,8 @@ type tally struct {
 	classes  [len(within)]atomic.Int64
 	tokens   [3]atomic.Int64
 
+	complained atomic.Int64 // when somebody was last told that its configuration is wrong, in Unix nanoseconds
+
 	mu     sync.Mutex
 	failed [reasons]map[core.ErrorKind]int64
 }
@@ -49,6 +51,13 @@ func newTally(name string) *tally {
 		r.failed[i] = map[core.ErrorKind]int64{}
 	}
 	return r
+}
+
+// complains says whether operators are to be told of a configuration that the
+// provider does not take: once a minute.
+func (r *tally) complains(now time.Time) bool {
+	last := r.complained.Load()
+	return now.Sub(time.Unix(0, last)) >= time.Minute && r.complained.CompareAndSwap(last, now.UnixNano())
 }
 
 // count notes an attempt that has ended.

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -41,8 +42,26 @@ type record struct {
 }
 
 // A latencyPair is how long a provider took until the answer, and until its
-// first delta.
-type latencyPair struct{ whole, spoke latencies }
+// first delta; and, roughly, until the answer whether or not anybody hedges.
+type latencyPair struct {
+	whole, spoke latencies
+	rough        atomic.Int64
+}
+
+// farMore is how many times what is usual an attempt must have had, before that
+// it ran out of a request's time says something about its provider.
+const farMore = 4
+
+// usual is how long good answers took lately, roughly; 0 when there were none.
+func (l *latencyPair) usual() time.Duration { return time.Duration(l.rough.Load()) }
+
+// learned notes a good answer. Of two at the same moment one may be forgotten.
+func (l *latencyPair) learned(d time.Duration) {
+	if old := time.Duration(l.rough.Load()); old > 0 {
+		d = old + (d-old)/8
+	}
+	l.rough.Store(int64(max(d, 1)))
+}
 
 // record returns what a new chain knows about p. What was learned is that of the
 // chain that serves, as far as it is about the same thing: how long the same

@@ -33,6 +33,11 @@ const firstBackoff = 20 * time.Millisecond
 
 func (r *run) translate() (*core.Result, *core.Error) {
 	r.budget.earn()
+	if len(r.fallbacks) > 0 && !r.preferred.speaks(r.req) {
+		return r.fallBack(&core.Error{
+			Kind: core.UnsupportedLanguage, Stage: r.preferred.name, Detail: "no provider in use translates this pair of languages",
+		}, r.gates)
+	}
 	var failed *core.Error // the last attempt
 	for reason := first; ; reason = retry {
 		if shut, _ := r.preferred.breaker.shut(); shut && len(r.fallbacks) == 0 {
@@ -80,7 +85,8 @@ func (r *run) translate() (*core.Result, *core.Error) {
 // fallsOver says whether another provider may do better.
 func fallsOver(kind core.ErrorKind) bool {
 	switch kind {
-	case core.ProviderFailed, core.Unavailable, core.QuotaExceeded, core.ProviderRefused, core.BadAnswer, core.RateLimited, core.DeadlineExceeded:
+	case core.ProviderFailed, core.Unavailable, core.Overloaded, core.QuotaExceeded, core.ProviderRefused, core.BadAnswer, core.RateLimited,
+		core.DeadlineExceeded, core.UnsupportedLanguage:
 		return true
 	}
 	return false
@@ -90,7 +96,8 @@ func fallsOver(kind core.ErrorKind) bool {
 // held; when there is none it takes one from gates, and from fewer while those
 // are shut for longer than the request can wait, but never without a slot.
 func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *core.Error) {
-	if len(r.fallbacks) == 0 || r.delta() || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
+	speaks := func(f target) bool { return f.speaks(r.req) }
+	if !slices.ContainsFunc(r.fallbacks, speaks) || r.delta() || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
 		return nil, r.over(failed)
 	}
 	r.notBefore = time.Time{} // that was said by another
@@ -107,6 +114,9 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 		gates = rest
 	}
 	for _, f := range r.fallbacks {
+		if !speaks(f) {
+			continue
+		}
 		permit, ok := f.breaker.acquire()
 		if !ok {
 			continue
@@ -117,7 +127,9 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 			res.NoStore = true
 			return res, nil
 		}
-		failed = err
+		if err.Kind != core.UnsupportedLanguage { // else it cannot stand in: why it was asked tells more
+			failed = err
+		}
 		if r.delta() || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
 			break
 		}
@@ -129,7 +141,7 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 func (r *run) backed() bool {
 	return slices.ContainsFunc(r.fallbacks, func(f target) bool {
 		shut, _ := f.breaker.shut()
-		return !shut
+		return !shut && f.speaks(r.req)
 	})
 }
 
@@ -246,12 +258,20 @@ func (r *run) tell(a *attempt) {
 }
 
 // verdict is what an attempt says about its provider. That the request's own
-// time was over says nothing: clients choose it.
+// time was over says nothing, nor does the part of it that the attempt had:
+// clients choose it. Unless that was far more than the provider needs.
 func (r *run) verdict(a *attempt) verdict {
-	if a.failed == nil {
+	switch {
+	case a.failed == nil:
 		return saysWell
-	}
-	if r.ctx.Err() != nil || a.lost {
+	case r.ctx.Err() != nil || a.lost:
+		return saysNothing
+	case a.failed.Own && a.failed.Kind == core.DeadlineExceeded:
+		if usual := a.usual(); usual > 0 && a.took > farMore*usual {
+			return saysUnwell
+		}
+		return saysNothing
+	case a.failed.Own:
 		return saysNothing
 	}
 	switch a.failed.Kind {

@@ -12,6 +12,7 @@ package provider
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,7 +96,8 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 		if !ok {
 			return target{}, fmt.Errorf("%s: there is no provider %q", key, name)
 		}
-		return target{record: s.record(p, s.cfg.Breaker, s.log), translator: below.Around(p)}, nil
+		languages, _ := p.Translator.(core.Languager)
+		return target{record: s.record(p, s.cfg.Breaker, s.log), translator: below.Around(p), languages: languages}, nil
 	}
 	var err error
 	if c.preferred, err = link("use", s.cfg.Use); err != nil {
@@ -111,8 +113,6 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 	if f, ok := c.preferred.translator.(core.Fingerprinter); ok {
 		c.fingerprint = f.Fingerprint()
 	}
-	p, _ := below.Provider(s.cfg.Use)
-	c.languages, _ = p.Translator.(core.Languager)
 	c.begin()
 	return c, nil
 }
@@ -121,6 +121,36 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 type target struct {
 	*record
 	translator core.Translator
+	languages  core.Languager // nil: any language to any other
+}
+
+// knows returns the languages of t; nil means any to any other.
+func (t target) knows() []core.LanguageInfo {
+	if t.languages == nil {
+		return nil
+	}
+	return t.languages.Languages()
+}
+
+// speaks says whether t may know the pair of req. A region or a script does not
+// matter, since what a provider makes of these it says itself.
+func (t target) speaks(req *core.Request) bool {
+	all := t.knows()
+	if len(all) == 0 {
+		return true
+	}
+	source, target := req.Source.Base(), req.Target.Base()
+	for _, l := range all {
+		if source != "" && l.Source.Base() != source {
+			continue
+		}
+		for _, to := range l.Targets {
+			if to.Base() == target {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // A caller is the end of one linked chain. It holds no state of its own.
@@ -132,7 +162,6 @@ type caller struct {
 	preferred   target
 	fallbacks   []target
 	fingerprint string
-	languages   core.Languager
 
 	number int64       // of the links of its past: a later one is greater
 	serves atomic.Bool // a request has come
@@ -148,12 +177,35 @@ var (
 // fallbacks are never stored.
 func (c *caller) Fingerprint() string { return c.fingerprint }
 
-// Languages returns those of the preferred provider.
+// Languages returns what any of the providers can translate, in the order of
+// the preferred one; nil, which is any language to any other, as soon as one of
+// them says so.
 func (c *caller) Languages() []core.LanguageInfo {
-	if c.languages == nil {
+	all := slices.Clone(c.preferred.knows())
+	if len(all) == 0 {
 		return nil
 	}
-	return c.languages.Languages()
+	for _, f := range c.fallbacks {
+		more := f.knows()
+		if len(more) == 0 {
+			return nil
+		}
+		for _, l := range more {
+			at := slices.IndexFunc(all, func(o core.LanguageInfo) bool { return o.Source == l.Source })
+			if at < 0 {
+				all = append(all, l)
+				continue
+			}
+			targets := slices.Clone(all[at].Targets)
+			for _, to := range l.Targets {
+				if !slices.Contains(targets, to) {
+					targets = append(targets, to)
+				}
+			}
+			all[at].Targets = targets
+		}
+	}
+	return all
 }
 
 // Translate makes attempts until one succeeds or none may be made any more.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/chain"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/line"
 )
 
@@ -263,6 +264,16 @@ func TestAttempts(t *testing.T) {
 		{"a 429 and no retry", 0, list{fails(core.RateLimited, s)}, []list{{well}}, "take, main#0, give rate_limited, take, spare1#1, give ok", ""},
 		{"a 429 of the fallback is not everybody's pause", 0, list{fails(core.RateLimited, 20*s)}, []list{{fails(core.RateLimited, 9*s)}},
 			"take, main#0, give rate_limited, take, spare1#1, give unavailable", core.RateLimited},
+		{"a pair that it does not know", 1, list{fails(core.UnsupportedLanguage, never)}, []list{{well}}, "take, main#0, spare1#1, give unsupported_language", ""},
+		{"nobody knows the pair", 1, list{fails(core.UnsupportedLanguage, never)}, []list{{fails(core.UnsupportedLanguage, never)}},
+			"take, main#0, spare1#1, give unsupported_language", core.UnsupportedLanguage},
+		{"a fallback does not know the pair", 0, list{fails(core.ProviderFailed)}, []list{{fails(core.UnsupportedLanguage, never)}},
+			"take, main#0, spare1#1, give provider_failed", core.ProviderFailed},
+		{"the gateway's key is refused", 1, list{fails(core.Unauthorized)}, []list{{well}}, "take, main#0, spare1#1, give provider_failed", ""},
+		{"the gateway may not", 1, list{fails(core.Forbidden)}, []list{{well}}, "take, main#0, spare1#1, give provider_failed", ""},
+		{"the model is not there", 1, list{fails(core.NotFound)}, []list{{well}}, "take, main#0, spare1#1, give provider_failed", ""},
+		{"the gateway's key is refused, and nobody else is asked", 1, list{fails(core.Unauthorized)}, nil, "take, main#0, give provider_failed", core.ProviderFailed},
+		{"it has too much to do", 0, list{fails(core.Overloaded)}, []list{{well}}, "take, main#0, spare1#1, give overloaded", ""},
 		{"the request is at fault", 1, list{fails(core.InvalidRequest, never)}, []list{{well}}, "take, main#0, give invalid_request", core.InvalidRequest},
 		{"the text is too long", 1, list{fails(core.TooLarge, never)}, []list{{well}}, "take, main#0, give too_large", core.TooLarge},
 		{"a fallback finds the text too long", 0, list{fails(core.ProviderFailed)}, []list{{fails(core.TooLarge, never)}, {well}},
@@ -758,8 +769,8 @@ func TestTheChainIsThePreferredProvidersOne(t *testing.T) {
 	}
 	var watch chain.Watch
 	one := linked(map[string]string{"a": "1", "b": "1"}, &watch)
-	if l := one.Languages(); len(l) != 1 || l[0].Source != "en" {
-		t.Errorf("languages %v", l)
+	if l := one.Languages(); l != nil {
+		t.Errorf("languages %v, though the fallback translates any pair", l)
 	}
 	if linked(map[string]string{"a": "1", "b": "2"}, &watch).Fingerprint() != one.Fingerprint() {
 		t.Error("a fallback changes the fingerprint, though its answers are never stored")
@@ -812,7 +823,7 @@ func TestAnything(t *testing.T) {
 		core.ProviderFailed, core.Unavailable, core.RateLimited, core.QuotaExceeded, core.BadAnswer, core.ProviderRefused,
 		core.TooLarge, core.InvalidRequest, core.Internal, core.DeadlineExceeded,
 	}
-	rapid.Check(t, func(rt *rapid.T) {
+	property.Check(t, func(rt *rapid.T) {
 		oneOf := func(label string) answer {
 			took := rapid.SampledFrom([]time.Duration{0, time.Millisecond, 100 * time.Millisecond, time.Second, time.Minute}).Draw(rt, label+" takes")
 			err := core.Error{

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/line"
 )
 
@@ -74,7 +75,7 @@ func TestNeverMoreAtOnceNorCloserThanConfigured(t *testing.T) {
 			gone: rapid.IntRange(0, 5).Draw(t, "gone") == 0, unheeding: rapid.IntRange(0, 5).Draw(t, "leaves") == 0,
 		}
 	}), 1, 60)
-	rapid.Check(t, func(rt *rapid.T) {
+	property.Check(t, func(rt *rapid.T) {
 		config := Config{
 			MaxConcurrent: rapid.IntRange(1, 8).Draw(rt, "slots"),
 			MinInterval:   time.Duration(rapid.IntRange(0, 60).Draw(rt, "interval")) * time.Millisecond,

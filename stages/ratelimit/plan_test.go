@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/line"
 )
 
@@ -28,7 +29,7 @@ func plan(t *testing.T, s *Stage, c Config) {
 // the last of them. So in no window is there more than the largest of its limits.
 func TestNoChangeOfALimitLetsMoreThroughThanTheLimit(t *testing.T) {
 	started := 0
-	rapid.Check(t, func(rt *rapid.T) {
+	property.Check(t, func(rt *rapid.T) {
 		configs := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Config {
 			return Config{
 				RequestsPerMinute: rapid.IntRange(1, 400).Draw(t, "requests"),

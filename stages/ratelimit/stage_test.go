@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/line"
 )
 
@@ -91,7 +92,7 @@ func TestNoMinuteSeesMoreThanTheLimit(t *testing.T) {
 // The window holds for random traffic, while the limit changes either way and
 // calls are left unused.
 func TestNoMinuteSeesMoreThanTheLimitWhateverHappens(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	property.Check(t, func(rt *rapid.T) {
 		limits := rapid.SliceOfN(rapid.IntRange(1, 300), 1, 4).Draw(rt, "limits")
 		seed := rapid.Uint64().Draw(rt, "seed")
 		r := rand.New(rand.NewPCG(seed, seed))

@@ -1,0 +1,53 @@
+// Package property runs tests of properties with rapid, so that one which did
+// not look at as many cases as it was asked for fails.
+//
+// How many these are is rapid's flag: go test -rapid.checks=20000. Rapid ends
+// early, and says OK, when the time of the test is over; and inside a synctest
+// bubble it measures that time on the bubble's clock, which the test itself
+// makes run.
+package property
+
+import (
+	"flag"
+	"testing"
+	"testing/synctest"
+
+	"pgregory.net/rapid"
+)
+
+// Check is rapid.Check, but fails when fewer checks ran than were asked for.
+func Check(t *testing.T, prop func(r *rapid.T)) {
+	t.Helper()
+	ran := 0
+	rapid.Check(t, func(r *rapid.T) {
+		prop(r)
+		ran++ // not when it failed, nor when it made nothing of what was drawn
+	})
+	if want := asked(); ran < want && !t.Failed() {
+		t.Errorf("%d of %d checks ran: give the test more time (-timeout), or ask for fewer (-rapid.checks)", ran, want)
+	}
+}
+
+func asked() int {
+	n, _ := flag.Lookup("rapid.checks").Value.(flag.Getter).Get().(int)
+	if testing.Short() {
+		n /= 5 // as rapid does
+	}
+	return n
+}
+
+// InBubbles is Check with each check in a synctest bubble of its own. Prop draws,
+// and fails, on the goroutine on which it is called.
+func InBubbles(t *testing.T, prop func(t *testing.T, r *rapid.T)) {
+	t.Helper()
+	Check(t, func(r *rapid.T) {
+		var failed any
+		synctest.Test(t, func(t *testing.T) {
+			defer func() { failed = recover() }() // rapid fails a check with a panic, which it has to see
+			prop(t, r)
+		})
+		if failed != nil {
+			panic(failed)
+		}
+	})
+}
