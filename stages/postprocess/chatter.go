@@ -9,64 +9,84 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 )
 
-// withoutChatter takes off an announcement before the translation ("Here is the
+// withoutChatter takes off announcements before the translation ("Here is the
 // translation:") and notes to the reader after it. What stays must have as many
 // lines, labels and brackets as the text has: else what looks like chatter may
 // be the translation of something in the text.
-func withoutChatter(source, answer string, target core.Language) string {
-	if kept := withoutHead(source, answer, target); kept != answer {
-		return kept
-	}
-	return withoutTail(source, answer, target)
+func withoutChatter(q *question, answer string) string {
+	return withoutTails(q, withoutHeads(q, answer, false))
 }
 
 // maxHead is the longest announcement, in bytes.
 const maxHead = 160
 
-// withoutHead takes an announcement off: a line, or a beginning that ends in a
-// colon, that is made of nothing but the words which announce a translation.
-func withoutHead(source, answer string, target core.Language) string {
-	if kept, ok := withoutAssent(source, answer, target); ok {
-		return kept
+// withoutAnnouncements is withoutHeads of an answer that goes on.
+func withoutAnnouncements(q *question, answer string) string { return withoutHeads(q, answer, true) }
+
+// withoutHeads takes announcements off: lines, or beginnings that end in a
+// colon, that are made of nothing but the words which announce a translation. Of
+// an answer that goes on the name of a language stays, since it is taken off
+// only when no line follows.
+func withoutHeads(q *question, answer string, partial bool) string {
+	least, line := -1, -1 // bytes at the end: what must be left, and what the last line end stands before
+	for !q.over {
+		kept, what := behindHead(q, answer)
+		q.spend(min(len(answer)-len(kept), 2*maxHead))
+		switch what {
+		case otherHead:
+			return answer
+		case announcement:
+			if least < 0 {
+				need := q.needs()
+				need[ofMentions] = q.mentions()
+				least = leastBehind(q, answer, need)
+			}
+			if len(kept) < least {
+				return answer
+			}
+		case languageName:
+			// "Spanish: Hola". The text may name the language in its own words, so
+			// it must not have a shape in which it could.
+			if partial || !q.isPlain() {
+				return answer
+			}
+			if line < 0 {
+				q.spend(len(answer))
+				line = len(answer) - strings.LastIndexByte(answer, '\n')
+			}
+			if len(kept) >= line {
+				return answer
+			}
+		}
+		answer = kept
+	}
+	return answer
+}
+
+// behindHead returns what stands behind the head of answer, and what that is;
+// it is otherHead when it is none to be taken off.
+func behindHead(q *question, answer string) (kept string, what headKind) {
+	if kept, ok := behindAssent(q, answer); ok && hasWord(kept) {
+		return kept, assent
 	}
 	end, size := headEnd(answer)
 	// Quotation marks round everything are taken off first, by their own step.
 	if first, _ := utf8.DecodeRuneInString(answer); end <= 0 || isQuote(first) {
-		return answer
+		return "", otherHead
 	}
 	// "**Translation:** Hola": the marks go with what they mark.
 	head, kept := answer[:end], answer[end+size:]
 	if rest, ok := strings.CutPrefix(kept, "**"); ok && strings.Count(head, "**") == 1 {
 		kept = rest
 	}
+	what = announces(head, q.source, q.req.Target)
+	if what == otherHead || what == languageName && answer[end] == '\n' {
+		return "", otherHead
+	}
 	if kept = strings.TrimSpace(kept); !hasWord(kept) {
-		return answer
+		return "", otherHead
 	}
-	switch announces(head, source, target) {
-	case announcement:
-		if complete(kept, source) && mentions(kept) >= mentions(source) {
-			return kept
-		}
-	case languageName:
-		// "Spanish: Hola". The text may name the language in its own words, so
-		// it must not have a shape in which it could.
-		if answer[end] != '\n' && isPlain(source) && !strings.Contains(kept, "\n") {
-			return kept
-		}
-	}
-	return answer
-}
-
-// isPlain says that source is one line without a label, a dash or a list.
-func isPlain(source string) bool { return !strings.ContainsAny(source, ":：\n-–—|/") }
-
-// withoutAnnouncement is withoutHead of an answer that goes on: the name of a
-// language stays, since it is taken off only when no line follows.
-func withoutAnnouncement(source, answer string, target core.Language) string {
-	if end, _ := headEnd(answer); end > 0 && announces(answer[:end], source, target) == languageName {
-		return answer
-	}
-	return withoutHead(source, answer, target)
+	return kept, what
 }
 
 // headEnd finds the colon or the end of a line that a head would end with; end
@@ -83,18 +103,19 @@ func headEnd(answer string) (end, size int) {
 	return end, size
 }
 
-// opensHead says whether answer begins with what withoutHead takes off when
+// opensHead says whether answer begins with what withoutHeads takes off when
 // enough stands behind it.
-func opensHead(source, answer string, target core.Language) bool {
-	if _, ok := behindAssent(source, answer, target); ok {
+func opensHead(q *question, answer string) bool {
+	q.spend(maxHead)
+	if _, ok := behindAssent(q, answer); ok {
 		return true
 	}
 	end, _ := headEnd(answer)
 	if end < 0 {
-		return len(answer) < maxHead && opensAnnouncement(answer, source, target)
+		return len(answer) < maxHead && opensAnnouncement(answer, q.source, q.req.Target)
 	}
-	head := announces(answer[:end], source, target)
-	return head == announcement || head == languageName && answer[end] != '\n' && isPlain(source)
+	head := announces(answer[:end], q.source, q.req.Target)
+	return head == announcement || head == languageName && answer[end] != '\n' && q.isPlain()
 }
 
 // opensAnnouncement says whether a head that begins with start may announce a
@@ -116,25 +137,19 @@ func opensAnnouncement(start, source string, target core.Language) bool {
 	return false
 }
 
-// withoutAssent takes off an English "Sure!" before an answer in another
-// language. ok says that there was one.
-func withoutAssent(source, answer string, target core.Language) (kept string, ok bool) {
-	rest, ok := behindAssent(source, answer, target)
-	return rest, ok && hasWord(rest)
-}
-
-// behindAssent returns what stands behind an English "Sure!".
-func behindAssent(source, answer string, target core.Language) (rest string, ok bool) {
+// behindAssent returns what stands behind an English "Sure!" before an answer in
+// another language.
+func behindAssent(q *question, answer string) (rest string, ok bool) {
+	if answer == "" || q.req.Target.Base() == "en" {
+		return "", false
+	}
 	switch answer[0] | 0x20 {
 	case 's', 'o', 'c', 'a':
 	default:
 		return "", false
 	}
-	if target.Base() == "en" {
-		return "", false
-	}
 	for _, word := range assents {
-		if rest, found := cutFold(answer, word); found && rest != "" && (rest[0] == ' ' || rest[0] == '\n') && !containsFold(source, word[:len(word)-1]) {
+		if rest, found := cutFold(answer, word); found && rest != "" && (rest[0] == ' ' || rest[0] == '\n') && !q.says(word[:len(word)-1]) {
 			return strings.TrimSpace(rest), true
 		}
 	}
@@ -146,6 +161,7 @@ type headKind int
 
 const (
 	otherHead    headKind = iota
+	assent                // it says "Sure!"
 	announcement          // it announces a translation
 	languageName          // it is the name of the target language
 )
@@ -204,33 +220,62 @@ func lowerWord(word string) string {
 	return strings.ReplaceAll(strings.ToLower(word), "’", "'")
 }
 
-// withoutTail takes notes to the reader off: the first line that begins like
-// one and everything behind it, or a bracketed one at the end of the last line.
-func withoutTail(source, answer string, target core.Language) string {
-	if strings.HasSuffix(answer, ")") || strings.HasSuffix(answer, "）") || strings.HasSuffix(answer, "]") {
-		if at := lastBracket(answer); at > 0 && isNote(inBracket(answer[at:]), true) {
-			if kept := strings.TrimSpace(answer[:at]); hasWord(kept) && complete(kept, source) {
-				return kept
+// withoutTails takes notes to the reader off: the first line that begins like
+// one and everything behind it, and those in brackets at the end of the last
+// line.
+func withoutTails(q *question, answer string) string {
+	enough := reach{}
+	for !q.over {
+		switch last, _ := utf8.DecodeLastRuneInString(answer); last {
+		case ')', '）', ']':
+			at := lastBracket(answer)
+			q.spend(len(answer) - max(at, 0))
+			if at > 0 && isNote(inBracket(answer[at:]), true) {
+				if kept := strings.TrimSpace(answer[:at]); enough.covers(q, answer, len(kept)) {
+					answer = kept
+					continue
+				}
 			}
 		}
+		kept := withoutNotes(q, answer, &enough)
+		if kept == answer {
+			break
+		}
+		answer = kept
 	}
-	// Lines that the text has as well are not chatter, and neither is a line
-	// that stands first.
+	return answer
+}
+
+// withoutNotes takes off the first line that begins like a note to the reader,
+// and everything behind it. Lines that the text has as well are not chatter, and
+// neither is a line that stands first.
+func withoutNotes(q *question, answer string, enough *reach) string {
 	at := strings.IndexByte(answer, '\n')
-	if at < 0 || lines(answer) <= lines(source) {
+	if at < 0 {
 		return answer
 	}
-	for at >= 0 {
+	var longer, said reach
+	for !q.over {
 		rest := strings.TrimLeft(answer[at:], " \t\r\n")
-		kept := strings.TrimSpace(answer[:at])
 		line, _, more := strings.Cut(rest, "\n")
-		note := isNote(line, false)
-		if (note || isAside(line) && sentences(kept) >= sentences(source)) && hasWord(kept) && complete(kept, source) {
-			// A rule above the note belongs to it.
-			if cut := strings.TrimRight(kept, "-*_= \t\r\n"); strings.HasSuffix(kept, "\n---") || strings.HasSuffix(kept, "\n***") {
-				kept = cut
+		q.spend(len(answer) - at - len(rest) + len(line))
+		if note := isNote(line, false); note || isAside(line) {
+			if !longer.ready {
+				has := q.count()
+				longer = reach{need: counts{ofLines: has[ofLines] + 1}, ready: true}
+				said = reach{need: counts{ofSentences: has[ofSentences]}, ready: true}
 			}
-			return kept
+			if !longer.covers(q, answer, len(answer)) {
+				return answer
+			}
+			kept := strings.TrimSpace(answer[:at])
+			if enough.covers(q, answer, len(kept)) && (note || said.covers(q, answer, len(kept))) {
+				// A rule above the note belongs to it.
+				if cut := strings.TrimRight(kept, "-*_= \t\r\n"); strings.HasSuffix(kept, "\n---") || strings.HasSuffix(kept, "\n***") {
+					kept = cut
+				}
+				return kept
+			}
 		}
 		if !more {
 			return answer
@@ -240,21 +285,10 @@ func withoutTail(source, answer string, target core.Language) string {
 	return answer
 }
 
-// maxTold is how many notes tailAt looks at before it gives up and keeps all
-// back: a model that runs away may write nothing but brackets.
-const maxTold = 32
-
-// tailAt finds from where on withoutTail may take off the end of answer: a line
+// tailAt finds from where on withoutTails may take off the end of answer: a line
 // or a bracket that is, or may become, a note, and the rule above it.
-func tailAt(source, answer string, from int) int {
-	tries := 0
-	told := func(at int, note bool) bool {
-		if !note {
-			return false
-		}
-		tries++
-		return complete(answer[:at], source)
-	}
+func tailAt(q *question, answer string, from int) int {
+	q.spend(2 * (len(answer) - from))
 	end := len(answer)
 	for at := from; ; {
 		i := strings.IndexByte(answer[at:end], '\n')
@@ -264,20 +298,17 @@ func tailAt(source, answer string, from int) int {
 		at += i
 		rest := strings.TrimLeft(answer[at:], " \t\r\n")
 		line, _, whole := strings.Cut(rest, "\n")
-		if told(at, isNote(line, false) || isAside(line) || !whole && (opensNote(line, false) || opensAside(line))) {
+		if (isNote(line, false) || isAside(line) || !whole && (opensNote(line, false) || opensAside(line))) && q.ahead.covers(q, answer, at) {
 			end = at
 			break
 		}
 		at = len(answer) - len(rest)
 	}
 
-	trim := func(end int) int { return len(strings.TrimRightFunc(answer[:end], isRule)) }
+	trim := func(end int) int { return max(from, len(strings.TrimRightFunc(answer[:end], isRule))) }
 	end = trim(end)
 	depth, last := 0, false // of the brackets that close behind i, and whether the outermost closes at end
 	for i := end; i > from; {
-		if tries > maxTold {
-			return from
-		}
 		r, size := utf8.DecodeLastRuneInString(answer[:i])
 		i -= size
 		switch r {
@@ -293,7 +324,7 @@ func tailAt(source, answer string, from int) int {
 				}
 			}
 			inside := answer[i+size : end]
-			if told(i, isNote(inside, true) || opensNote(inside, true)) {
+			if (isNote(inside, true) || opensNote(inside, true)) && q.ahead.covers(q, answer, i) {
 				end = trim(i)
 			}
 		}
@@ -307,22 +338,51 @@ func isRule(r rune) bool { return strings.ContainsRune("-*_=:：", r) || unicode
 
 // What may stand before the word that introduces a note or an aside, and behind
 // it.
-const (
-	beforeNote  = "*_#>-•([（【 \t"
-	behindNote  = "*_ \u00a0])）】"
-	beforeAside = "*_([ \t"
-)
+func beforeNote(r rune) bool {
+	switch r {
+	case '*', '_', '#', '>', '-', '•', '(', '[', '（', '【', ' ', '\t':
+		return true
+	}
+	return false
+}
+
+func behindNote(r rune) bool {
+	switch r {
+	case '*', '_', ' ', '\u00a0', ']', ')', '）', '】':
+		return true
+	}
+	return false
+}
+
+func beforeAside(r rune) bool {
+	switch r {
+	case '*', '_', '(', '[', ' ', '\t':
+		return true
+	}
+	return false
+}
+
+// maxLead is how many bytes may stand before the word that introduces a note, and
+// between it and its colon.
+const maxLead = 32
+
+// trimLead returns s without the characters of a lead that it begins with, but
+// for more than one has.
+func trimLead(s string, isLead func(rune) bool) string {
+	lead := s[:min(len(s), maxLead)]
+	return s[len(lead)-len(strings.TrimLeftFunc(lead, isLead)):]
+}
 
 // isNote says whether line begins with a word that introduces a note, such as
 // "Note:"; inBracket ones need no colon after "literally".
 func isNote(line string, bracketed bool) bool {
-	line = strings.TrimLeft(line, beforeNote)
-	for _, word := range notes {
+	line = trimLead(line, beforeNote)
+	for _, word := range notes.of(line) {
 		rest, ok := cutFold(line, word)
 		if !ok {
 			continue
 		}
-		rest = strings.TrimLeft(rest, behindNote)
+		rest = trimLead(rest, behindNote)
 		if strings.HasPrefix(rest, ":") || strings.HasPrefix(rest, "：") {
 			return true
 		}
@@ -339,9 +399,11 @@ func isNote(line string, bracketed bool) bool {
 
 // opensNote says whether a line that begins with start may become a note.
 func opensNote(start string, bracketed bool) bool {
-	start = strings.TrimLeft(start, beforeNote)
-	for _, word := range notes {
-		if rest, ok := cutFold(start, word); ok && strings.TrimLeft(rest, behindNote) == "" || opensFold(start, word) {
+	if start = trimLead(start, beforeNote); start == "" {
+		return true
+	}
+	for _, word := range notes.of(start) {
+		if rest, ok := cutFold(start, word); ok && trimLead(rest, behindNote) == "" || opensFold(start, word) {
 			return true
 		}
 	}
@@ -350,8 +412,8 @@ func opensNote(start string, bracketed bool) bool {
 
 // isAside says whether line talks to the reader about the translation.
 func isAside(line string) bool {
-	line = strings.TrimLeft(line, beforeAside)
-	for _, words := range asides {
+	line = trimLead(line, beforeAside)
+	for _, words := range asides.of(line) {
 		if _, ok := cutFold(line, words); ok {
 			return true
 		}
@@ -361,8 +423,8 @@ func isAside(line string) bool {
 
 // opensAside says whether a line that begins with start may become an aside.
 func opensAside(start string) bool {
-	start = strings.TrimLeft(start, beforeAside)
-	return slices.ContainsFunc(asides, func(words string) bool { return opensFold(start, words) })
+	start = trimLead(start, beforeAside)
+	return start == "" || slices.ContainsFunc(asides.of(start), func(words string) bool { return opensFold(start, words) })
 }
 
 // lastBracket finds the bracket that the one at the end of s closes; -1 when
@@ -391,68 +453,12 @@ func inBracket(s string) string {
 	return s[open : len(s)-shut]
 }
 
-// complete says whether kept may still be a translation of all of source: it
-// has at least as many lines, labels and brackets.
-func complete(kept, source string) bool {
-	return lines(kept) >= lines(source) && labels(kept) >= labels(source) && brackets(kept) >= brackets(source)
-}
-
-// lines counts the lines of s that are not blank.
-func lines(s string) int {
-	n := 0
-	for line := range strings.SplitSeq(s, "\n") {
-		if strings.TrimSpace(line) != "" {
-			n++
-		}
-	}
-	return n
-}
-
-// labels counts the colons of s that end a label: those in 10:30 and https://
-// do not.
-func labels(s string) int {
-	n := strings.Count(s, "：")
-	for i := 0; i < len(s); i++ {
-		if s[i] == ':' && (i+1 == len(s) || strings.IndexByte(" \t\r\n*\"'(", s[i+1]) >= 0 || s[i+1] >= utf8.RuneSelf) {
-			n++
-		}
-	}
-	return n
-}
-
-func brackets(s string) int {
-	return strings.Count(s, "(") + strings.Count(s, "（") + strings.Count(s, "[")
-}
-
-// sentences counts the ends of sentences in s.
-func sentences(s string) int {
-	n, ended := 0, false
-	for _, r := range s {
-		end := strings.ContainsRune(".!?。！？؟।…", r)
-		if end && !ended {
-			n++
-		}
-		ended = end
-	}
-	return n
-}
-
-// mentions counts how often s speaks of translating, in any language.
-func mentions(s string) int {
-	s = strings.ToLower(s)
-	n := 0
-	for _, stem := range translateStems {
-		n += strings.Count(s, stem)
-	}
-	return n
-}
-
 // cutFold returns s without prefix, which is in lower case with straight
 // apostrophes; s may have any.
 func cutFold(s, prefix string) (rest string, ok bool) {
 	for _, want := range prefix {
 		r, size := utf8.DecodeRuneInString(s)
-		if r != want && (want != '\'' || r != '’') && unicode.ToLower(r) != want {
+		if !sameFold(r, want) {
 			return "", false
 		}
 		s = s[size:]
@@ -463,8 +469,22 @@ func cutFold(s, prefix string) (rest string, ok bool) {
 // opensFold says whether s is a beginning, or all, of words as cutFold compares
 // them.
 func opensFold(s, words string) bool {
-	rest, ok := cutFold(s, firstRunes(words, utf8.RuneCountInString(s)))
-	return ok && rest == ""
+	for _, want := range words {
+		if s == "" {
+			return true
+		}
+		r, size := utf8.DecodeRuneInString(s)
+		if !sameFold(r, want) {
+			return false
+		}
+		s = s[size:]
+	}
+	return s == ""
+}
+
+// sameFold says whether r is want, which is in lower case and straight.
+func sameFold(r, want rune) bool {
+	return r == want || want == '\'' && r == '’' || unicode.ToLower(r) == want
 }
 
 // firstRunes returns the first n code points of s, or all of it.
@@ -476,9 +496,4 @@ func firstRunes(s string, n int) string {
 		n--
 	}
 	return s
-}
-
-// containsFold says whether s has part, which is in lower case, in any case.
-func containsFold(s, part string) bool {
-	return strings.Contains(strings.ReplaceAll(strings.ToLower(s), "’", "'"), part)
 }

@@ -1,6 +1,7 @@
 package postprocess
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -12,10 +13,20 @@ import (
 // code and titles are the same in many languages, so equality says nothing by
 // itself: what counts are words that belong to the grammar of the source
 // language and not to that of the target's, among ordinary words.
-func echoed(req *core.Request, source, answer string) finding {
-	if !strings.EqualFold(source, answer) {
+func echoed(q *question, answer string) finding {
+	if q.spend(len(answer)); !strings.EqualFold(q.source, answer) {
 		return finding{}
 	}
+	if q.echo == nil {
+		q.spend(4 * len(q.source))
+		found := untranslated(q.req, q.source)
+		q.echo = &found
+	}
+	return *q.echo
+}
+
+// untranslated is what is found when source is its own translation.
+func untranslated(req *core.Request, source string) finding {
 	from, to := req.Source.Base(), req.Target.Base()
 	if from == to {
 		return finding{}
@@ -38,11 +49,7 @@ func echoed(req *core.Request, source, answer string) finding {
 		if grammarOf(source, to, "").words > 0 {
 			return finding{}
 		}
-		for l := range functionWords {
-			if e := grammarOf(source, l, to); l != to && e.words > found.words {
-				found = e
-			}
-		}
+		_, found = guess(source, to)
 	}
 	switch certain := found.all >= 8 || found.all >= 6 && found.words >= 3; {
 	case found.words < 2 || found.ordinary < 2 || found.all < 5:
@@ -53,13 +60,24 @@ func echoed(req *core.Request, source, answer string) finding {
 	return finding{kind: core.BadAnswer, detail: "the answer is the text itself", flag: FlagUntranslated}
 }
 
+// guess returns the language other than that of the target that most words of
+// text speak for, and what does.
+func guess(text, target string) (language string, found evidence) {
+	for _, l := range slices.Sorted(maps.Keys(functionWords)) {
+		if e := grammarOf(text, l, target); l != target && e.words > found.words {
+			language, found = l, e
+		}
+	}
+	return language, found
+}
+
 // echoing finds an answer that has been the text itself so far, if such a one is
 // refused.
-func echoing(req *core.Request, source, answer string) finding {
-	if !strings.EqualFold(firstRunes(source, utf8.RuneCountInString(answer)), answer) {
+func echoing(q *question, answer string) finding {
+	if q.spend(2 * len(answer)); !strings.EqualFold(firstRunes(q.source, utf8.RuneCountInString(answer)), answer) {
 		return finding{}
 	}
-	return echoed(req, source, source)
+	return echoed(q, q.source)
 }
 
 // sameAlphabet says whether a and b are, or may be, written with the same.
@@ -100,10 +118,14 @@ type evidence struct {
 	all      int // words
 }
 
-// grammarOf looks in text for the function words of language that are none of
-// other.
+// maxGrammar is how much of a text, in bytes, its language is told by.
+const maxGrammar = 2 << 10
+
+// grammarOf looks at the beginning of text for the function words of language
+// that are none of other.
 func grammarOf(text, language, other string) (e evidence) {
 	var seen []string
+	text = text[:wholeRunes(text[:min(len(text), maxGrammar)])]
 	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !isWordRune(r) }) {
 		e.all++
 		lower := lowerWord(word)

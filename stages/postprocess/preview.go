@@ -15,8 +15,12 @@ import (
 // the first delta leaves.
 const hold = 64
 
+// maxEarly is how many think blocks of an answer are noticed at once when they
+// end.
+const maxEarly = 8
+
 // A preview is what a caller hears of an answer while it comes in. What has left
-// is always the beginning of what look makes of the whole answer. So nothing
+// is always the beginning of what judged makes of the whole answer. So nothing
 // leaves while
 //
 //   - less than hold of the repaired text is there,
@@ -36,10 +40,11 @@ const hold = 64
 // OnDelta it is used by one goroutine at a time.
 type preview struct {
 	stage  *Stage
-	req    *core.Request // the caller's
-	source string
+	q      *question       // of the caller
 	answer strings.Builder // all that came
 	again  int             // how long the answer is before it is worth another look
+	early  int             // how often it was looked at before that
+	past   int             // how much of it is thoughts that have ended
 
 	begun    bool
 	from, to int         // what has left of the answer
@@ -50,7 +55,7 @@ type preview struct {
 
 // stream answers req, whose caller hears deltas.
 func (s *Stage) stream(ctx context.Context, next core.Translator, req *core.Request) (*core.Result, error) {
-	p := &preview{stage: s, req: req, source: strings.TrimSpace(req.Text), again: hold}
+	p := &preview{stage: s, q: newQuestion(ctx, req), again: hold}
 	heard := *req
 	heard.OnDelta = p.hear
 	res, err := next.Translate(ctx, &heard)
@@ -63,7 +68,7 @@ func (s *Stage) stream(ctx context.Context, next core.Translator, req *core.Requ
 		return res, err
 	}
 	sent := p.sent()
-	res, refusal := s.look(req, res, sent)
+	res, refusal := s.judged(p.q, res, sent)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -85,15 +90,19 @@ func (p *preview) hear(piece string) error {
 		return p.err
 	}
 	p.answer.WriteString(piece)
-	// The end of a tag may be that of a think block; for anything else, to look
-	// each time that a 16th has come keeps long answers cheap.
-	if p.answer.Len() < p.again && !strings.Contains(piece, ">") {
-		return nil
-	}
 	answer := p.answer.String()
+	// To look each time that a 16th of what is held back has come keeps long
+	// answers cheap. The end of a think block is worth a look at once.
+	if len(answer) < p.again {
+		i := strings.LastIndexByte(piece, '>')
+		if i < 0 || p.begun || p.early == maxEarly || !endsThought(p.q, answer[:len(answer)-len(piece)+i+1]) {
+			return nil
+		}
+		p.early++
+	}
 	if p.begun || p.begin(answer) {
 		at := p.to
-		if p.to = p.from + p.stage.settled(p.source, answer[p.from:], at-p.from); p.to > at {
+		if p.to = p.from + p.stage.settled(p.q, answer[p.from:], at-p.from); p.to > at {
 			more := answer[at:p.to]
 			if !p.begun {
 				p.begun, more = true, p.before+more
@@ -101,13 +110,22 @@ func (p *preview) hear(piece string) error {
 			p.say(more)
 		}
 	}
-	p.again = len(answer) + (len(answer)-p.to)/16
+	held := len(answer) - p.past
+	if p.begun {
+		held = len(answer) - p.to
+	}
+	if p.again = len(answer) + held/16; held > 4<<10 {
+		p.again = len(answer) + held/4
+	}
+	if p.q.over && p.err == nil {
+		p.err = core.ContextError(p.q.ctx, p.stage.name)
+	}
 	return p.err
 }
 
 // say hands a delta to the caller.
 func (p *preview) say(text string) {
-	p.err = p.req.OnDelta(text)
+	p.err = p.q.req.OnDelta(text)
 	if _, ok := errors.AsType[*core.Error](p.err); p.err != nil && !ok {
 		p.err = p.stage.unwanted(fmt.Errorf("a delta was refused: %w", p.err))
 	}
@@ -121,51 +139,59 @@ func (s *Stage) unwanted(why error) *core.Error {
 // begin says whether the first delta may leave, and finds where it begins.
 func (p *preview) begin(answer string) bool {
 	s := p.stage
-	came := strings.TrimSpace(answer)
-	at := len(answer) - len(strings.TrimLeftFunc(answer, unicode.IsSpace))
-	if p.source == "" || at > 0 && !s.space {
-		return false // left as it is, unless something is found: look knows at the end
+	if p.q.source == "" {
+		return false // left as it is, unless something is found: judged knows at the end
 	}
-	text := s.repaired(p.source, came, p.req.Target, true)
+	answer = strings.TrimRightFunc(answer, unicode.IsSpace)
+	came := strings.TrimLeftFunc(answer[p.past:], unicode.IsSpace)
+	if at := len(answer) - len(came); at > 0 && p.past == 0 && !s.space {
+		return false // and so does this
+	}
+	if s.think {
+		if rest := withoutFirstThoughts(p.q, came); rest != came {
+			came, p.past = rest, len(answer)-len(rest)
+		}
+	}
+	text := s.repaired(p.q, came, true)
 	head := len(came) - len(text)
-	if text != "" || strings.HasSuffix(came, ">") { // thoughts that have ended are not looked at again
-		p.from, p.to = at+head, at+head
-	}
-	text = text[:s.settled(p.source, text, 0)]
+	p.from = len(answer) - len(text)
+	p.to = p.from
+	p.q.ahead = reach{}
+	text = text[:s.settled(p.q, text, 0)]
 	if utf8.RuneCountInString(text) < hold {
 		return false
 	}
 	// What is not settled may be taken out, so it says nothing about what stands
 	// before it.
-	if s.repaired(p.source, came[:head+len(text)], p.req.Target, true) != text {
+	if s.repaired(p.q, came[:head+len(text)], true) != text {
 		return false
 	}
 	for _, j := range s.judges {
 		if j.early == nil {
 			continue
 		}
-		if f := j.early(p.req, p.source, text); f.kind != "" {
+		if f := j.early(p.q, text); f.kind != "" {
 			// A text this short has no translation that is too long for a refusal.
-			if f.kind == core.ProviderRefused && longBy*len(p.source)+longMin <= maxRefusal {
-				p.refusal = s.refuse(j.at, p.req, core.Usage{}, f)
+			if f.kind == core.ProviderRefused && longBy*len(p.q.source)+longMin <= maxRefusal {
+				p.refusal = s.refuse(j.at, p.q.req, core.Usage{}, f)
 				p.err = s.unwanted(p.refusal)
 			}
 			return false // it may yet turn out well
 		}
 	}
 	if s.space {
-		p.before, _, _ = strings.Cut(p.req.Text, p.source)
+		p.before, _, _ = strings.Cut(p.q.req.Text, p.q.source)
 	}
 	return true
 }
 
 // settled returns how much of the beginning of answer no repair will take off
 // its end, however it goes on; no less than from, which it has returned before.
-func (s *Stage) settled(source, answer string, from int) int {
+func (s *Stage) settled(q *question, answer string, from int) int {
 	end := wholeRunes(answer)
 	for _, r := range s.repairs {
 		if r.loose != nil {
-			end = r.loose(source, answer[:end], from)
+			end = r.loose(q, answer[:end], from)
 		}
 	}
 	return len(strings.TrimRightFunc(answer[:end], unicode.IsSpace))

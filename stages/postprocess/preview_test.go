@@ -625,7 +625,7 @@ func TestLongAnswersAreHeardCheaply(t *testing.T) {
 	} {
 		heard := 0
 		req.OnDelta = func(text string) error { heard += len(text); return nil }
-		p := &preview{stage: s, req: req, source: strings.TrimSpace(req.Text), again: hold}
+		p := &preview{stage: s, q: newQuestion(t.Context(), req), again: hold}
 		looked := 0
 		for _, piece := range split(whole, []int{4}) {
 			before := p.again

@@ -13,43 +13,26 @@ import (
 // misspelt finds letters that the target language is not written with. Letters
 // which the text has as well do not count, nor do Latin names, addresses and
 // code among others.
-func misspelt(req *core.Request, source, answer string) finding {
-	a, ok := alphabetOf(req.Target)
-	if !ok || a.clean(answer) {
+func misspelt(q *question, answer string) finding {
+	a, ok := alphabetOf(q.req.Target)
+	if q.spend(len(answer)); !ok || a.clean(answer) {
 		return finding{}
 	}
+	q.spend(len(answer))
 	native, foreign, latin, latinWords := 0, 0, 0, 0
-	for i := 0; i < len(answer); {
-		r, size := utf8.DecodeRuneInString(answer[i:])
-		class := a.class(r)
-		if class == ownLetter {
-			native++
-		}
-		if class != latinLetter && class != foreignLetter {
-			i += size
-			continue
-		}
-		// A run of letters of one class.
-		start, letters := i, 0
-		for i < len(answer) {
-			r, size := utf8.DecodeRuneInString(answer[i:])
-			if c := a.class(r); c == class {
-				letters++
-			} else if !unicode.IsMark(r) {
-				break
-			}
-			i += size
-		}
-		run := answer[start:i]
+	a.eachRun(answer, func(class letterClass, start, end, letters int) {
+		run := answer[start:end]
 		switch {
-		case strings.Contains(source, run):
+		case class == ownLetter:
+			native += letters
+		case q.writes(a, run):
 		case class == foreignLetter:
 			foreign += letters
-		case letters >= 2 && run == strings.ToLower(run) && !technical(answer, start, i):
+		case letters >= 2 && run == strings.ToLower(run) && !technical(answer, start, end):
 			latin += letters
 			latinWords++
 		}
-	}
+	})
 	switch {
 	case foreign >= 3 && foreign > native, latinWords >= 3 && latin >= 12 && latin > 2*native:
 		return finding{kind: core.BadAnswer, detail: "the answer is not in the alphabet of the target language", flag: FlagMixedScript}
@@ -57,6 +40,57 @@ func misspelt(req *core.Request, source, answer string) finding {
 		return finding{flag: FlagMixedScript}
 	}
 	return finding{}
+}
+
+// eachRun calls each with every run of letters of one class in s, and where it
+// stands. Marks belong to the letter before them.
+func (a *alphabet) eachRun(s string, each func(class letterClass, start, end, letters int)) {
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		class := a.class(r)
+		start, letters := i, 1
+		i += size
+		if class == noLetter {
+			continue
+		}
+		for i < len(s) {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if c := a.class(r); c == class {
+				letters++
+			} else if !unicode.IsMark(r) {
+				break
+			}
+			i += size
+		}
+		each(class, start, i, letters)
+	}
+}
+
+// maxStrange is how many of the runs of letters that the text does not have as
+// they are, are looked for in the middle of its own.
+const maxStrange = 64
+
+// writes says whether the text has run, or as far as that is looked for,
+// something that run is a part of.
+func (q *question) writes(a *alphabet, run string) bool {
+	if q.runs == nil {
+		q.spend(len(q.source))
+		q.runs = map[string]bool{}
+		a.eachRun(q.source, func(class letterClass, start, end, _ int) {
+			if class != ownLetter {
+				q.runs[q.source[start:end]] = true
+			}
+		})
+	}
+	has, known := q.runs[run]
+	if known || q.strange == maxStrange {
+		return has
+	}
+	q.strange++
+	q.spend(len(q.source))
+	has = strings.Contains(q.source, run)
+	q.runs[run] = has
+	return has
 }
 
 // technical says whether the letters from start to end are a part of an

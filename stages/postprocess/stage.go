@@ -46,7 +46,7 @@ const (
 
 // rules is the version of the steps' rules. It is part of the fingerprint:
 // answers that were cached under older rules are not used under newer ones.
-const rules = "2"
+const rules = "3"
 
 // Kind declares the stage `postprocess`.
 func Kind() core.Kind {
@@ -62,6 +62,8 @@ type Stage struct {
 	judges  []judge
 	finish  bool
 	space   bool
+	think   bool
+	length  bool
 	counts  [len(order)]struct{ repaired, refused, flagged atomic.Int64 }
 }
 
@@ -76,8 +78,8 @@ var (
 // those, since a refusal often has the wrong alphabet and length as well.
 var order = [...]Step{Finish, Think, Fence, Chatter, Quotes, Space, Refusal, Echo, Script, Length, Repetition}
 
-// Where the two steps stand in order that are part of look itself.
-const atFinish, atSpace = 0, 5
+// Where the steps stand in order that are part of judged itself.
+const atFinish, atSpace, atLength = 0, 5, 9
 
 type (
 	// A repair returns answer without what it looks for, or answer itself.
@@ -85,7 +87,7 @@ type (
 	// answer.
 	repair struct {
 		at  int // index in order
-		fix func(source, answer string, target core.Language) string
+		fix func(q *question, answer string) string
 		beginning
 	}
 	// A beginning is what a repair knows of an answer of which only the beginning
@@ -93,22 +95,22 @@ type (
 	beginning struct {
 		// start returns answer without what fix will take off its beginning
 		// however it goes on; what is returned is an end of answer.
-		start func(source, answer string, target core.Language) string
+		start func(q *question, answer string) string
 		// waits says whether fix may take off the beginning of answer when more
 		// of it is there.
-		waits func(source, answer string, target core.Language) bool
+		waits func(q *question, answer string) bool
 		// loose returns from where on fix may take off the end of answer,
 		// depending on how it goes on. It is no less than from, up to which it
 		// has said already that nothing is.
-		loose func(source, answer string, from int) int
+		loose func(q *question, answer string, from int) int
 	}
 	// A judge says what is wrong with answer.
 	judge struct {
 		at   int
-		find func(req *core.Request, source, answer string) finding
+		find func(q *question, answer string) finding
 		// early does so when only the beginning of the answer is there; nil when
 		// that says nothing.
-		early func(req *core.Request, source, answer string) finding
+		early func(q *question, answer string) finding
 	}
 	// A finding is a reason to refuse an answer, when it has a kind, else a flag
 	// for it; the zero finding is neither. The flag of a reason is for an answer
@@ -134,11 +136,12 @@ func New(name string, c Config) *Stage {
 		case Finish:
 			s.finish = true
 		case Think:
-			s.repairs = append(s.repairs, repair{at, withoutThoughts, beginning{start: withoutFirstThought, waits: holdsThoughts, loose: thoughtsAt}})
+			s.think = true
+			s.repairs = append(s.repairs, repair{at, withoutThoughts, beginning{start: withoutFirstThoughts, waits: holdsThoughts, loose: thoughtsAt}})
 		case Fence:
 			s.repairs = append(s.repairs, repair{at, withoutFence, beginning{waits: opensFence}})
 		case Chatter:
-			s.repairs = append(s.repairs, repair{at, withoutChatter, beginning{start: withoutAnnouncement, waits: opensHead, loose: tailAt}})
+			s.repairs = append(s.repairs, repair{at, withoutChatter, beginning{start: withoutAnnouncements, waits: opensHead, loose: tailAt}})
 		case Quotes:
 			s.repairs = append(s.repairs, repair{at, withoutQuotes, beginning{waits: opensQuotes}})
 		case Space:
@@ -150,6 +153,7 @@ func New(name string, c Config) *Stage {
 		case Script:
 			s.judges = append(s.judges, judge{at, misspelt, misspelt})
 		case Length:
+			s.length = true
 			s.judges = append(s.judges, judge{at, misfit, nil})
 		case Repetition:
 			s.judges = append(s.judges, judge{at, looped, nil})
@@ -168,7 +172,7 @@ func (s *Stage) Wrap(next core.Translator) core.Translator {
 		if err != nil || res == nil {
 			return res, err
 		}
-		res, refusal := s.look(req, res, "")
+		res, refusal := s.judged(newQuestion(ctx, req), res, "")
 		if refusal != nil {
 			return nil, refusal
 		}
@@ -176,37 +180,44 @@ func (s *Stage) Wrap(next core.Translator) core.Translator {
 	})
 }
 
-// look returns res, a changed copy of it, or why it cannot be used. Sent is what
-// has left of it as deltas: when there is any, it is used whatever is found.
-func (s *Stage) look(req *core.Request, res *core.Result, sent string) (*core.Result, *core.Error) {
+// judged returns res, a changed copy of it, or why it cannot be used. Sent is
+// what has left of it as deltas: when there is any, it is used whatever is found.
+func (s *Stage) judged(q *question, res *core.Result, sent string) (*core.Result, *core.Error) {
 	var flags []string
 	bad := false
 	if s.finish {
 		if f := unfinished(res); f.kind != "" {
 			if sent == "" {
-				return nil, s.refuse(atFinish, req, res.Usage, f)
+				return nil, s.refuse(atFinish, q.req, res.Usage, f)
 			}
 			flags, bad = s.flag(flags, atFinish, res, f), true
 		}
 	}
 
-	source, answer := strings.TrimSpace(req.Text), strings.TrimSpace(res.Text)
+	source, answer := q.source, strings.TrimSpace(res.Text)
 	if source == "" {
 		return res, nil
 	}
+	if s.length && sent == "" {
+		if f := absurd(q, answer); f.kind != "" {
+			return nil, s.refuse(atLength, q.req, res.Usage, f)
+		}
+	}
 	text, came := res.Text, answer
-	if answer = s.repaired(source, answer, req.Target, false); answer != came {
+	if answer = s.repaired(q, answer, false); answer != came {
 		text = answer
 	}
 	switch {
+	case q.over:
+		return nil, core.ContextError(q.ctx, s.name)
 	case answer == "" && sent == "":
-		return nil, s.refuse(atSpace, req, res.Usage, empty)
+		return nil, s.refuse(atSpace, q.req, res.Usage, empty)
 	case answer == "":
 		return marked(res, sent, s.flag(flags, atSpace, res, empty)), nil
 	}
 	if s.space {
 		text = answer
-		if before, after, _ := strings.Cut(req.Text, source); before != "" || after != "" {
+		if before, after, _ := strings.Cut(q.req.Text, source); before != "" || after != "" {
 			text = before + answer + after
 		}
 		if text != res.Text && came == answer {
@@ -216,9 +227,12 @@ func (s *Stage) look(req *core.Request, res *core.Result, sent string) (*core.Re
 
 	for i := 0; i < len(s.judges) && !bad; i++ {
 		j := &s.judges[i]
-		f := j.find(req, source, answer)
+		f := j.find(q, answer)
+		if q.over {
+			return nil, core.ContextError(q.ctx, s.name)
+		}
 		if bad = f.kind != ""; bad && sent == "" {
-			return nil, s.refuse(j.at, req, res.Usage, f)
+			return nil, s.refuse(j.at, q.req, res.Usage, f)
 		}
 		if f.flag != "" {
 			flags = s.flag(flags, j.at, res, f)
@@ -247,18 +261,21 @@ func unfinished(res *core.Result) finding {
 	return finding{}
 }
 
+// maxRounds is how often the repairs are made: what is wrapped deeper than any
+// model wraps a translation, is none.
+const maxRounds = 16
+
 // repaired returns answer, which has no white space round it, without what the
 // repairs take off. Of a partial answer it takes off what they will take off its
 // beginning however it goes on, and returns nothing while that cannot be told.
-func (s *Stage) repaired(source, answer string, target core.Language, partial bool) string {
+func (s *Stage) repaired(q *question, answer string, partial bool) string {
 	// A repair may uncover work for an earlier one: a fence behind an
-	// announcement, an announcement in quotation marks. Each shortens the text,
-	// so this ends.
-	for again := true; again; {
-		again = false
+	// announcement, an announcement in quotation marks.
+	for range maxRounds {
+		again := false
 		for i := range s.repairs {
 			r := &s.repairs[i]
-			if answer == "" {
+			if answer == "" || q.over {
 				break
 			}
 			fix := r.fix
@@ -266,7 +283,7 @@ func (s *Stage) repaired(source, answer string, target core.Language, partial bo
 				fix = r.start
 			}
 			if fix != nil {
-				if fixed := fix(source, answer, target); fixed != answer {
+				if fixed := fix(q, answer); fixed != answer {
 					answer, again = strings.TrimSpace(fixed), true
 					if partial {
 						break // what an earlier repair waits for may stand first now
@@ -274,12 +291,15 @@ func (s *Stage) repaired(source, answer string, target core.Language, partial bo
 					s.counts[r.at].repaired.Add(1)
 				}
 			}
-			if partial && r.waits != nil && r.waits(source, answer, target) {
+			if partial && r.waits != nil && r.waits(q, answer) {
 				return "" // what comes behind r may see another beginning
 			}
 		}
+		if !again {
+			return answer
+		}
 	}
-	return answer
+	return ""
 }
 
 // flag counts a flag and adds it to those found so far, unless res has it.

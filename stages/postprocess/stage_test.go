@@ -13,6 +13,11 @@ import (
 	"github.com/dragoman-mt/dragoman/core/coretest"
 )
 
+// look judges a complete answer, of which sent has left as deltas.
+func (s *Stage) look(req *core.Request, res *core.Result, sent string) (*core.Result, *core.Error) {
+	return s.judged(newQuestion(context.Background(), req), res, sent)
+}
+
 func TestConforms(t *testing.T) {
 	coretest.Stage(t, Kind(), nil)
 	coretest.Stage(t, Kind(), &Config{Skip: []Step{Echo, Quotes}})
@@ -312,17 +317,17 @@ func TestFindingsAreCounted(t *testing.T) {
 
 func TestFingerprintNamesTheStepsInUse(t *testing.T) {
 	all, some := New("a", Config{}), New("b", Config{Skip: []Step{Echo, Finish}})
-	if got := all.Fingerprint(); got != "postprocess 2 finish think fence chatter quotes space refusal echo script length repetition" {
+	if got := all.Fingerprint(); got != "postprocess 3 finish think fence chatter quotes space refusal echo script length repetition" {
 		t.Errorf("got %q", got)
 	}
-	if got := some.Fingerprint(); got != "postprocess 2 think fence chatter quotes space refusal script length repetition" {
+	if got := some.Fingerprint(); got != "postprocess 3 think fence chatter quotes space refusal script length repetition" {
 		t.Errorf("got %q", got)
 	}
 }
 
 func TestPlacesInOrder(t *testing.T) {
-	if order[atFinish] != Finish || order[atSpace] != Space {
-		t.Errorf("atFinish and atSpace point at %s and %s", order[atFinish], order[atSpace])
+	if order[atFinish] != Finish || order[atSpace] != Space || order[atLength] != Length {
+		t.Errorf("atFinish, atSpace and atLength point at %s, %s and %s", order[atFinish], order[atSpace], order[atLength])
 	}
 }
 

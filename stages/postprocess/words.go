@@ -1,6 +1,9 @@
 package postprocess
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+)
 
 // The tables in this file are never changed. All words are in lower case, with
 // straight apostrophes.
@@ -87,16 +90,18 @@ var languageNames = func() map[string]string {
 }()
 
 // translateStems are how languages speak of translating.
-var translateStems = strings.Fields(`
+var translateStems = prefixesOf(strings.Fields(`
 	translat tradu tradot übersetz vertal vertaa oversæt oversett oversat översätt översatt käännö kääntä перевод перевед перевест переклад переклас
 	превод tłumacz przekład přeložit překlad preklad prelož prevod prijevod prevesti fordít çevir tercüme μετάφρ μεταφρ ترجم תרגו תרגם מתורגמ अनुवाद 翻译 翻譯 译文 譯文
-	訳 번역 terjemah dịch แปล tõlk tulko vertim þýð itzul تۆرجم թարգման თარგმ অনুবাদ மொழிபெயர் అనువాద tafsiri`)
+	訳 번역 terjemah dịch แปล tõlk tulko vertim þýð itzul تۆرجم թարգման თარგმ অনুবাদ மொழிபெயர் అనువాద tafsiri
+	cyfieith përkthe tərcümə тәрҗем аударма tarjima орчуул भाषांतर भाषान्तर અનુવાદ ਅਨੁਵਾਦ ಅನುವಾದ വിവർത്തന പരിഭാഷ തർജ്ജമ පරිවර්තන ဘာသာပြန် បកប្រែ
+	aistriú eadar-theang iwwersetz humusha omsetj пераклад перакла преведа преведу fassara terjum isalin ተርጉ ተርጎ išvers vertim`))
 
 // assents are what an assistant says before it does what it was asked.
 var assents = []string{"sure!", "sure thing!", "of course!", "certainly!", "absolutely!", "okay!", "sure.", "certainly.", "of course."}
 
 // notes introduce a note to the reader, before a colon.
-var notes = phrasesOf(`
+var notes = prefixesOf(phrasesOf(`
 	note
 	notes
 	translation note
@@ -184,17 +189,17 @@ var notes = phrasesOf(`
 	catatan
 	lưu ý
 	ghi chú
-	`)
+	`))
 
 // bracketNotes introduce a note in brackets without a colon.
 var bracketNotes = []string{"note that", "literally", "lit.", "literal translation", "this translation", "literalmente", "littéralement", "wörtlich", "letteralmente", "буквально"}
 
 // asides are how an assistant begins to talk about its own translation.
-var asides = []string{
+var asides = prefixesOf([]string{
 	"let me know if", "please let me know if", "i hope this helps", "feel free to ask", "would you like me to", "is there anything else i can",
 	"this translation ", "the translation ", "in this translation", "i have translated", "i've translated", "i translated", "i used ", "i kept ", "i have kept", "i've kept", "please note that",
 	"alternatively, ", "you could also say", "you can also say",
-}
+})
 
 // A refusal in a language: it begins with one of opens, says one of middles and
 // then one of ends.
@@ -374,6 +379,163 @@ var (
 		return all
 	}()
 )
+
+// abilities are how languages say that one can do something, beside the words of
+// their refusals.
+var abilities = func() map[string][]string {
+	all := map[string][]string{}
+	for line := range strings.Lines(`
+		en can_do could_do can_be_done able possible help assist out_of_the_question no_way no_chance no_dice nothing_doing
+		es ayud posib de_ninguna_manera ni_hablar no_se_puede nada_que_hacer
+		fr aid possib pas_question rien_à_faire rien_faire rien_y_faire en_aucun_cas peux_rien
+		de helf hilf möglich nichts_zu_machen nichts_machen nichts_tun auf_keinen_fall geht_nicht
+		it aiut possib niente_da_fare non_se_ne_parla non_si_può
+		pt ajud possí nem_pensar de_jeito nada_a_fazer
+		nl help mogelijk niets_doen niets_aan_te_doen geen_sprake
+		pl pomóc pomog możliw nie_da_się nic_nie_mog nie_ma_mowy
+		sv hjälp möjlig går_inte inget_att_göra
+		da hjælp mulig går_ikke intet_at_gøre
+		nb hjelp mulig går_ikke ingenting_å_gjøre
+		no hjelp mulig går_ikke ingenting_å_gjøre
+		ru помо помог возможн получится выйдет ничем ничего_не_подела ни_за_что
+		uk допомо можлив вийде нічого_не_вді нізащо
+		zh 帮 幫 办 辦 能 行 可以
+		ja 手伝 助け 力に できま 出来 でき 無理
+		ko 도와 도움 수_없 불가 안_돼 안_됩
+		ar ساعد يمكن ممكن أستطيع استطيع أقدر
+		fa کمک توان ممکن
+		he לעזור עזר אפשר יכול
+		hi मदद सहायता सक संभव
+		vi giúp thể được
+		id bantu bisa dapat mungkin
+		ms bantu boleh dapat mungkin
+		el βοηθ μπορ γίνεται δυνατ
+		cs pom může nejde nedá možn
+		hr pomo može mogu mogu_nić
+		sr помо може могу pomo može mogu
+		bg помо мога може възмож става
+		ro ajut pot putea posibil`) {
+		if fields := strings.Fields(line); len(fields) > 0 {
+			all[fields[0]] = spaced(fields[1:])
+		}
+	}
+	return all
+}()
+
+// Words are what is known of a language of which not all is known that a
+// refusal may be translated from: what has none of them may be one still.
+type words struct{ apologies, negations []string }
+
+var fewWords = func() map[string]*words {
+	all := map[string]*words{}
+	for line := range strings.Lines(`
+		af | jammer verskoon spyt ongelukkig | nie$ geen niks nooit
+		am | ይቅርታ አዝና ያሳዝና እናዝና | አል አይ የለም ሊሆን_አይ
+		az | üzr bağışla təəssüf heyif | yox deyil bilmirəm bilmərəm bilmərik bilmirik mümkün_deyil olmaz
+		be | прабач выбач шкад на_жаль | не ні нельга без$ бяз
+		bn | দুঃখিত ক্ষমা মাফ দুর্ভাগ্য আফসোস | না নয় নেই নি$ পারব_না অসম্ভব
+		bs | žao oprost izvin nažalost | ne nije nema bez$ nikad
+		ca | ho_sento perdó perdona disculp lamento malaurad em_sap_greu | no$ ni$ mai$ cap$ sense impossib res$
+		ceb | pasayloa pasensya sori ikasubo | dili wala ayaw
+		cy | ddrwg sori anffodus ymddiheur | ni$ nid na$ nac$ nad$ dim ddim methu amhosib heb$ fedra
+		eo | bedaŭr pardon | ne$ neniu neniam neebl sen$
+		et | vabanda kahju andeks andesta kahetse | ei$ mitte ära$ pole$ ilma võimatu
+		eu | barkatu barka$ sentitz tamalez zoritxarrez atsekabe | ez$ ezin ezer inoiz gabe
+		fi | anteeksi valitettavasti pahoillani pahoittel ikävä harmi | en$ et$ ei$ emme$ ette$ eivät$ älä ilman mahdoton
+		fil | pasens patawad paumanhin sori ikinalulungkot nakalulungkot | hindi wala huwag di$
+		fo | orsaka umber haldið_mær | ikki eingin einki uttan
+		fy | spyt sorry ferjou | net$ gjin noait
+		ga | leithscéal tá_brón brón_orm faraor ár_leithscéal | ní$ níl nach$ gan$ níor cha$
+		gd | duilich leisgeul gu_mì | chan$ cha$ nach$ gun$
+		gl | sinto síntoo desculp perdoa lamento por_desgraza | non nunca nin$ sen$ nada imposib
+		gu | માફ ક્ષમા દિલગીર ખેદ કમનસીબે અફસોસ | નથી નહીં ના$ ન$ શકતો_નથી
+		ha | hakuri gafara tuba ban_hakuri | ba$ ban$ babu baya
+		ht | eskize dezole padon regrèt | pa$ pap$ anyen
+		hu | sajnál bocsán elnézést sajnos bocs | nem ne$ sem$ nincs semmi lehetetlen
+		hy | ներող ցավում ցավոք կներե ներիր ներեցե | չ ոչ անհնար
+		ig | ndo gbaghara biko | enweghị apụghị agaghị ghị
+		is | því_miður miður afsak fyrirgef leitt leiðinlegt harma | ekki enginn engin ekkert aldrei án ófær ómögul
+		jv | nuwun_sewu ngapunten ngapura | ora mboten ndak dudu
+		ka | ბოდიში უკაცრავად სამწუხაროდ ვწუხვარ ვნანობ მაპატი | ვერ არ ნუ შეუძლებ
+		kk | кешір өкініш өкін ғафу | жоқ емес алмай мүмкін_емес
+		km | សុំទោស សូមទោស អភ័យទោស ស្តាយ | មិន គ្មាន អត់ កុំ
+		kn | ಕ್ಷಮಿಸ ಮನ್ನಿಸ ವಿಷಾದ ದುರದೃಷ್ಟ | ಇಲ್ಲ ಆಗುವುದಿಲ್ಲ ಸಾಧ್ಯವಿಲ್ಲ ಬೇಡ ಆಗಲ್ಲ
+		ku | bibore lêborîn mixabin uzir | na nikar ne$ tune
+		ky | кечир өкүн тилекке_каршы | жок эмес албай
+		la | paenitet ignosce doleo miserere | non$ nec$ neque nihil sine$
+		lb | leed entschëlleg pardon leider | net$ keen näischt ouni
+		lo | ຂໍໂທດ ຂໍອະໄພ ເສຍໃຈ | ບໍ່
+		lt | atsipraš apgail deja gaila atleisk | ne
+		lv | atvain diemžēl piedod žēl nožēl | ne nav
+		mg | miala_tsiny azafady mampalahelo | tsy
+		mi | aroha_mai pouri mō_taku_hē | kāore kāhore ehara
+		mk | извини жал прости | не нема без$ никогаш
+		ml | ക്ഷമിക്ക ക്ഷമിക്കണം മാപ്പ് ഖേദ നിർഭാഗ്യ | ഇല്ല കഴിയില്ല അല്ല വേണ്ട പറ്റില്ല
+		mn | уучлаар харамсал өршөө | үгүй биш чадахгүй болохгүй
+		mr | माफ क्षमा क्षमस्व दिलगीर खेद | नाही न शकत_नाही
+		mt | skuż jiddispja sfortunat jisk | ma$ mhux mhi xejn
+		my | တောင်းပန် ဝမ်းနည်း ခွင့်လွှတ် ကန်တော့ | ဘူး မဟုတ် မရ
+		ne | माफ क्षमा दुःख अफसोस खेद | छैन न सक्दिन होइन
+		nn | orsak beklagar diverre lei_meg | ikkje ingen aldri utan umogleg
+		oc | desolat perdon desencus malaür | non$ pas$ pòdi
+		pa | ਮਾਫ਼ ਮਾਫ ਮੁਆਫ਼ ਮੁਆਫ ਖੇਦ ਅਫ਼ਸੋਸ ਅਫਸੋਸ | ਨਹੀਂ ਨਾ$
+		ps | بخښنه بښنه افسوس | نه نشم
+		rw | mbabarira ihangane | nti si
+		si | සමාව කණගාටු අවාසනා | නැ නොහැක බැහැ බෑ නොහැකි
+		sk | prepáč ľutuj bohužiaľ mrzí ospravedl žiaľ | ne nie bez$ nikdy nič
+		sl | oprosti žal žao opravič | ne ni$ nič brez nikoli
+		sm | fa'amalie malie | leai lē
+		sn | urombo ndiregerere pamusoroi | handi hazvi kwete
+		so | waan_ka_xumahay raali cafi nasiib_darro | ma$ kuma maya
+		sq | falni fal$ keq$ keqardh fatkeq mjerisht | nuk$ s'$ mos$ pa$ asnj pamund
+		st | tshwarelo masoabi | ha$ ke_ke_ke
+		su | hapunten punten$ | teu henteu moal
+		sw | samahani samahan pole$ nasikit kusikitik bahati_mbaya radhi | siwez hatuwez hawez haiwez hawawez hakuna hapana si$ sio$ bila$
+		ta | மன்னி வருந்த வருத்த துரதிர்ஷ்ட | முடியாது முடியவில்லை இல்லை வேண்டாம் மாட்ட இயலாது
+		te | క్షమించ మన్నించ విచారి దురదృష్ట | లేదు లేను లేము కాదు వద్దు కుదరదు
+		tg | бахшед узр мебахшед афсус | на не ҳеҷ
+		th | ขอโทษ เสียใจ ขออภัย | ไม่ มิ อย่า
+		ti | ይቅሬታ | ኣይ
+		tk | bagyşla gynansak ötünç | däl ýok
+		tl | pasens patawad paumanhin sori ikinalulungkot nakalulungkot | hindi wala huwag di$
+		tr | üzgün maalesef özür affed yazık kusura | değil yok hayır hiç olmaz mam mem mıyor miyor muyor müyor
+		tt | гафу кичер үкенеч | юк түгел алмыйм
+		ur | معذرت معاف افسوس شرمندہ | نہیں نہ مت
+		uz | kechir afsus uzr | yo'q emas olmayman bo'lmaydi
+		wo | baal$ jéggël | du$ mënul dama
+		xh | uxolo ndicela_uxolo ndiyaxolisa | andi ayi akukho
+		yi | אנטשולדיק | נישט ניט
+		yo | má_bínú e_má_bínú pẹ̀lẹ́ jọ̀ọ́ | kò kì
+		zu | uxolo ngiyaxolis ngicela_uxolo | angi ayi akukho`) {
+		parts := strings.Split(line, "|")
+		if len(parts) == 3 {
+			all[strings.TrimSpace(parts[0])] = &words{spaced(strings.Fields(parts[1])), spaced(strings.Fields(parts[2]))}
+		}
+	}
+	return all
+}()
+
+// models is what models call themselves.
+var models = []string{"as an ai", "language model", "modelo de lenguaje", "modelo de linguagem", "modèle de langage", "modèle linguistique", "sprachmodell", "als ki", "modello linguistico",
+	"taalmodel", "model językowy", "språkmodell", "языковая модель", "языковой модел", "мовна модель", "语言模型", "人工智能", "語言模型", "言語モデル", "언어 모델", "نموذج لغو", "dil modeli"}
+
+// scripts are those that tell a language of which words are known.
+var scripts = []struct {
+	table    *unicode.RangeTable
+	language string
+}{
+	{unicode.Han, "zh"}, {unicode.Hiragana, "ja"}, {unicode.Katakana, "ja"}, {unicode.Hangul, "ko"}, {unicode.Thai, "th"}, {unicode.Hebrew, "he"}, {unicode.Greek, "el"},
+	{unicode.Bengali, "bn"}, {unicode.Tamil, "ta"}, {unicode.Telugu, "te"}, {unicode.Kannada, "kn"}, {unicode.Malayalam, "ml"}, {unicode.Gujarati, "gu"}, {unicode.Gurmukhi, "pa"}, {unicode.Sinhala, "si"},
+	{unicode.Georgian, "ka"}, {unicode.Armenian, "hy"}, {unicode.Ethiopic, "am"}, {unicode.Khmer, "km"}, {unicode.Lao, "lo"}, {unicode.Myanmar, "my"},
+}
+
+// spaced returns stems with blanks in place of underscores.
+func spaced(stems []string) []string {
+	for i := range stems {
+		stems[i] = strings.ReplaceAll(stems[i], "_", " ")
+	}
+	return stems
+}
 
 // functionWords are words that carry grammar, by language. A word that two
 // languages share says nothing about either; see words.grammar.
