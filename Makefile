@@ -18,7 +18,7 @@ run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key
 # Not from the cache: tests start programs and read files that it does not know of. What cannot be told
 # under the race detector, such as what allocates, is told by a second run without it.
 test: build ## Run every test under the race detector
-	@.ci/setup cc apertium python
+	@.ci/setup cc apertium python nginx
 	@$(MAKE) lint
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m ./...
 	$(GO) test -count=1 $$(git grep -l '^//go:build !race' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')

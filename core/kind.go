@@ -34,7 +34,8 @@ const (
 // bounds and help. Tags: `json` names the key; `jsonschema` bounds it
 // (minimum=1,maximum=64,enum=a,enum=b); `jsonschema_extras` bounds a duration or a size
 // (minDuration=1ms,maxDuration=1h,minSize=1MiB,maxSize=1GiB); `jsonschema_description` helps; `ref:"providers"`
-// says that the value names an entry of that section. Durations are
+// says that the value names an entry of that section; `short:"true"` on a field of a
+// struct says that its value may stand in place of the whole mapping. Durations are
 // time.Duration, sizes are Size, keys are Secret, paths are Path.
 type Kind struct {
 	Name string

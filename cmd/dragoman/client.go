@@ -23,6 +23,7 @@ import (
 // sentences for a terminal.
 type adminClient struct {
 	base string // without a slash at its end
+	name string // what messages call the gateway
 	key  string
 	http *http.Client
 }
@@ -34,8 +35,9 @@ func newAdminClient(base, key string) (*adminClient, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%q is not the address of a gateway; write one such as http://127.0.0.1:8080", base)
 	}
+	base = strings.TrimRight(base, "/")
 	return &adminClient{
-		base: strings.TrimRight(base, "/"), key: key,
+		base: base, name: base, key: key,
 		http: &http.Client{
 			Transport: &http.Transport{
 				Proxy:                 http.ProxyFromEnvironment, // never for this machine
@@ -50,6 +52,15 @@ func newAdminClient(base, key string) (*adminClient, error) {
 	}, nil
 }
 
+// newSocketClient returns a client of a gateway of this user's, which messages call
+// name.
+func newSocketClient(name string, dial func(context.Context, string, string) (net.Conn, error)) *adminClient {
+	return &adminClient{
+		base: "http://localhost", name: name,
+		http: &http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: 2 * time.Minute, DisableKeepAlives: true}},
+	}
+}
+
 // A refusal is a gateway's answer that it will not.
 type refusal struct {
 	door.Problem
@@ -61,9 +72,9 @@ func (r *refusal) Error() string {
 	said := "the gateway at " + r.base + " says: " + printable(r.Message)
 	switch {
 	case r.Kind == core.Unauthorized && !r.withKey:
-		return said + "; set DRAGOMAN_KEY to one of server.keys"
+		return said + "; set DRAGOMAN_KEY, or --key, to one of server.keys with the role operate"
 	case r.Kind == core.Unauthorized:
-		return said + "; DRAGOMAN_KEY is another"
+		return said + "; DRAGOMAN_KEY, or --key, is another"
 	case r.Kind == core.NotFound && r.Field == "":
 		return said + "; is the admin door at another address (server.admin), or the gateway older than this command?"
 	}
@@ -136,7 +147,7 @@ func (c *adminClient) decode(res *http.Response, err error, v any) error {
 	}
 	defer res.Body.Close()
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(v); err != nil {
-		return fmt.Errorf("the answer of %s cannot be understood: %s", c.base, printable(err.Error()))
+		return fmt.Errorf("the answer of %s cannot be understood: %s", c.name, printable(err.Error()))
 	}
 	return nil
 }
@@ -145,9 +156,9 @@ func (c *adminClient) decode(res *http.Response, err error, v any) error {
 func (c *adminClient) refused(res *http.Response) error {
 	var answer struct{ Error door.Problem }
 	if json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(&answer) != nil || answer.Error.Kind == "" {
-		return fmt.Errorf("%s answers %d %s, and not as a gateway would; does something else listen there?", c.base, res.StatusCode, http.StatusText(res.StatusCode))
+		return fmt.Errorf("%s answers %d %s, and not as a gateway would; does something else listen there?", c.name, res.StatusCode, http.StatusText(res.StatusCode))
 	}
-	r := &refusal{Problem: answer.Error, base: c.base, withKey: c.key != ""}
+	r := &refusal{Problem: answer.Error, base: c.name, withKey: c.key != ""}
 	r.Status = res.StatusCode
 	return r
 }
@@ -161,7 +172,7 @@ func (c *adminClient) unanswered(ctx context.Context, err error) error {
 		err = failed.Err // the address is named below
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("no gateway answers at %s; is it running?", c.base)
+		return fmt.Errorf("no gateway answers at %s; is it running?", c.name)
 	}
-	return fmt.Errorf("no gateway answers at %s: %w", c.base, err)
+	return fmt.Errorf("no gateway answers at %s: %w", c.name, err)
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,22 +14,27 @@ import (
 	"github.com/dragoman-mt/dragoman/core/engine"
 )
 
-// A remote is how a command finds the gateway that it is about: the one that
-// runs with the same configuration file, or the one at an address.
+// A remote is how a command finds the gateway that it is about: the one that this
+// user runs with the same configuration file, or the one at an address.
 type remote struct {
 	file string
 	url  string
+	key  string
 }
 
 func (r *remote) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&r.file, "config", "c", "pipeline.yaml", "the configuration `FILE` that the gateway runs with")
 	cmd.Flags().StringVar(&r.url, "url", "", "the `URL` of its admin door, for a gateway of another user or machine")
+	cmd.Flags().StringVar(&r.key, "key", "", "an operator's `KEY` for --url; better in DRAGOMAN_KEY, which nobody sees in a list of processes")
 }
 
-// client returns a client of the gateway. The key is DRAGOMAN_KEY, else one that
-// the file names.
+// client returns a client of the gateway: over its socket, which asks for no key,
+// else over HTTP.
 func (r *remote) client() (*adminClient, error) {
-	key := os.Getenv("DRAGOMAN_KEY")
+	key := r.key
+	if key == "" {
+		key = os.Getenv("DRAGOMAN_KEY")
+	}
 	if r.url != "" {
 		c, err := newAdminClient(r.url, key)
 		if err != nil {
@@ -45,16 +53,41 @@ func (r *remote) client() (*adminClient, error) {
 	if err != nil {
 		return nil, err
 	}
+	unheard := errors.New("it is older than this command")
+	if at.Socket != "" {
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return past.Dial(ctx, at) }
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		var conn net.Conn
+		if conn, unheard = dial(ctx, "", ""); unheard == nil {
+			conn.Close()
+			return newSocketClient(fmt.Sprintf("process %d", at.PID), dial), nil
+		}
+	}
+	// Gateways of older versions have no socket.
 	if at.Admin == "" {
-		return nil, fmt.Errorf("the gateway with process id %d has no admin door: its server.listen is beyond loopback and server.admin is empty", at.PID)
+		return nil, fmt.Errorf("the gateway with process id %d cannot be reached over a socket (%w), and has no admin door at an address", at.PID, unheard)
 	}
 	if key == "" {
 		// What is broken in the file is not what was asked for here.
 		if file, err := (&flags{file: r.file}).load(false); err == nil {
-			if keys := file.Sections["server"].(*door.Config).Keys; len(keys) > 0 {
-				key = keys[0].Reveal()
-			}
+			key = operatorKey(file.Sections["server"].(*door.Config).Keys)
 		}
 	}
 	return newAdminClient(at.Admin, key)
+}
+
+// operatorKey returns a key that a gateway takes for what operators ask: an
+// operator's, else the first, as gateways took any before keys had roles.
+func operatorKey(keys []door.Key) string {
+	first := ""
+	for _, k := range keys {
+		switch {
+		case k.For(door.Operate) && k.Key != "":
+			return k.Key.Reveal()
+		case first == "":
+			first = k.Key.Reveal()
+		}
+	}
+	return first
 }

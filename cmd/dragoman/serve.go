@@ -9,11 +9,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
@@ -169,11 +169,8 @@ func (s *serving) serve(content []byte, back bool) error {
 	if at := server.AdminAddr(); at != "" {
 		address.Admin = door.URL(at)
 	}
-	if withdraw, err := s.past.Announce(address); err != nil {
-		g.log.Warn("`dragoman reload` and its like will have to be told where this gateway is", zap.Error(err))
-	} else {
-		defer withdraw()
-	}
+	p := &presence{past: s.past, address: address, serve: server.Local, persist: reloader.Persist, log: g.log}
+	defer p.begin()()
 	greet(cmd, file.Path, g.server, server.Addr(), server.AdminAddr())
 	return server.Serve(ctx)
 }
@@ -185,12 +182,12 @@ func greet(cmd *cobra.Command, file string, c *door.Config, addr, adminAddr stri
 	fmt.Fprintf(out, "Dragoman serves %s at %s\n", file, url)
 	switch {
 	case adminAddr == "":
-		fmt.Fprintln(out, "no metrics: set server.admin to an address for them, such as 127.0.0.1:9090")
+		fmt.Fprintln(out, "no metrics over HTTP: give one of server.keys the role operate, or set server.admin to an address such as 127.0.0.1:9090")
 	case adminAddr != addr:
 		fmt.Fprintf(out, "metrics and status at %s\n", door.URL(adminAddr))
 	}
 	auth := ""
-	if len(c.Keys) > 0 {
+	if slices.ContainsFunc(c.Keys, func(k door.Key) bool { return k.For(door.Translate) }) {
 		auth = ` -H "Authorization: Bearer $KEY"`
 	}
 	if _, port, err := net.SplitHostPort(addr); err == nil && url == "http://127.0.0.1:"+port {

@@ -271,10 +271,11 @@ func TestATapThatCannotBeOpenedSaysWhy(t *testing.T) {
 
 func TestATapOfAGatewayWithKeysNeedsOne(t *testing.T) {
 	s := simulate(t)
-	g := serveYAML(t, "server: {keys: [the-key]}\n"+pipeline(s, "pooled", ""), nil)
+	g := serveYAML(t, "server: {keys: [the-key-of-a-client, {name: ops, key: the-key, role: operate}]}\n"+pipeline(s, "pooled", ""), nil)
 	for key, want := range map[string]string{
-		"":        "set DRAGOMAN_KEY to one of server.keys",
-		"another": "DRAGOMAN_KEY is another",
+		"":                    "set DRAGOMAN_KEY, or --key, to one of server.keys with the role operate",
+		"another":             "DRAGOMAN_KEY, or --key, is another",
+		"the-key-of-a-client": "the key may translate and not operate",
 	} {
 		if _, errs, status := command(t, t.TempDir(), []string{"DRAGOMAN_KEY=" + key}, "", "tap", "--url", g.url); status != 1 || !strings.Contains(errs, want) {
 			t.Errorf("key %q: status %d, %s", key, status, errs)

@@ -90,7 +90,7 @@ func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) 
 		return
 	}
 	switch {
-	case n.plain && shape.Type == "string":
+	case n.plain && n.kind == yaml.ScalarNode && (shape.Type == "string" || short(shape)):
 		n.value = n.text
 	case n.isNull() && shape.Type == "object":
 		n.kind = yaml.MappingNode
@@ -113,6 +113,9 @@ func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) 
 		l.fit(p, e.value, below(shape, e.name), append(slices.Clip(path), e.name))
 	}
 }
+
+// short says that text may stand in place of the mapping that shape describes.
+func short(shape *jsonschema.Schema) bool { return shape.Type == "" && shape.Properties != nil }
 
 // below is the schema of one key, nil when there is none.
 func below(shape *jsonschema.Schema, key string) *jsonschema.Schema {
@@ -252,7 +255,7 @@ func mistake(e *validator.ValidationError, shape *jsonschema.Schema, n *node) st
 			for i, want := range k.Want {
 				words[i] = typeWords[want]
 			}
-			if n != nil && n.kind == yaml.ScalarNode && n.value != nil && slices.Equal(k.Want, []string{"string"}) {
+			if n != nil && n.kind == yaml.ScalarNode && n.value != nil && (slices.Equal(k.Want, []string{"string"}) || shape != nil && short(shape)) {
 				got += "; put it in quotes"
 			}
 			return "must be " + strings.Join(words, " or ") + got
@@ -303,9 +306,18 @@ func mistake(e *validator.ValidationError, shape *jsonschema.Schema, n *node) st
 	case *kind.UniqueItems:
 		return fmt.Sprintf("the items %d and %d are the same", k.Duplicates[0], k.Duplicates[1])
 	case *kind.Pattern:
+		if words, ok := patternWords[k.Want]; ok {
+			return "must be " + words + got
+		}
 		return "must match " + k.Want + got
 	}
 	return "is not what may stand here" + got
+}
+
+// patternWords says what a pattern means, where a person would not read it.
+var patternWords = map[string]string{
+	"^[0-9a-fA-F]{64}$":      "a SHA-256 sum, 64 hexadecimal digits, as `printf %s KEY | sha256sum` prints it",
+	"^[A-Za-z0-9._-]{1,64}$": "1 to 64 letters, digits, dots, - and _",
 }
 
 var typeWords = map[string]string{

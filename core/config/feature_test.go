@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -275,6 +276,42 @@ func TestSecretsAreNeverShown(t *testing.T) {
 		Options{Set: []string{"providers.p.api_key=" + strings.Repeat(secret, 20), "providers.p.api_ky=" + secret, "providers.p.api_key=[" + secret}})
 	if c, ok := err.(Complaints); !ok || len(c) != 5 || strings.Contains(err.Error(), secret) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A list of keys as it was always written, of mappings, or of both.
+func TestTextMayStandForAMapping(t *testing.T) {
+	const secret = "sk-do-not-show"
+	f := mustLoad(t, with("server:\n  keys:\n    - "+secret+"\n    - ${NUMBER}\n    - {name: ops, key: '"+secret+"2', role: operate}\n    - key: ${NUMBER}\n"),
+		Options{LookupEnv: env("NUMBER", "12345678")})
+	want := []keyConfig{{Key: secret}, {Key: "12345678"}, {Name: "ops", Key: secret + "2", Role: "operate"}, {Key: "12345678"}}
+	if got := f.Sections["server"].(*serverConfig).Keys; !slices.Equal(got, want) {
+		t.Errorf("got %+v", got)
+	}
+	if got := value(f, "server.keys").Text; got != "[[redacted], [redacted], {name: ops, key: [redacted], role: operate}, [redacted]]" {
+		t.Errorf("shown as %s", got)
+	}
+	other := mustLoad(t, with("server: {keys: [{key: "+secret+"3}]}"), Options{Set: []string{"server.keys=[{key: " + secret + ", role: operate}]"}})
+	if got := other.Sections["server"].(*serverConfig).Keys; !slices.Equal(got, []keyConfig{{Key: secret, Role: "operate"}}) {
+		t.Errorf("with --set: %+v", got)
+	}
+	_, err := loadText(t, with(`server:
+  keys:
+    - 12
+    - [`+secret+`]
+    - {name: "a b", key: `+secret+`}
+    - {sum: `+secret+`, role: opperate}
+    - {kee: `+secret+`}
+    - {key: [`+secret+`]}
+`), Options{File: "p.yaml"})
+	if diff := cmp.Diff(`p.yaml:5:7: server.keys[0]: must be text or a mapping of keys to values; put it in quotes
+p.yaml:6:7: server.keys[1]: must be text or a mapping of keys to values, got a list
+p.yaml:7:14: server.keys[2].name: must be 1 to 64 letters, digits, dots, - and _, got "a b"
+p.yaml:8:13: server.keys[3].sum: must be a SHA-256 sum, 64 hexadecimal digits, as `+"`printf %s KEY | sha256sum`"+` prints it
+p.yaml:8:35: server.keys[3].role: must be one of translate, operate, got "opperate"; did you mean operate?
+p.yaml:9:8: server.keys[4].kee: there is no such key here; did you mean key?
+p.yaml:10:13: server.keys[5].key: must be text, got a list`, fmt.Sprint(err)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -320,7 +320,7 @@ func TestComplaints(t *testing.T) {
 		{"scanner", with("server:\n  listen: a: b\n"), "4:1: not valid YAML from about here: mapping values are not allowed in this context"},
 		{"own alias", with("server: &a\n  keys: [*a]\n"), "4:10: server.keys[0]: the alias *a stands inside what it repeats"},
 		{"unknown alias", with("server: *a\n"), "3:9: there is no anchor &a above this alias"},
-		{"deep", with("server: {keys: " + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "}"), "3:17: server.keys[0]: must be text, got a list\n3:47: server.keys" + strings.Repeat("[0]", 31) + ": more than 32 levels deep"},
+		{"deep", with("server: {keys: " + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "}"), "3:17: server.keys[0]: must be text or a mapping of keys to values, got a list\n3:47: server.keys" + strings.Repeat("[0]", 31) + ": more than 32 levels deep"},
 		{"tag", with("server: !secret {}\npool: {mode: !!binary aaaa}\n"), "3:9: server: the tag !secret means nothing here\n4:14: pool.mode: the tag !!binary means nothing here"},
 		{"key", with("server: {[a]: b}\n"), "3:10: server: a key must be a word"},
 		{"numbers", with("pool: {warm_connections: .inf, max_connections: 99999999999999999999}\nserver: {keys: [18446744073709551615]}"),

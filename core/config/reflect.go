@@ -87,7 +87,18 @@ func itemText(v reflect.Value, reveal bool) string {
 		return leafText(v, reveal)
 	case v.Kind() == reflect.Map || !fields.IsLeaf(v.Type()):
 		var entries []string
+		field, hasShort := fields.Short(v.Type())
+		if hasShort {
+			rest := reflect.New(v.Type()).Elem()
+			rest.FieldByIndex(field.Index).Set(v.FieldByIndex(field.Index))
+			if v.Equal(rest) {
+				return itemText(v.FieldByIndex(field.Index), reveal)
+			}
+		}
 		eachLeaf(v, func(path []string, _ reflect.StructTag, leaf reflect.Value) {
+			if hasShort && leaf.IsZero() {
+				return
+			}
 			entries = append(entries, scalarText(reflect.ValueOf(strings.Join(path, ".")), reveal, true)+": "+itemText(leaf, reveal))
 		})
 		return "{" + strings.Join(entries, ", ") + "}"

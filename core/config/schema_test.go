@@ -12,9 +12,16 @@ import (
 type serverConfig struct {
 	Listen   string        `json:"listen" jsonschema:"minLength=1" jsonschema_description:"Address to listen on."`
 	Admin    string        `json:"admin" jsonschema_description:"Address of the admin door; empty for none of its own."`
-	Keys     []core.Secret `json:"keys" jsonschema_description:"Keys that clients may use."`
+	Keys     []keyConfig   `json:"keys" jsonschema_description:"Keys that clients may use."`
 	Deadline time.Duration `json:"deadline" jsonschema_extras:"minDuration=1ms,maxDuration=10m" jsonschema_description:"The longest a request may take."`
 	MaxBody  core.Size     `json:"max_body" jsonschema_extras:"minSize=1KiB,maxSize=1GiB" jsonschema_description:"The largest body of a request."`
+}
+
+type keyConfig struct {
+	Name string      `json:"name" jsonschema:"pattern=^[A-Za-z0-9._-]{1\\,64}$" jsonschema_description:"Whose it is."`
+	Key  core.Secret `json:"key" short:"true" jsonschema_description:"The key itself."`
+	Sum  core.Secret `json:"sum" jsonschema:"pattern=^[0-9a-fA-F]{64}$" jsonschema_description:"Its sum."`
+	Role string      `json:"role" jsonschema:"enum=translate,enum=operate,default=translate" jsonschema_description:"What it may do."`
 }
 
 type poolConfig struct {

@@ -15,9 +15,9 @@ import (
 
 // Config is the section `server` of pipeline.yaml.
 type Config struct {
-	Listen       string        `json:"listen" jsonschema:"minLength=1" jsonschema_description:"Address and port to listen on. Beyond loopback (127.0.0.1, ::1, localhost) only with keys."`
-	Admin        string        `json:"admin" jsonschema_description:"Address and port for /metrics and /admin/status. Empty: they are on the public listener if that is on loopback, else off."`
-	Keys         []core.Secret `json:"keys" jsonschema_description:"Keys that clients send as 'Authorization: Bearer KEY'. None: everybody who reaches the listener may translate."`
+	Listen       string        `json:"listen" jsonschema:"minLength=1" jsonschema_description:"Address and port to listen on. Beyond loopback (127.0.0.1, ::1, localhost) only with keys that translate."`
+	Admin        string        `json:"admin" jsonschema_description:"Address and port for /metrics and /admin/, for operators. Empty: they are on the public listener, for keys with the role operate; without any keys, for calls from this machine that no proxy passes on."`
+	Keys         []Key         `json:"keys" jsonschema_description:"Keys that clients send as 'Authorization: Bearer KEY': text, or a mapping with a name and a role. None that translates: everybody who reaches the listener may translate."`
 	Origins      []string      `json:"origins" jsonschema_description:"Web pages that may call from a browser, such as https://app.example.com. Their host names are accepted in the Host header too."`
 	Deadline     time.Duration `json:"deadline" jsonschema_extras:"minDuration=1ms,maxDuration=10m" jsonschema_description:"How long a request may take: the default, and the most that a client may ask for."`
 	DrainTimeout time.Duration `json:"drain_timeout" jsonschema_extras:"minDuration=0s,maxDuration=10m" jsonschema_description:"How long requests in flight may go on after the gateway was told to stop. The process ends within a second of it; docker stop kills after 10s."`
@@ -56,27 +56,25 @@ func (c Config) faults() (faults []error) {
 	fault := func(key, format string, args ...any) {
 		faults = append(faults, &Fault{key, fmt.Sprintf(format, args...)})
 	}
-	address := func(key, addr string) {
+	beyond := func(key, addr string) bool {
 		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
 			fault(key, "%q is not an address and a port; write one such as 127.0.0.1:8080", addr)
-		} else if !loopback(addr) && len(c.Keys) == 0 {
-			fault(key, "%s can be reached from other machines, and without keys everybody there could translate at your cost; set server.keys, or listen on 127.0.0.1", addr)
+			return false
 		}
+		return !loopback(addr)
 	}
-	address("listen", c.Listen)
+	if beyond("listen", c.Listen) && !c.has(Translate) {
+		fault("listen", "%s can be reached from other machines, and without keys everybody there could translate at your cost; set server.keys, or listen on 127.0.0.1", c.Listen)
+	}
 	if c.Admin != "" {
-		address("admin", c.Admin)
+		if beyond("admin", c.Admin) && len(c.Keys) == 0 {
+			fault("admin", "%s can be reached from other machines, and without an operator's key everybody there could read and change what the gateway does; give one of server.keys the role operate, or listen on 127.0.0.1", c.Admin)
+		}
 		if _, port, _ := net.SplitHostPort(c.Admin); c.Admin == c.Listen && port != "0" {
 			fault("admin", "is the same address as server.listen; leave it empty to have both on one listener")
 		}
 	}
-	for i, k := range c.Keys {
-		if s := k.Reveal(); s == "" {
-			fault(fmt.Sprintf("keys[%d]", i), "the key is empty; is the environment variable behind it set?")
-		} else if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			fault(fmt.Sprintf("keys[%d]", i), "a key is made of printable ASCII characters without blanks, since it travels in a header")
-		}
-	}
+	keyFaults(c.Keys, fault)
 	for i, o := range c.Origins {
 		if err := checkOrigin(o); err != nil {
 			fault(fmt.Sprintf("origins[%d]", i), "%v", err)
@@ -96,26 +94,6 @@ func checkOrigin(o string) error {
 		return fmt.Errorf("%q is more than an origin; leave only %s://%s", o, u.Scheme, u.Host)
 	}
 	return http.NewCrossOriginProtection().AddTrustedOrigin(o)
-}
-
-// An AdminPlace is where the admin door is served.
-type AdminPlace string
-
-const (
-	AdminOwn    AdminPlace = "own"    // on server.admin
-	AdminPublic AdminPlace = "public" // on server.listen, which is on loopback
-	AdminOff    AdminPlace = "off"    // nowhere: server.listen is beyond loopback
-)
-
-// AdminPlace says where the admin door is served.
-func (c Config) AdminPlace() AdminPlace {
-	switch {
-	case c.Admin != "":
-		return AdminOwn
-	case loopback(c.Listen):
-		return AdminPublic
-	}
-	return AdminOff
 }
 
 // loopback says whether only this machine can reach addr (host:port).

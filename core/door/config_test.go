@@ -4,8 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-
-	"github.com/dragoman-mt/dragoman/core"
 )
 
 func TestWhatCannotBeServedIsRefusedWithTheReason(t *testing.T) {
@@ -15,7 +13,7 @@ func TestWhatCannotBeServedIsRefusedWithTheReason(t *testing.T) {
 	bad.Origins = []string{"https://app.example.com/", "app.example.com", "*", "https://APP.example.com", "https://app.example.com"}
 	several := Defaults()
 	several.Listen = "8080"
-	several.Keys = []core.Secret{"good", "", "with blank"}
+	several.Keys = []Key{{Key: "good"}, {Key: ""}, {Key: "with blank"}}
 	same := Defaults()
 	same.Admin = same.Listen
 	var said strings.Builder
@@ -48,7 +46,7 @@ func TestBeyondLoopbackOnlyWithKeys(t *testing.T) {
 		if got, want := c.AdminPlace(), map[bool]AdminPlace{true: AdminPublic, false: AdminOff}[private]; got != want {
 			t.Errorf("%s: admin is %s, want %s", addr, got, want)
 		}
-		c.Keys = []core.Secret{"k"}
+		c.Keys = []Key{{Key: "k"}}
 		if err := c.Check(); err != nil {
 			t.Errorf("%s with a key: %v", addr, err)
 		}

@@ -57,6 +57,12 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	if r.Method == http.MethodOptions && r.RequestURI == "*" {
+		// It asks what the server as a whole can do (RFC 9110 section 9.3.7), and
+		// says nothing of a door.
+		w.Header().Set("Content-Length", "0")
+		return
+	}
 	g.next.ServeHTTP(w, r)
 }
 

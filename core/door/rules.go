@@ -1,8 +1,6 @@
 package door
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,18 +18,9 @@ type Rules struct {
 	cross   *http.CrossOriginProtection
 }
 
-type key struct {
-	sum    [sha256.Size]byte
-	client string
-}
-
 // newRules is for a c that passed Check, which refuses what is passed over here.
 func (s *Service) newRules(c Config) *Rules {
-	r := &Rules{Config: c, service: s, cross: http.NewCrossOriginProtection()}
-	for _, k := range c.Keys {
-		sum := sha256.Sum256([]byte(k.Reveal()))
-		r.keys = append(r.keys, key{sum, "key-" + hex.EncodeToString(sum[:4])})
-	}
+	r := &Rules{Config: c, service: s, keys: newKeys(c.Keys), cross: http.NewCrossOriginProtection()}
 	for _, o := range c.Origins {
 		if u, err := url.Parse(o); err == nil && r.cross.AddTrustedOrigin(o) == nil {
 			r.hosts = append(r.hosts, u.Hostname())

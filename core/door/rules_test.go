@@ -45,7 +45,7 @@ func TestAddressesCannotChangeAndAreRefusedByName(t *testing.T) {
 			[]string{`server.listen: cannot change from "127.0.0.1:0" to "127.0.0.1:9999" while the gateway runs; restart the gateway, or set it back`}},
 		"admin": {func(c *Config) { c.Admin = "" },
 			[]string{`server.admin: cannot change from "127.0.0.1:0" to "" while the gateway runs; restart the gateway, or set it back`}},
-		"both, and a key that cannot be one": {func(c *Config) { c.Listen, c.Admin, c.Keys = "127.0.0.1:1", "127.0.0.1:2", []core.Secret{"a b"} },
+		"both, and a key that cannot be one": {func(c *Config) { c.Listen, c.Admin, c.Keys = "127.0.0.1:1", "127.0.0.1:2", []Key{{Key: "a b"}} },
 			[]string{"server.keys[0]: a key is made of", "server.listen: cannot change", "server.admin: cannot change"}},
 		"an origin": {func(c *Config) { c.Origins = []string{"*"} }, []string{"server.origins[0]: "}},
 	} {
@@ -80,15 +80,15 @@ func TestAddressesCannotChangeAndAreRefusedByName(t *testing.T) {
 // take its keys away.
 func TestNoChangeOpensAListenerToEverybody(t *testing.T) {
 	far := Defaults()
-	far.Listen, far.Keys = "0.0.0.0:0", []core.Secret{"k"}
+	far.Listen, far.Keys = "0.0.0.0:0", []Key{{Key: "k"}}
 	r := run(t, far, text("door"))
 	for name, change := range map[string]func(*Config){
 		"without keys":                    func(c *Config) { c.Keys = nil },
 		"without keys, on loopback":       func(c *Config) { c.Keys, c.Listen = nil, "127.0.0.1:0" },
-		"an empty key":                    func(c *Config) { c.Keys = []core.Secret{""} },
+		"an empty key":                    func(c *Config) { c.Keys = []Key{{Key: ""}} },
 		"admin beyond loopback, no keys":  func(c *Config) { c.Keys, c.Admin = nil, "0.0.0.0:9090" },
 		"admin on loopback, without keys": func(c *Config) { c.Keys, c.Admin = nil, "127.0.0.1:9090" },
-		"an empty key beside one that is": func(c *Config) { c.Keys = []core.Secret{"k", ""} },
+		"an empty key beside one that is": func(c *Config) { c.Keys = []Key{{Key: "k"}, {Key: ""}} },
 	} {
 		c := far
 		change(&c)
@@ -96,7 +96,7 @@ func TestNoChangeOpensAListenerToEverybody(t *testing.T) {
 			t.Errorf("%s: planned", name)
 		}
 	}
-	if keys := r.told().Keys; len(keys) != 1 || keys[0] != "k" {
+	if keys := r.told().Keys; len(keys) != 1 || keys[0].Key != "k" {
 		t.Error("the keys have changed")
 	}
 }
@@ -116,7 +116,7 @@ func TestKeysRotateWithoutAMomentThatIsOpen(t *testing.T) {
 		c := r.told()
 		c.Keys = nil
 		for _, k := range strings.Fields(step.keys) {
-			c.Keys = append(c.Keys, core.Secret(k))
+			c.Keys = append(c.Keys, Key{Key: core.Secret(k), Role: Operate})
 		}
 		plan(t, r.Server, c)
 		if got := with(step.in); got != 200 {
@@ -151,7 +151,7 @@ func TestKeysRotateWithoutAMomentThatIsOpen(t *testing.T) {
 	}
 	for i := range 1000 {
 		c := r.told()
-		c.Keys = []core.Secret{"stays", core.Secret(fmt.Sprint("key", i))}
+		c.Keys = []Key{{Key: "stays"}, {Key: core.Secret(fmt.Sprint("key", i))}}
 		plan(t, r.Server, c)
 	}
 	close(stop)
@@ -202,7 +202,7 @@ func TestACallKeepsTheLimitsWithWhichItCame(t *testing.T) {
 		came := service.Rules()
 		next := c
 		next.Deadline, next.MaxText = time.Second, 5
-		next.Keys = []core.Secret{"new"}
+		next.Keys = []Key{{Key: "new"}}
 		req := &core.Request{Text: "seven c", Target: "es"}
 		apply, err := s.Plan(&next)
 		if err != nil {

@@ -25,7 +25,8 @@ type Options struct {
 	// Doors answers everything that is not of the admin door.
 	Doors http.Handler
 	// Admin answers /healthz, /readyz, /metrics and /admin/. It is served where
-	// Config.AdminPlace says; /healthz and /readyz are public too.
+	// Config.AdminPlace says, to operators, and by Local; /healthz and /readyz are
+	// public.
 	Admin   http.Handler
 	Metrics *Metrics
 	Log     *zap.Logger
@@ -40,6 +41,12 @@ type Server struct {
 	public  listening
 	admin   listening // nothing unless Config.Admin is set
 
+	localLock sync.Mutex
+	local     []listening // of Local
+	locals    sync.WaitGroup
+	ended     bool
+
+	ctx      context.Context         // of every call
 	end      context.CancelCauseFunc // of every call in flight
 	draining atomic.Bool
 	calls    atomic.Int64  // of the doors, in flight
@@ -54,6 +61,7 @@ type listening struct {
 
 // NewServer returns a server that does not listen yet.
 func NewServer(o Options) *Server {
+	o.Service.strangers.tell(o.Log)
 	return &Server{o: o, journal: NewJournal(o.Log), idle: make(chan struct{}, 1)}
 }
 
@@ -72,7 +80,7 @@ func writeTimeout(deadline time.Duration) time.Duration { return slowBody + dead
 // Listen opens the listeners. The error is one line that says what to do.
 func (s *Server) Listen() error {
 	ctx, end := context.WithCancelCause(context.Background())
-	s.end = end
+	s.ctx, s.end = ctx, end
 	own := s.o.Config.AdminPlace() == AdminOwn
 	if err := s.open(ctx, &s.public, "listen", s.o.Config.Listen, s.publicHandler()); err != nil {
 		return err
@@ -116,6 +124,8 @@ func (s *Server) open(ctx context.Context, l *listening, key, addr string, handl
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          errorLog,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		// `OPTIONS *` goes the way of every other call.
+		DisableGeneralOptionsHandler: true,
 	}
 	return nil
 }
@@ -136,15 +146,15 @@ func cannotListen(key, addr string, err error) string {
 }
 
 // publicHandler serves the doors, whether the gateway lives and is ready, and
-// the admin door when it has no listener of its own and this one is on loopback.
+// the admin door, for whom it is, when it has no listener of its own.
 func (s *Server) publicHandler() http.Handler {
-	admin := s.withKey(s.o.Admin)
-	open := s.o.Config.AdminPlace() == AdminPublic
+	own := s.o.Config.AdminPlace() == AdminOwn
+	admin := s.forOperators(false)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
 		case path == "/healthz" || path == "/readyz":
 			s.health(w, r)
-		case open && (path == "/metrics" || strings.HasPrefix(path, "/admin/")):
+		case !own && (path == "/metrics" || strings.HasPrefix(path, "/admin/")):
 			admin.ServeHTTP(w, r)
 		default:
 			s.door(w, r)
@@ -152,13 +162,9 @@ func (s *Server) publicHandler() http.Handler {
 	})
 }
 
-// adminHandler serves the admin door on a listener of its own: without a key on
-// loopback, where whoever may open a port may read.
+// adminHandler serves the admin door on a listener of its own.
 func (s *Server) adminHandler() http.Handler {
-	admin := s.o.Admin
-	if !loopback(s.o.Config.Admin) {
-		admin = s.withKey(admin)
-	}
+	admin := s.forOperators(true)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
 			s.health(w, r)
@@ -197,21 +203,22 @@ func stopping() error {
 	return &core.Error{Kind: core.Unavailable, Stage: "door", Detail: "the gateway is stopping", Retryable: true}
 }
 
-// withKey asks for one of server.keys, if there are any.
-func (s *Server) withKey(next http.Handler) http.Handler {
+// forOperators serves the admin door to whom mayOperate lets in.
+func (s *Server) forOperators(own bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := s.o.Service.Rules().Client(r, Bearer(r)); err != nil {
+		if err := s.o.Service.Rules().mayOperate(r, own); err != nil {
+			s.journal.Failed(RequestID(w, r), err)
 			WriteError(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r)
+		s.o.Admin.ServeHTTP(w, r)
 	})
 }
 
 // Addr returns the address that the doors listen on, with the port chosen.
 func (s *Server) Addr() string { return s.public.listener.Addr().String() }
 
-// AdminAddr returns the address that serves /metrics and /admin/status; empty
+// AdminAddr returns the address that serves /metrics and /admin/ over TCP; empty
 // when none does.
 func (s *Server) AdminAddr() string {
 	switch s.o.Config.AdminPlace() {
@@ -234,6 +241,9 @@ func (s *Server) Close() {
 	if s.end != nil {
 		s.end(nil)
 	}
+	past, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.endLocal(past)
 }
 
 // Serve serves until ctx ends, and then drains: /readyz answers 503 while calls
@@ -296,6 +306,9 @@ func (s *Server) drain() {
 		defer cancel()
 		s.admin.server.Shutdown(last)
 	}
+	last, cancelLast := context.WithTimeout(context.Background(), aside)
+	defer cancelLast()
+	s.endLocal(last)
 	s.o.Log.Info("stopped", zap.Int64("ended", left), zap.Duration("took", time.Since(begin)))
 }
 

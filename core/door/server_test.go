@@ -93,23 +93,26 @@ func TestAdminIsServedWhereTheConfigurationSays(t *testing.T) {
 	type want map[string]int // path: status
 	all := Defaults()
 	keyed := Defaults()
-	keyed.Keys = []core.Secret{"k"}
+	keyed.Keys = []Key{{Key: "k"}}
 	own := Defaults()
 	own.Admin = "127.0.0.1:0"
 	far := keyed
 	far.Listen = "0.0.0.0:0"
 	farOwn := keyed
 	farOwn.Admin = "0.0.0.0:0"
+	operated := far
+	operated.Keys = []Key{{Key: "k2"}, {Key: "k", Role: Operate}}
 	for name, c := range map[string]struct {
 		config Config
 		public want
 		admin  want
 	}{
 		"on loopback, together":           {all, want{"/metrics": 200, "/admin/status": 200, "/healthz": 200, "/readyz": 200}, want{"/metrics": 200}},
-		"on loopback with keys, together": {keyed, want{"/metrics": 401, "/admin/status": 401, "/healthz": 200, "/readyz": 200}, want{"/metrics": 401}},
+		"on loopback with keys, together": {keyed, want{"/metrics": 403, "/admin/status": 403, "/healthz": 200, "/readyz": 200}, nil},
 		"on its own":                      {own, want{"/metrics": 418, "/admin/status": 418, "/healthz": 200, "/readyz": 200}, want{"/metrics": 200, "/readyz": 200, "/v1/translate": 200}},
-		"beyond loopback: off":            {far, want{"/metrics": 418, "/admin/status": 418, "/healthz": 200}, nil},
-		"beyond loopback, on its own":     {farOwn, want{"/metrics": 418}, want{"/metrics": 401, "/readyz": 200}},
+		"beyond loopback: off":            {far, want{"/metrics": 403, "/admin/status": 403, "/healthz": 200}, nil},
+		"beyond loopback, on its own":     {farOwn, want{"/metrics": 418}, want{"/metrics": 403, "/readyz": 200}},
+		"beyond loopback, for operators":  {operated, want{"/metrics": 401, "/admin/status": 401, "/readyz": 200}, want{"/admin/tap": 401}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := run(t, c.config, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) })
@@ -144,6 +147,12 @@ func TestALoopbackListenerGoesByLoopbackNamesOnly(t *testing.T) {
 		"evil.example": 403, "127.0.0.1.evil.example": 403, "localhost.evil.example:8080": 403, "192.168.0.1": 403,
 	} {
 		for _, path := range []string{"/v1/translate", "/metrics", "/admin/status", "/readyz"} {
+			want := want
+			if strings.Contains(host, "app.example.com") || strings.Contains(host, "APP.") {
+				if path == "/metrics" || path == "/admin/status" {
+					want = 403 // a proxy's name is not an operator's
+				}
+			}
 			if got, body := r.get(r.Addr(), path, "Host", host); got != want {
 				t.Errorf("%s for %s: %d %s, want %d", path, host, got, body, want)
 			}

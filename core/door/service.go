@@ -2,11 +2,8 @@ package door
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -23,6 +20,7 @@ type Service struct {
 	tags       map[string]core.Language // two-letter tags, parsed ahead
 	rules      atomic.Pointer[Rules]
 	bodies     *bodies
+	strangers  strangers
 }
 
 // New returns a service in front of t, for a c that has passed Check. When t is
@@ -180,33 +178,6 @@ func Bearer(r *http.Request) string {
 		return ""
 	}
 	return strings.TrimSpace(h[len(scheme):])
-}
-
-// Client says who is billed for a call, which carries key: the key's name ("key-"
-// and 8 hex digits of its SHA-256), or without server.keys the address of the
-// client. The error is unauthorized. How long it takes does not tell which key
-// was nearly right.
-func (r *Rules) Client(from *http.Request, key string) (string, error) {
-	if len(r.keys) == 0 {
-		host, _, err := net.SplitHostPort(from.RemoteAddr)
-		if err != nil {
-			return from.RemoteAddr, nil
-		}
-		return host, nil
-	}
-	if key == "" {
-		return "", &core.Error{Kind: core.Unauthorized, Detail: "a key is needed: send the header Authorization: Bearer KEY"}
-	}
-	sum, client := sha256.Sum256([]byte(key)), ""
-	for i := range r.keys {
-		if subtle.ConstantTimeCompare(sum[:], r.keys[i].sum[:]) == 1 {
-			client = r.keys[i].client
-		}
-	}
-	if client == "" {
-		return "", &core.Error{Kind: core.Unauthorized, Detail: "the key is not one of server.keys"}
-	}
-	return client, nil
 }
 
 // maxID is the longest X-Request-Id taken from a client, in bytes.

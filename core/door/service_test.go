@@ -124,7 +124,7 @@ func TestAGatewayThatStopsIsNotAClientThatLeft(t *testing.T) {
 func TestAClientIsItsKeyOrItsAddress(t *testing.T) {
 	c := Defaults()
 	open := New(c, nil)
-	c.Keys = []core.Secret{"one", "two"}
+	c.Keys = []Key{{Key: "one"}, {Key: "two"}}
 	closed := New(c, nil)
 	r := &http.Request{RemoteAddr: "[::1]:4000"}
 	if got, err := open.Rules().Client(r, "whatever"); got != "::1" || err != nil {

@@ -33,11 +33,12 @@ import (
 type State struct {
 	base string // for all configuration files of this user
 	name string // for this one
+	was  string // what base was in older versions, if that was another
 }
 
 // StateOf names the folder of the configuration file, without looking at the
 // disk. It is below $STATE_DIRECTORY, as systemd sets it, else below dragoman in
-// $XDG_STATE_HOME or ~/.local/state, else below dragoman-UID-state in the folder
+// $XDG_STATE_HOME or ~/.local/state, else below dragoman-state-UID in the folder
 // for temporary files. The file is told apart by its absolute path, in which
 // symbolic links stay links.
 func StateOf(file string, lookup func(string) (string, bool)) (State, error) {
@@ -54,10 +55,14 @@ func StateOf(file string, lookup func(string) (string, bool)) (State, error) {
 	if len(readable) > 64 {
 		readable = readable[:64]
 	}
-	return State{base: stateBase(lookup), name: readable + "-" + hashOfContent([]byte(path))[:12]}, nil
+	base, was := stateBase(lookup)
+	return State{base: base, name: readable + "-" + hashOfContent([]byte(path))[:12], was: was}, nil
 }
 
-func stateBase(lookup func(string) (string, bool)) string {
+// older is the state where an older version kept it, when that is elsewhere.
+func (s State) older() (State, bool) { return State{base: s.was, name: s.name}, s.was != "" }
+
+func stateBase(lookup func(string) (string, bool)) (base, was string) {
 	// Paths that are not absolute are to be ignored, says the XDG specification.
 	folder := func(name string) (string, bool) {
 		path, _ := lookup(name)
@@ -65,20 +70,23 @@ func stateBase(lookup func(string) (string, bool)) string {
 	}
 	if list, ok := folder("STATE_DIRECTORY"); ok {
 		first, _, _ := strings.Cut(list, ":") // systemd may name several
-		return filepath.Clean(first)
+		return filepath.Clean(first), ""
 	}
 	if path, ok := folder("XDG_STATE_HOME"); ok {
-		return filepath.Join(path, "dragoman")
+		return filepath.Join(path, "dragoman"), ""
 	}
 	// Users of services and containers often have a home that is none.
 	if home, ok := folder("HOME"); ok && home != "/" && home != "/nonexistent" {
-		return filepath.Join(home, ".local", "state", "dragoman")
+		return filepath.Join(home, ".local", "state", "dragoman"), ""
 	}
 	temporary, ok := folder("TMPDIR")
 	if !ok {
 		temporary = "/tmp"
 	}
-	return filepath.Join(temporary, fmt.Sprintf("dragoman-%d-state", os.Getuid()))
+	// Folders called dragoman-UID-... hold sockets of plugins, and go when their
+	// process has gone. Gateways of older versions remove whatever is called so.
+	return filepath.Join(temporary, fmt.Sprintf("dragoman-state-%d", os.Getuid())),
+		filepath.Join(temporary, fmt.Sprintf("dragoman-%d-state", os.Getuid()))
 }
 
 // Folder is where all this is, for messages.
@@ -119,24 +127,28 @@ func (s State) Latest() (Kept, error) {
 // served right before it. From a content that is not kept, it is the latest. The
 // error is ErrNothingOlder when the walk is at its end.
 func (s State) Before(hash string) (Kept, error) {
-	return s.pick(func(all []entry) int {
-		at := slices.IndexFunc(all, func(x entry) bool { return x.is(hash) })
-		if at < 0 {
-			return 0
-		}
-		// What was gone back to stands on top, latest first, and under it the
-		// content that the walk began with.
-		walked := 0
-		for walked < len(all) && all[walked].back {
-			walked++
-		}
-		return max(at, walked) + 1
-	})
+	return s.pick(func(all []entry) int { return stepBack(all, hash) })
+}
+
+// stepBack is the place in all of what to go back to from the content with that
+// hash.
+func stepBack(all []entry, hash string) int {
+	at := slices.IndexFunc(all, func(x entry) bool { return x.is(hash) })
+	if at < 0 {
+		return 0
+	}
+	// What was gone back to stands on top, latest first, and under it the content
+	// that the walk began with.
+	walked := 0
+	for walked < len(all) && all[walked].back {
+		walked++
+	}
+	return max(at, walked) + 1
 }
 
 // pick returns the content of which choose gives the place.
 func (s State) pick(choose func([]entry) int) (Kept, error) {
-	root, err := s.open(false)
+	root, err := s.reading()
 	if errors.Is(err, fs.ErrNotExist) {
 		return Kept{}, fmt.Errorf("%w in %s", ErrNothingOlder, s.Folder())
 	}
@@ -317,20 +329,15 @@ func list(root *os.Root) ([]entry, error) {
 		}
 	}
 	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(b.String(), a.String()) })
-	var once []entry
-	for _, x := range all {
-		if len(once) < most && !slices.ContainsFunc(once, func(o entry) bool { return o.hash == x.hash }) {
-			once = append(once, x)
-		}
-	}
-	return once, nil
+	return once(all), nil
 }
 
 // An Address says where a running gateway is.
 type Address struct {
-	Admin   string    `json:"admin"`   // URL of its admin door; empty when that is off
-	PID     int       `json:"pid"`     // of its process
-	Started time.Time `json:"started"` // when it began to serve
+	Admin   string    `json:"admin"`            // URL of its admin door over TCP; empty when that is off
+	Socket  string    `json:"socket,omitempty"` // in the folder, as Listen named it; older gateways have none
+	PID     int       `json:"pid"`              // of its process
+	Started time.Time `json:"started"`          // when it began to serve
 }
 
 // A NotRunning is why no gateway was found.
@@ -365,7 +372,7 @@ func (s State) Announce(a Address) (withdraw func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	removeStale(root)
+	s.removeStale(root)
 	file, name, err := create(root)
 	if err != nil {
 		root.Close()
@@ -402,6 +409,41 @@ func (s State) Announce(a Address) (withdraw func() error, err error) {
 // Find returns where the gateway is that runs with this file. The error is a
 // *NotRunning when there is none.
 func (s State) Find() (Address, error) {
+	at, err := s.find()
+	if older, has := s.older(); has && errors.As(err, new(*NotRunning)) {
+		if at, err := older.find(); err == nil {
+			return at, nil
+		}
+	}
+	return at, err
+}
+
+// Announced says whether a is found here.
+func (s State) Announced(a Address) bool {
+	root, err := s.open(false)
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	names, _ := names(root)
+	return slices.ContainsFunc(names, func(name string) bool {
+		if !isAddress(name) {
+			return false
+		}
+		data, err := readOwn(root, name, maxAddress)
+		if err != nil {
+			return false
+		}
+		found, err := parseAddress(data)
+		if err != nil || found.PID != a.PID || !found.Started.Equal(a.Started) || found.Socket != a.Socket {
+			return false
+		}
+		_, err = root.Lstat(a.Socket)
+		return a.Socket == "" || err == nil
+	})
+}
+
+func (s State) find() (Address, error) {
 	none := &NotRunning{Folder: s.Folder()}
 	root, err := s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -465,6 +507,9 @@ func parseAddress(data []byte) (Address, error) {
 	if a.PID <= 0 || a.Started.IsZero() {
 		return Address{}, errors.New("the address of a gateway needs its process id and the time of its start")
 	}
+	if a.Socket != "" && !isSocket(a.Socket) {
+		return Address{}, fmt.Errorf("%q is not the name of a gateway's socket", a.Socket)
+	}
 	if a.Admin != "" {
 		u, err := url.Parse(a.Admin)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
@@ -484,10 +529,11 @@ func alive(root *os.Root, name string) bool {
 	return syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
 }
 
-func removeStale(root *os.Root) {
+// removeStale removes what gateways that died have left.
+func (s State) removeStale(root *os.Root) {
 	names, _ := names(root)
 	for _, name := range names {
-		if isAddress(name) && !alive(root, name) {
+		if isAddress(name) && !alive(root, name) || isSocket(name) && s.unheard(root, name) {
 			root.Remove(name)
 		}
 	}
@@ -520,9 +566,11 @@ func (s State) open(create bool) (*os.Root, error) {
 		return nil, err
 	}
 	if create {
-		if err := base.Mkdir(s.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := base.Mkdir(s.name, 0o700)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("making a folder for what outlives the gateway: %w; set XDG_STATE_HOME to one that this user may write", err)
 		}
+		create = err == nil
 	}
 	root, err := base.OpenRoot(s.name)
 	if err != nil {
@@ -532,7 +580,30 @@ func (s State) open(create bool) (*os.Root, error) {
 		root.Close()
 		return nil, err
 	}
+	if create {
+		s.inherit(root)
+	}
 	return root, nil
+}
+
+// inherit copies what an older version kept, which stays there for a gateway of
+// that version that may still run. What cannot be read is left.
+func (s State) inherit(root *os.Root) {
+	older, has := s.older()
+	if !has {
+		return
+	}
+	from, err := older.open(false)
+	if err != nil {
+		return
+	}
+	defer from.Close()
+	all, _ := list(from)
+	for _, x := range slices.Backward(all) {
+		if content, err := x.read(from); err == nil {
+			x.place(root, content, nil)
+		}
+	}
 }
 
 func ours(root *os.Root, path string) error {

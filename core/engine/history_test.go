@@ -60,7 +60,7 @@ func back(t *testing.T, s State, from string, now time.Time) string {
 }
 
 func TestTheStateOfAFileHasAFolderThatAPersonCanTell(t *testing.T) {
-	mine := fmt.Sprintf("dragoman-%d-state", os.Getuid())
+	mine := fmt.Sprintf("dragoman-state-%d", os.Getuid())
 	const name = "pipeline.yaml-"
 	for _, c := range []struct{ env, want string }{
 		{"STATE_DIRECTORY=/var/lib/dragoman XDG_STATE_HOME=/x HOME=/home/a", "/var/lib/dragoman"},

@@ -20,7 +20,8 @@ import (
 // serves those that are good. It is the only path on which a running gateway's
 // configuration changes. It is safe for concurrent use.
 type Reloader struct {
-	o ReloaderOptions
+	o    ReloaderOptions
+	past *past
 
 	turn     chan struct{} // holds one while nobody loads
 	disk     string        // hash of what the file held when it was last loaded, whatever came of it; for who has the turn
@@ -152,7 +153,7 @@ const reloadTimeout = 30 * time.Second
 // NewReloader returns a reloader for an engine that serves file already, whose
 // content is content: that of the file, or one that was gone back to.
 func NewReloader(o ReloaderOptions, file *config.File, content []byte, back bool) *Reloader {
-	r := &Reloader{o: o, turn: make(chan struct{}, 1)}
+	r := &Reloader{o: o, past: &past{State: o.Past, log: o.Log}, turn: make(chan struct{}, 1)}
 	r.turn <- struct{}{}
 	now := time.Now()
 	r.state = Serving{Hash: hashOfContent(content), Since: now, File: file}
@@ -160,7 +161,7 @@ func NewReloader(o ReloaderOptions, file *config.File, content []byte, back bool
 		r.disk = r.state.Hash
 	}
 	r.lastGood.Store(now.UnixNano())
-	r.keep(content, now, back)
+	r.past.note(content, now, back)
 	return r
 }
 
@@ -211,7 +212,7 @@ func (r *Reloader) Previous(ctx context.Context, trigger string) Verdict {
 	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
 		var passed []string
 		for hash := r.state.Hash; ; {
-			kept, err := r.o.Past.Before(hash)
+			kept, err := r.past.Before(hash)
 			if err != nil {
 				return nil, errors.Join(append([]error{err}, said(passed)...)...)
 			}
@@ -383,20 +384,13 @@ func (r *Reloader) note(v *Verdict, data []byte) {
 		log.Warn(w)
 	}
 	if v.Outcome == Reloaded {
-		r.keep(data, now, !v.Since.IsZero())
+		r.past.note(data, now, !v.Since.IsZero())
 	}
 }
 
-// keep notes what serves. That it cannot be kept is no reason not to serve.
-func (r *Reloader) keep(content []byte, at time.Time, back bool) {
-	note := r.o.Past.Served
-	if back {
-		note = r.o.Past.WentBack
-	}
-	if err := note(content, at); err != nil {
-		r.o.Log.Warn("the file cannot be kept, so `dragoman reload --previous` will not find it", zap.Error(err))
-	}
-}
+// Persist writes to disk what served and could not be written before. It is to be
+// called from time to time.
+func (r *Reloader) Persist() { r.past.Persist() }
 
 // Measure reports what came of reloads.
 func (r *Reloader) Measure(emit func(core.Measure)) {

@@ -55,6 +55,9 @@ var (
 
 // mapType gives the types that are written as text their schema.
 func mapType(t reflect.Type) *jsonschema.Schema {
+	if short, ok := Short(t); ok {
+		return shortened(t, short)
+	}
 	switch {
 	case t == durationType:
 		return &jsonschema.Schema{Type: "string", Format: DurationFormat, Pattern: durationPattern}
@@ -69,6 +72,39 @@ func mapType(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "string"}
 	}
 	return nil
+}
+
+// Short returns the field of the struct t whose value may stand in place of the
+// whole mapping: `- KEY` for `- {key: KEY}`. Its tag is `short:"true"`.
+func Short(t reflect.Type) (field reflect.StructField, ok bool) {
+	if t.Kind() != reflect.Struct {
+		return field, false
+	}
+	for i := range t.NumField() {
+		if f := t.Field(i); f.Tag.Get("short") == "true" {
+			return f, true
+		}
+	}
+	return field, false
+}
+
+// shortened is the schema of a struct that text may stand for: both at once, for
+// what it says of keys holds for mappings alone, and that the text is a secret for
+// text alone.
+func shortened(t reflect.Type, short reflect.StructField) *jsonschema.Schema {
+	whole := make([]reflect.StructField, t.NumField())
+	for i := range whole {
+		whole[i] = t.Field(i)
+		whole[i].Tag = reflect.StructTag(strings.Replace(string(whole[i].Tag), `short:"true"`, "", 1))
+	}
+	r := jsonschema.Reflector{
+		Anonymous: true, DoNotReference: true, RequiredFromJSONSchemaTags: true, Mapper: mapType,
+	}
+	def := r.ReflectFromType(reflect.StructOf(whole))
+	def.Version, def.Definitions, def.Type = "", nil, ""
+	def.Extras = map[string]any{"type": []string{"string", "object"}}
+	def.WriteOnly = short.Type == secretType
+	return def
 }
 
 // complete puts into def what reflection over types cannot know: the defaults,
@@ -322,8 +358,15 @@ func merge(below, above map[string]any) map[string]any {
 	return below
 }
 
-// fromText reads durations and sizes.
+// fromText reads durations, sizes, and what stands for a struct.
 func fromText(_, to reflect.Type, data any) (any, error) {
+	if short, ok := Short(to); ok {
+		switch data.(type) {
+		case string, core.Secret:
+			name, _, _ := strings.Cut(short.Tag.Get("json"), ",")
+			return map[string]any{name: data}, nil
+		}
+	}
 	switch to {
 	case durationType:
 		if text, ok := data.(string); ok {

@@ -179,7 +179,7 @@ func (s *shout) Translate(ctx context.Context, req *core.Request) (*core.Result,
 // What bad input gets: the kind and the status by the contract, and no call.
 func TestBadInputIsRefusedWithItsKindItsPlaceAndNoCall(t *testing.T) {
 	c := door.Defaults()
-	c.Keys = []core.Secret{"first-key", "second-key"}
+	c.Keys = []door.Key{{Key: "first-key"}, {Key: "second-key"}}
 	c.Origins = []string{"https://app.example.com"}
 	c.MaxText, c.MaxTexts = 20, 4
 	up := &shout{}
@@ -518,7 +518,7 @@ func TestOneFailedTextDoesNotFailTheOthers(t *testing.T) {
 
 func TestNoCauseReachesAClientAndNoTextTheLog(t *testing.T) {
 	c := door.Defaults()
-	c.Keys = []core.Secret{"sesame-open"}
+	c.Keys = []door.Key{{Key: "sesame-open"}}
 	g := serve(t, c, core.TranslatorFunc(func(_ context.Context, req *core.Request) (*core.Result, error) {
 		switch req.Text {
 		case "private broken":
