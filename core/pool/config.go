@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/dragoman-mt/dragoman/core/files"
 )
 
 // The values of Config.Protocol.
@@ -80,13 +81,17 @@ func (c Config) check() error {
 	return errors.Join(wrong...)
 }
 
+// maxCAFile is the longest ca_file that is read, in bytes: some forty times what all
+// public authorities take.
+const maxCAFile = 8 << 20
+
 // roots returns the system's authorities and those of ca_file, and what that
 // holds; nil means the system's alone.
 func (c Config) roots() (roots *x509.CertPool, held string, err error) {
 	if c.CAFile == "" {
 		return nil, "", nil
 	}
-	pem, err := os.ReadFile(c.CAFile)
+	pem, err := files.Read(c.CAFile, maxCAFile)
 	if err != nil {
 		return nil, "", fmt.Errorf("ca_file: %w", err)
 	}

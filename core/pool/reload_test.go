@@ -105,6 +105,7 @@ func TestPlanRefusesWhatCannotBeAndChangesNothing(t *testing.T) {
 		"pool: mode: must be pooled or direct":                               func(c *Config) { c.Mode = "poold" },
 		"pool: max_age: must be more than 0s":                                func(c *Config) { c.MaxAge = 0 },
 		"pool: ca_file: open /nowhere/ca.pem":                                func(c *Config) { c.CAFile = "/nowhere/ca.pem" },
+		"pool: ca_file: open /dev/zero: this is a device":                    func(c *Config) { c.CAFile = "/dev/zero" },
 		"holds no certificate":                                               func(c *Config) { c.CAFile = empty },
 		"pool: proxy: must start with http://":                               func(c *Config) { c.Proxy = "ftp://x" },
 	} {
