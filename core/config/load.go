@@ -155,9 +155,14 @@ func (l *loader) load(data []byte) error {
 		noMapping: "a configuration is a mapping (`version: 1`, `stages: ...`)",
 	}
 	root := r.read(data)
+	whole := l.checker.viewOf("")
+	for i := range l.complaints {
+		l.complaints[i].Path = whole.public(l.complaints[i].Path)
+	}
 	if root == nil || r.full {
 		return nil
 	}
+	root.hide(whole, false) // by what any kind says; each part by its own, later
 	l.split(root)
 	l.overlay()
 	for _, p := range l.all() {
@@ -212,7 +217,7 @@ func (l *loader) split(root *node) {
 			l.splitStages(e)
 		case strings.HasPrefix(e.name, ours):
 		case !slices.Contains(known, e.name):
-			l.complain(e.pos, clip(e.name), unknownKey(e.name, known))
+			l.complain(e.pos, join("", e.name), unknownKey(e.name, known))
 		}
 	}
 }
@@ -584,10 +589,7 @@ func (l *loader) values() []Value {
 			add(p.key+".type", p.kind.Name, p.kind.Name, p.typ, p.file.at([]string{"type"}))
 		}
 		eachLeaf(reflect.ValueOf(p.config), func(path []string, tag reflect.StructTag, leaf reflect.Value) {
-			text := leafText(leaf, false)
-			if tag.Get("secret") == "true" {
-				text = core.Secret(text).String()
-			}
+			text := shown(leaf, tag)
 			add(p.key+"."+strings.Join(path, "."), text, leafText(leaf, true), p.find(path), p.file.at(path))
 		})
 		if p.enabled != nil {
