@@ -35,7 +35,8 @@ const (
 // (minimum=1,maximum=64,enum=a,enum=b); `jsonschema_extras` bounds a duration or a size
 // (minDuration=1ms,maxDuration=1h,minSize=1MiB,maxSize=1GiB); `jsonschema_description` helps; `ref:"providers"`
 // says that the value names an entry of that section; `short:"true"` on a field of a
-// struct says that its value may stand in place of the whole mapping. Durations are
+// struct says that its value may stand in place of the whole mapping; `secret:"true"` that it is never shown, whatever
+// its type; `credentials:"true"` that it may be an address with a name and a password before an @, which are not shown. Durations are
 // time.Duration, sizes are Size, keys are Secret, paths are Path.
 type Kind struct {
 	Name string

@@ -16,10 +16,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/door/native"
 	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/files"
 )
 
 func serveCommand() *cobra.Command {
@@ -64,7 +66,7 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 	defer signal.Stop(hup)
 	defer keepHeadroom()()
 
-	content, err := os.ReadFile(f.file)
+	content, err := files.Head(f.file, config.MaxFile+1)
 	if err != nil {
 		content = nil // the loader says it better
 	}

@@ -48,6 +48,9 @@ func (n *node) object(onlyKnown bool) map[string]any {
 
 // check validates what the file and --set say of p against the schema.
 func (l *loader) check(p *part) error {
+	v := l.checker.viewOf(p.def)
+	p.file.hide(v, false)
+	p.set.hide(v, false)
 	l.fit(p, p.file, p.shape, nil)
 	l.fit(p, p.set, p.shape, nil)
 	if p.enabled != nil {
@@ -110,6 +113,10 @@ func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) 
 		l.fit(p, item, shape.Items, append(slices.Clip(path), strconv.Itoa(i)))
 	}
 	for _, e := range n.entries {
+		if v := e.value; v.secret && v.kind == yaml.ScalarNode && v.text == "" && strings.Contains(e.name, ":") {
+			l.aboutKey(p, path, e.name, "has no value; write a blank after the colon")
+			v.bad = true
+		}
 		l.fit(p, e.value, below(shape, e.name), append(slices.Clip(path), e.name))
 	}
 }
@@ -235,7 +242,8 @@ func (l *loader) aboutKey(p *part, path []string, name, message string) {
 // mistake says what is wrong with the value n. A secret is not repeated.
 func mistake(e *validator.ValidationError, shape *jsonschema.Schema, n *node) string {
 	got := ""
-	if n != nil && (shape == nil || !shape.WriteOnly || n.kind != yaml.ScalarNode) {
+	hidden := n != nil && n.secret && n.kind == yaml.ScalarNode && n.value != nil
+	if want, ok := e.ErrorKind.(*kind.Type); n != nil && (!hidden || ok && !slices.Contains(want.Want, "string")) {
 		got = ", got " + n.describe()
 	}
 	format := ""
@@ -263,6 +271,9 @@ func mistake(e *validator.ValidationError, shape *jsonschema.Schema, n *node) st
 		return "must be a " + format + got
 	case *kind.Enum:
 		word, _ := k.Got.(string)
+		if hidden {
+			word = "" // what was meant would tell of what is there
+		}
 		want := make([]string, len(k.Want))
 		for i := range k.Want {
 			want[i] = fmt.Sprint(k.Want[i])
@@ -358,6 +369,9 @@ func unknownKey(name string, known []string) string {
 // orKnown ends a complaint about a name that is not known: with the one that
 // was meant, else with all that are known.
 func orKnown(name string, known []string) string {
+	if head, value, ok := strings.Cut(name, ":"); ok && value != "" && slices.Contains(known, head) {
+		return "; a blank is missing after the colon of " + head + ":"
+	}
 	if meant := nearest(name, known); meant != "" {
 		return fmt.Sprintf("; did you mean %s?", meant)
 	}
@@ -432,7 +446,11 @@ func (l *loader) undecodable(p *part, err error) {
 		}
 		err = e.Unwrap()
 	}
-	l.about(n, at, p.write(p.path, path), p.write(p.key, path), "cannot be read: "+err.Error())
+	message := "cannot be read"
+	if n != nil && !n.secret || n == nil && !l.checker.viewOf(p.def).holds() {
+		message += ": " + err.Error() // which may quote the value
+	}
+	l.about(n, at, p.write(p.path, path), p.write(p.key, path), message)
 }
 
 // under makes name start at folder, unless it is absolute or empty.

@@ -50,11 +50,15 @@ func (d Document) loadBytes(data []byte, file string, check func(config any, com
 	if err != nil {
 		return nil, nil, fmt.Errorf("the schema of %s is broken: %w", file, err)
 	}
+	raw, err := rawSchema(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the schema of %s is broken: %w", file, err)
+	}
 	folder, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
 		return nil, nil, Complaints{{File: file, Message: "its folder cannot be found: " + err.Error()}}
 	}
-	l := &loader{Options: Options{File: file}, checker: &checker{compiler: compiler}, folder: folder, said: map[Complaint]bool{}}
+	l := &loader{Options: Options{File: file}, checker: &checker{compiler: compiler, raw: raw}, folder: folder, said: map[Complaint]bool{}}
 	r := reader{
 		literal: true, complain: l.complain,
 		emptyFile: fmt.Sprintf("the file is empty; it needs at least `%s:`", d.Key),

@@ -132,7 +132,7 @@ stages:
 	}
 
 	_, err := loadText(t, with("pool: {<<: 3}\n"), Options{File: "p"})
-	if got, want := fmt.Sprint(err), "p:3:12: pool: << merges mappings, and this is 3"; got != want {
+	if got, want := fmt.Sprint(err), "p:3:12: pool: << merges mappings, and this is a number"; got != want {
 		t.Errorf("got %q", got)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/fields"
+	"github.com/dragoman-mt/dragoman/core/files"
 )
 
 // Load reads and checks the file. The error is a Complaints, unless the Schema
@@ -63,22 +63,17 @@ func (s Schema) loadBytes(data []byte, checker *checker, o Options) (*File, erro
 // readFile reads at most a little more than a configuration may be long. Remedy
 // says what to do when there is none.
 func readFile(name, remedy string) ([]byte, error) {
-	f, err := os.Open(name)
+	data, err := files.Head(name, MaxFile+1)
+	if info, bad := os.Stat(name); err != nil && bad == nil && info.IsDir() {
+		return nil, errors.New("this is a folder; " + remedy)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, errors.New("there is no such file; " + remedy)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, errors.New("the file may not be read by this user; change its owner or its mode")
 	case err != nil:
-		return nil, fmt.Errorf("the file cannot be opened: %w", errors.Unwrap(err))
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, errors.New("this is a folder; " + remedy)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("the file cannot be read: %w", err)
+		return nil, fmt.Errorf("the file cannot be read: %w", errors.Unwrap(err))
 	}
 	return data, nil
 }
@@ -160,9 +155,14 @@ func (l *loader) load(data []byte) error {
 		noMapping: "a configuration is a mapping (`version: 1`, `stages: ...`)",
 	}
 	root := r.read(data)
+	whole := l.checker.viewOf("")
+	for i := range l.complaints {
+		l.complaints[i].Path = whole.public(l.complaints[i].Path)
+	}
 	if root == nil || r.full {
 		return nil
 	}
+	root.hide(whole, false) // by what any kind says; each part by its own, later
 	l.split(root)
 	l.overlay()
 	for _, p := range l.all() {
@@ -217,7 +217,7 @@ func (l *loader) split(root *node) {
 			l.splitStages(e)
 		case strings.HasPrefix(e.name, ours):
 		case !slices.Contains(known, e.name):
-			l.complain(e.pos, clip(e.name), unknownKey(e.name, known))
+			l.complain(e.pos, join("", e.name), unknownKey(e.name, known))
 		}
 	}
 }
@@ -589,10 +589,7 @@ func (l *loader) values() []Value {
 			add(p.key+".type", p.kind.Name, p.kind.Name, p.typ, p.file.at([]string{"type"}))
 		}
 		eachLeaf(reflect.ValueOf(p.config), func(path []string, tag reflect.StructTag, leaf reflect.Value) {
-			text := leafText(leaf, false)
-			if tag.Get("secret") == "true" {
-				text = core.Secret(text).String()
-			}
+			text := shown(leaf, tag)
 			add(p.key+"."+strings.Join(path, "."), text, leafText(leaf, true), p.find(path), p.file.at(path))
 		})
 		if p.enabled != nil {

@@ -43,6 +43,8 @@ type node struct {
 	plain bool
 	// bad says that it was complained about.
 	bad bool
+	// secret says that neither it nor anything below it may be shown.
+	secret bool
 	// set is the key of the `--set` that gave it; empty for the file.
 	set string
 }
@@ -131,17 +133,18 @@ func (n *node) describe() string {
 	case n.value == nil:
 		return "nothing"
 	}
-	if s, ok := n.value.(string); ok {
-		return quote(withoutPassword(s))
+	s, isText := n.value.(string)
+	switch {
+	case n.secret && isText:
+		return "text"
+	case n.secret && (n.value == any(true) || n.value == any(false)):
+		return "true or false"
+	case n.secret:
+		return "a number"
+	case isText:
+		return quote(withoutUser(s))
 	}
 	return clip(n.text)
-}
-
-var credentials = regexp.MustCompile(`://[^/@\s]+@`)
-
-// withoutPassword hides what a URL such as that of a proxy may carry.
-func withoutPassword(s string) string {
-	return credentials.ReplaceAllLiteralString(s, "://[redacted]@")
 }
 
 // variables names what n and everything in it came through.
@@ -217,6 +220,7 @@ func (r *reader) read(data []byte) *node {
 		r.complain(pos{1, 1}, "", r.emptyFile)
 		return nil
 	case root.kind != yaml.MappingNode:
+		root.secret = true // it may be the value of any key
 		r.complain(root.pos, "", r.noMapping+", got "+root.describe())
 		return nil
 	}
@@ -268,7 +272,8 @@ func (r *reader) syntax(data []byte, err error) {
 	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
 		for i, line := range lines {
 			if at := strings.Index(line, "*"+m[1]); at >= 0 {
-				r.complain(pos{i + 1, utf8.RuneCountInString(line[:at]) + 1}, "", "there is no anchor &"+clip(m[1])+" above this alias")
+				// The name may be all of a secret that begins with *.
+				r.complain(pos{i + 1, utf8.RuneCountInString(line[:at]) + 1}, "", "there is no anchor of this name above this alias; quote text that begins with *")
 				return
 			}
 		}
@@ -334,7 +339,7 @@ func (r *reader) node(y *yaml.Node, path string, depth int) *node {
 func (r *reader) sequence(y *yaml.Node, path string, depth int) *node {
 	n := &node{pos: place(y), kind: yaml.SequenceNode}
 	if y.ShortTag() != "!!seq" {
-		return r.fail(n.pos, path, noTag(y))
+		return r.fail(n.pos, path, noTag)
 	}
 	for i, child := range y.Content {
 		n.items = append(n.items, r.node(child, fmt.Sprintf("%s[%d]", path, i), depth+1))
@@ -347,7 +352,7 @@ func (r *reader) sequence(y *yaml.Node, path string, depth int) *node {
 func (r *reader) mapping(y *yaml.Node, path string, depth int) *node {
 	n := &node{pos: place(y), kind: yaml.MappingNode}
 	if y.ShortTag() != "!!map" {
-		return r.fail(n.pos, path, noTag(y))
+		return r.fail(n.pos, path, noTag)
 	}
 	seen := map[string]pos{}
 	var merges []*yaml.Node
@@ -383,6 +388,7 @@ func (r *reader) mapping(y *yaml.Node, path string, depth int) *node {
 		}
 		for _, source := range sources {
 			if source.kind != yaml.MappingNode && !source.bad {
+				source.secret = true // nobody knows yet what stands here
 				r.complain(place(y), path, "<< merges mappings, and this is "+source.describe())
 			}
 			for _, e := range source.entries {
@@ -399,12 +405,22 @@ func (r *reader) mapping(y *yaml.Node, path string, depth int) *node {
 // join writes a key as part of a path.
 func join(path, key string) string {
 	if path == "" {
-		return clip(key)
+		return clip(keyOf(key))
 	}
-	return path + "." + clip(key)
+	return path + "." + clip(keyOf(key))
 }
 
-func noTag(y *yaml.Node) string { return "the tag " + clip(y.ShortTag()) + " means nothing here" }
+// keyOf is a key as complaints write it. When no blank stands after the colon, all
+// of `key:value` is one key to YAML, and the value may be a secret.
+func keyOf(key string) string {
+	if i := strings.IndexByte(key, ':'); i >= 0 {
+		return key[:i+1] + "..."
+	}
+	return key
+}
+
+// noTag does not repeat the tag: it may be a secret that begins with !.
+const noTag = "a tag, a word that begins with !, means nothing here; quote text that begins with !"
 
 func (r *reader) scalar(y *yaml.Node, path string) *node {
 	n := &node{pos: place(y), kind: yaml.ScalarNode, text: y.Value}
@@ -415,7 +431,7 @@ func (r *reader) scalar(y *yaml.Node, path string) *node {
 		switch tag {
 		case "!!str", "!!int", "!!float", "!!bool", "!!null":
 		default:
-			return r.fail(n.pos, path, noTag(y))
+			return r.fail(n.pos, path, noTag)
 		}
 	}
 	if !r.literal && strings.Contains(y.Value, "$") {

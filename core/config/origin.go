@@ -35,8 +35,12 @@ func (o *origin) Check(key string, schema []byte) error {
 	if err != nil {
 		return fmt.Errorf("the schema of %s cannot be used: %w", key, err)
 	}
+	raw, err := rawSchema(schema)
+	if err != nil {
+		return fmt.Errorf("the schema of %s cannot be used: %w", key, err)
+	}
 	l := o.again()
-	l.checker = &checker{compiler: compiler}
+	l.checker = &checker{compiler: compiler, raw: raw}
 	p := &part{
 		pos: o.p.pos, path: join(o.p.path, key), key: o.p.key + "." + key, shape: shape,
 		file: o.p.file.at([]string{key}).clone(), set: o.p.set.at([]string{key}).clone(),

@@ -61,6 +61,18 @@ func absolute(v reflect.Value, folder string) {
 	})
 }
 
+// shown is leafText with what the tag of the leaf's field says of what may be seen.
+func shown(leaf reflect.Value, tag reflect.StructTag) string {
+	text := leafText(leaf, false)
+	switch {
+	case tag.Get("secret") == "true" && !leaf.IsZero():
+		return redacted
+	case tag.Get("credentials") == "true":
+		return withoutUser(text)
+	}
+	return text
+}
+
 // leafText writes a leaf as `--set` takes it. Secrets are [redacted], unless they
 // are to be shown: then the text tells any two values apart.
 func leafText(leaf reflect.Value, reveal bool) string {
@@ -95,11 +107,15 @@ func itemText(v reflect.Value, reveal bool) string {
 				return itemText(v.FieldByIndex(field.Index), reveal)
 			}
 		}
-		eachLeaf(v, func(path []string, _ reflect.StructTag, leaf reflect.Value) {
+		eachLeaf(v, func(path []string, tag reflect.StructTag, leaf reflect.Value) {
 			if hasShort && leaf.IsZero() {
 				return
 			}
-			entries = append(entries, scalarText(reflect.ValueOf(strings.Join(path, ".")), reveal, true)+": "+itemText(leaf, reveal))
+			text := itemText(leaf, reveal)
+			if !reveal && (tag.Get("secret") == "true" || tag.Get("credentials") == "true") {
+				text = shown(leaf, tag)
+			}
+			entries = append(entries, scalarText(reflect.ValueOf(strings.Join(path, ".")), reveal, true)+": "+text)
 		})
 		return "{" + strings.Join(entries, ", ") + "}"
 	}

@@ -139,6 +139,7 @@ func (s Schema) kinds(providers bool) []core.Kind {
 type checker struct {
 	document *jsonschema.Schema
 	compiler *validator.Compiler
+	raw      map[string]any
 }
 
 // documentURL names the document to the validator; nothing is fetched.
@@ -154,7 +155,11 @@ func (s Schema) checker() (*checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &checker{document, compiler}, nil
+	raw, err := rawSchema(text)
+	if err != nil {
+		return nil, err
+	}
+	return &checker{document, compiler, raw}, nil
 }
 
 // compile reads a document. No reference out of it is followed.

@@ -145,6 +145,7 @@ func (l *loader) apply(s setting) {
 	case p.kind.Name != "" && p.typ == nil && slices.Equal(steps, []string{"enabled"}):
 		p.enabled = s.value
 	case len(steps) == 0 && s.value.kind != yaml.MappingNode:
+		s.value.hide(l.checker.viewOf(p.def), false)
 		complain("must be a mapping of keys to values, such as {key: value}, got " + s.value.describe())
 	default:
 		if p.set == nil {

@@ -88,6 +88,8 @@ func (c Config) faults() (faults []error) {
 func checkOrigin(o string) error {
 	u, err := url.Parse(o)
 	switch {
+	case strings.Contains(o, "@"): // what stands before it may be a password
+		return errors.New("an origin holds no @, name or password; leave only scheme, host and port, such as https://app.example.com")
 	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || o != strings.ToLower(o) || strings.Contains(o, "*"):
 		return fmt.Errorf("%q is not the origin of a page; write scheme and host in lower case, such as https://app.example.com", o)
 	case u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "":

@@ -5,19 +5,18 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/files"
 )
 
 // Follow calls changed with the content of file whenever that is another than
@@ -184,24 +183,9 @@ func (f *follower) look() (content []byte, again time.Duration) {
 	return nil, 0
 }
 
-// read returns what the regular file name holds, of one that is longer than a
-// configuration may be just more than that. It never returns nil without an error.
-func read(name string) ([]byte, error) {
-	// Opening a named pipe would wait for its writer.
-	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	return io.ReadAll(io.LimitReader(file, config.MaxFile+1))
-}
+// read returns what the file holds, of one that is longer than a configuration may
+// be just more than that.
+func read(name string) ([]byte, error) { return files.Head(name, config.MaxFile+1) }
 
 func reason(err error) string {
 	switch {

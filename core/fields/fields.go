@@ -110,11 +110,12 @@ func shortened(t reflect.Type, short reflect.StructField) *jsonschema.Schema {
 // complete puts into def what reflection over types cannot know: the defaults,
 // and the range of a Go integer that is narrower than the schema's.
 func complete(def *jsonschema.Schema, v reflect.Value) {
-	Each(v, func(name string, _ reflect.StructTag, field reflect.Value) {
+	Each(v, func(name string, tag reflect.StructTag, field reflect.Value) {
 		property, ok := def.Properties.Get(name)
 		if !ok {
 			return
 		}
+		property.WriteOnly = property.WriteOnly || tag.Get("secret") == "true"
 		for field.Kind() == reflect.Pointer && !field.IsNil() {
 			field = field.Elem()
 		}

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/dragoman-mt/dragoman/core/files"
 )
 
 // The values of Config.Protocol.
@@ -34,7 +36,7 @@ type Config struct {
 	MaxAge          time.Duration `json:"max_age" jsonschema_extras:"minDuration=1s,maxDuration=24h" jsonschema_description:"Age at which a connection is replaced, so that a change in DNS is followed."`
 	DialTimeout     time.Duration `json:"dial_timeout" jsonschema_extras:"minDuration=10ms,maxDuration=1m" jsonschema_description:"Longest time for DNS, TCP, proxy and TLS together."`
 	CAFile          string        `json:"ca_file" path:"true" jsonschema_description:"PEM file of certificate authorities to trust beside the system's; empty for none."`
-	Proxy           string        `json:"proxy" jsonschema_description:"http, https or socks5 URL of the proxy for every upstream connection; empty takes HTTPS_PROXY, HTTP_PROXY and NO_PROXY from the environment."`
+	Proxy           string        `json:"proxy" credentials:"true" jsonschema_description:"http, https or socks5 URL of the proxy for every upstream connection; empty takes HTTPS_PROXY, HTTP_PROXY and NO_PROXY from the environment."`
 }
 
 // Defaults returns what holds for the keys that a file leaves out.
@@ -80,13 +82,17 @@ func (c Config) check() error {
 	return errors.Join(wrong...)
 }
 
+// maxCAFile is the longest ca_file that is read, in bytes: some forty times what all
+// public authorities take.
+const maxCAFile = 8 << 20
+
 // roots returns the system's authorities and those of ca_file, and what that
 // holds; nil means the system's alone.
 func (c Config) roots() (roots *x509.CertPool, held string, err error) {
 	if c.CAFile == "" {
 		return nil, "", nil
 	}
-	pem, err := os.ReadFile(c.CAFile)
+	pem, err := files.Read(c.CAFile, maxCAFile)
 	if err != nil {
 		return nil, "", fmt.Errorf("ca_file: %w", err)
 	}
@@ -105,23 +111,41 @@ func (c Config) roots() (roots *x509.CertPool, held string, err error) {
 func (c Config) proxy() (find func(*url.URL) (*url.URL, error), from httpproxy.Config, err error) {
 	if c.Proxy == "" {
 		from = *httpproxy.FromEnvironment()
-		return from.ProxyFunc(), from, nil
+		choose := from.ProxyFunc()
+		return func(origin *url.URL) (*url.URL, error) {
+			u, err := choose(origin)
+			if err == nil && u != nil && !wholeProxy(u) {
+				err = errors.New("the proxy that the environment names" + notWhole)
+			}
+			return u, err
+		}, from, nil
 	}
+	// What is wrong with it is not repeated: any part of it may be a password.
 	u, err := url.Parse(c.Proxy)
 	if err != nil {
-		// The parser's error quotes the URL, and that may hold a password.
-		return nil, from, errors.New("proxy: is not a URL; write http://host:port, https://host:port or socks5://host:port")
+		return nil, from, errors.New("proxy: is not a URL; write http://host:port, https://host:port or socks5://host:port, and in a name or a password %40 for @, %2F for / and %3A for :")
 	}
 	switch u.Scheme {
 	case "http", "https", "socks5", "socks5h":
 	default:
-		return nil, from, fmt.Errorf("proxy: must start with http://, https:// or socks5://, got %q", u.Redacted())
+		return nil, from, errors.New("proxy: must start with http://, https:// or socks5://")
 	}
 	if u.Hostname() == "" {
-		return nil, from, fmt.Errorf("proxy: %q names no host", u.Redacted())
+		return nil, from, errors.New("proxy: names no host")
+	}
+	if !wholeProxy(u) {
+		return nil, from, errors.New("proxy:" + notWhole)
 	}
 	return func(*url.URL) (*url.URL, error) { return u, nil }, from, nil
 }
+
+// wholeProxy says whether u is what its author meant: what follows a / in a password
+// is none of it to a URL, and would be taken for a path.
+func wholeProxy(u *url.URL) bool {
+	return !strings.ContainsRune(u.Path+u.RawQuery+u.Fragment, '@')
+}
+
+const notWhole = " has an @ after its host; write %2F for a / in its password, %40 for an @, %3F for a ? and %23 for a #"
 
 // protocols is what connections may negotiate. HTTP/1.1 always is among them.
 func protocols(two bool) *http.Protocols {

@@ -91,7 +91,7 @@ func (p *Pool) connect(ctx context.Context, o *origin, r route) (*conn, error) {
 		err = fmt.Errorf("no connection within %s (pool.dial_timeout)", r.terms.cfg.DialTimeout)
 	}
 	if r.proxy != nil {
-		err = fmt.Errorf("through the proxy %s: %w", r.proxy.Redacted(), err)
+		err = fmt.Errorf("through the proxy %s://%s: %w", r.proxy.Scheme, r.proxy.Host, err)
 	}
 	return nil, &DialError{Origin: o.name, Err: err}
 }

@@ -90,6 +90,38 @@ func gather(t *testing.T, p *Pool, origin string, n int) *crowd {
 
 func (c *crowd) wait() []time.Duration { c.Wait(); return c.took }
 
+// What may be a password is told neither when a proxy is refused nor when it fails.
+func TestAProxysPasswordIsInNoError(t *testing.T) {
+	for _, proxy := range []string{
+		"user:sEcReT@127.0.0.1:9", "http://user:p@ss/sEcReT@127.0.0.1:9", "http://user:sEcReT/w@127.0.0.1:9", "http://sEcReT:p@127.0.0.1:1/", "socks5://user:sEcReT@127.0.0.1:1",
+		"http://user:p%40sEcReT@127.0.0.1:1", "ftp://user:sEcReT@127.0.0.1:9", "http://user:sEcReT@", "http://user:sEcReT@127.0.0.1:x", "http://user:p@127.0.0.1:1?sEcReT@h", "%zz:sEcReT@h",
+	} {
+		for _, from := range []string{"file", "environment"} {
+			cfg := Defaults()
+			cfg.WarmConnections, cfg.DialTimeout = 0, 100*time.Millisecond
+			t.Setenv("HTTPS_PROXY", "")
+			if from == "file" {
+				cfg.Proxy = proxy
+			} else {
+				t.Setenv("HTTPS_PROXY", proxy)
+			}
+			p, err := New(cfg, nil)
+			if err == nil {
+				r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://192.0.2.1/", nil)
+				if from == "environment" && !strings.Contains(proxy, "127.0.0.1:") {
+					p.Close() // what is no URL is passed over there, and the call would be made without it
+					continue
+				}
+				_, err = p.RoundTrip(r)
+				p.Close()
+			}
+			if err == nil || strings.Contains(err.Error(), "sEcReT") {
+				t.Errorf("%s from the %s: got %v", proxy, from, err)
+			}
+		}
+	}
+}
+
 func TestPlanRefusesWhatCannotBeAndChangesNothing(t *testing.T) {
 	u := startUpstream(t, echo)
 	empty := filepath.Join(t.TempDir(), "empty.pem")
@@ -105,6 +137,7 @@ func TestPlanRefusesWhatCannotBeAndChangesNothing(t *testing.T) {
 		"pool: mode: must be pooled or direct":                               func(c *Config) { c.Mode = "poold" },
 		"pool: max_age: must be more than 0s":                                func(c *Config) { c.MaxAge = 0 },
 		"pool: ca_file: open /nowhere/ca.pem":                                func(c *Config) { c.CAFile = "/nowhere/ca.pem" },
+		"pool: ca_file: open /dev/zero: this is a device":                    func(c *Config) { c.CAFile = "/dev/zero" },
 		"holds no certificate":                                               func(c *Config) { c.CAFile = empty },
 		"pool: proxy: must start with http://":                               func(c *Config) { c.Proxy = "ftp://x" },
 	} {

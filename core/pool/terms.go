@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/dragoman-mt/dragoman/core/files"
 )
 
 // terms are a configuration and what was made from it. They never change: a
@@ -169,7 +170,7 @@ func (p *Pool) Outdated() bool {
 	if v.caFile == "" {
 		return false
 	}
-	pem, err := os.ReadFile(v.caFile)
+	pem, err := files.Read(v.caFile, maxCAFile)
 	return err != nil || !bytes.Equal(pem, []byte(v.pem))
 }
 

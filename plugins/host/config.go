@@ -14,7 +14,7 @@ import (
 // Program share one process.
 type Program struct {
 	Command   []string               `json:"command" jsonschema:"maxItems=64" jsonschema_description:"The program and its arguments. A program with a slash in its name is looked up from the folder of this file, which is also its working directory; any other in PATH."`
-	Address   string                 `json:"address" jsonschema:"maxLength=200" jsonschema_description:"Where a plugin that somebody else starts listens: unix:PATH or 127.0.0.1:PORT. Instead of command."`
+	Address   string                 `json:"address" credentials:"true" jsonschema:"maxLength=200" jsonschema_description:"Where a plugin that somebody else starts listens: unix:PATH or 127.0.0.1:PORT. Instead of command."`
 	Env       map[string]core.Secret `json:"env" jsonschema_description:"Its environment; nothing else of the gateway's gets in. Values are never shown."`
 	SHA256    map[string]string      `json:"sha256" jsonschema_description:"Checksums of files, from the folder of this file: the program, a script, whatever it needs. They are compared before each start, and what is executed is what was compared."`
 	MaxMemory core.Size              `json:"max_memory" jsonschema_extras:"minSize=0B,maxSize=1024GiB" jsonschema_description:"A plugin that holds more than this is started anew, once its calls have ended. 0: no bound."`
@@ -77,6 +77,9 @@ func (p *Program) check() error {
 // endpoint reads an address. What is said over it is not encrypted, so it may
 // not leave the machine.
 func endpoint(address string) (network, at string, err error) {
+	if strings.Contains(address, "@") && !strings.HasPrefix(address, "unix:/") { // what stands before it may be a password
+		return "", "", fmt.Errorf("must be unix:PATH or 127.0.0.1:PORT, without a name or a password before an @")
+	}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		if !filepath.IsAbs(path) {
 			return "", "", fmt.Errorf("must be unix: and an absolute path, got %q", address)

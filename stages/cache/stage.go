@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/files"
 	"github.com/dragoman-mt/dragoman/core/text/phrases"
 )
 
@@ -99,8 +101,12 @@ func load(ctx context.Context, files []core.Path) (*table, error) {
 	return t, nil
 }
 
+// maxPreload is the longest preload file that is read, in bytes: all of its answers
+// stay in memory.
+const maxPreload = 256 << 20
+
 func (t *table) read(name string) error {
-	opened, err := os.Open(name)
+	opened, err := files.Open(name)
 	if err != nil {
 		return err // it names the file
 	}
@@ -109,8 +115,11 @@ func (t *table) read(name string) error {
 	if err != nil {
 		return err
 	}
+	if was.Size() > maxPreload {
+		return files.TooLong(name, maxPreload)
+	}
 	t.files = append(t.files, file{name, was})
-	all, err := phrases.Read(opened)
+	all, err := phrases.Read(io.LimitReader(opened, maxPreload))
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

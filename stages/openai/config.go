@@ -13,7 +13,7 @@ import (
 
 // Config is an entry of `providers:` of type openai.
 type Config struct {
-	BaseURL      string                 `json:"base_url" jsonschema:"minLength=1" jsonschema_description:"Where the API is, up to and including its version: /chat/completions is added to it."`
+	BaseURL      string                 `json:"base_url" credentials:"true" jsonschema:"minLength=1" jsonschema_description:"Where the API is, up to and including its version: /chat/completions is added to it."`
 	APIKey       core.Secret            `json:"api_key" jsonschema_description:"The key of your account, usually ${OPENAI_API_KEY:-}. It may be empty as long as nothing uses this provider."`
 	Model        string                 `json:"model" jsonschema:"minLength=1,maxLength=200" jsonschema_description:"The model that translates."`
 	Timeout      time.Duration          `json:"timeout" jsonschema_extras:"minDuration=10ms,maxDuration=10m" jsonschema_description:"The longest that one attempt may take, from the first byte sent to the last one received."`

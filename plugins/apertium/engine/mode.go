@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/files"
 )
 
 // A Mode is one direction that Apertium can translate in: a chain of commands,
@@ -73,12 +73,7 @@ func readMode(name, path string) (Mode, error) {
 	if m.Target, err = core.ParseLanguage(target); err != nil {
 		return m, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return m, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxModeFile+1))
+	text, err := files.Head(path, maxModeFile+1)
 	if err != nil {
 		return m, err
 	}

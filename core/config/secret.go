@@ -1,0 +1,304 @@
+package config
+
+import (
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// A view is all that a schema says about one value, in as many places as it says
+// something: it may combine schemas, refer to others and make them conditional. It
+// is for finding out what must not be shown, so it takes every branch.
+type view struct {
+	document map[string]any
+	at       []map[string]any
+	// opaque says that a part of it could not be followed.
+	opaque bool
+}
+
+// Bounds of a schema, which may be another program's: how deep schemas refer to
+// each other, and how many speak about one value.
+const (
+	maxFollowed = 32
+	maxBranches = 1000
+)
+
+// viewOf is what the definition def says, or the whole document when def is empty.
+func (c *checker) viewOf(def string) view {
+	v := view{document: c.raw}
+	if def == "" {
+		v.add(c.raw, 0)
+	} else {
+		v.add(map[string]any{"$ref": "#/$defs/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(def)}, 0)
+	}
+	return v
+}
+
+func (v *view) add(raw any, depth int) {
+	s, ok := raw.(map[string]any)
+	switch {
+	case !ok:
+		return // true and false say nothing
+	case depth > maxFollowed || len(v.at) >= maxBranches:
+		v.opaque = true
+		return
+	}
+	v.at = append(v.at, s)
+	for _, key := range []string{"$ref", "$dynamicRef"} {
+		if ref, ok := s[key].(string); ok {
+			to, found := v.follow(ref)
+			v.add(to, depth+1)
+			v.opaque = v.opaque || !found
+		}
+	}
+	for _, key := range []string{"allOf", "anyOf", "oneOf"} {
+		branches, _ := s[key].([]any)
+		for _, branch := range branches {
+			v.add(branch, depth+1)
+		}
+	}
+	for _, key := range []string{"if", "then", "else", "not"} {
+		v.add(s[key], depth+1)
+	}
+	dependent, _ := s["dependentSchemas"].(map[string]any)
+	for _, branch := range dependent {
+		v.add(branch, depth+1)
+	}
+}
+
+// follow finds what a reference within the document means, if it is a JSON Pointer.
+func (v *view) follow(ref string) (any, bool) {
+	pointer, ok := strings.CutPrefix(ref, "#")
+	if !ok || pointer != "" && pointer[0] != '/' {
+		return nil, false
+	}
+	var at any = v.document
+	for _, step := range strings.Split(pointer, "/")[1:] {
+		step = strings.NewReplacer("~1", "/", "~0", "~").Replace(step)
+		switch holder := at.(type) {
+		case map[string]any:
+			at = holder[step]
+		case []any:
+			i, err := strconv.Atoi(step)
+			if err != nil || i < 0 || i >= len(holder) {
+				return nil, false
+			}
+			at = holder[i]
+		}
+	}
+	return at, at != nil
+}
+
+// key is what is said about the value of a key.
+func (v view) key(name string) view {
+	next := view{document: v.document, opaque: v.opaque}
+	for _, s := range v.at {
+		named := false
+		if properties, ok := s["properties"].(map[string]any); ok {
+			if property, ok := properties[name]; ok {
+				named = true
+				next.add(property, 0)
+			}
+		}
+		patterns, _ := s["patternProperties"].(map[string]any)
+		for pattern, property := range patterns {
+			if matches, err := regexp.MatchString(pattern, name); matches || err != nil {
+				named = true
+				next.add(property, 0)
+			}
+		}
+		if !named {
+			next.add(s["additionalProperties"], 0)
+			next.add(s["unevaluatedProperties"], 0)
+		}
+	}
+	return next
+}
+
+// item is what is said about an item of a list.
+func (v view) item(i int) view {
+	next := view{document: v.document, opaque: v.opaque}
+	for _, s := range v.at {
+		for _, key := range []string{"prefixItems", "items"} {
+			if list, ok := s[key].([]any); ok && i < len(list) {
+				next.add(list[i], 0)
+			}
+		}
+		for _, key := range []string{"items", "additionalItems", "unevaluatedItems", "contains"} {
+			next.add(s[key], 0)
+		}
+	}
+	return next
+}
+
+// says reports whether any schema of v has one of keywords.
+func (v view) says(keywords ...string) bool {
+	for _, s := range v.at {
+		for _, keyword := range keywords {
+			if value, ok := s[keyword]; ok && value != false {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (v view) empty() bool { return len(v.at) == 0 }
+
+// secret says that the value is one. Of a mapping with keys of its own, which text
+// may stand for, only the text is.
+func (v view) secret(kind yaml.Kind) bool {
+	return v.opaque || v.says("writeOnly") && (kind != yaml.MappingNode || !v.says("properties"))
+}
+
+// holds says that the value, or one below it, is a secret.
+func (v view) holds() bool {
+	if v.opaque {
+		return true
+	}
+	left := 100 * maxBranches
+	var within func(raw any, depth int) bool
+	within = func(raw any, depth int) bool {
+		if left--; left < 0 || depth > maxFollowed {
+			return true // nobody knows
+		}
+		switch raw := raw.(type) {
+		case map[string]any:
+			if raw["writeOnly"] == true {
+				return true
+			}
+			if ref, ok := raw["$ref"].(string); ok {
+				if to, found := v.follow(ref); !found || within(to, depth+1) {
+					return true
+				}
+			}
+			for key, value := range raw {
+				if key != "$defs" && key != "definitions" && within(value, depth+1) {
+					return true
+				}
+			}
+		case []any:
+			for _, value := range raw {
+				if within(value, depth+1) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for _, s := range v.at {
+		if within(s, 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// hide marks what is secret in n, of which v is said: what has to be, in whatever
+// shape it stands there, and whatever stands in the place of something that would
+// hold a secret.
+func (n *node) hide(v view, secret bool) {
+	if n == nil {
+		return
+	}
+	if !secret {
+		secret = v.secret(n.kind) || v.misplaced(n.kind) && v.holds()
+	}
+	n.secret = secret
+	for i, item := range n.items {
+		item.hide(v.item(i), secret)
+	}
+	for _, e := range n.entries {
+		next := v.key(e.name)
+		e.value.hide(next, secret || next.empty() && v.holds())
+	}
+}
+
+// misplaced says that nothing in v is about a value of that kind.
+func (v view) misplaced(kind yaml.Kind) bool {
+	switch kind {
+	case yaml.MappingNode:
+		return !v.says("properties", "additionalProperties", "patternProperties", "unevaluatedProperties")
+	case yaml.SequenceNode:
+		return !v.says("items", "prefixItems", "additionalItems", "unevaluatedItems", "contains")
+	}
+	return v.says("properties", "additionalProperties", "patternProperties", "items", "prefixItems")
+}
+
+var pathSteps = regexp.MustCompile(`\[(\d+)\]|[^.\[\]]+`)
+
+// public is the part of a path, in the document that v is of, that holds no text
+// from a value that may be secret: a key may have been written where one belongs.
+func (v view) public(path string) string {
+	for _, at := range pathSteps.FindAllStringSubmatchIndex(path, -1) {
+		step, index := path[at[0]:at[1]], at[2] >= 0
+		kind, next := yaml.MappingNode, view{}
+		if index {
+			i, _ := strconv.Atoi(path[at[2]:at[3]])
+			kind, next = yaml.SequenceNode, v.item(i)
+		} else {
+			next = v.key(step)
+		}
+		switch {
+		case !index && (v.secret(kind) || v.misplaced(kind) && v.holds()):
+			return strings.TrimSuffix(path[:at[0]], ".")
+		case next.empty() && index:
+			continue // a number tells nothing
+		case next.empty():
+			return path[:at[1]] // a slip of a key
+		}
+		v = next
+	}
+	return path
+}
+
+// rawSchema reads a schema as it stands.
+func rawSchema(text []byte) (map[string]any, error) {
+	var raw any
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return nil, err
+	}
+	document, _ := raw.(map[string]any)
+	return document, nil
+}
+
+const redacted = "[redacted]"
+
+var (
+	afterScheme = regexp.MustCompile(`://[^\s"'<>]*`)
+	hostAndPort = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]*\]|[^:@]*)(:[0-9]{0,5})?$`)
+)
+
+// withoutPassword hides the name and the password of every URL in s. What a person
+// wrote with a / or an @ in it is a password all the same.
+func withoutPassword(s string) string {
+	return afterScheme.ReplaceAllStringFunc(s, func(rest string) string {
+		rest = rest[len("://"):]
+		at := strings.LastIndexByte(rest, '@')
+		host := rest
+		if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+			host = rest[:end]
+		}
+		if at < 0 || hostAndPort.MatchString(host) {
+			return "://" + rest
+		}
+		return "://" + redacted + rest[at:]
+	})
+}
+
+// withoutUser hides whatever stands before an @ in s, which may be an address
+// without a scheme.
+func withoutUser(s string) string {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return s
+	}
+	scheme := ""
+	if i := strings.Index(s[:at], "://"); i >= 0 {
+		scheme = s[:i+len("://")]
+	}
+	return scheme + redacted + s[at:]
+}

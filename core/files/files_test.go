@@ -1,0 +1,72 @@
+package files
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Each of these would hold its reader up, or never end.
+func TestOnlyRegularFilesAreOpened(t *testing.T) {
+	folder := t.TempDir()
+	at := func(name string) string { return filepath.Join(folder, name) }
+	if err := syscall.Mkfifo(at("pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	socket, err := net.Listen("unix", at("socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	for name, to := range map[string]string{"to the pipe": at("pipe"), "to zeros": "/dev/zero", "to itself": at("to itself"), "to nothing": at("nothing")} {
+		if err := os.Symlink(to, at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		at("pipe"): "this is a pipe", at("to the pipe"): "this is a pipe",
+		"/dev/zero": "this is a device", "/dev/null": "this is a device", at("to zeros"): "this is a device", "/dev/tty": "",
+		folder: "this is a folder", at("socket"): "this is a socket", at("to itself"): "", at("to nothing"): "", at("none"): "",
+	} {
+		for _, read := range []func(string) error{
+			func(name string) error { _, err := Open(name); return err },
+			func(name string) error { _, err := Head(name, 1); return err },
+			func(name string) error { _, err := Read(name, 1<<20); return err },
+		} {
+			err := read(name)
+			if _, ok := errors.AsType[*fs.PathError](err); !ok || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got %v, want it and %q", name, err, want)
+			}
+		}
+	}
+	if _, err := Read(at("none"), 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNoMoreIsReadThanMayBe(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte("1234567890"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for most, want := range map[int64]string{0: "", 9: "123456789", 10: "1234567890", 11: "1234567890"} {
+		if got, err := Head(name, most); err != nil || got == nil || string(got) != want {
+			t.Errorf("%d: got %q, %v", most, got, err)
+		}
+		got, err := Read(name, most)
+		if fits := most >= 10; fits != (err == nil) || fits && string(got) != want {
+			t.Errorf("%d: got %q, %v", most, got, err)
+		}
+	}
+	if err := os.Truncate(name, 1<<40); err != nil {
+		t.Skip(err) // no sparse files here
+	}
+	if _, err := Read(name, 1<<20); err == nil || !strings.Contains(err.Error(), "longer than the 1 MiB") {
+		t.Errorf("got %v", err)
+	}
+}
