@@ -14,6 +14,7 @@ type ErrorKind string
 const (
 	InvalidRequest      ErrorKind = "invalid_request"
 	UnsupportedLanguage ErrorKind = "unsupported_language"
+	UnsupportedEncoding ErrorKind = "unsupported_encoding" // of a body
 	TooLarge            ErrorKind = "too_large"
 	Unauthorized        ErrorKind = "unauthorized"
 	Forbidden           ErrorKind = "forbidden"

@@ -160,6 +160,9 @@ const (
 	FlagSameLanguage = "same_language" // both languages are the same: the text came back, without a call
 	FlagFallback     = "fallback"      // a fallback answered
 	FlagCut          = "cut"           // the answer ended at the output cap
+	// FlagInstructionsIgnored says that the operator takes no instructions of clients, and
+	// this one gave some.
+	FlagInstructionsIgnored = "instructions_ignored"
 )
 
 // WithFlag returns a copy of r that carries one more flag.

@@ -20,9 +20,10 @@ type Config struct {
 	Keys         []core.Secret `json:"keys" jsonschema_description:"Keys that clients send as 'Authorization: Bearer KEY'. None: everybody who reaches the listener may translate."`
 	Origins      []string      `json:"origins" jsonschema_description:"Web pages that may call from a browser, such as https://app.example.com. Their host names are accepted in the Host header too."`
 	Deadline     time.Duration `json:"deadline" jsonschema_extras:"minDuration=1ms,maxDuration=10m" jsonschema_description:"How long a request may take: the default, and the most that a client may ask for."`
-	DrainTimeout time.Duration `json:"drain_timeout" jsonschema_extras:"minDuration=0s,maxDuration=10m" jsonschema_description:"How long requests in flight may go on after the gateway was told to stop."`
+	DrainTimeout time.Duration `json:"drain_timeout" jsonschema_extras:"minDuration=0s,maxDuration=10m" jsonschema_description:"How long requests in flight may go on after the gateway was told to stop. The process ends within a second of it; docker stop kills after 10s."`
 	MaxBody      core.Size     `json:"max_body" jsonschema_extras:"minSize=1KiB,maxSize=64MiB" jsonschema_description:"Largest body of a request."`
 	MaxTexts     int           `json:"max_texts" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most translations that one call may ask for: its texts times its targets."`
+	Instructions string        `json:"instructions" jsonschema:"enum=on,enum=off" jsonschema_description:"Whether the instructions of clients reach the provider. off: they are left out, and the answers to those who gave some carry the flag instructions_ignored."`
 	MaxText      int           `json:"max_text" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"Longest text, in code points."`
 }
 
@@ -31,10 +32,11 @@ func Defaults() Config {
 	return Config{
 		Listen:       "127.0.0.1:8080",
 		Deadline:     4500 * time.Millisecond,
-		DrainTimeout: 10 * time.Second,
+		DrainTimeout: 8 * time.Second,
 		MaxBody:      1 << 20,
 		MaxTexts:     50,
 		MaxText:      10_000,
+		Instructions: instructionsOn,
 	}
 }
 

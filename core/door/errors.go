@@ -34,6 +34,7 @@ func Table() []Row {
 	return []Row{
 		{core.InvalidRequest, core.InvalidRequest, http.StatusBadRequest, 0, "the request is not understood"},
 		{core.UnsupportedLanguage, core.UnsupportedLanguage, http.StatusBadRequest, 0, "the language is not supported"},
+		{core.UnsupportedEncoding, core.UnsupportedEncoding, http.StatusUnsupportedMediaType, 0, "the body is packed in a way that is not taken"},
 		{core.TooLarge, core.TooLarge, http.StatusRequestEntityTooLarge, 0, "the request is larger than the limit"},
 		{core.Unauthorized, core.Unauthorized, http.StatusUnauthorized, 0, "the key is missing or wrong"},
 		{core.Forbidden, core.Forbidden, http.StatusForbidden, 0, "the request comes from where none is taken"},
@@ -103,8 +104,11 @@ func (p Problem) Headers(h http.Header) {
 	if p.RetryAfterMS > 0 {
 		h.Set("Retry-After", strconv.FormatInt((p.RetryAfterMS+999)/1000, 10))
 	}
-	if p.Status == http.StatusUnauthorized {
+	switch p.Status {
+	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="dragoman"`)
+	case http.StatusUnsupportedMediaType:
+		h.Set("Accept-Encoding", encodings) // RFC 9110 section 12.5.3
 	}
 }
 

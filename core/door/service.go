@@ -22,12 +22,13 @@ type Service struct {
 	translator core.Translator
 	tags       map[string]core.Language // two-letter tags, parsed ahead
 	rules      atomic.Pointer[Rules]
+	bodies     *bodies
 }
 
 // New returns a service in front of t, for a c that has passed Check. When t is
 // a core.Languager, its languages are what Languages returns.
 func New(c Config, t core.Translator) *Service {
-	s := &Service{translator: t, tags: map[string]core.Language{}}
+	s := &Service{translator: t, tags: map[string]core.Language{}, bodies: newBodies()}
 	for a := byte('a'); a <= 'z'; a++ {
 		for b := byte('a'); b <= 'z'; b++ {
 			tag := string([]byte{a, b})

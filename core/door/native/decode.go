@@ -229,6 +229,14 @@ func lookUp(name []byte) (field, bool) {
 	return 0, false
 }
 
+// elsewhere are names that other services give to fields of this call.
+var elsewhere = map[string]field{
+	"q": fText, "texts": fText, "input": fText,
+	"source_lang": fSource, "source_language": fSource, "from": fSource, "sl": fSource,
+	"target_lang": fTarget, "target_language": fTarget, "target_langs": fTargets, "to": fTarget, "tl": fTarget,
+	"glossary_id": fGlossary,
+}
+
 func unknown(name string) *core.Error {
 	shown := name
 	if r := []rune(shown); len(r) > 40 {
@@ -236,6 +244,15 @@ func unknown(name string) *core.Error {
 	}
 	e := &core.Error{Kind: core.InvalidRequest, Field: shown, Detail: fmt.Sprintf("%q is not a field of this call", shown)}
 	if len(name) > 40 {
+		return e
+	}
+	switch strings.ToLower(name) {
+	case "api_key", "auth_key":
+		e.Detail += "; a key travels in the header Authorization: Bearer KEY"
+		return e
+	}
+	if f, ok := elsewhere[strings.ToLower(name)]; ok {
+		e.Detail += fmt.Sprintf("; here it is called %q", names[f])
 		return e
 	}
 	best, distance := "", 4

@@ -5,11 +5,8 @@ package native
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -27,13 +24,9 @@ import (
 // name is this door's in logs and metrics.
 const name = "native"
 
-// Bounds of what travels with a text. Instructions go into the prompt of every
-// call; names are kept while a session lives.
-const (
-	maxInstructions = 10
-	maxInstruction  = 300 // code points
-	maxName         = 128 // code points of session and segment
-)
+// maxName bounds session and segment, in code points: they are kept while a
+// session lives.
+const maxName = 128
 
 // A Door is the handler of the native door. It is safe for concurrent use.
 type Door struct {
@@ -135,6 +128,9 @@ func (d *Door) one(ctx context.Context, p *plan, items []item, i int, begin time
 		d.metrics.Count(name, it.err.Kind, it.took)
 		return
 	}
+	if p.ignored {
+		it.res = res.WithFlag(core.FlagInstructionsIgnored)
+	}
 	d.metrics.Count(name, "", it.took)
 }
 
@@ -156,6 +152,7 @@ type plan struct {
 	client   string
 	targets  int
 	within   time.Duration
+	ignored  bool // the client's instructions are
 	requests []core.Request
 	traces   []core.Trace
 }
@@ -168,12 +165,12 @@ func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan
 	if err != nil {
 		return nil, err
 	}
-	buf := d.buffer()
-	defer d.putBack(buf)
-	if err := read(w, r, buf, rules.MaxBody); err != nil {
+	body, err := rules.Body(w, r, client)
+	if err != nil {
 		return nil, err
 	}
-	c, err := decode(buf.Bytes())
+	defer body.Close()
+	c, err := decode(body.Bytes())
 	if err != nil {
 		return nil, err
 	}
@@ -181,30 +178,6 @@ func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan
 		c.stream = takesStream(r)
 	}
 	return d.plan(rules, c, client, id)
-}
-
-func read(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer, limit core.Size) error {
-	tooLarge := func() error {
-		return &core.Error{Kind: core.TooLarge, Detail: fmt.Sprintf("the body has more than %s; that is the most that is taken (server.max_body)", limit)}
-	}
-	if r.ContentLength > int64(limit) {
-		w.Header().Set("Connection", "close") // rather than read the rest
-		return tooLarge()
-	}
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, int64(limit)))
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return tooLarge()
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &core.Error{Kind: core.DeadlineExceeded, Detail: "the body did not arrive in time", Cause: err}
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || r.Context().Err() != nil {
-		return &core.Error{Kind: core.Canceled, Detail: "the client left while it sent the body", Cause: err}
-	}
-	return &core.Error{Kind: core.InvalidRequest, Detail: "the body cannot be read", Cause: err}
 }
 
 func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error) {
@@ -225,7 +198,8 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkInstructions(); err != nil {
+	instructions, ignored, err := rules.ClientInstructions(c.instructions, names[fInstructions])
+	if err != nil {
 		return nil, err
 	}
 	if err := c.checkSession(); err != nil {
@@ -241,13 +215,13 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 		}
 	}
 
-	p := &plan{rules: rules, call: c, client: client, targets: len(targets), within: within}
+	p := &plan{rules: rules, call: c, client: client, targets: len(targets), within: within, ignored: ignored}
 	n := len(c.texts) * len(targets)
 	p.requests, p.traces = make([]core.Request, n), make([]core.Trace, n)
 	for i := range p.requests {
 		p.requests[i] = core.Request{
 			ID: id, Text: c.texts[i/len(targets)], Source: source, Target: targets[i%len(targets)],
-			Formality: formality, Instructions: c.instructions,
+			Formality: formality, Instructions: instructions,
 			Client: client, Session: c.session, Segment: c.segment, Revision: c.revision,
 			Final: c.final, Lane: door.Lane(c.final, c.bulk), NoCache: c.noCache,
 			Trace: &p.traces[i],
@@ -267,9 +241,13 @@ func missing(f field, advice string) error {
 	return invalid(names[f], names[f]+" is missing; "+advice)
 }
 
+// unknownSource says whether a client left it open what language its text is in:
+// other services' clients write auto for that, or nothing at all.
+func unknownSource(tag string) bool { return tag == "" || strings.EqualFold(tag, "auto") }
+
 // languagesOf returns the languages of c in canonical form.
 func (d *Door) languagesOf(c *call) (source core.Language, targets []core.Language, err error) {
-	if c.has(fSource) {
+	if c.has(fSource) && !unknownSource(c.source) {
 		if source, err = d.service.Language(c.source, names[fSource]); err != nil {
 			return "", nil, err
 		}
@@ -277,6 +255,8 @@ func (d *Door) languagesOf(c *call) (source core.Language, targets []core.Langua
 	switch {
 	case c.has(fTarget) && c.has(fTargets):
 		return "", nil, invalid(names[fTargets], "target and targets are both given; give one of them")
+	case c.has(fTarget) && strings.EqualFold(c.target, "auto"):
+		return "", nil, &core.Error{Kind: core.UnsupportedLanguage, Field: names[fTarget], Detail: `target is "auto"; only the source may be left open, so name the language wanted: "target": "es"`}
 	case c.has(fTarget):
 		target, err := d.service.Language(c.target, names[fTarget])
 		return source, []core.Language{target}, err
@@ -311,25 +291,6 @@ func (c *call) tone() (core.Formality, error) {
 		return core.Informal, nil
 	}
 	return "", invalid(names[fFormality], `formality must be "default", "formal" or "informal"`)
-}
-
-func (c *call) checkInstructions() error {
-	if len(c.instructions) > maxInstructions {
-		return &core.Error{Kind: core.TooLarge, Field: names[fInstructions], Detail: fmt.Sprintf("%d instructions are given; at most %d are taken", len(c.instructions), maxInstructions)}
-	}
-	for i, text := range c.instructions {
-		field := names[fInstructions] + "[" + strconv.Itoa(i) + "]"
-		if err := door.CheckText(text, field); err != nil {
-			return err
-		}
-		if n := utf8.RuneCountInString(text); n > maxInstruction {
-			return &core.Error{Kind: core.TooLarge, Field: field, Detail: fmt.Sprintf("%s has %d code points; at most %d are taken", field, n, maxInstruction)}
-		}
-		if strings.TrimSpace(text) == "" {
-			return invalid(field, field+" is blank")
-		}
-	}
-	return nil
 }
 
 func (c *call) checkSession() error {
