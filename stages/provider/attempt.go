@@ -156,6 +156,9 @@ func (r *run) call(ctx context.Context, a *attempt) {
 		}
 		r.floor.end(a)
 		a.breaker.release(a.permit, r.verdict(a))
+		if r.ctx.Err() == nil && !a.lost {
+			a.breaker.health.note(a.failed)
+		}
 		a.count(a)
 		if r.delay != nil {
 			a.learn(a)
