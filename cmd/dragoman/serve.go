@@ -8,12 +8,12 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
@@ -48,7 +48,10 @@ Exit status: 0 after a signal, 1 when it could not serve.`,
 	return cmd
 }
 
-func serve(cmd *cobra.Command, f *flags, back bool) error {
+func serve(cmd *cobra.Command, f *flags, back bool) (err error) {
+	var content []byte
+	defer func() { err = inItsFormat(cmd, f, content, err) }()
+	quietGRPC()
 	past, err := engine.StateOf(f.file, os.LookupEnv)
 	if err != nil {
 		return err
@@ -64,7 +67,7 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 	defer signal.Stop(hup)
 	defer keepHeadroom()()
 
-	content, err := os.ReadFile(f.file)
+	content, err = os.ReadFile(f.file)
 	if err != nil {
 		content = nil // the loader says it better
 	}
@@ -82,7 +85,12 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 		if kept.Hash == s.onDisk {
 			continue
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n%s cannot be served, so what served at %s is; mend the file and save it\n", why, f.file, kept.At.Local().Format(time.DateTime))
+		instead := fmt.Sprintf("%v\n%s cannot be served, so what served at %s is; mend the file and save it", why, f.file, kept.At.Local().Format(time.DateTime))
+		if logsJSON(f, content) || logsJSON(f, kept.Content) {
+			say(cmd.ErrOrStderr(), zapcore.WarnLevel, instead)
+		} else {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", instead)
+		}
 		if err = s.serve(kept.Content, true); !errors.As(err, &why) {
 			return err
 		}
@@ -123,6 +131,7 @@ func (s *serving) serve(content []byte, back bool) error {
 	registry := admin.NewRegistry()
 	metrics := door.NewMetrics(registry)
 	service := door.New(*g.server, g.engine)
+	service.SlowFrom(g.lines.Slow)
 	var reloader *engine.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
 		Config:  *g.server,
@@ -149,6 +158,9 @@ func (s *serving) serve(content []byte, back bool) error {
 	g.engine.Attach("server", server)
 	if err := server.Listen(); err != nil {
 		return file.Place(err)
+	}
+	if err := temporary(); err != nil {
+		g.log.Warn(err.Error())
 	}
 	if err := g.start(cmd.Context()); err != nil {
 		server.Close()
@@ -197,12 +209,4 @@ func greet(cmd *cobra.Command, file string, c *door.Config, addr, adminAddr stri
 		url = "localhost:" + port
 	}
 	fmt.Fprintf(out, "try:  curl -s %s/v1/translate%s -d '{\"text\":\"Good morning. The new car is very fast.\",\"source\":\"en\",\"target\":\"es\"}'\n", url, auth)
-}
-
-// version is what the program was built from.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
