@@ -214,8 +214,17 @@ type Measure struct {
 	Name, Help string
 	Counter    bool // else a gauge
 	Value      float64
+	// Histogram, when there is one, makes it neither: Value is not looked at.
+	Histogram *Histogram
 	// Labels are names and values in turn, from a small fixed set: never a
 	// session, a text or a client. The engine adds where the part stands:
 	// stage or provider.
 	Labels []string
+}
+
+// A Histogram counts observations by their size.
+type Histogram struct {
+	Count   uint64
+	Sum     float64
+	Buckets map[float64]uint64 // upper bound -> how many are at most that large
 }

@@ -95,7 +95,7 @@ func reload(v engine.Verdict, at time.Time) admin.Reload {
 // status is what serves, as the admin door tells it.
 func (g *gateway) status(now engine.Serving) admin.Status {
 	s := admin.Status{
-		Version: version(), Config: now.File.Path, Hash: now.Hash, Generation: g.engine.Number(),
+		Version: builtFrom().Version, Config: now.File.Path, Hash: now.Hash, Generation: g.engine.Number(),
 		Loaded: now.Since.UTC().Truncate(time.Second), FileDiffers: now.Differs,
 	}
 	if now.Last != nil {

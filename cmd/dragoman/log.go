@@ -17,11 +17,12 @@ import (
 
 // logConfig is the section `log`.
 type logConfig struct {
-	Level  string `json:"level" jsonschema:"enum=debug,enum=info,enum=warn,enum=error" jsonschema_description:"The least that is logged. Texts are not logged at any level."`
-	Format string `json:"format" jsonschema:"enum=console,enum=json" jsonschema_description:"console for people, json for machines."`
+	Level  string        `json:"level" jsonschema:"enum=debug,enum=info,enum=warn,enum=error" jsonschema_description:"The least that is logged. Texts are not logged at any level."`
+	Slow   time.Duration `json:"slow" jsonschema_extras:"minDuration=0s,maxDuration=10m" jsonschema_description:"A text that takes at least so long leaves a line at info; 0s: none does. One that fails, or that a fallback answers, always does, a few a second at most."`
+	Format string        `json:"format" jsonschema:"enum=console,enum=json" jsonschema_description:"console for people, json for machines."`
 }
 
-func logDefaults() logConfig { return logConfig{Level: "info", Format: "console"} }
+func logDefaults() logConfig { return logConfig{Level: "info", Slow: time.Second, Format: "console"} }
 
 // newLog returns the process's log, and what brings its lines to standard
 // error, which the caller closes. The standard library's own logger, which
@@ -52,7 +53,11 @@ type logOutput struct {
 	*logWriter
 	level   zap.AtomicLevel
 	encoder atomic.Pointer[zapcore.Encoder]
+	slow    atomic.Int64 // nanoseconds
 }
+
+// Slow is how long a text takes at least to leave a line.
+func (o *logOutput) Slow() time.Duration { return time.Duration(o.slow.Load()) }
 
 var _ core.Planner = (*logOutput)(nil)
 
@@ -71,6 +76,7 @@ func (o *logOutput) Plan(config any) (apply func(), err error) {
 	return func() {
 		o.level.SetLevel(level)
 		o.encoder.Store(&encoder)
+		o.slow.Store(int64(c.Slow))
 	}, nil
 }
 

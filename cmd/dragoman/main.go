@@ -80,7 +80,7 @@ func root() *cobra.Command {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	cmd.AddCommand(serveCommand(), reloadCommand(), statusCommand(), tapCommand(), translateCommand(), checkCommand(), explainCommand(), testCommand(),
-		schemaCommand(), benchCommand(), pluginCommand())
+		schemaCommand(), benchCommand(), pluginCommand(), versionCommand())
 	return cmd
 }
 

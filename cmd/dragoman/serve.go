@@ -8,12 +8,12 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
@@ -50,7 +50,10 @@ Exit status: 0 after a signal, 1 when it could not serve.`,
 	return cmd
 }
 
-func serve(cmd *cobra.Command, f *flags, back bool) error {
+func serve(cmd *cobra.Command, f *flags, back bool) (err error) {
+	var content []byte
+	defer func() { err = inItsFormat(cmd, f, content, err) }()
+	quietGRPC()
 	past, err := engine.StateOf(f.file, os.LookupEnv)
 	if err != nil {
 		return err
@@ -66,7 +69,7 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 	defer signal.Stop(hup)
 	defer keepHeadroom()()
 
-	content, err := files.Head(f.file, config.MaxFile+1)
+	content, err = files.Head(f.file, config.MaxFile+1)
 	if err != nil {
 		content = nil // the loader says it better
 	}
@@ -84,7 +87,12 @@ func serve(cmd *cobra.Command, f *flags, back bool) error {
 		if kept.Hash == s.onDisk {
 			continue
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n%s cannot be served, so what served at %s is; mend the file and save it\n", why, f.file, kept.At.Local().Format(time.DateTime))
+		instead := fmt.Sprintf("%v\n%s cannot be served, so what served at %s is; mend the file and save it", why, f.file, kept.At.Local().Format(time.DateTime))
+		if logsJSON(f, content) || logsJSON(f, kept.Content) {
+			say(cmd.ErrOrStderr(), zapcore.WarnLevel, instead)
+		} else {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", instead)
+		}
 		if err = s.serve(kept.Content, true); !errors.As(err, &why) {
 			return err
 		}
@@ -125,6 +133,7 @@ func (s *serving) serve(content []byte, back bool) error {
 	registry := admin.NewRegistry()
 	metrics := door.NewMetrics(registry)
 	service := door.New(*g.server, g.engine)
+	service.SlowFrom(g.lines.Slow)
 	var reloader *engine.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
 		Config:  *g.server,
@@ -151,6 +160,9 @@ func (s *serving) serve(content []byte, back bool) error {
 	g.engine.Attach("server", server)
 	if err := server.Listen(); err != nil {
 		return file.Place(err)
+	}
+	if err := temporary(); err != nil {
+		g.log.Warn(err.Error())
 	}
 	if err := g.start(cmd.Context()); err != nil {
 		server.Close()
@@ -196,12 +208,4 @@ func greet(cmd *cobra.Command, file string, c *door.Config, addr, adminAddr stri
 		url = "localhost:" + port
 	}
 	fmt.Fprintf(out, "try:  curl -s %s/v1/translate%s -d '{\"text\":\"Good morning. The new car is very fast.\",\"source\":\"en\",\"target\":\"es\"}'\n", url, auth)
-}
-
-// version is what the program was built from.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

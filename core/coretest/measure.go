@@ -34,7 +34,7 @@ func measured(p *part, item any, private bool) {
 			shapes[m.Name] = m
 			return
 		}
-		if first.Help != m.Help || first.Counter != m.Counter || !slices.Equal(labelNames(first), labelNames(m)) {
+		if first.Help != m.Help || first.Counter != m.Counter || (first.Histogram == nil) != (m.Histogram == nil) || !slices.Equal(labelNames(first), labelNames(m)) {
 			p.Errorf("measure %q: its help, its type or the names of its labels are not always the same", m.Name)
 		}
 	})

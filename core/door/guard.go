@@ -74,14 +74,14 @@ func (g *guard) refuses(rules *Rules, w http.ResponseWriter, r *http.Request) er
 	}
 	origin := r.Header.Get("Origin")
 	if origin == "" {
-		if rules.cross.Check(r) != nil {
+		if rules.check(r) != nil {
 			return crossOrigin()
 		}
 		return nil
 	}
 	w.Header().Add("Vary", "Origin")
 	trusted := slices.Contains(rules.Origins, origin)
-	if rules.cross.Check(r) != nil || (r.Method == http.MethodOptions && !trusted) {
+	if rules.check(r) != nil || (r.Method == http.MethodOptions && !trusted) {
 		return crossOrigin()
 	}
 	if trusted {
@@ -89,6 +89,19 @@ func (g *guard) refuses(rules *Rules, w http.ResponseWriter, r *http.Request) er
 		w.Header().Set("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
 	}
 	return nil
+}
+
+// check refuses what a page of another origin asks for, unless it is a GET whose
+// answer its browser keeps from it. A GET that takes the connection over, as a
+// WebSocket does, is none of those: browsers open one for every page, and leave it
+// to the server to look at the origin (RFC 6455 section 10.2).
+func (r *Rules) check(call *http.Request) error {
+	if call.Header.Get("Upgrade") == "" {
+		return r.cross.Check(call)
+	}
+	asked := *call
+	asked.Method = http.MethodPost
+	return r.cross.Check(&asked)
 }
 
 func crossOrigin() error {

@@ -1,7 +1,9 @@
 package door
 
 import (
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -26,33 +28,98 @@ func NewJournal(log *zap.Logger) *Journal {
 	return &Journal{log: log, sampled: log.WithOptions(sample)}
 }
 
-// Failed notes that the request id failed with err. A defect of ours is an
-// error, an upstream that failed is a warning, of which a few a second are
-// written; anything else is the client's business and shows at debug level.
+// Failed notes that the call id failed with err, before any of its texts was asked
+// for. A defect of ours is an error, an upstream that failed is a warning, and what
+// the gateway could not do in time is for information; of each a few a second are
+// written. Anything else is the client's business and shows at debug level.
 func (j *Journal) Failed(id string, err error) {
 	e := core.AsError(err, "door")
-	level, log, message := zap.DebugLevel, j.log, "request failed"
-	switch e.Kind {
-	case core.Internal:
-		level, log, message = zap.ErrorLevel, j.sampled, "internal error"
-	case core.ProviderFailed, core.ProviderRefused, core.BadAnswer, core.QuotaExceeded, core.Unavailable, core.RateLimited:
-		if e.Cause != nil {
-			level, log, message = zap.WarnLevel, j.sampled, "provider failed"
-		}
+	if ce := j.check(e); ce != nil {
+		ce.Write(append([]zap.Field{zap.String("request", id)}, failure(e)...)...)
 	}
-	ce := log.Check(level, message)
+}
+
+// An Asked is what became of one text that a door asked for.
+type Asked struct {
+	Door    string
+	Request *core.Request // with its trace
+	Result  *core.Result  // nil when it failed
+	Err     *core.Error
+	Took    time.Duration
+}
+
+// Asked leaves one line about a text that failed, as Failed does, or took at least as
+// long as slow, or was answered by a fallback. Slow is 0 when nothing is.
+func (j *Journal) Asked(a Asked, slow time.Duration) {
+	var ce *zapcore.CheckedEntry
+	switch {
+	case a.Err != nil:
+		ce = j.check(a.Err)
+	case slices.Contains(a.Result.Flags, core.FlagFallback):
+		ce = j.sampled.Check(zap.InfoLevel, "a fallback answered")
+	case slow > 0 && a.Took >= slow:
+		ce = j.sampled.Check(zap.InfoLevel, "request was slow")
+	}
 	if ce == nil {
 		return
 	}
-	fields := []zap.Field{zap.String("request", id), zap.String("kind", string(e.Kind)), zap.String("stage", e.Stage)}
+	r := a.Request
+	fields := []zap.Field{
+		zap.String("request", r.ID), zap.String("door", a.Door), zap.String("client", r.Client),
+		zap.String("source", string(r.Source)), zap.String("target", string(r.Target)),
+		zap.Stringer("lane", r.Lane), zap.Int("code_points", utf8.RuneCountInString(r.Text)), zap.Duration("took", a.Took),
+	}
+	if r.Session != "" {
+		fields = append(fields, zap.String("session", r.Session))
+	}
+	if r.Trace != nil {
+		fields = append(fields, zap.Int("attempts", r.Trace.Attempts), zap.Object("stages", spans(r.Trace.Spans())))
+	}
+	if a.Err != nil {
+		fields = append(fields, failure(a.Err)...)
+	} else {
+		fields = append(fields, zap.String("provider", a.Result.Provider), zap.Bool("cached", a.Result.Cached))
+	}
+	ce.Write(fields...)
+}
+
+// check returns the line for a failure, nil when none is written.
+func (j *Journal) check(e *core.Error) *zapcore.CheckedEntry {
 	switch e.Kind {
-	case core.InvalidRequest, core.UnsupportedLanguage:
+	case core.Internal:
+		return j.sampled.Check(zap.ErrorLevel, "internal error")
+	case core.ProviderFailed, core.ProviderRefused, core.BadAnswer, core.QuotaExceeded, core.Unavailable, core.RateLimited:
+		if e.Cause != nil {
+			return j.sampled.Check(zap.WarnLevel, "provider failed")
+		}
+	case core.DeadlineExceeded, core.Overloaded:
+	default:
+		return j.log.Check(zap.DebugLevel, "request failed")
+	}
+	return j.sampled.Check(zap.InfoLevel, "request failed")
+}
+
+// failure says what failed, without a word of what the client wrote.
+func failure(e *core.Error) []zap.Field {
+	fields := []zap.Field{zap.String("kind", string(e.Kind)), zap.String("stage", e.Stage)}
+	switch e.Kind {
+	case core.InvalidRequest, core.UnsupportedLanguage, core.UnsupportedEncoding:
 		// Field and Detail quote what the client wrote, which may be a text in
 		// the wrong place.
 	default:
 		fields = append(fields, zap.String("detail", e.Detail))
 	}
-	ce.Write(append(fields, zap.NamedError("cause", e.Cause))...)
+	return append(fields, zap.NamedError("cause", e.Cause))
+}
+
+// spans are the times that a text spent in each stage.
+type spans []core.Span
+
+func (s spans) MarshalLogObject(e zapcore.ObjectEncoder) error {
+	for _, span := range s {
+		e.AddDuration(span.Name, span.Self)
+	}
+	return nil
 }
 
 // Served notes a call that was answered with status.

@@ -26,7 +26,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "dragoman_request_seconds",
 			Help:    "Time from the arrival of a call to the answer for each of its texts.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .2, .3, .4, .5, .6, .7, 1, 2, 3, 5},
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .2, .3, .4, .5, .6, .7, 1, 2, 3, 5, 10, 20, 30},
 		}, []string{"door"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "dragoman_requests_in_flight",

@@ -51,11 +51,12 @@ type Server struct {
 	draining atomic.Bool
 	calls    atomic.Int64  // of the doors, in flight
 	idle     chan struct{} // told when calls has come to 0 while draining
+	last     atomic.Int64  // when the doors were last busy, in Unix nanoseconds
 }
 
 // A listening is one address with what serves it.
 type listening struct {
-	listener net.Listener
+	listener net.Listener // a *listener, but in tests
 	server   *http.Server
 }
 
@@ -96,7 +97,7 @@ func (s *Server) Listen() error {
 }
 
 func (s *Server) open(ctx context.Context, l *listening, key, addr string, handler http.Handler) error {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := listen(addr, s.busy)
 	if err != nil {
 		return &Fault{key, cannotListen("server."+key, addr, err)}
 	}
@@ -151,6 +152,11 @@ func (s *Server) publicHandler() http.Handler {
 	own := s.o.Config.AdminPlace() == AdminOwn
 	admin := s.forOperators(false)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() {
+			// The client hears with this answer that the connection ends, so it
+			// sends no other call over it that would meet its end.
+			w.Header().Set("Connection", "close")
+		}
 		switch path := r.URL.Path; {
 		case path == "/healthz" || path == "/readyz":
 			s.health(w, r)
@@ -189,6 +195,7 @@ func (s *Server) door(w http.ResponseWriter, r *http.Request) {
 	s.o.Metrics.inFlight.Inc()
 	defer func() {
 		s.o.Metrics.inFlight.Dec()
+		s.busy()
 		if s.calls.Add(-1) == 0 && s.draining.Load() {
 			select {
 			case s.idle <- struct{}{}:
@@ -198,6 +205,9 @@ func (s *Server) door(w http.ResponseWriter, r *http.Request) {
 	}()
 	s.o.Doors.ServeHTTP(w, r)
 }
+
+// busy notes that somebody has connected, or that a call has ended.
+func (s *Server) busy() { s.last.Store(time.Now().UnixNano()) }
 
 func stopping() error {
 	return &core.Error{Kind: core.Unavailable, Stage: "door", Detail: "the gateway is stopping", Retryable: true}
@@ -275,35 +285,35 @@ func (s *Server) Serve(ctx context.Context) error {
 
 func (s *Server) drain() {
 	begin, timeout := time.Now(), s.o.Service.Rules().DrainTimeout
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithDeadline(context.Background(), begin.Add(timeout))
 	defer cancel()
 	s.draining.Store(true)
 	s.o.Log.Info("stopping", zap.Int64("in_flight", s.calls.Load()), zap.Duration("drain_timeout", timeout))
-	s.public.server.SetKeepAlivesEnabled(false)
-	if s.calls.Load() > 0 {
-		// Listening goes on, so that whoever routes calls here sees /readyz and
-		// turns elsewhere. With calls that never stop coming, the second half
-		// of the time is for those in flight.
-		half := time.NewTimer(timeout / 2)
-		select {
-		case <-s.idle:
-		case <-half.C:
-		}
-		half.Stop()
+	// Listening goes on, so that whoever routes calls here sees /readyz and turns
+	// elsewhere. With calls that never stop coming, the second half of the time is
+	// for those in flight.
+	lame, cancel := context.WithDeadline(context.Background(), begin.Add(timeout/2))
+	defer cancel()
+	s.quiet(lame, settle)
+	if l, ok := s.public.listener.(*listener); ok {
+		l.end()
 	}
+	// A server that shuts down drops the calls that it reads from then on, so those
+	// of the last connections are waited for.
+	s.quiet(ctx, settle)
 	left := int64(0)
 	if !s.shutdown(ctx) {
 		left = s.calls.Load()
 		s.end(stopping())
-		// What was ended answers at once; a call that does not is cut.
-		last, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		s.public.server.Shutdown(last)
+	}
+	// What was ended answers at once; what does not is cut. Whoever looks, through
+	// the admin door, is told that it ends.
+	last, cancel := context.WithTimeout(context.Background(), aside/2)
+	defer cancel()
+	if left > 0 {
+		s.shutdown(last)
 	}
 	if s.admin.server != nil {
-		// Whoever looks is told that it ends.
-		last, cancel := context.WithTimeout(context.Background(), aside)
-		defer cancel()
 		s.admin.server.Shutdown(last)
 	}
 	last, cancelLast := context.WithTimeout(context.Background(), aside)
@@ -316,22 +326,52 @@ func (s *Server) drain() {
 // reads, a head of which half has come.
 const aside = time.Second
 
+// settle is how long the doors have nothing to do before the connections that
+// clients keep are closed. While calls come, each answer tells its client that the
+// connection ends with it; a connection that is closed without that
+// may have the next call on its way.
+const settle = 250 * time.Millisecond
+
+// quiet returns when no call is in flight, and none has been for as long as
+// settled, or when ctx is done.
+func (s *Server) quiet(ctx context.Context, settled time.Duration) {
+	for ctx.Err() == nil {
+		wait := settled - time.Since(time.Unix(0, s.last.Load()))
+		if s.calls.Load() == 0 && wait <= 0 {
+			return
+		}
+		var enough <-chan time.Time
+		if s.calls.Load() == 0 {
+			timer := time.NewTimer(wait)
+			defer timer.Stop()
+			enough = timer.C
+		}
+		select {
+		case <-s.idle:
+		case <-enough:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // shutdown takes nothing new, and returns when no connection carries anything
 // any more, or no call has been in flight for a while: true; or when ctx is
-// done.
+// done. Of a connection that a call took over, as a WebSocket does, net/http knows
+// nothing any more, but the call is one.
 func (s *Server) shutdown(ctx context.Context) bool {
 	for {
 		quiet := s.calls.Load() == 0
 		wait, cancel := context.WithTimeout(ctx, aside)
 		err := s.public.server.Shutdown(wait)
 		cancel()
+		none := s.calls.Load() == 0
 		switch {
-		case err == nil:
+		case none && (err == nil || quiet && ctx.Err() == nil):
 			return true
 		case ctx.Err() != nil:
 			return false
-		case quiet && s.calls.Load() == 0:
-			return true
+		case err == nil:
+			s.quiet(ctx, 0)
 		}
 	}
 }

@@ -21,12 +21,13 @@ type Service struct {
 	rules      atomic.Pointer[Rules]
 	bodies     *bodies
 	strangers  strangers
+	slow       func() time.Duration
 }
 
 // New returns a service in front of t, for a c that has passed Check. When t is
 // a core.Languager, its languages are what Languages returns.
 func New(c Config, t core.Translator) *Service {
-	s := &Service{translator: t, tags: map[string]core.Language{}, bodies: newBodies()}
+	s := &Service{translator: t, tags: map[string]core.Language{}, bodies: newBodies(), slow: func() time.Duration { return 0 }}
 	for a := byte('a'); a <= 'z'; a++ {
 		for b := byte('a'); b <= 'z'; b++ {
 			tag := string([]byte{a, b})
@@ -38,6 +39,13 @@ func New(c Config, t core.Translator) *Service {
 	s.rules.Store(s.newRules(c))
 	return s
 }
+
+// SlowFrom makes Slow return what slow says at the time. It comes before the first
+// call.
+func (s *Service) SlowFrom(slow func() time.Duration) { s.slow = slow }
+
+// Slow is how long a text takes at least to leave a line in the log; 0 when none does.
+func (s *Service) Slow() time.Duration { return s.slow() }
 
 // Rules returns what holds for calls that arrive now.
 func (s *Service) Rules() *Rules { return s.rules.Load() }

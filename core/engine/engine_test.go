@@ -261,6 +261,36 @@ func TestNotReadyUntilAProbeSucceeds(t *testing.T) {
 	})
 }
 
+func TestOneProviderThatCanServeIsEnough(t *testing.T) {
+	var events []string
+	fine := func() error { return nil }
+	down := func() error { return errors.New("down") }
+	for _, c := range []struct {
+		p, q, stage func() error
+		want        string
+	}{
+		{fine, fine, fine, ""},
+		{down, fine, fine, ""},
+		{fine, down, fine, ""},
+		{down, down, fine, "providers/p: down\nproviders/q: down"},
+		{down, fine, down, "stages/s: down"},
+	} {
+		p, q := &fake{name: "p", events: &events, ready: c.p}, &fake{name: "q", events: &events, ready: c.q}
+		s := &fake{name: "s", events: &events, ready: c.stage}
+		g := &Generation{unwell: map[string]error{}, parts: []*part{
+			{label: "provider", name: "p", shared: &shared{item: p}, used: true}, {label: "provider", name: "q", shared: &shared{item: q}, used: true},
+			{label: "stage", name: "s", shared: &shared{item: s}, used: true},
+		}}
+		got := ""
+		if err := g.Ready(); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
 func TestAGenerationThatComesAfterTheEndIsClosed(t *testing.T) {
 	var events []string
 	e := serving(t, file([]string{"a"}, &fake{name: "a", events: &events}))

@@ -243,22 +243,33 @@ func (g *Generation) note(p *part, err error) {
 	g.unwell[p.place()] = err
 }
 
-// Ready returns nil when no part in use failed its last probe, or knows by itself
-// that it cannot serve now, else what they said, in the order of the file.
+// Ready returns nil when a text could be translated now: no stage in use failed its
+// last probe, or knows by itself that it cannot serve now, and one provider at least
+// neither. Else it returns what they said, in the order of the file.
 func (g *Generation) Ready() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var failed []error
+	var all, needed []error
+	served := false // by a provider
 	for _, p := range g.parts {
 		err := g.unwell[p.place()]
 		if r, ok := p.item.(core.Readier); ok && p.used && err == nil {
 			err = r.Ready()
 		}
-		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", p.place(), err))
+		if err == nil {
+			served = served || p.used && p.label == "provider"
+			continue
+		}
+		err = fmt.Errorf("%s: %w", p.place(), err)
+		all = append(all, err)
+		if p.label != "provider" {
+			needed = append(needed, err)
 		}
 	}
-	return errors.Join(failed...)
+	if served {
+		return errors.Join(needed...) // another provider may answer for those that cannot
+	}
+	return errors.Join(all...)
 }
 
 // Close closes every part that no other generation has, the last built first, and

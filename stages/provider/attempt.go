@@ -162,6 +162,9 @@ func (r *run) call(ctx context.Context, a *attempt) {
 		if a.failed == nil {
 			a.learned(a.took)
 		}
+		if r.ctx.Err() == nil && !a.lost {
+			a.breaker.health.note(a.failed)
+		}
 		a.count(a)
 		if r.delay != nil {
 			a.learn(a)

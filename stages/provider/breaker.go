@@ -25,6 +25,7 @@ type breaker struct {
 	changes atomic.Int64 // of state
 	well    atomic.Int64 // calls that went well
 	spare   atomic.Int64 // permits handed on
+	health  health       // for Ready alone
 }
 
 // A permit is the right to make one call: the state that it was given in, and

@@ -24,7 +24,7 @@ func (r reason) String() string { return [...]string{"first", "retry", "hedge", 
 
 // within are the upper bounds of the classes in which attempts are counted by
 // how long they took, in seconds.
-var within = [...]float64{0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5}
+var within = [...]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 30}
 
 // A tally counts what was done with one provider, by name. It is never begun
 // anew, since counters may not fall.
@@ -35,6 +35,7 @@ type tally struct {
 	probes atomic.Int64 // calls while one was half open
 
 	answered [reasons]atomic.Int64
+	ended    atomic.Int64
 	took     atomic.Int64 // nanoseconds
 	classes  [len(within)]atomic.Int64
 	tokens   [3]atomic.Int64
@@ -69,6 +70,7 @@ func (r *tally) count(a *attempt) {
 		r.failed[a.why][a.failed.Kind]++
 		r.mu.Unlock()
 	}
+	r.ended.Add(1)
 	r.took.Add(int64(a.took))
 	for i, bound := range within {
 		if a.took.Seconds() <= bound {
@@ -109,11 +111,18 @@ func (r *tally) measure(emit func(core.Measure)) {
 		r.mu.Unlock()
 	}
 	count("provider_attempt_seconds_total", "Time that calls of providers took.", time.Duration(r.took.Load()).Seconds())
-	sum := int64(0)
+	// What is counted meanwhile may be in some of these and not in others: a
+	// histogram must not have more in a bucket than in all.
+	sum, buckets := int64(0), make(map[float64]uint64, len(within))
 	for i, bound := range within {
 		sum += r.classes[i].Load()
+		buckets[bound] = uint64(sum)
 		count("provider_attempts_within_total", "Calls of providers that took at most so many seconds.", float64(sum), "seconds", strconv.FormatFloat(bound, 'g', -1, 64))
 	}
+	emit(core.Measure{
+		Name: "provider_attempt_seconds", Help: "How long calls of providers took.", Labels: []string{"provider", r.name},
+		Histogram: &core.Histogram{Count: max(uint64(r.ended.Load()), uint64(sum)), Sum: time.Duration(r.took.Load()).Seconds(), Buckets: buckets},
+	})
 	for i, what := range [...]string{"prompt", "completion", "cached"} {
 		count("provider_tokens_total", "Tokens that providers billed; cached ones are part of the prompt's.", float64(r.tokens[i].Load()), "tokens", what)
 	}

@@ -26,8 +26,9 @@ import (
 // A Stage calls providers as its configuration says. It is safe for concurrent
 // use.
 type Stage struct {
-	cfg Config
-	log *zap.Logger
+	cfg      Config
+	log      *zap.Logger
+	deadline time.Duration
 	*past
 
 	// delay says after how long a hedge is made; nil when none is.
@@ -52,7 +53,7 @@ func New(env core.Env, cfg Config) *Stage {
 	if env.Log == nil {
 		env.Log = zap.NewNop()
 	}
-	return &Stage{cfg: cfg, log: env.Log, past: newPast(), delay: cfg.Hedge.delay()}
+	return &Stage{cfg: cfg, log: env.Log, deadline: env.Deadline, past: newPast(), delay: cfg.Hedge.delay()}
 }
 
 // Inherit shares the past of former, which goes on adding to it while it serves.

@@ -60,6 +60,13 @@ func metric(v core.Measure) prometheus.Metric {
 		kind = prometheus.CounterValue
 	}
 	desc := prometheus.NewDesc("dragoman_"+v.Name, v.Help, names, nil)
+	if h := v.Histogram; h != nil {
+		m, err := prometheus.NewConstHistogram(desc, h.Count, h.Sum, h.Buckets, values...)
+		if err != nil {
+			return prometheus.NewInvalidMetric(desc, err)
+		}
+		return m
+	}
 	m, err := prometheus.NewConstMetric(desc, kind, v.Value, values...)
 	if err != nil {
 		return prometheus.NewInvalidMetric(desc, err)

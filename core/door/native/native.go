@@ -124,10 +124,11 @@ func (d *Door) one(ctx context.Context, p *plan, items []item, i int, begin time
 			named.Field = "text[" + strconv.Itoa(i/p.targets) + "]"
 			it.err = &named
 		}
-		d.journal.Failed(req.ID, it.err)
+		d.journal.Asked(door.Asked{Door: name, Request: req, Err: it.err, Took: it.took}, d.service.Slow())
 		d.metrics.Count(name, it.err.Kind, it.took)
 		return
 	}
+	d.journal.Asked(door.Asked{Door: name, Request: req, Result: res, Took: it.took}, d.service.Slow())
 	if p.ignored {
 		it.res = res.WithFlag(core.FlagInstructionsIgnored)
 	}

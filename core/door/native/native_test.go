@@ -582,6 +582,31 @@ func TestAClientThatLeavesEndsItsWork(t *testing.T) {
 	}
 }
 
+func TestAClientThatShutsItsSendingSideIsTakenToHaveLeft(t *testing.T) {
+	entered := make(chan struct{})
+	g := serve(t, door.Defaults(), core.TranslatorFunc(func(ctx context.Context, _ *core.Request) (*core.Result, error) {
+		close(entered)
+		<-ctx.Done()
+		return nil, core.ContextError(ctx, "test")
+	}))
+	conn, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	body := `{"text":"a","target":"es"}`
+	fmt.Fprintf(conn, "POST /v1/translate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	<-entered
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	// It is told so, in case it is there.
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 499 ") || !strings.Contains(string(answer), `"canceled"`) {
+		t.Errorf("%v: %s", err, answer)
+	}
+}
+
 func TestTheDeadlineOfAClientEndsItsWork(t *testing.T) {
 	g := serve(t, door.Defaults(), core.TranslatorFunc(func(ctx context.Context, _ *core.Request) (*core.Result, error) {
 		<-ctx.Done()
