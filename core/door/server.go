@@ -275,6 +275,7 @@ func (s *Server) Serve(ctx context.Context) error {
 
 func (s *Server) drain() {
 	begin, timeout := time.Now(), s.o.Service.Rules().DrainTimeout
+	end := begin.Add(timeout + cutting)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	s.draining.Store(true)
@@ -296,13 +297,13 @@ func (s *Server) drain() {
 		left = s.calls.Load()
 		s.end(stopping())
 		// What was ended answers at once; a call that does not is cut.
-		last, cancel := context.WithTimeout(context.Background(), time.Second)
+		last, cancel := context.WithDeadline(context.Background(), end)
 		defer cancel()
 		s.public.server.Shutdown(last)
 	}
 	if s.admin.server != nil {
 		// Whoever looks is told that it ends.
-		last, cancel := context.WithTimeout(context.Background(), aside)
+		last, cancel := context.WithDeadline(context.Background(), sooner(time.Now().Add(aside), end))
 		defer cancel()
 		s.admin.server.Shutdown(last)
 	}
@@ -315,6 +316,17 @@ func (s *Server) drain() {
 // aside is how long what is no call may hinder the end: a scrape that nobody
 // reads, a head of which half has come.
 const aside = time.Second
+
+// cutting is how long after drain_timeout connections may still hinder the end:
+// the process is to end within a second of it.
+const cutting = 400 * time.Millisecond
+
+func sooner(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
 
 // shutdown takes nothing new, and returns when no connection carries anything
 // any more, or no call has been in flight for a while: true; or when ctx is

@@ -77,7 +77,7 @@ func startRaw(t *testing.T, secure bool, script func(number int) string) *upstre
 
 const good = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
-func TestAServerThatLeavesHTTPHasGivenNoAnswer(t *testing.T) {
+func TestAServerThatLeavesHTTPLosesItsConnectionAndHoldsNobody(t *testing.T) {
 	for name, switched := range map[string]string{
 		"to a protocol":    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 		"with a good body": "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello",
@@ -96,9 +96,16 @@ func TestAServerThatLeavesHTTPHasGivenNoAnswer(t *testing.T) {
 						c.Mode, c.CAFile, c.WarmConnections, c.MaxConnections = mode, u.caFile, 1, 1
 					})
 					for range 3 {
-						_, err := post(t.Context(), p, u.url)
-						if e, ok := errors.AsType[*CallError](err); !ok || !e.Written || !errors.Is(err, errSwitched) {
-							t.Fatalf("got %v, want a call that failed", err)
+						req, err := http.NewRequestWithContext(t.Context(), "POST", u.url, strings.NewReader("hello"))
+						if err != nil {
+							t.Fatal(err)
+						}
+						res, err := p.RoundTrip(req)
+						if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+							t.Fatalf("got %v, %v", res, err)
+						}
+						if text, err := read(res, err); text != "" || err != nil {
+							t.Errorf("read %q, %v of a connection that is no answer", text, err)
 						}
 					}
 					if text, err := post(t.Context(), p, u.url); err != nil || text != "hello" {
