@@ -58,6 +58,23 @@ var answers = map[string]func(c net.Conn){
 	"drip":              drips("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n", " "),
 }
 
+// The text may also be written back, as it came or as a JSON string.
+var echoes = map[string]func(raw, quoted string) string{
+	"echo-error": func(_, quoted string) string {
+		body := fmt.Sprintf(`{"error":{"message":%s,"type":%[1]s,"code":%[1]s,"param":%[1]s}}`, quoted)
+		return fmt.Sprintf("HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\nX-Request-Id: %s\r\n\r\n%s", len(body), canary, body)
+	},
+	"echo-word": func(string, string) string {
+		body := fmt.Sprintf(`{"error":{"type":%q,"code":%[1]q,"param":%[1]q}}`, canary)
+		return fmt.Sprintf("HTTP/1.1 500 %s\r\nContent-Length: %d\r\n\r\n%s", canary, len(body), body)
+	},
+	"echo-page":    func(raw, _ string) string { return "HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n<html>" + raw },
+	"echo-raw":     func(raw, _ string) string { return raw + "\r\n\r\n" },
+	"echo-unasked": func(raw, _ string) string { return usualAnswer + raw },
+}
+
+const canary = "Canarybird"
+
 const usualJSON = `{"id":"x","object":"chat.completion","model":"gpt-5.4-nano","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"Hola."}}],"usage":{"prompt_tokens":9,"completion_tokens":3}}`
 
 var usualAnswer = fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(usualJSON), usualJSON)
@@ -144,6 +161,11 @@ func (u *rawUpstream) serve(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 		case m != nil:
 			name := string(m[1])
+			if echo, is := echoes[name]; is {
+				text, _ := json.Marshal(string(body))
+				io.WriteString(c, echo(string(body), string(text)))
+				return
+			}
 			answers[name](c)
 			switch name {
 			case "204", "304", "upgrade-on-200":
@@ -558,5 +580,36 @@ func TestAReloadIsDoneWithinSecondsWhateverTheProbeMeets(t *testing.T) {
 			g.next("Good morning.")
 			g.ends(0, "stopped")
 		})
+	}
+}
+
+// At no level, in no number and in no status.
+func TestNoTextIsLoggedWhateverTheUpstreamWritesBack(t *testing.T) {
+	u := startRaw(t, false)
+	yaml := strings.Replace(u.config("", "{use: openai, breaker: {failures: 0}}"), "server:", "log: {level: debug}\nserver:", 1)
+	g := serveYAML(t, yaml, nil)
+	for name := range echoes {
+		g.ask("MODE:" + name + " " + canary + " sings for John Smith")
+	}
+	said := g.output()
+	for _, path := range []string{"/metrics", "/admin/status", "/readyz"} {
+		res, err := http.Get(g.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		said += string(text)
+	}
+	for _, word := range []string{canary, strings.ToLower(canary), "MODE:", "sings", "Smith"} {
+		if i := strings.Index(said, word); i >= 0 {
+			t.Errorf("%q is in %q", word, said[max(0, i-200):min(len(said), i+100)])
+		}
+	}
+	if !strings.Contains(said, "status 400") {
+		t.Error("the log tells nothing of the errors at all")
 	}
 }
