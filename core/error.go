@@ -52,8 +52,13 @@ type Error struct {
 	// request that wants the same answer never fails for it, and it says
 	// nothing about a provider. It is marked where the error is made.
 	Own bool
-	// Cause is for the log alone. Whoever sets it redacts keys and keeps at
-	// most 200 characters of what an upstream server wrote.
+	// Odd says that the provider is there, and that its answer to this request is
+	// none: nothing about how it would answer the next. Breakers do not count it.
+	Odd bool
+	// Cause is for the log alone, and for every level of it. Whoever sets it
+	// redacts keys, and keeps of what an upstream server wrote its status and
+	// the type, the code and the location of its error: never its message,
+	// which may quote the request, and nothing that may be a piece of a text.
 	Cause error
 }
 

@@ -17,8 +17,12 @@ type Language string
 const maxLanguage = 35
 
 // ParseLanguage reads a BCP-47 tag in any case, with - or _ between subtags,
-// and returns its canonical form. The error is an unsupported_language without
-// a field.
+// and returns its canonical form: language, script, region and variants, each of
+// which the registry has a meaning for. Extensions ("de-u-co-phonebk") say nothing
+// about the language and are dropped, and so is a private part ("en-x-house"),
+// which has a meaning for its author alone, and could be any text. A tag that is
+// nothing else names no language. The error is an unsupported_language without a
+// field.
 func ParseLanguage(s string) (Language, error) {
 	bad := func(why string) error {
 		return &Error{Kind: UnsupportedLanguage, Detail: why + `; write a BCP-47 tag such as "en", "pt-BR" or "zh-Hant"`}
@@ -37,11 +41,33 @@ func ParseLanguage(s string) (Language, error) {
 		}
 		return "", bad(fmt.Sprintf("%q is not a language tag", s))
 	}
-	if tag == language.Und {
-		return "", bad(fmt.Sprintf("%q names no language", s))
+	if named := named(tag); named != language.Und {
+		return Language(named.String()), nil
 	}
-	return Language(tag.String()), nil
+	return "", bad(fmt.Sprintf("%q names no language", s))
 }
+
+// named returns what tag says of a language; language.Und for nothing.
+func named(tag language.Tag) language.Tag {
+	base, script, region := tag.Raw()
+	if base == (language.Base{}) || base.String() == "und" || base.IsPrivateUse() {
+		return language.Und
+	}
+	parts := []any{base, region, tag.Variants()}
+	if !script.IsPrivateUse() {
+		parts = append(parts, script)
+	}
+	named, err := language.Compose(parts...)
+	if err != nil {
+		return language.Und
+	}
+	return named
+}
+
+// Named returns the tag of l without anything that its author could have filled
+// with words: fit for a prompt, whoever made l. It is language.Und when that
+// leaves no language.
+func (l Language) Named() language.Tag { return named(l.Tag()) }
 
 // Tag returns l for golang.org/x/text; language.Und when l is unknown.
 func (l Language) Tag() language.Tag {

@@ -24,11 +24,12 @@ type gateway struct {
 	engine  *engine.Engine
 	first   *engine.Generation
 	lines   *logOutput
+	at      func(step string) // told what close is at
 }
 
 func build(file *config.File) (*gateway, error) {
 	log, lines := newLog(*file.Sections["log"].(*logConfig))
-	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, plugins: host.New(), lines: lines}
+	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, plugins: host.New(), lines: lines, at: func(string) {}}
 	err := adopt(file, g.plugins)
 	if err != nil {
 		lines.Close()
@@ -59,17 +60,27 @@ func (g *gateway) start(ctx context.Context) error {
 	return nil
 }
 
-// close waits for what is in flight, at most for wait, and frees everything.
-func (g *gateway) close(wait time.Duration) {
+// close waits for what is in flight, at most for wait, and frees everything. It
+// says whether all has ended; the log names what has not.
+func (g *gateway) close(wait time.Duration) (ended bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
+	g.at("closing the parts")
 	g.engine.Close(ctx)
 	g.first.Close() // in case it was never served
+	g.at("closing the plugins")
 	if err := g.plugins.Close(); err != nil {
 		g.log.Warn("closing the host of plugins", zap.Error(err))
 	}
+	g.at("closing the connections")
 	if err := g.pool.Close(); err != nil {
 		g.log.Warn("closing the pool", zap.Error(err))
 	}
+	running := g.engine.Unfinished()
+	if running != nil {
+		g.log.Error("something still runs; the process ends", zap.Strings("running", running))
+	}
+	g.at("writing the log")
 	g.lines.Close()
+	return running == nil
 }

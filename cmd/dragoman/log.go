@@ -5,6 +5,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"regexp"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -32,10 +33,23 @@ func newLog(c logConfig) (*zap.Logger, *logOutput) {
 	logger, out := newLogTo(os.Stderr, c)
 	std, err := zap.NewStdLogAt(logger.Named("net"), zapcore.DebugLevel)
 	if err == nil {
-		log.SetOutput(std.Writer())
+		log.SetOutput(unquoted{std.Writer()})
 		log.SetFlags(0)
 	}
 	return logger, out
+}
+
+// An unquoted writer drops what stands between quotes. Net/http quotes what a server
+// sent that nobody asked for, and that may be somebody's text.
+type unquoted struct{ io.Writer }
+
+var betweenQuotes = regexp.MustCompile(`"(?:[^"\\]|\\.)*("|$)`)
+
+func (u unquoted) Write(line []byte) (int, error) {
+	if _, err := u.Writer.Write(betweenQuotes.ReplaceAll(line, []byte(`"..."`))); err != nil {
+		return 0, err
+	}
+	return len(line), nil
 }
 
 func newLogTo(w io.Writer, c logConfig) (*zap.Logger, *logOutput) {

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"log"
 	"strings"
 	"sync"
 	"testing"
@@ -146,5 +148,16 @@ func TestLinesAreWholeWhileTheLogChanges(t *testing.T) {
 		if strings.Count(line, "counted") != 1 || !strings.HasSuffix(line, "}") {
 			t.Errorf("%q", line)
 		}
+	}
+}
+
+// What net/http quotes is what a server sent, which may be a text.
+func TestTheStandardLoggerQuotesNoServer(t *testing.T) {
+	var got strings.Builder
+	logger := log.New(unquoted{&got}, "", 0)
+	logger.Printf("Unsolicited response received on idle HTTP channel starting with %q; err=%v", "a \"text\"\n", io.EOF)
+	logger.Printf("protocol error: %q, cut: \"and so", "a text")
+	if want := "Unsolicited response received on idle HTTP channel starting with \"...\"; err=EOF\nprotocol error: \"...\", cut: \"...\""; strings.TrimSpace(got.String()) != want {
+		t.Errorf("got  %s\nwant %s", got.String(), want)
 	}
 }

@@ -41,7 +41,9 @@ over without losing a request. A mistake in it changes nothing, and is logged wi
 its place. The last five contents that served are kept, for "dragoman reload
 --previous" and for --last-good.
 
-Exit status: 0 after a signal, 1 when it could not serve.`,
+Exit status: 0 after a signal, 1 when it could not serve, or when something still
+ran at the end, such as a part in an endless loop: the process ends all the same,
+drain_timeout and a second after the signal at the latest, and the log says what.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, &f, back) },
 	}
@@ -69,11 +71,14 @@ func serve(cmd *cobra.Command, f *flags, back bool) (err error) {
 	defer signal.Stop(hup)
 	defer keepHeadroom()()
 
+	end := newEndgame(cmd.ErrOrStderr(), door.Defaults().DrainTimeout)
+	defer end.watch(cmd.Context())()
+	end.at("reading " + f.file)
 	content, err = files.Head(f.file, config.MaxFile+1)
 	if err != nil {
 		content = nil // the loader says it better
 	}
-	s := &serving{cmd: cmd, flags: f, past: past, hup: hup, onDisk: fmt.Sprintf("%x", sha256.Sum256(content))}
+	s := &serving{cmd: cmd, flags: f, past: past, hup: hup, end: end, onDisk: fmt.Sprintf("%x", sha256.Sum256(content))}
 	err = s.serve(content, false)
 	why, ok := errors.AsType[unfit](err)
 	switch {
@@ -109,23 +114,34 @@ type serving struct {
 	flags  *flags
 	past   engine.State
 	hup    <-chan os.Signal
+	end    *endgame
 	onDisk string // hash of what the file held at the start
 }
 
 // serve serves content until the command's context ends. The error is an unfit
 // when it could not begin for what content says. Back says that it is not what the
 // file holds.
-func (s *serving) serve(content []byte, back bool) error {
+func (s *serving) serve(content []byte, back bool) (err error) {
 	cmd, f := s.cmd, s.flags
+	s.end.at("checking " + f.file)
 	file, err := f.content(content)
 	if err != nil {
 		return unfit{err}
 	}
+	drain := file.Sections["server"].(*door.Config).DrainTimeout
+	s.end.set(func(e *endgame) { e.drain = func() time.Duration { return drain } })
+	s.end.at("building what " + f.file + " says")
 	g, err := build(file)
 	if err != nil {
 		return unfit{err}
 	}
-	defer g.close(0)
+	g.at = s.end.at
+	s.end.set(func(e *endgame) { e.gateway = g })
+	defer func() {
+		if ended := g.close(0); !ended && err == nil {
+			err = errSaid
+		}
+	}()
 	if err := g.server.Check(); err != nil {
 		return unfit{file.Place(err)}
 	}
@@ -164,6 +180,7 @@ func (s *serving) serve(content []byte, back bool) error {
 	if err := temporary(); err != nil {
 		g.log.Warn(err.Error())
 	}
+	s.end.at("starting the parts")
 	if err := g.start(cmd.Context()); err != nil {
 		server.Close()
 		return unfit{err}
@@ -178,13 +195,21 @@ func (s *serving) serve(content []byte, back bool) error {
 	}))
 	ctx, stop := context.WithCancel(cmd.Context())
 	wait := g.follow(ctx, reloader, s.hup, f.file, s.onDisk)
-	defer func() { stop(); wait() }()
+	defer func() {
+		s.end.at("ending reloads")
+		stop()
+		wait()
+	}()
 	address := engine.Address{PID: os.Getpid(), Started: time.Now()}
 	if at := server.AdminAddr(); at != "" {
 		address.Admin = door.URL(at)
 	}
 	p := &presence{past: s.past, address: address, serve: server.Local, persist: reloader.Persist, log: g.log}
 	defer p.begin()()
+	s.end.set(func(e *endgame) {
+		e.drain = func() time.Duration { return service.Rules().DrainTimeout }
+	})
+	s.end.at("finishing calls")
 	greet(cmd, file.Path, g.server, server.Addr(), server.AdminAddr())
 	return server.Serve(ctx)
 }

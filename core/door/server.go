@@ -285,6 +285,7 @@ func (s *Server) Serve(ctx context.Context) error {
 
 func (s *Server) drain() {
 	begin, timeout := time.Now(), s.o.Service.Rules().DrainTimeout
+	end := begin.Add(timeout + cutting)
 	ctx, cancel := context.WithDeadline(context.Background(), begin.Add(timeout))
 	defer cancel()
 	s.draining.Store(true)
@@ -308,7 +309,7 @@ func (s *Server) drain() {
 	}
 	// What was ended answers at once; what does not is cut. Whoever looks, through
 	// the admin door, is told that it ends.
-	last, cancel := context.WithTimeout(context.Background(), aside/2)
+	last, cancel := context.WithDeadline(context.Background(), sooner(time.Now().Add(aside), end))
 	defer cancel()
 	if left > 0 {
 		s.shutdown(last)
@@ -316,8 +317,6 @@ func (s *Server) drain() {
 	if s.admin.server != nil {
 		s.admin.server.Shutdown(last)
 	}
-	last, cancelLast := context.WithTimeout(context.Background(), aside)
-	defer cancelLast()
 	s.endLocal(last)
 	s.o.Log.Info("stopped", zap.Int64("ended", left), zap.Duration("took", time.Since(begin)))
 }
@@ -325,6 +324,17 @@ func (s *Server) drain() {
 // aside is how long what is no call may hinder the end: a scrape that nobody
 // reads, a head of which half has come.
 const aside = time.Second
+
+// cutting is how long after drain_timeout connections may still hinder the end:
+// the process is to end within a second of it.
+const cutting = 400 * time.Millisecond
+
+func sooner(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
 
 // settle is how long the doors have nothing to do before the connections that
 // clients keep are closed. While calls come, each answer tells its client that the

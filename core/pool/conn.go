@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -76,6 +77,11 @@ func (p *Pool) connect(ctx context.Context, o *origin, r route) (*conn, error) {
 	trace := &httptrace.ClientTrace{TLSHandshakeDone: c.handshaken}
 	dial = httptrace.WithClientTrace(context.WithValue(dial, connKey{}, c), trace)
 	cc, err := r.transport.NewClientConn(dial, o.key.scheme, o.key.address)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		// Net/http gives a socks proxy the context's deadline as the connection's,
+		// which may be a moment ahead.
+		<-dial.Done()
+	}
 	switch {
 	case err == nil:
 		c.cc, c.took = cc, time.Since(begun)

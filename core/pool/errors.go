@@ -13,9 +13,6 @@ import (
 // ErrClosed is why a call fails after Close. It comes inside a CallError.
 var ErrClosed = errors.New("the pool of connections is closed")
 
-// errSwitched is why a call fails to which the server answered with 101.
-var errSwitched = errors.New("the server left HTTP (status 101), which it was not asked to")
-
 // A DialError says that no connection could be made: nothing of the request was
 // sent. It never wraps a context's error: the caller's time is not over.
 type DialError struct {

@@ -118,7 +118,8 @@ const pingAfter, pingWait = 15 * time.Second, 5 * time.Second
 // *CallError. A call waits for a connection as long as its context lasts, but
 // no longer than it takes to learn that none can be made. Reading a body ends
 // with the context, and closing one takes closeWait at most, whatever the server
-// does. A server that leaves HTTP (status 101) has given no answer.
+// does. Nobody asks a server to leave HTTP: of one that does (status 101) there is
+// no body, and the connection is closed.
 func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := p.roundTrip(req)
 	if err != nil && req.Body != nil {
@@ -163,16 +164,17 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 			at = c.taken
 			res, err = c.cc.RoundTrip(send)
 		}
-		if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
-			// Nobody asks for it. What net/http hands over as the body is the
-			// connection itself, which a read keeps for as long as the peer
-			// likes, whatever becomes of the context.
-			res.Body.Close()
-			c.o.lost(c, false, false, false)
-			return nil, &CallError{Origin: c.o.name, Written: true, Err: errSwitched}
-		}
 		if err == nil {
 			res.Request = req
+			if res.StatusCode == http.StatusSwitchingProtocols {
+				// What net/http hands over as the body is the connection itself,
+				// which a read keeps for as long as the peer likes, whatever
+				// becomes of the context.
+				res.Body.Close()
+				res.Body = http.NoBody
+				c.o.lost(c, false, false, false)
+				return res, nil
+			}
 			if res.Body == http.NoBody || req.Method == http.MethodHead || c.multi && res.ContentLength == 0 {
 				c.o.ended(c, true, false)
 			} else {

@@ -46,6 +46,25 @@ func (u *usage) counted() core.Usage {
 	}
 }
 
+// unseen is how many tokens a server may add to a prompt that are not in what it
+// was sent: marks of its template, rules of its own.
+const unseen = 1024
+
+// bounded returns u, made to be no more than a call can have cost: a token is a
+// byte at least, of what was sent or of the answer, and an answer with its hidden
+// reasoning has no more than max_output. A server that says otherwise is wrong, and
+// what it says would be held against the account's limit.
+func (p *Provider) bounded(u core.Usage, sent int64, res *core.Result) core.Usage {
+	most := p.cfg.Request.MaxOutput
+	if res != nil {
+		most = max(most, len(res.Text))
+	}
+	u.PromptTokens = min(max(u.PromptTokens, 0), int(sent)+unseen)
+	u.CompletionTokens = min(max(u.CompletionTokens, 0), most)
+	u.CachedTokens = min(max(u.CachedTokens, 0), u.PromptTokens)
+	return u
+}
+
 // said is what an answer says, in one piece or streamed.
 type said struct {
 	text, refusal, finish, model string
@@ -80,7 +99,7 @@ func (p *Provider) result(a said) (*core.Result, error) {
 		}
 		return nil, p.again(core.ProviderFailed, "the provider's answer was empty", nil)
 	}
-	res := &core.Result{Text: a.text, Provider: p.env.Name, Model: p.named(a.model), Usage: a.usage}
+	res := &core.Result{Text: a.text, Provider: p.env.Name, Model: a.model, Usage: a.usage}
 	switch a.finish {
 	case "stop":
 		res.Finish = core.FinishStop
@@ -92,15 +111,17 @@ func (p *Provider) result(a said) (*core.Result, error) {
 	return res, nil
 }
 
-// named returns the model's name as the answer gave it, if that is one.
-func (p *Provider) named(model string) string {
-	if model == p.cfg.Model {
-		return p.cfg.Model
+// named returns the model's name as the answer to req gave it, if that is one.
+func (p *Provider) named(model string, req *core.Request) string {
+	switch {
+	case model == p.cfg.Model:
+	case len(model) > 200 || !codeShape.MatchString(model):
+	case strings.HasPrefix(model, p.cfg.Model) && len(model) <= len(p.cfg.Model)+16:
+		return model // with the date of its making
+	case !p.hush(req).holds(model):
+		return model
 	}
-	if model == "" || len(model) > 200 || strings.ContainsFunc(model, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return p.cfg.Model
-	}
-	return model
+	return p.cfg.Model
 }
 
 // refusal is the `error` of an answer that is none. Compatible servers write a
@@ -143,10 +164,10 @@ func (r refusal) refuses(status int) (param string, value bool) {
 	return "", false
 }
 
-// failed turns an answer that is not a 200 into an error.
-func (p *Provider) failed(status int, h http.Header, body []byte) *core.Error {
+// failed turns an answer to req that is not a 200 into an error.
+func (p *Provider) failed(req *core.Request, status int, h http.Header, body []byte) *core.Error {
 	r := readRefusal(body)
-	cause := p.cause(status, h, body)
+	cause := p.cause(req, status, h, r)
 	wait := func(e *core.Error) *core.Error {
 		e.RetryAfter = retryAfter(h, time.Now())
 		return e
@@ -168,6 +189,10 @@ func (p *Provider) failed(status int, h http.Header, body []byte) *core.Error {
 		return wait(p.again(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d", status), cause))
 	case status == http.StatusRequestTimeout, status == http.StatusConflict, status == http.StatusTooEarly:
 		return p.again(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d", status), cause)
+	case status < http.StatusBadRequest:
+		e := p.fail(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d, which is neither an answer nor an error", status), cause)
+		e.Odd = true
+		return e
 	}
 	return p.fail(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d", status), cause)
 }
@@ -201,16 +226,24 @@ func looksLike(body []byte) string {
 	return "something else"
 }
 
-// maxCause is the most that is kept of what an upstream wrote, in characters.
+// maxCause is the most that is kept of the reason for a failed connection, in
+// characters.
 const maxCause = 200
 
-// cause tells the log what the upstream said.
-func (p *Provider) cause(status int, h http.Header, body []byte) error {
-	said := p.redact(string(body), maxCause)
-	if id := p.redact(first(h, "X-Request-Id"), 64); id != "" {
-		return fmt.Errorf("status %d, upstream request %s: %s", status, id, said)
+// cause tells the log what the upstream said: the status, the upstream's name for
+// the request, and type, code and location of the error. Its message is not for the
+// log: it may quote the text.
+func (p *Provider) cause(req *core.Request, status int, h http.Header, r refusal) error {
+	hush := p.hush(req)
+	text := fmt.Sprintf("status %d", status)
+	for _, part := range []struct{ name, value string }{
+		{"upstream request", first(h, "X-Request-Id")}, {"type", r.Type}, {"code", r.Code}, {"param", r.Param},
+	} {
+		if value := hush.code(part.value); value != "" {
+			text += ", " + part.name + " " + value
+		}
 	}
-	return fmt.Errorf("status %d: %s", status, said)
+	return errors.New(text)
 }
 
 // redact removes every secret of the configuration and keeps at most most
@@ -263,9 +296,4 @@ func (c *Config) secrets() *strings.Replacer {
 		}
 	}
 	return strings.NewReplacer(pairs...)
-}
-
-// errorText is the cause of a failed connection, for the log.
-func (p *Provider) errorText(err error) error {
-	return errors.New(p.redact(err.Error(), maxCause))
 }

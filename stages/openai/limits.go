@@ -32,10 +32,23 @@ func limit(h http.Header, limitName, remainingName, resetName string) core.Limit
 		return core.Limit{}
 	}
 	l := core.Limit{Known: true, Limit: allowed, Remaining: remaining}
-	if !hasRemaining {
+	switch {
+	case !hasRemaining:
 		l.Remaining = allowed
+	case allowed > 0:
+		l.Remaining = min(remaining, allowed)
 	}
 	l.Reset, _ = wait(first(h, resetName))
+	return l
+}
+
+// believed is l as far as it can be true of an account by which a call was just
+// answered that cost usage: a limit a minute that is below that is none, and would
+// hold up the calls after it for hours.
+func (p *Provider) believed(l core.Limits, usage core.Usage) core.Limits {
+	if cost := usage.PromptTokens + usage.CompletionTokens; l.Tokens.Limit > 0 && l.Tokens.Limit < cost {
+		l.Tokens = core.Limit{}
+	}
 	return l
 }
 

@@ -13,7 +13,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -160,9 +159,10 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 	for {
 		// Each round leaves out one parameter more, so there are few.
 		sent := p.params.Load()
-		resp, err := p.env.Upstream.RoundTrip(p.request(call, req, sent))
+		out := p.request(call, req, sent)
+		resp, err := p.env.Upstream.RoundTrip(out)
 		if err != nil {
-			return nil, p.broken(ctx, call, err)
+			return nil, p.broken(ctx, call, req, err)
 		}
 		l := limits(resp.Header)
 		if req.Trace != nil {
@@ -171,26 +171,31 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 		streamed := sent.streams(req) && isStream(resp)
 		if !streamed {
 			if err := receive(ctx, cancel, resp, buf); err != nil {
-				return nil, p.broken(ctx, call, err)
+				return nil, p.broken(ctx, call, req, err)
 			}
 		}
 		if resp.StatusCode != http.StatusOK {
 			if name, value := readRefusal(buf.Bytes()).refuses(resp.StatusCode); name != "" && p.learn(sent, name, value) && call.Err() == nil {
 				continue
 			}
-			return nil, p.failed(resp.StatusCode, resp.Header, buf.Bytes())
+			return nil, p.failed(req, resp.StatusCode, resp.Header, buf.Bytes())
 		}
 		var res *core.Result
 		var usage core.Usage
 		if streamed {
 			defer resp.Body.Close()
-			res, usage, err = p.stream(ctx, call, cancel, resp, buf, req.OnDelta)
+			res, usage, err = p.stream(ctx, call, cancel, req, resp, buf)
 		} else {
 			res, usage, err = p.read(buf.Bytes())
+		}
+		usage = p.bounded(usage, out.ContentLength, res)
+		if res != nil {
+			res.Usage, res.Model = usage, p.named(res.Model, req)
 		}
 		if req.Trace != nil {
 			// A stage above may still reject the answer, which was paid for.
 			req.Trace.Usage = usage
+			req.Trace.Limits = p.believed(l, usage)
 		}
 		return res, err
 	}
@@ -264,11 +269,6 @@ const (
 
 var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 
-// errNoAnswer is an answer that is none: a server that leaves HTTP (101), which
-// it was not asked to, hands over its connection in place of a body, and reading
-// that could last for ever.
-var errNoAnswer = errors.New("the server left HTTP (status 101), which it was not asked to")
-
 // Of an answer that has said what it has to say, the end is waited for a moment
 // more, so that the connection can be used again.
 const (
@@ -284,7 +284,10 @@ func receive(ctx context.Context, cancel func(), resp *http.Response, buf *bytes
 	defer resp.Body.Close()
 	buf.Reset()
 	if resp.StatusCode < http.StatusOK {
-		return errNoAnswer // and its body is not to be touched
+		// A server that leaves HTTP (101), which it was not asked to, may hand
+		// over its connection in place of a body. A read of that could last for
+		// ever.
+		return nil
 	}
 	if n := resp.ContentLength; n > 0 && n < maxAnswer {
 		buf.Grow(int(n) + bytes.MinRead)
@@ -310,13 +313,13 @@ func receive(ctx context.Context, cancel func(), resp *http.Response, buf *bytes
 			return errTooLong
 		case err == io.EOF:
 			return nil
-		case err != nil && enough != nil && ctx.Err() == nil:
-			return nil
+		case err != nil && ctx.Err() == nil && (enough != nil || whole(buf.Bytes())):
+			return nil // only its end is missing
 		case err != nil:
 			return err
 		case enough == nil && looks < maxLooks && closed(buf.Bytes()):
 			looks++
-			if json.Valid(buf.Bytes()) {
+			if whole(buf.Bytes()) {
 				enough = time.AfterFunc(parting, cancel)
 			}
 		}
@@ -327,6 +330,9 @@ func receive(ctx context.Context, cancel func(), resp *http.Response, buf *bytes
 // whether it is whole.
 const maxLooks = 8
 
+// whole says whether b is a JSON object.
+func whole(b []byte) bool { return closed(b) && json.Valid(b) }
+
 // closed says whether b may be the whole of a JSON object.
 func closed(b []byte) bool {
 	b = bytes.TrimRight(b, " \t\r\n")
@@ -335,14 +341,14 @@ func closed(b []byte) bool {
 
 // broken turns the failure of a connection into an error: of the request, when
 // that is over; of the attempt, when it took too long; else of the provider.
-func (p *Provider) broken(ctx, call context.Context, err error) error {
+func (p *Provider) broken(ctx, call context.Context, req *core.Request, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return core.ContextError(ctx, p.env.Name)
 	case call.Err() != nil:
 		return p.again(core.DeadlineExceeded, fmt.Sprintf("the provider did not answer within %v", p.cfg.Timeout), nil)
 	}
-	return p.again(core.ProviderFailed, "the connection to the provider failed", p.errorText(err))
+	return p.again(core.ProviderFailed, "the connection to the provider failed", p.hush(req).failure(err))
 }
 
 // Probe asks for the model: it proves the key, the address and the model.
@@ -364,7 +370,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 		err = receive(ctx, cancel, resp, &buf)
 	}
 	if err != nil {
-		err := core.AsError(p.broken(ctx, call, err), p.env.Name)
+		err := core.AsError(p.broken(ctx, call, nil, err), p.env.Name)
 		if err.Kind == core.ProviderFailed {
 			err.Kind, err.Detail = core.Unavailable, p.chat.Host+" cannot be reached"
 		}
@@ -376,16 +382,18 @@ func (p *Provider) Probe(ctx context.Context) error {
 		p.note(p.shutdown(buf.Bytes(), time.Now()))
 		return nil
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return p.fail(core.Unauthorized, fmt.Sprintf("%s refuses %s.api_key (status %d); check the key and what it may do", p.chat.Host, key, status), p.cause(status, resp.Header, buf.Bytes()))
+		return p.fail(core.Unauthorized, fmt.Sprintf("%s refuses %s.api_key (status %d); check the key and what it may do", p.chat.Host, key, status), p.cause(nil, status, resp.Header, readRefusal(buf.Bytes())))
 	case status == http.StatusNotFound && readRefusal(buf.Bytes()).Code == "model_not_found":
-		return p.fail(core.NotFound, fmt.Sprintf("%s knows no model %q; change %s.model", p.chat.Host, p.cfg.Model, key), p.cause(status, resp.Header, buf.Bytes()))
+		return p.fail(core.NotFound, fmt.Sprintf("%s knows no model %q; change %s.model", p.chat.Host, p.cfg.Model, key), p.cause(nil, status, resp.Header, readRefusal(buf.Bytes())))
 	case status == http.StatusTooManyRequests:
-		if err := p.failed(status, resp.Header, buf.Bytes()); err.Kind == core.QuotaExceeded {
+		if err := p.failed(nil, status, resp.Header, buf.Bytes()); err.Kind == core.QuotaExceeded {
 			return err
 		}
 		return nil // at its limit, so it serves
 	case status >= 500:
-		return p.failed(status, resp.Header, buf.Bytes())
+		return p.failed(nil, status, resp.Header, buf.Bytes())
+	case status < http.StatusOK:
+		return p.again(core.Unavailable, fmt.Sprintf("%s leaves HTTP (status %d) instead of answering", p.chat.Host, status), nil)
 	}
 	p.note(fmt.Sprintf("%s does not tell about model %q (status %d): its key and model are found right or wrong by the first translation", p.chat.Host, p.cfg.Model, status))
 	return nil

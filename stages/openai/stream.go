@@ -107,14 +107,14 @@ func isStream(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusOK && !strings.Contains(resp.Header.Get("Content-Type"), "json")
 }
 
-// stream reads a streamed answer to its end and hands its text to onDelta as it
-// comes. An error from onDelta ends it. The usage holds even when there is an
+// stream reads a streamed answer to its end and hands its text to OnDelta of req
+// as it comes. An error from that ends it. The usage holds even when there is an
 // error.
 //
 // That the failures of a broken stream are retryable says that another attempt
 // may succeed; whether one may still be made, only the owner of retries knows,
 // which sees what has left.
-func (p *Provider) stream(ctx, call context.Context, cancel func(), resp *http.Response, buf *bytes.Buffer, onDelta func(string) error) (*core.Result, core.Usage, error) {
+func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Request, resp *http.Response, buf *bytes.Buffer) (*core.Result, core.Usage, error) {
 	buf.Reset()
 	buf.Grow(4 << 10)
 	in := newEvents(resp.Body, buf.AvailableBuffer())
@@ -148,14 +148,14 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), resp *http.R
 		case err == io.EOF:
 			return nil, a.usage, p.again(core.ProviderFailed, "the provider's answer ended in its middle", nil)
 		case err != nil:
-			return nil, a.usage, p.broken(ctx, call, err)
+			return nil, a.usage, p.broken(ctx, call, req, err)
 		}
 		var c chunk
 		if json.Unmarshal(data, &c) != nil {
 			return nil, a.usage, p.garbled("the provider's answer was not the JSON that was asked for", data)
 		}
 		if len(c.Error) > 0 && c.Error[0] == '{' {
-			return nil, a.usage, p.interrupted(resp, data)
+			return nil, a.usage, p.interrupted(req, resp, data)
 		}
 		if c.Model != "" {
 			a.model = c.Model
@@ -168,14 +168,14 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), resp *http.R
 		}
 		choice := &c.Choices[0]
 		if text.Len()+len(choice.Delta.Content) > maxAnswer {
-			return nil, a.usage, p.broken(ctx, call, errTooLong)
+			return nil, a.usage, p.broken(ctx, call, req, errTooLong)
 		}
 		if piece := choice.Delta.Refusal; piece != "" {
 			a.refusal = piece // that there is one is all that counts
 		}
 		if piece := choice.Delta.Content; piece != "" {
 			text.WriteString(piece)
-			if err := onDelta(piece); err != nil {
+			if err := req.OnDelta(piece); err != nil {
 				return nil, a.usage, p.unwanted(err)
 			}
 		}
@@ -191,12 +191,12 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), resp *http.R
 
 // interrupted is the error that an answer turned into. Its status was sent
 // before it was known, so the code has to tell.
-func (p *Provider) interrupted(resp *http.Response, data []byte) *core.Error {
+func (p *Provider) interrupted(req *core.Request, resp *http.Response, data []byte) *core.Error {
 	status := http.StatusInternalServerError
 	if r := readRefusal(data); r.Code == "rate_limit_exceeded" {
 		status = http.StatusTooManyRequests
 	}
-	err := p.failed(status, resp.Header, data)
+	err := p.failed(req, status, resp.Header, data)
 	if err.Kind == core.ProviderFailed {
 		err.Detail = "the provider broke its answer off"
 	}

@@ -337,7 +337,9 @@ func FuzzStream(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		resp := &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(in))}
 		var text strings.Builder
-		res, usage, err := p.stream(t.Context(), t.Context(), func() {}, resp, new(bytes.Buffer), func(s string) error { text.WriteString(s); return nil })
+		req := ask("x")
+		req.OnDelta = func(s string) error { text.WriteString(s); return nil }
+		res, usage, err := p.stream(t.Context(), t.Context(), func() {}, req, resp, new(bytes.Buffer))
 		if (res == nil) == (err == nil) {
 			t.Fatalf("got %+v and %v", res, err)
 		}

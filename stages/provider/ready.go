@@ -26,7 +26,7 @@ type health struct {
 	mu     sync.Mutex
 	row    int // failures since the last answer
 	last   time.Time
-	why    string // the last failure
+	why    string    // the last failure
 	paused time.Time // until when the provider wants to be left alone
 }
 

@@ -271,7 +271,7 @@ func (r *run) verdict(a *attempt) verdict {
 			return saysUnwell
 		}
 		return saysNothing
-	case a.failed.Own:
+	case a.failed.Own, a.failed.Odd:
 		return saysNothing
 	}
 	switch a.failed.Kind {

@@ -1,0 +1,147 @@
+package openai
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/textproto"
+	"regexp"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// What an upstream writes may hold the request's own texts: validation and content
+// filters quote them, and a hostile server puts them wherever something is read.
+// So of what it wrote only short words with the shape of a code are kept, and none
+// that could be a piece of a text.
+
+// A hush keeps the texts of one request out of what is logged about it.
+type hush struct {
+	p     *Provider
+	texts []string // folded
+}
+
+// hush returns that of req, which is nil for a call without texts.
+func (p *Provider) hush(req *core.Request) hush {
+	h := hush{p: p}
+	if req == nil {
+		return h
+	}
+	for _, text := range req.Instructions {
+		h.texts = append(h.texts, fold(text))
+	}
+	for _, pair := range req.Context {
+		h.texts = append(h.texts, fold(pair.Source), fold(pair.Target))
+	}
+	h.texts = append(h.texts, fold(req.Text), fold(req.Glossary))
+	return h
+}
+
+// fold leaves the letters and digits of s, in lower case.
+func fold(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, s)
+}
+
+const (
+	// longestCode is the longest code that is kept, in bytes.
+	longestCode = 64
+	// piece is how many letters and digits in a row make a piece of a text.
+	piece = 4
+	// withheld stands for what is not kept.
+	withheld = "(withheld)"
+)
+
+// codeShape is what type, code and location of an error look like: no blanks, no
+// quotes, nothing but ASCII.
+var codeShape = regexp.MustCompile(`^[A-Za-z0-9_.:/@+\[\]-]+$`)
+
+// code returns s, which an upstream wrote where a code belongs.
+func (h hush) code(s string) string {
+	s = h.p.secrets.Replace(s)
+	switch {
+	case s == "":
+		return ""
+	case len(s) > longestCode || !codeShape.MatchString(s) || !usual(s) && h.holds(s):
+		return withheld
+	}
+	return s
+}
+
+// holds says whether s shares a piece with one of the texts.
+func (h hush) holds(s string) bool {
+	s = fold(s)
+	for _, text := range h.texts {
+		if text == "" {
+			continue
+		}
+		if len(s) < piece && s != "" && strings.Contains(text, s) {
+			return true
+		}
+		for i := 0; i+piece <= len(s); i++ {
+			if strings.Contains(text, s[i:i+piece]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// usual says whether s is made of words that the API itself is made of, which tell
+// nothing of a text though one may hold them.
+func usual(s string) bool {
+	words := strings.FieldsFunc(s, func(r rune) bool { return r == '.' || r == '[' || r == ']' || '0' <= r && r <= '9' })
+	for _, word := range words {
+		switch word {
+		case "invalid_request_error", "authentication_error", "permission_error", "not_found_error", "rate_limit_error",
+			"server_error", "api_error", "overloaded_error", "tokens", "requests",
+			"unsupported_value", "unsupported_parameter", "unknown_parameter", "missing_required_parameter", "invalid_value", "invalid_type",
+			"invalid_api_key", "model_not_found", "rate_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached",
+			"context_length_exceeded", "string_above_max_length", "content_filter", "content_policy_violation",
+			"messages", "content", "model", "temperature", "reasoning_effort", "store", "stream", "stream_options", "include_usage",
+			"max_tokens", "max_completion_tokens":
+		default:
+			return false
+		}
+	}
+	return len(words) > 0
+}
+
+// quoted is what Go's libraries put between quotes: what the server wrote.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*("|$)`)
+
+// failure returns the reason for a failed connection, on one line.
+func (h hush) failure(err error) error {
+	if _, ok := errors.AsType[textproto.ProtocolError](err); ok {
+		return errors.New("the answer is not HTTP") // the rest of it is what the server wrote
+	}
+	text := h.p.redact(quoted.ReplaceAllString(err.Error(), withheld), maxCause)
+	if ofTheSystem(err) {
+		return errors.New(text)
+	}
+	words := strings.Fields(text)
+	for i, word := range words {
+		if h.holds(word) {
+			words[i] = withheld
+		}
+	}
+	return errors.New(strings.Join(words, " "))
+}
+
+// ofTheSystem says whether err is one in which nothing is that a server wrote.
+func ofTheSystem(err error) bool {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[syscall.Errno](err); ok {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errTooLong)
+}
