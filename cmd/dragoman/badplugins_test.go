@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,7 +26,7 @@ type badPlugin struct {
 
 	by      string // who answers when it is the provider in use; empty for first one and then the other
 	state   string // that it comes to as a provider; empty for ready
-	says    string // what the log holds then
+	says    string // what the log holds then; that it died only if it did
 	skipped bool   // as a stage with on_error skip it is tried as well, and passed over
 }
 
@@ -46,6 +47,14 @@ var badPlugins = []badPlugin{
 	{does: "nul", by: "openai", says: "holds a NUL", skipped: true},
 	{does: "long", by: "openai", says: "longer than 8 MiB", skipped: true},
 	{does: "of-another", by: "openai", says: "a text that it was not asked for"},
+	{does: "unavailable", by: "openai", says: "my own upstream is down", skipped: true},
+	{does: "cancelled", by: "openai", says: "I have let go", skipped: true},
+	{does: "shouts", by: "openai", says: "the plugin failed", skipped: true},
+	{does: "refused", by: "openai", says: "says that it is refused", skipped: true},
+	{does: "unwell", by: "bad", state: "degraded", says: "answers that it is not well"},
+	{does: "needs", extra: ", max_memory: 1MiB", by: "openai", state: "failed", says: "raise max_memory", skipped: true},
+	{does: "decorates", by: "bad", says: "not all is taken of what the plugin answers"},
+	{does: "escapes", by: "bad"},
 	{does: "keeps", by: "bad", skipped: true},
 	{does: "blank-after", by: "bad", skipped: true},
 	{does: "nul-after", by: "bad", skipped: true},
@@ -89,6 +98,9 @@ func TestABadPluginCostsItsRequestsNothingAndTheGatewayNothing(t *testing.T) {
 			}
 			g.comesTo(bad.state)
 			g.endures(func(a answer) bool { return a.Status == 200 })
+			if lives := []string{"", "ready", "degraded"}; slices.Contains(lives, bad.state) && !strings.Contains(bad.says, "it ended") && strings.Contains(g.output(), "the plugin died") {
+				t.Error("it is said to have died, and lives")
+			}
 		})
 		if !bad.skipped {
 			continue
@@ -205,7 +217,14 @@ func running(program string) (pids []int) {
 // other provider may answer.
 func TestAPluginThatTalksWithoutEndIsCutOff(t *testing.T) {
 	sim := simulate(t, "--engine", "pseudo")
-	g := startBad(t, sim, badProgram(t), "  bad: {type: plugin, command: [PROGRAM, talks]}\n", "  - provider: {use: bad, fallback: [openai]}\n")
+	built := badProgram(t)
+	for _, does := range []string{"talks", "mumbles"} {
+		t.Run(does, func(t *testing.T) { cutsOff(t, sim, built, does) })
+	}
+}
+
+func cutsOff(t *testing.T, sim *simulator, built, does string) {
+	g := startBad(t, sim, built, "  bad: {type: plugin, command: [PROGRAM, "+does+"]}\n", "  - provider: {use: bad, fallback: [openai]}\n")
 	for range 3 {
 		body, _ := json.Marshal(map[string]any{"text": "Who is there?", "source": "en", "target": "es", "stream": true})
 		res, err := http.Post(g.url+"/v1/translate", "application/json", bytes.NewReader(body))
@@ -253,4 +272,36 @@ func TestAPluginThatHasBecomeAnotherFileIsNotStarted(t *testing.T) {
 		t.Errorf("it was started: %v", left)
 	}
 	g.endures(func(a answer) bool { return a.Translations[0].Provider == "openai" })
+}
+
+// TestCheckFindsAPluginThatServeWouldRefuse is about what only the plugin knows.
+func TestCheckFindsAPluginThatServeWouldRefuse(t *testing.T) {
+	built := badProgram(t)
+	sim := simulate(t, "--engine", "pseudo")
+	for name, chain := range map[string]string{
+		"a stage":    "  openai: {type: openai, base_url: " + sim.base + ", api_key: test}\nstages:\n  - plugin: {command: [PROGRAM, DOES]}\n    name: bad\n  - provider: {use: openai}\n",
+		"a provider": "  bad: {type: plugin, command: [PROGRAM, DOES]}\nstages:\n  - provider: {use: bad}\n",
+	} {
+		for does, want := range map[string]string{"refuses": "the model is not there", "knows-everything": "languages that cannot be taken", "nothing": ""} {
+			if does == "knows-everything" && name == "a stage" {
+				continue
+			}
+			file := write(t, "version: 1\nproviders:\n"+strings.NewReplacer("PROGRAM", built, "DOES", does).Replace(chain))
+			for which, args := range map[string][]string{"check": {"check"}, "serve": {"serve", "--set", "server.listen=127.0.0.1:0"}} {
+				if does == "nothing" && which == "serve" {
+					continue
+				}
+				_, errs, status := command(t, filepath.Dir(file), nil, "", args...)
+				if (status == 0) != (want == "") || !strings.Contains(errs, want) || want != "" && !strings.Contains(errs, "pipeline.yaml:") {
+					t.Errorf("%s that does %s, %s: status %d, %s", name, does, which, status, errs)
+				}
+			}
+			if _, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline"); status != 0 {
+				t.Errorf("%s that does %s, check --offline: status %d, %s", name, does, status, errs)
+			}
+		}
+	}
+	if left := running(built); len(left) > 0 {
+		t.Errorf("check has left %v", left)
+	}
 }

@@ -26,8 +26,10 @@ func checkCommand() *cobra.Command {
 Unless --offline is given, the providers in use are asked as well: a refused key
 or an unknown model is a mistake, a provider that cannot be reached is a warning.
 
-Every plugin is started once, with an empty environment, to hear what keys it
-has, and ended at once; --no-plugins starts none and leaves their keys unchecked.
+Every plugin is started once, to hear what keys it has and whether it takes its
+configuration, and ended at once. With --offline, and when it is not in use, it
+gets no environment and is not configured. --no-plugins starts none and leaves
+their keys unchecked.
 
 With --live one short text is sent through every provider that the chain may
 call, each fallback included: it costs what such a call costs.
@@ -56,7 +58,7 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 			g.plugins.SetMode(host.Ignore)
 			asked := ""
 			if !without {
-				n, err := g.ask(cmd.Context(), func(w string) { fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w) })
+				n, err := g.ask(cmd.Context(), offline, func(w string) { fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w) })
 				if err != nil {
 					return err
 				}

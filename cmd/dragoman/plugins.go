@@ -76,10 +76,11 @@ func lend(c *host.ProviderConfig) {
 }
 
 // ask starts every plugin of the file once, to hear what it is and to hold its
-// configuration against that, and returns how many there are. A plugin that is
-// not in use and does not start is a warning.
-func (g *gateway) ask(ctx context.Context, warn func(string)) (asked int, err error) {
-	g.plugins.SetMode(host.Describe)
+// configuration against that, and returns how many there are. Those that the
+// gateway would run are configured as well, unless offline: then the values that
+// they need may be missing. A plugin that is not in use and does not start is a
+// warning.
+func (g *gateway) ask(ctx context.Context, offline bool, warn func(string)) (asked int, err error) {
 	defer g.plugins.SetMode(host.Ignore)
 	var wrong config.Complaints
 	used := choose(g.file).providers()
@@ -88,6 +89,10 @@ func (g *gateway) ask(ctx context.Context, warn func(string)) (asked int, err er
 			continue
 		}
 		asked++
+		g.plugins.SetMode(host.Try)
+		if offline || item.Kind.Role == core.RoleProvider && !used[item.Name] {
+			g.plugins.SetMode(host.Describe)
+		}
 		part, err := item.Kind.Build(core.Env{Name: item.Name, Log: g.log.Named(item.Name), Deadline: g.server.Deadline, Origin: item.Origin}, item.Config)
 		if err != nil {
 			return asked, err // engine.Build has said it, with its place

@@ -140,6 +140,17 @@ func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.R
 			b[i] = 1
 		}
 		held = append(held, b)
+	case "run":
+		// With a program whose environment has no PATH.
+		child := exec.Command("/bin/sh", "-c", "PATH=/usr/sbin:/usr/bin:/sbin:/bin; "+rest)
+		if err := child.Start(); err != nil {
+			return nil, err
+		}
+		go child.Wait()
+	case "quote":
+		return nil, &core.Error{Kind: core.ProviderFailed, Detail: "cannot: " + rest, Field: rest, Cause: errors.New("upstream said: " + rest)}
+	case "kind":
+		return nil, &core.Error{Kind: core.ErrorKind(rest), Field: "text", Detail: "the account 4711 may not"}
 	case "child":
 		// It holds the file open until it dies.
 		f, err := os.OpenFile(rest, os.O_WRONLY, 0)

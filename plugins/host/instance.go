@@ -343,7 +343,7 @@ func (in *instance) enter(ctx context.Context, dead *running, most patience) (*r
 // has left, it is made once more, in the next process: that another one takes
 // over is not the caller's business, as it is not when a connection breaks. All
 // this unless the caller, who knows somebody else to ask, has no patience.
-func (in *instance) send(ctx context.Context, most patience, texts []string, call func(visit) (err *core.Error, died bool)) *core.Error {
+func (in *instance) send(ctx context.Context, most patience, about private, call func(visit) (err *core.Error, died bool)) *core.Error {
 	var dead *running
 	for {
 		r, leave, err := in.enter(ctx, dead, most)
@@ -352,7 +352,7 @@ func (in *instance) send(ctx context.Context, most patience, texts []string, cal
 		}
 		began := time.Now()
 		r.called.Store(true)
-		err, died := call(visit{r, r.link.ended(), texts})
+		err, died := call(visit{r, r.link.ended(), about})
 		leave()
 		in.calls.Add(1)
 		in.spent.Add(int64(time.Since(began)))
@@ -371,15 +371,15 @@ func (in *instance) send(ctx context.Context, most patience, texts []string, cal
 // A visit is one call into a process.
 type visit struct {
 	*running
-	ended int64    // connections that had ended when it began
-	texts []string // of the request: they are in no log
+	ended int64 // connections that had ended when it began
+	private
 }
 
 // broken turns the failure of a call into an error: of the request, when that is
 // over; of the attempt, when it took too long; else of the plugin. Died says
 // that the process is gone, or its connection.
 func (in *instance) broken(ctx, call context.Context, r visit, err error) (e *core.Error, died bool) {
-	said := errors.New(without(spoken(err).Error(), r.texts))
+	said := errors.New(without(spoken(err).Error(), r.texts()))
 	e = &core.Error{Stage: in.name, Cause: said}
 	switch code := status.Code(err); {
 	case ctx.Err() != nil:
@@ -419,8 +419,8 @@ func (in *instance) soon() time.Duration {
 // that somebody refuses the plugin, or knows not what it asks for: those kinds
 // are about who calls, and the client has called the gateway, not what the plugin
 // calls.
-func (in *instance) said(ctx context.Context, e *wire.Error, texts []string) *core.Error {
-	err := wire.DecodeError(e, in.name)
+func (in *instance) said(ctx context.Context, e *wire.Error, about private) *core.Error {
+	err, texts := wire.DecodeError(e, in.name), about.texts()
 	err.Field, err.Detail = without(err.Field, texts), without(err.Detail, texts)
 	if err.Cause != nil {
 		err.Cause = errors.New(without(err.Cause.Error(), texts))

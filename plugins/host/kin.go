@@ -24,8 +24,9 @@ type kin struct {
 	mu    sync.Mutex // held while a process is started, so that a look knows it
 	ready bool
 	mains map[int]*main
-	seen  map[int]relative // from the last look, by number
-	at    time.Time        // of that look
+	seen  map[int]relative  // from the last look, by number
+	late  map[int]time.Time // children that may be anybody's: when they were first seen to have ended
+	at    time.Time         // of that look
 }
 
 // A main is the process of a plugin.
@@ -59,7 +60,7 @@ func (k *kin) born(mark string, start func() (pid int, err error)) (*main, error
 	if !k.ready {
 		adopt()
 		k.ready = true
-		k.mains, k.seen = map[int]*main{}, map[int]relative{}
+		k.mains, k.seen, k.late = map[int]*main{}, map[int]relative{}, map[int]time.Time{}
 	}
 	pid, err := start()
 	if err != nil {
@@ -83,10 +84,14 @@ func (k *kin) tend(now time.Time) {
 	}
 }
 
+// lateAfter is how long process 1 leaves a child that has ended to whoever may
+// have started it in this program.
+const lateAfter = 10 * time.Second
+
 // look finds all relatives. The caller holds mu.
 func (k *kin) look() {
-	all := below(self())
-	found := make(map[int]relative, len(all))
+	all := below()
+	found, late, now := make(map[int]relative, len(all)), map[int]time.Time{}, time.Now()
 	mine, session := self(), sessionOf(self())
 	for _, p := range all { // parents before their children
 		if k.mains[p.pid] != nil {
@@ -113,8 +118,19 @@ func (k *kin) look() {
 		default:
 			r.of = k.marked(p)
 		}
-		if r.of == nil && !known && !below && p.session == session && !(p.ended && mine == 1) {
-			continue // somebody else in this process has started it
+		if r.of == nil && !known && !below && p.session == session {
+			// Somebody else in this process has started it, or it is an orphan
+			// that had ended before it was seen.
+			if !p.ended || mine != 1 {
+				continue
+			}
+			if since, ok := k.late[p.pid]; !ok || now.Sub(since) < lateAfter {
+				if !ok {
+					since = now
+				}
+				late[p.pid] = since
+				continue
+			}
 		}
 		if p.ended && p.parent == mine {
 			reap(p.pid)
@@ -122,7 +138,7 @@ func (k *kin) look() {
 		}
 		found[p.pid] = r
 	}
-	k.seen = found
+	k.seen, k.late = found, late
 }
 
 // marked returns the main whose mark p has in its environment.

@@ -180,13 +180,13 @@ func run(ctx context.Context, program *Program, folder, sockets string, k *kin, 
 	if !environment {
 		cmd.Env = program.origin(files)
 	}
-	key, err := newSecret()
+	key, err := wire.NewSecret()
 	if err != nil {
 		return nil, err
 	}
-	defer key.close()
+	defer key.Close()
 	cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", wire.SecretKey, 3+len(cmd.ExtraFiles)))
-	cmd.ExtraFiles = append(cmd.ExtraFiles, key.from)
+	cmd.ExtraFiles = append(cmd.ExtraFiles, key.Pipe())
 	p := newProcess(cmd, out, k)
 	socket := ""
 	client := goplugin.NewClient(&goplugin.ClientConfig{

@@ -57,22 +57,33 @@ func look(pid int) (p proc, ok bool) {
 	return proc{pid: pid, parent: number(1), group: number(2), session: number(3), start: start, ended: fields[0] == "Z" || fields[0] == "X"}, true
 }
 
-// below returns the processes below pid, parents before their children.
-func below(pid int) (all []proc) {
-	next, direct := children(pid)
-	if !direct {
-		return belowIn(everything(), pid)
+// below returns the processes below this one, parents before their children.
+func below() (all []proc) {
+	mine := self()
+	if _, direct := children(mine); !direct {
+		return belowIn(everything(), mine)
 	}
-	for len(next) > 0 && len(all) < maxProcesses {
-		var then []int
-		for _, child := range next {
-			if p, ok := look(child); ok {
-				all = append(all, p)
-				more, _ := children(child)
-				then = append(then, more...)
+	// Whose parent ends meanwhile becomes a child of this one: it may have been
+	// in neither list.
+	known := map[int]bool{}
+	for more := true; more && len(all) < maxProcesses; {
+		more = false
+		next, _ := children(mine)
+		for len(next) > 0 && len(all) < maxProcesses {
+			var then []int
+			for _, child := range next {
+				if known[child] {
+					continue
+				}
+				if p, ok := look(child); ok {
+					known[child], more = true, true
+					all = append(all, p)
+					below, _ := children(child)
+					then = append(then, below...)
+				}
 			}
+			next = then
 		}
-		next = then
 	}
 	return all
 }

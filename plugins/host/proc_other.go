@@ -19,7 +19,7 @@ func adopt()                           {}
 func self() int                        { return os.Getpid() }
 func sessionOf(int) int                { return 0 }
 func look(int) (proc, bool)            { return proc{}, false }
-func below(int) []proc                 { return nil }
+func below() []proc                    { return nil }
 func environment(int) []string         { return nil }
 func kill(proc)                        {}
 func reap(int)                         {}

@@ -51,7 +51,7 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 		most = none
 	}
 	hurried := p.hurried(ctx)
-	err := p.send(ctx, most, textsOf(req), func(r visit) (err *core.Error, died bool) {
+	err := p.send(ctx, most, private{req: req}, func(r visit) (err *core.Error, died bool) {
 		res, refused, err, died = p.call(ctx, r, req)
 		return err, died
 	})
@@ -161,7 +161,7 @@ func (p provider) stream(ctx context.Context, r visit, req *core.Request) (res *
 
 // ended returns what the last event of a text says.
 func (p provider) ended(ctx context.Context, r visit, req *core.Request, event *wire.Event) (*core.Result, *core.Error) {
-	p.trace(req, event, r.texts)
+	p.trace(req, event, r.private)
 	if err := p.own(event); err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (p provider) ended(ctx context.Context, r visit, req *core.Request, event *
 	case *wire.Event_Result:
 		p.excess(r, what.Result)
 		res := wire.DecodeResult(what.Result)
-		res.Provider, res.Cached, res.Usage = p.name, false, bounded(res.Usage, r.texts, res.Text)
+		res.Provider, res.Cached, res.Usage = p.name, false, bounded(res.Usage, r.private, res.Text)
 		switch {
 		case strings.TrimSpace(res.Text) == "":
 			return nil, &core.Error{Kind: core.BadAnswer, Stage: p.name, Detail: "the plugin answered with nothing", Retryable: true}
@@ -179,7 +179,7 @@ func (p provider) ended(ctx context.Context, r visit, req *core.Request, event *
 		p.well()
 		return res, nil
 	case *wire.Event_Error:
-		return nil, p.said(ctx, what.Error, r.texts)
+		return nil, p.said(ctx, what.Error, r.private)
 	}
 	return nil, &core.Error{Kind: core.ProviderFailed, Stage: p.name, Detail: "the plugin gave neither a result nor an error", Retryable: true}
 }
@@ -197,14 +197,14 @@ func (p provider) nul() *core.Error {
 }
 
 // trace notes what came with the last event.
-func (p provider) trace(req *core.Request, e *wire.Event, texts []string) {
+func (p provider) trace(req *core.Request, e *wire.Event, about private) {
 	if req.Trace == nil {
 		return
 	}
 	req.Trace.Limits = wire.DecodeLimits(e.GetLimits())
-	req.Trace.Usage = bounded(wire.DecodeUsage(e.GetSpent()), texts, "")
+	req.Trace.Usage = bounded(wire.DecodeUsage(e.GetSpent()), about, "")
 	if u := e.GetResult().GetUsage(); u != nil {
-		req.Trace.Usage = bounded(wire.DecodeUsage(u), texts, e.GetResult().GetText())
+		req.Trace.Usage = bounded(wire.DecodeUsage(u), about, e.GetResult().GetText())
 	}
 }
 
@@ -214,9 +214,12 @@ const ownTokens = 128 << 10
 
 // bounded returns usage, but no more than the call can have cost: a token is at
 // least a byte, and a plugin may have asked more than once.
-func bounded(usage core.Usage, texts []string, answer string) core.Usage {
+func bounded(usage core.Usage, about private, answer string) core.Usage {
+	if usage.PromptTokens <= ownTokens && usage.CompletionTokens <= ownTokens && usage.CachedTokens <= usage.PromptTokens {
+		return usage
+	}
 	most := ownTokens + 4*len(answer)
-	for _, text := range texts {
+	for _, text := range about.texts() {
 		most += 4 * len(text)
 	}
 	usage.PromptTokens, usage.CompletionTokens = min(usage.PromptTokens, most), min(usage.CompletionTokens, most)

@@ -47,18 +47,18 @@ func (s stage) Before(ctx context.Context, req *core.Request) (core.Verdict, err
 	if v := s.verdict.Load(); v != nil && !v.before {
 		return verdict, nil
 	}
-	err := s.call(ctx, textsOf(req), func(call context.Context, r visit) (*core.Error, bool) {
+	err := s.call(ctx, private{req: req}, func(call context.Context, r visit) (*core.Error, bool) {
 		v, err := r.stage.Before(call, &wire.Visit{Instance: s.id, Text: wire.EncodeRequest(req)})
 		if err != nil {
 			return s.broken(ctx, call, r, err)
 		}
 		switch what := v.GetWhat().(type) {
 		case *wire.Verdict_Error:
-			return s.said(ctx, what.Error, r.texts), false
+			return s.said(ctx, what.Error, r.private), false
 		case *wire.Verdict_Result:
 			s.excess(r, what.Result)
 			verdict.Result = wire.DecodeResult(what.Result)
-			verdict.Result.Usage = bounded(verdict.Result.Usage, r.texts, verdict.Result.Text)
+			verdict.Result.Usage = bounded(verdict.Result.Usage, r.private, verdict.Result.Text)
 			if err := s.empty(verdict.Result); err != nil {
 				return err, false
 			}
@@ -93,14 +93,14 @@ func (s stage) After(ctx context.Context, req *core.Request, res *core.Result, s
 		return res, nil
 	}
 	changed := *res
-	err := s.call(ctx, textsOf(req, res.Text), func(call context.Context, r visit) (*core.Error, bool) {
+	err := s.call(ctx, private{req, res.Text}, func(call context.Context, r visit) (*core.Error, bool) {
 		reply, err := r.stage.After(call, &wire.Done{Instance: s.id, Text: wire.EncodeRequest(req), Result: wire.EncodeResult(res), State: state})
 		if err != nil {
 			return s.broken(ctx, call, r, err)
 		}
 		switch what := reply.GetWhat().(type) {
 		case *wire.Reply_Error:
-			return s.said(ctx, what.Error, r.texts), false
+			return s.said(ctx, what.Error, r.private), false
 		case *wire.Reply_Result:
 			s.excess(r, what.Result)
 			got := wire.DecodeResult(what.Result)
@@ -140,7 +140,7 @@ func skipped(res *core.Result) *core.Result {
 // call makes one call. It waits for a plugin that is being started: nobody else
 // can do what this one does. A plugin that may be passed over has half of the
 // time that is left, so that the rest of the chain has the other half.
-func (s stage) call(ctx context.Context, texts []string, f func(call context.Context, r visit) (*core.Error, bool)) *core.Error {
+func (s stage) call(ctx context.Context, about private, f func(call context.Context, r visit) (*core.Error, bool)) *core.Error {
 	limit := s.env.Deadline
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline))
@@ -150,7 +150,7 @@ func (s stage) call(ctx context.Context, texts []string, f func(call context.Con
 	}
 	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return s.send(call, long, texts, func(r visit) (*core.Error, bool) { return f(call, r) })
+	return s.send(call, long, about, func(r visit) (*core.Error, bool) { return f(call, r) })
 }
 
 // passes says whether err is a failure of the plugin that the request survives,

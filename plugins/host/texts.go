@@ -8,13 +8,22 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 )
 
-// textsOf returns what of a request must not be in a log.
-func textsOf(req *core.Request, more ...string) []string {
-	all := append([]string{req.Text}, more...)
-	for _, p := range req.Context {
-		all = append(all, p.Source, p.Target)
+// private is what a call is about, of which nothing may be in a log. It is taken
+// apart only when something has to be said.
+type private struct {
+	req    *core.Request // nil when a call is about no request
+	answer string        // what After was given
+}
+
+func (p private) texts() []string {
+	if p.req == nil {
+		return nil
 	}
-	return append(all, req.Instructions...)
+	all := []string{p.req.Text, p.answer}
+	for _, pair := range p.req.Context {
+		all = append(all, pair.Source, pair.Target)
+	}
+	return append(all, p.req.Instructions...)
 }
 
 // inPlace stands where a text stood.

@@ -45,6 +45,13 @@ func judge(d *wire.Description) error {
 	case len(d.GetParts()) == 0:
 		return errors.New("Describe names no part: say that it is a provider, a stage, or one of each")
 	}
+	was, version := d.GetName(), d.GetVersion()
+	if err := wire.Bound(d); err != nil {
+		return fmt.Errorf("Describe says too much: %w", err)
+	}
+	if d.GetName() != was || d.GetVersion() != version {
+		return fmt.Errorf("Describe gives a name or a version of more than %d printable characters on one line: the gateway cuts it", wire.MaxName)
+	}
 	seen := map[wire.Role]bool{}
 	for _, part := range d.GetParts() {
 		role := part.GetRole()
@@ -257,6 +264,9 @@ func last(call string, e *wire.Event) (*answer, error) {
 	case *wire.Event_Result:
 		if strings.TrimSpace(what.Result.GetText()) == "" {
 			return nil, fmt.Errorf("%s answered with a blank text: answer with an error when there is no translation", call)
+		}
+		if err := wire.Excess(what.Result); err != nil {
+			return nil, fmt.Errorf("%s answered with more than is taken: %w", call, err)
 		}
 		return &answer{text: what.Result.GetText()}, nil
 	case *wire.Event_Error:

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -175,6 +176,8 @@ func (h *hand) Describe(context.Context, *wire.DescribeRequest) (*wire.Descripti
 		d.Parts[0].ConfigSchema = nil
 	case "no hooks":
 		d.Parts[1].Before, d.Parts[1].After = false, false
+	case "long name":
+		d.Name = strings.Repeat("x", wire.MaxName+1)
 	case "wants environment":
 		if os.Getenv("HOME") == "" {
 			os.Exit(7)
@@ -184,6 +187,9 @@ func (h *hand) Describe(context.Context, *wire.DescribeRequest) (*wire.Descripti
 }
 
 func (h *hand) Health(ctx context.Context, _ *wire.Instance) (*wire.State, error) {
+	if h.how == "answers some strangers" && len(metadata.ValueFromIncomingContext(ctx, wire.SecretHeader)) == 0 {
+		return nil, status.Error(codes.Unauthenticated, "who are you")
+	}
 	if h.how == "hangs on health" {
 		<-ctx.Done()
 		return nil, ctx.Err() // an answer might still be in time
@@ -300,6 +306,8 @@ func (h *hand) answer(ctx context.Context, instance string, text *wire.Text) (*w
 	switch h.how {
 	case "blank":
 		result.GetResult().Text = " "
+	case "many flags":
+		result.GetResult().Flags = make([]string, wire.MaxFlags+1)
 	case "wrong index":
 		result.Index = 1
 	case "status":

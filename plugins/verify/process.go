@@ -61,8 +61,10 @@ type program struct {
 	stdin          *os.File // our end, held open
 	stdout, stderr *os.File // our ends, closed by who reads them
 
-	noise []string      // lines before the handshake
-	took  time.Duration // until the handshake
+	secret wire.Secret   // that calls carry
+	socket string        // where it listens
+	noise  []string      // lines before the handshake
+	took   time.Duration // until the handshake
 
 	conn     *grpc.ClientConn
 	plugin   wire.PluginClient
@@ -91,12 +93,20 @@ func (k *kit) start(ctx context.Context, env []string) (*program, error) {
 	if err := os.Mkdir(sockets, 0o700); err != nil {
 		return nil, machineError{err}
 	}
+	secret, err := wire.NewSecret()
+	if err != nil {
+		return nil, machineError{err}
+	}
+	defer secret.Close()
 	cmd := k.command(append(append([]string{}, env...),
-		wire.CookieKey+"="+wire.CookieValue, fmt.Sprintf("PLUGIN_PROTOCOL_VERSIONS=%d", wire.Protocol), "PLUGIN_UNIX_SOCKET_DIR="+sockets))
+		wire.CookieKey+"="+wire.CookieValue, fmt.Sprintf("PLUGIN_PROTOCOL_VERSIONS=%d", wire.Protocol), "PLUGIN_UNIX_SOCKET_DIR="+sockets,
+		wire.SecretKey+"=3"))
+	cmd.ExtraFiles = []*os.File{secret.Pipe()}
 	p, err := launch(cmd)
 	if err != nil {
 		return nil, err
 	}
+	p.secret = secret
 	if err := p.connect(ctx, sockets); err != nil {
 		p.stop()
 		return nil, err
@@ -211,7 +221,8 @@ func (p *program) dial(handshake, sockets string) error {
 	case parts[4] != "grpc":
 		return fmt.Errorf("the handshake says %q: the protocol is grpc; %s", clip(parts[4]), want)
 	}
-	conn, err := grpc.NewClient("unix:"+parts[3], grpc.WithTransportCredentials(insecure.NewCredentials()),
+	p.socket = parts[3]
+	conn, err := grpc.NewClient("unix:"+p.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(p.secret),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)))
 	if err != nil {
 		return machineError{err}

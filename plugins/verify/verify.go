@@ -13,6 +13,11 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
@@ -191,7 +196,37 @@ func (k *kit) health(ctx context.Context) (string, error) {
 	if _, err := p.plugin.Health(ctx, &wire.Instance{}); err != nil {
 		return "", p.fault("Health with an empty id", err, fmt.Sprintf("answer it within %v whatever else goes on; it is asked every second", healthLimit))
 	}
-	return "", nil
+	return p.strangers(ctx)
+}
+
+// strangers calls the plugin as another process of the same user would, without
+// the secret that it was given.
+func (p *program) strangers(ctx context.Context) (string, error) {
+	conn, err := grpc.NewClient("unix:"+p.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return "", machineError{err}
+	}
+	defer conn.Close()
+	_, describe := wire.NewPluginClient(conn).Describe(ctx, &wire.DescribeRequest{})
+	_, health := wire.NewPluginClient(conn).Health(ctx, &wire.Instance{})
+	open := 0
+	for _, err := range []error{describe, health} {
+		switch status.Code(err) {
+		case codes.OK:
+			open++
+		case codes.Unauthenticated:
+		default:
+			return "", p.fault("a call without the secret", err, "refuse it with UNAUTHENTICATED")
+		}
+	}
+	switch open {
+	case 0:
+		return "", nil
+	case 2:
+		// Plugins of before know of no secret, and are none the worse.
+		return fmt.Sprintf("it answers any process of this user: better read the secret from the descriptor in %s, and refuse calls that do not carry it as %s", wire.SecretKey, wire.SecretHeader), nil
+	}
+	return "", errors.New("it refuses some calls without the secret and answers others: refuse all")
 }
 
 func (k *kit) configure(ctx context.Context) (string, error) {

@@ -39,6 +39,9 @@ func main() {
 		noGRPC()
 	case "child":
 		select {}
+	case "escape":
+		escape()
+		return
 	}
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig: goplugin.HandshakeConfig{ProtocolVersion: wire.Protocol, MagicCookieKey: wire.CookieKey, MagicCookieValue: wire.CookieValue},
@@ -102,11 +105,33 @@ func (p *plugin) Describe(context.Context, *wire.DescribeRequest) (*wire.Descrip
 }
 
 func (p *plugin) Configure(context.Context, *wire.Config) (*wire.ConfigReply, error) {
-	return &wire.ConfigReply{}, nil
+	reply := &wire.ConfigReply{}
+	switch p.does {
+	case "refuses":
+		reply.Errors = []*wire.ConfigError{{Detail: "the model is not there"}}
+	case "knows-everything":
+		reply.Languages = make([]*wire.Languages, 1_000_000)
+		for i := range reply.Languages {
+			reply.Languages[i] = &wire.Languages{}
+		}
+	}
+	return reply, nil
 }
 
 func (p *plugin) Health(context.Context, *wire.Instance) (*wire.State, error) {
+	if p.does == "unwell" {
+		return nil, status.Error(codes.Unavailable, "I am not well")
+	}
 	return &wire.State{}, nil
+}
+
+// escape starts a process that has nothing of the plugin's any more: neither its
+// group, its session, its environment nor its parent.
+func escape() {
+	child := exec.Command(os.Args[0], "child")
+	child.Env = []string{}
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	child.Start() // and whoever started it ends
 }
 
 func (p *plugin) Release(context.Context, *wire.Instance) (*wire.Released, error) {
@@ -135,6 +160,14 @@ func (p *plugin) misbehave(ctx context.Context, v *wire.Visit) (string, error) {
 		p.mu.Lock()
 		p.held = append(p.held, bytes.Repeat([]byte("x"), 64<<20))
 		p.mu.Unlock()
+	case "escapes":
+		p.once.Do(func() { exec.Command(os.Args[0], "escape").Run() })
+	case "unavailable":
+		return "", status.Error(codes.Unavailable, "my own upstream is down")
+	case "cancelled":
+		return "", status.Error(codes.Canceled, "I have let go")
+	case "shouts":
+		return "", status.Error(codes.Internal, strings.Repeat("x", 1<<20))
 	case "forgets":
 		return "", status.Error(codes.NotFound, "another instance")
 	case "blank":
@@ -167,6 +200,15 @@ func (p *plugin) Answer(ctx context.Context, v *wire.Visit) (*wire.Event, error)
 	}
 	e := &wire.Event{What: &wire.Event_Result{Result: &wire.Result{Text: text}}}
 	switch p.does {
+	case "decorates":
+		r := e.GetResult()
+		r.Model = strings.Repeat("m\n", 1<<19)
+		r.Usage = &wire.Usage{PromptTokens: 1 << 62, CompletionTokens: -1 << 62, CachedTokens: 1 << 62}
+		for i := range 100_000 {
+			r.Flags = append(r.Flags, fmt.Sprint("flag ", i), fmt.Sprint("flag-", i))
+		}
+	case "refused":
+		e.What = &wire.Event_Error{Error: &wire.Error{Kind: "unauthorized", Detail: "the account 4711 may not"}}
 	case "says-nothing":
 		e.What = nil
 	case "of-another":
@@ -176,8 +218,8 @@ func (p *plugin) Answer(ctx context.Context, v *wire.Visit) (*wire.Event, error)
 }
 
 func (p *plugin) Translate(call *wire.Call, out grpc.ServerStreamingServer[wire.Event]) error {
-	for p.does == "talks" {
-		if err := out.Send(&wire.Event{What: &wire.Event_Delta{Delta: strings.Repeat("x", 1<<10)}}); err != nil {
+	for piece := map[string]string{"talks": strings.Repeat("x", 1<<10), "mumbles": ""}; p.does == "talks" || p.does == "mumbles"; {
+		if err := out.Send(&wire.Event{What: &wire.Event_Delta{Delta: piece[p.does]}}); err != nil {
 			return err
 		}
 	}
@@ -194,6 +236,8 @@ func (p *plugin) Before(ctx context.Context, v *wire.Visit) (*wire.Verdict, erro
 		return nil, err
 	}
 	switch p.does {
+	case "refused":
+		return &wire.Verdict{What: &wire.Verdict_Error{Error: &wire.Error{Kind: "unauthorized", Detail: "the account 4711 may not"}}}, nil
 	case "blank", "long":
 		return &wire.Verdict{What: &wire.Verdict_Result{Result: &wire.Result{Text: text}}}, nil
 	case "nul":
