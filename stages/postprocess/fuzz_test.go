@@ -85,7 +85,7 @@ func holds(t rapid.TB, s *Stage, req *core.Request, answer string, piece int) {
 	if q.spent > maxWork*both {
 		t.Errorf("%d bytes looked at for %d and %d", q.spent, len(req.Text), len(answer))
 	}
-	pieces := split(answer, []int{max(piece, 1, len(answer)>>14)})
+	pieces := split(answer, []int{max(piece, 1, len(answer)>>12)})
 	heard := *req
 	heard.OnDelta = func(string) error { return nil }
 	p := &preview{stage: s, q: newQuestion(context.Background(), &heard), again: hold}
@@ -97,7 +97,9 @@ func holds(t rapid.TB, s *Stage, req *core.Request, answer string, piece int) {
 	if p.q.spent > maxDeltaWork*both {
 		t.Errorf("%d bytes looked at in deltas for %d and %d", p.q.spent, len(req.Text), len(answer))
 	}
-	agrees(t, s, req, answer, core.FinishStop, pieces)
+	if len(answer) <= 128<<10 { // it judges and hears all again, and a fuzz worker must be done within 10 s
+		agrees(t, s, req, answer, core.FinishStop, pieces)
+	}
 }
 
 // TestAnyMixtureOfTriggersIsLinear draws recipes; FuzzTriggers looks for them.
