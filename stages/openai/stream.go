@@ -27,7 +27,7 @@ type events struct{ lines *bufio.Scanner }
 func newEvents(r io.Reader, buf []byte) events {
 	lines := bufio.NewScanner(&atMost{r, maxStream})
 	lines.Buffer(buf, maxAnswer)
-	lines.Split(splitLines)
+	lines.Split((&splitter{}).lines)
 	return events{lines}
 }
 
@@ -60,13 +60,22 @@ var (
 	done      = []byte("[DONE]")
 )
 
-// splitLines ends a line at CR or LF. CRLF gives a blank line more, which means
+// A splitter ends lines at CR or LF. CRLF gives a blank line more, which means
 // nothing, and so a CR need not wait for what follows.
-func splitLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
-	if i := bytes.IndexAny(data, "\r\n"); i >= 0 {
+type splitter struct {
+	seen int // how much of the line that is being read has no end
+}
+
+// lines is a bufio.SplitFunc. A long line that comes in small pieces is looked
+// at once, not again with every piece.
+func (s *splitter) lines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if i := bytes.IndexAny(data[s.seen:], "\r\n"); i >= 0 {
+		i += s.seen
+		s.seen = 0
 		return i + 1, data[:i], nil
 	}
-	if atEOF && len(data) > 0 {
+	if s.seen = len(data); atEOF && len(data) > 0 {
+		s.seen = 0
 		return len(data), data, nil
 	}
 	return 0, nil, nil

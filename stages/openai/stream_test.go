@@ -287,6 +287,20 @@ func TestStreamingParametersAreLeftOutWhenRefused(t *testing.T) {
 	}
 }
 
+// A line of half a megabyte, byte by byte, would be looked at for a minute if each
+// byte had all before it looked at again.
+func TestALongEventInSmallPiecesIsReadOnce(t *testing.T) {
+	line := "data: " + strings.Repeat("x", 512<<10)
+	started := time.Now()
+	data, err := newEvents(iotest.OneByteReader(strings.NewReader(line+"\n")), nil).next()
+	if err != nil || string(data) != line[len("data: "):] {
+		t.Errorf("got %d bytes, %v", len(data), err)
+	}
+	if took := time.Since(started); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // However a stream is cut into reads, it holds the same events, none of which
 // is blank, has a line end or is longer than was read.
 func FuzzEvents(f *testing.F) {

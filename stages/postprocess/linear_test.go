@@ -115,6 +115,10 @@ func different(unit string) func(int) (string, string) {
 // the very most: 16 rounds of four repairs, and all else.
 const maxWork = 150
 
+// maxDeltaWork is that for deltas: what is held back is looked at each time that
+// a 16th of it has come, and as a whole in the end.
+const maxDeltaWork = 500
+
 // TestWorkIsLinear counts what is looked at in answers that are made of what is
 // looked for: as often as the answer is twice as long, at most twice as much.
 // What a step did not count would be found by the time that it takes: 16 times as
@@ -191,7 +195,7 @@ func TestDeltasAreLinear(t *testing.T) {
 				}
 			}
 			took := processorTime(t) - before
-			if most := 400 * (len(text) + len(answer)); p.q.spent > most {
+			if most := maxDeltaWork * (len(text) + len(answer)); p.q.spent > most {
 				t.Errorf("%s: %d bytes looked at for %d and %d", name, p.q.spent, len(text), len(answer))
 			}
 			if took > 3*time.Second {

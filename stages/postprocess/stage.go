@@ -198,9 +198,12 @@ func (s *Stage) judged(q *question, res *core.Result, sent string) (*core.Result
 	if source == "" {
 		return res, nil
 	}
-	if s.length && sent == "" {
+	if s.length && !bad {
 		if f := absurd(q, answer); f.kind != "" {
-			return nil, s.refuse(atLength, q.req, res.Usage, f)
+			if sent == "" {
+				return nil, s.refuse(atLength, q.req, res.Usage, f)
+			}
+			flags, bad = s.flag(flags, atLength, res, f), true
 		}
 	}
 	text, came := res.Text, answer

@@ -1,6 +1,7 @@
 package normal
 
 import (
+	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
@@ -79,6 +80,9 @@ func BenchmarkAppend(b *testing.B) {
 	for name, s := range map[string]string{
 		"ascii":   "Good morning. The new car is fast, and it was not expensive.",
 		"spanish": "Buenos días. El coche nuevo es rápido, y además salió barato.",
+		// A text of nothing but what has to be put together: twice as long, twice the work.
+		"marks":       strings.Repeat("a\u0315\u0300\u0327", 1<<13),
+		"marks twice": strings.Repeat("a\u0315\u0300\u0327", 1<<14),
 	} {
 		b.Run(name, func(b *testing.B) {
 			buf := make([]byte, 0, 256)
