@@ -77,18 +77,16 @@ type Request struct {
 
 // A Flight is what requests share that want the same answer. Each of them that
 // has a place of its own asks for a turn, and the first that gets one makes the
-// one call. Whoever takes turns for a request tells its Flight; while nobody
-// does, nothing is known of the call below. Its methods do not block and may be
-// called while no lock is held.
+// one call. While its Flight is told nothing, nothing is known of the call below.
 type Flight interface {
-	// Waits says that a turn is about to be asked for, and none is held.
+	// Waits says that a turn is about to be asked for, and none is held. Who
+	// asks the line says so.
 	Waits()
-	// Starts says that a turn was taken and the attempt begins. With an error
-	// another request of the flight has begun one: the turn goes back unused,
-	// and the error up.
+	// Starts says that a turn was taken for this request. With an error another
+	// one of the flight has a turn: this one goes back unused, and the error to
+	// who asked. The line says so under its lock, so Starts does not block and
+	// does not call into a line.
 	Starts() error
-	// Shared is the same for all requests of a flight and for no others.
-	Shared() any
 }
 
 // A Pair is a text and its translation.

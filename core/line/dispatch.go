@@ -18,6 +18,8 @@ func (l *Line) dispatch(now time.Time) {
 		}
 		if by, wait := take(w.req, w.gates, now); by >= 0 {
 			l.refused(w, by, wait, now)
+		} else if err := w.board(now); err != nil {
+			l.settle(w, core.AsError(err, w.track.name()), now)
 		} else {
 			l.start(w, now)
 		}

@@ -257,6 +257,9 @@ func (l *Line) ask(req *core.Request, gates []core.Guard, how How, deadline time
 			return nil, nil, err
 		}
 		if by, _ := take(req, gates, now); by < 0 {
+			if err := t.board(now); err != nil {
+				return nil, nil, err
+			}
 			turn := t
 			l.begin(&turn, now)
 			return nil, &turn, nil

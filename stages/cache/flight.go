@@ -173,7 +173,7 @@ func (b *bid) covers(r *rider) bool {
 }
 
 // seat finds the bid that r relies on, or makes one for it. The caller holds
-// flights.mu, as do those of all methods down to Shared.
+// flights.mu, as do those of all methods down to finish.
 func (f *flight) seat(r *rider) {
 	b := f.holder
 	waits := false
@@ -384,9 +384,6 @@ func (f *flight) take(b *bid) bool {
 	}
 	return true
 }
-
-// Shared is the flight.
-func (b *bid) Shared() any { return b.flight }
 
 // A bidContext says when its bid will end. It needs no timer: whoever waits
 // keeps its own time, and the last one to leave ends the bid. That time grows

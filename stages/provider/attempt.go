@@ -289,6 +289,7 @@ func (r *run) beside() (h *attempt, ctx context.Context, give func(*attempt)) {
 		return nil, nil, nil
 	}
 	req := *r.req // the gates tell turns apart by it
+	req.Flight = nil
 	turn, ok := r.spare(&req)
 	if !ok {
 		return nil, nil, nil

@@ -184,10 +184,9 @@ func (r *run) take(gates []core.Guard) *core.Error {
 		apart.Session += "\x00fallback"
 		req = &apart
 	}
-	flight := r.req.Flight
 	for {
-		if flight != nil {
-			flight.Waits()
+		if f := r.req.Flight; f != nil {
+			f.Waits()
 		}
 		asked := time.Now()
 		turn, err := r.line.Turn(r.ctx, req, gates, line.How{Since: r.since})
@@ -207,12 +206,6 @@ func (r *run) take(gates []core.Guard) *core.Error {
 			early = time.Until(r.notBefore)
 		}
 		if early <= 0 {
-			if flight != nil {
-				if err := flight.Starts(); err != nil {
-					turn.Give(core.Outcome{Unused: true, At: time.Now()})
-					return core.AsError(err, "")
-				}
-			}
 			r.turn, r.outcome, r.told = turn, core.Outcome{Unused: true}, false
 			return nil
 		}
