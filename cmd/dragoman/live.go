@@ -92,6 +92,23 @@ func reload(v engine.Verdict, at time.Time) admin.Reload {
 	return a
 }
 
+// kept is what can be gone back to, as the admin door tells it.
+func kept(r *engine.Reloader) ([]admin.Kept, error) {
+	list, err := r.Kept()
+	var all []admin.Kept
+	for i, l := range list {
+		k := admin.Kept{Number: i + 1, At: l.At.UTC(), Hash: l.Hash, Serves: l.Serves}
+		for _, c := range l.Changes {
+			k.Changes = append(k.Changes, c.String())
+		}
+		if l.Err != nil {
+			k.Error = l.Err.Error()
+		}
+		all = append(all, k)
+	}
+	return all, err
+}
+
 // status is what serves, as the admin door tells it.
 func (g *gateway) status(now engine.Serving) admin.Status {
 	s := admin.Status{

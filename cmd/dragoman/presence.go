@@ -22,7 +22,7 @@ type presence struct {
 
 	socket   net.Listener
 	withdraw func() error
-	said     string // what the log says of it
+	told     bool // the log says that it is not found
 }
 
 // presenceEvery is how often it is looked after.
@@ -58,13 +58,12 @@ func (p *presence) look() {
 	p.leave()
 	err := p.announce()
 	switch {
-	case err == nil && p.said != "":
-		p.said = ""
+	case err == nil && p.told:
 		p.log.Info("`dragoman reload` and its like find this gateway again")
-	case err != nil && err.Error() != p.said:
-		p.said = err.Error()
+	case err != nil && !p.told:
 		p.log.Warn("`dragoman reload` and its like do not find this gateway; it is tried again until they do", zap.Error(err))
 	}
+	p.told = err != nil
 }
 
 func (p *presence) announce() error {

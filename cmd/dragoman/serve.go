@@ -159,12 +159,17 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 			Gatherer: registry,
 			Ready:    g.engine.Ready,
 			Status:   func() admin.Status { return g.status(reloader.Serving()) },
-			Reload: func(ctx context.Context, previous bool) admin.Reload {
-				if previous {
-					return reload(reloader.Previous(ctx, "admin, previous"), time.Now())
+			Reload: func(ctx context.Context, ask admin.ReloadAsked) admin.Reload {
+				to := engine.Target{Previous: ask.Previous, To: ask.To}
+				switch {
+				case ask.DryRun:
+					return reload(reloader.Rehearse(ctx, to), time.Now())
+				case ask.Previous:
+					return reload(reloader.Serve(ctx, "admin, previous", to), time.Now())
 				}
-				return reload(reloader.Reload(ctx, "admin"), time.Now())
+				return reload(reloader.Serve(ctx, "admin", to), time.Now())
 			},
+			Kept:     func() ([]admin.Kept, error) { return kept(reloader) },
 			Restart:  g.restart,
 			Tap:      g.engine.Tap,
 			Stopping: cmd.Context().Done(),

@@ -45,7 +45,7 @@ is dropped, and counted.
 With --texts the texts themselves are shown, up to 1,000 code points of each. The
 gateway's log says that somebody looked.
 
-DRAGOMAN_KEY is the API key for a gateway that has keys.
+DRAGOMAN_KEY is an operator's key, for a gateway at --url that has keys.
 
 Exit status: 0 after Ctrl-C, at the limit, and when the gateway stops; 1 when no
 gateway answers or the connection breaks, 2 when the command line cannot be

@@ -82,6 +82,11 @@ func passedOn(call *http.Request) string {
 			return "the call was passed on by a proxy (" + name + ")"
 		}
 	}
+	// Pages of server.origins may translate, in the browser of a user who might
+	// operate.
+	if site := call.Header.Get("Sec-Fetch-Site"); call.Header.Get("Origin") != "" || site != "" && site != "none" && site != "same-origin" {
+		return "the call comes from a web page"
+	}
 	name := call.Host
 	if h, _, err := net.SplitHostPort(name); err == nil {
 		name = h

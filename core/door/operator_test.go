@@ -92,6 +92,7 @@ var proxied = func() (all []func(*http.Request)) {
 	for _, host := range []string{"gateway.example.com", "gateway.example.com:443", "192.168.0.1:8080", "localhost.example.com"} {
 		all = append(all, func(r *http.Request) { r.Host = host })
 	}
+	all = append(all, func(r *http.Request) { r.Header.Set("Origin", "https://app.example.com") }, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") })
 	for _, from := range []string{"192.0.2.1:1", "[2001:db8::1]:1", ""} {
 		all = append(all, func(r *http.Request) { r.RemoteAddr = from })
 	}

@@ -23,7 +23,7 @@ type past struct {
 
 	mu    sync.Mutex
 	noted []held // by this process, latest first
-	said  string // why it could not be written, as the log says
+	told  bool   // the log says that it cannot be written
 }
 
 // held is a content in memory.
@@ -56,14 +56,13 @@ func (p *past) Persist() {
 
 func (p *past) write() {
 	err := p.flush()
-	switch why := fmt.Sprint(err); {
-	case err == nil && p.said != "":
-		p.said = ""
+	switch {
+	case err == nil && p.told:
 		p.log.Info("what served is kept on disk again")
-	case err != nil && why != p.said:
-		p.said = why
+	case err != nil && !p.told:
 		p.log.Warn("what served cannot be kept on disk; until it can, `dragoman reload --previous` works from memory, and `dragoman serve --last-good` will not find it", zap.Error(err))
 	}
+	p.told = err != nil
 }
 
 // flush brings to disk what is missing there.

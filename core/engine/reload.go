@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type Reloader struct {
 
 	turn     chan struct{} // holds one while nobody loads
 	disk     string        // hash of what the file held when it was last loaded, whatever came of it; for who has the turn
+	refused  bool          // that was refused, and nobody was told that there is nothing to undo; for who has the turn
+	warned   []string      // what Warnings says of what serves; for who has the turn
 	mu       sync.Mutex
 	state    Serving
 	reloads  [3]atomic.Int64 // by outcome
@@ -73,6 +76,7 @@ const (
 	Reloaded  Outcome = "reloaded"
 	Unchanged Outcome = "unchanged" // what was to be loaded serves already
 	Refused   Outcome = "refused"   // the former one serves on
+	Would     Outcome = "would"     // it was only asked what would be done
 )
 
 var outcomes = []Outcome{Reloaded, Unchanged, Refused}
@@ -91,6 +95,13 @@ type Verdict struct {
 	// Carried is what was kept: "cache 48,112 entries".
 	Carried  []string
 	Warnings []string
+	// DryRun says that it was only asked what would be done. Steps are what would
+	// become of each part.
+	DryRun bool
+	Steps  []Step
+	// Note says why there was nothing to do, when it is not that what was asked for
+	// serves already.
+	Note string
 	// Err says why it was refused.
 	Err error
 	// Since is when what was gone back to served, or since when what is unchanged
@@ -110,10 +121,14 @@ func (v Verdict) String() string {
 	if v.Differs {
 		differs = "; the file on disk differs from what serves"
 	}
-	switch v.Outcome {
-	case Unchanged:
+	switch {
+	case v.Note != "":
+		return fmt.Sprintf("%s; generation %d serves on%s", v.Note, v.Generation, differs)
+	case v.Outcome == Unchanged:
 		return fmt.Sprintf("nothing to do: generation %d serves this already, since %s%s", v.Generation, v.Since.Local().Format(time.TimeOnly), differs)
-	case Refused:
+	case v.Outcome == Refused && v.DryRun:
+		return fmt.Sprintf("a reload would be refused, and generation %d serve on%s:\n%v", v.Generation, differs, v.Err)
+	case v.Outcome == Refused:
 		return fmt.Sprintf("refused after %v, generation %d serves on%s:\n%v", round(v.Took), v.Generation, differs, v.Err)
 	}
 	var what []string
@@ -131,8 +146,22 @@ func (v Verdict) String() string {
 		what = append(what[:most:most], fmt.Sprintf("%d more", more))
 	}
 	line := fmt.Sprintf("reloaded generation %d (was %d) in %v: %s", v.Generation, v.Was, round(v.Took), strings.Join(what, ", "))
+	if v.Outcome == Would {
+		line = fmt.Sprintf("a reload would change generation %d: %s", v.Generation, strings.Join(what, ", "))
+	}
 	if !v.Since.IsZero() {
 		line += "; back to what served at " + v.Since.Local().Format("15:04:05 on 2006-01-02")
+	}
+	for _, fate := range []Fate{Change, Rebuild, Add, Park, Remove} {
+		var places []string
+		for _, s := range v.Steps {
+			if s.Fate == fate {
+				places = append(places, s.Place)
+			}
+		}
+		if len(places) > 0 {
+			line += "; " + string(fate) + ": " + strings.Join(places, ", ")
+		}
 	}
 	if len(v.Carried) > 0 {
 		line += "; carried over: " + strings.Join(v.Carried, ", ")
@@ -161,6 +190,7 @@ func NewReloader(o ReloaderOptions, file *config.File, content []byte, back bool
 		r.disk = r.state.Hash
 	}
 	r.lastGood.Store(now.UnixNano())
+	r.warned = o.Warnings(file) // whoever starts a gateway says them
 	r.past.note(content, now, back)
 	return r
 }
@@ -183,11 +213,14 @@ func (r *Reloader) differs(hash string) bool {
 func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
 	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
 		content, err := read(r.o.File)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w; what serves goes on", r.o.File, err)
+		if err == nil {
+			r.disk = hashOfContent(content)
+			err = r.load(ctx, content, v)
+		} else {
+			err = fmt.Errorf("%s: %w; what serves goes on", r.o.File, err)
 		}
-		r.disk = hashOfContent(content)
-		return content, r.load(ctx, content, v)
+		r.refused = err != nil
+		return content, err
 	})
 }
 
@@ -202,14 +235,46 @@ func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) 
 			return content, nil
 		}
 		r.disk = hash
-		return content, r.load(ctx, content, v)
+		err := r.load(ctx, content, v)
+		r.refused = err != nil
+		return content, err
 	})
 }
 
+// A Target is what a reload is to serve.
+type Target struct {
+	Previous bool // what served before what serves now
+	To       int  // what stands there in the list of Kept, from 1
+}
+
+// Serve serves what to names: what the file holds now, when it names nothing.
+func (r *Reloader) Serve(ctx context.Context, trigger string, to Target) Verdict {
+	switch {
+	case to.To != 0:
+		return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+			kept, err := r.numbered(to.To)
+			if err != nil {
+				return nil, err
+			}
+			v.Since = kept.At
+			return kept.Content, r.load(ctx, kept.Content, v)
+		})
+	case to.Previous:
+		return r.Previous(ctx, trigger)
+	}
+	return r.Reload(ctx, trigger)
+}
+
 // Previous serves what served before what serves now. A content that cannot be
-// served any more is passed over, with a warning.
+// served any more is passed over, with a warning. Right after the file was refused
+// there is nothing to undo, which is said once.
 func (r *Reloader) Previous(ctx context.Context, trigger string) Verdict {
 	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		if r.refused {
+			r.refused = false
+			v.Outcome, v.Note = Unchanged, nothingToUndo
+			return nil, nil
+		}
 		var passed []string
 		for hash := r.state.Hash; ; {
 			kept, err := r.past.Before(hash)
@@ -228,6 +293,124 @@ func (r *Reloader) Previous(ctx context.Context, trigger string) Verdict {
 			hash = kept.Hash
 		}
 	})
+}
+
+const nothingToUndo = "nothing to undo: the file was refused, so what served before it serves still; mend the file and save it, or ask again to go further back"
+
+// Rehearse says what Serve would do, and does nothing: no part is started or asked.
+func (r *Reloader) Rehearse(ctx context.Context, to Target) Verdict {
+	return r.reload(ctx, "", func(ctx context.Context, v *Verdict) ([]byte, error) {
+		v.DryRun, v.Hash, v.Differs = true, r.state.Hash, r.differs(r.state.Hash)
+		return nil, r.rehearse(ctx, to, v)
+	})
+}
+
+func (r *Reloader) rehearse(ctx context.Context, to Target, v *Verdict) error {
+	var kept Kept
+	var err error
+	switch {
+	case to.To != 0:
+		kept, err = r.numbered(to.To)
+	case to.Previous && r.refused:
+		v.Outcome, v.Note = Unchanged, nothingToUndo
+		return nil
+	case to.Previous:
+		kept, err = r.past.Before(r.state.Hash)
+	default:
+		kept.Content, err = read(r.o.File)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := r.prepared(ctx, kept.Content)
+	switch {
+	case err != nil:
+		return err
+	case p.unchanged:
+		v.Outcome, v.Since = Unchanged, r.state.Since
+		return nil
+	}
+	defer p.g.Close()
+	v.Outcome, v.Since = Would, kept.At
+	r.tell(p.g, v)
+	v.Steps = p.g.Steps
+	v.Warnings, _ = r.news(p.file)
+	return nil
+}
+
+// tell says in v what g changes.
+func (r *Reloader) tell(g *Generation, v *Verdict) {
+	v.Changes = g.Changes()
+	for _, s := range g.Steps {
+		if s.Files {
+			v.Files = append(v.Files, s.Place)
+		}
+	}
+}
+
+// news are the warnings about file that do not hold for what serves already, and
+// all of them.
+func (r *Reloader) news(file *config.File) (fresh, all []string) {
+	all = r.o.Warnings(file)
+	for _, w := range all {
+		if !slices.Contains(r.warned, w) {
+			fresh = append(fresh, w)
+		}
+	}
+	return fresh, all
+}
+
+// A Listed content is one that is kept, as it compares with what serves.
+type Listed struct {
+	Kept
+	Serves  bool
+	Changes []config.Change // from what serves to this
+	Err     error           // why it cannot be served now
+}
+
+// Kept lists what can be gone back to, latest first.
+func (r *Reloader) Kept() ([]Listed, error) {
+	all, err := r.past.Kept()
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	serving := r.state
+	r.mu.Unlock()
+	var list []Listed
+	for _, k := range all {
+		l := Listed{Kept: k, Serves: k.Hash == serving.Hash}
+		switch {
+		case l.Serves:
+		case k.Content == nil:
+			l.Err = errUnreadable
+		default:
+			var file *config.File
+			if file, l.Err = r.o.Load(k.Content); l.Err == nil {
+				l.Changes = config.Diff(serving.File, file)
+			}
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+var errUnreadable = errors.New("it cannot be read, or was changed since it served")
+
+// numbered returns the n-th of what is kept.
+func (r *Reloader) numbered(n int) (Kept, error) {
+	all, err := r.past.Kept()
+	switch {
+	case err != nil:
+		return Kept{}, err
+	case len(all) == 0:
+		return Kept{}, ErrNothingOlder
+	case n < 1 || n > len(all):
+		return Kept{}, fmt.Errorf("there is no %d: what is kept is numbered from 1 to %d, latest first; `dragoman reload --list` shows it", n, len(all))
+	case all[n-1].Content == nil:
+		return Kept{}, fmt.Errorf("number %d: %w", n, errUnreadable)
+	}
+	return all[n-1], nil
 }
 
 func said(lines []string) []error {
@@ -255,7 +438,7 @@ func (r *Reloader) reload(ctx context.Context, trigger string, load func(context
 		v.Outcome, v.Err, v.Since = Refused, err, time.Time{}
 	}
 	v.Generation, v.Took = r.o.Engine.Number(), time.Since(began)
-	if !v.stale {
+	if !v.stale && !v.DryRun {
 		r.note(&v, content)
 	}
 	return v
@@ -286,26 +469,30 @@ func (r *Reloader) prepare(data []byte, serving string, doing *progress) (p prep
 	return p
 }
 
+// prepared is prepare, bounded from outside: none of it knows a context, and some of
+// it is other people's code.
+func (r *Reloader) prepared(ctx context.Context, data []byte) (prepared, error) {
+	late, doing, serving := &r.o.Engine.late, &progress{}, r.state.Hash
+	limited, cancel := context.WithTimeout(ctx, planTimeout)
+	defer cancel()
+	p, err := within(limited, late, doing.String, func() prepared { return r.prepare(data, serving, doing) }, func(p prepared) {
+		if p.g != nil {
+			p.g.Close()
+		}
+	})
+	return p, cmp.Or(err, p.err)
+}
+
 // load serves data, and fills in v.
 func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
 	e := r.o.Engine
 	if err := e.late.full(); err != nil {
 		return err
 	}
-	// None of it knows a context, and some of it is other people's code.
-	doing, serving := &progress{}, r.state.Hash
-	limited, cancel := context.WithTimeout(ctx, planTimeout)
-	defer cancel()
-	p, err := within(limited, &e.late, doing.String, func() prepared { return r.prepare(data, serving, doing) }, func(p prepared) {
-		if p.g != nil {
-			p.g.Close()
-		}
-	})
+	p, err := r.prepared(ctx, data)
 	switch {
 	case err != nil:
 		return err
-	case p.err != nil:
-		return p.err
 	case p.unchanged:
 		v.Outcome, v.Since = Unchanged, r.state.Since
 		return nil
@@ -324,13 +511,10 @@ func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
 		g.Close()
 		return fmt.Errorf("it took too long, or nobody waits for it any more: %w", context.Cause(ctx))
 	}
-	v.Outcome, v.Changes = Reloaded, g.Changes()
-	for _, s := range g.Steps {
-		if s.Files {
-			v.Files = append(v.Files, s.Place)
-		}
-	}
-	v.Warnings = append(warnings, r.o.Warnings(file)...)
+	v.Outcome = Reloaded
+	r.tell(g, v)
+	fresh, all := r.news(file)
+	v.Warnings, r.warned = append(warnings, fresh...), all
 	e.Serve(g, drain)
 	g.Watch()
 	v.Carried = g.Holds()
@@ -367,7 +551,7 @@ func (r *Reloader) note(v *Verdict, data []byte) {
 	v.Differs = r.differs(v.Hash)
 	last := *v
 	r.mu.Lock()
-	if was := r.state.Last; v.Outcome != Unchanged || was == nil || was.Outcome == Refused {
+	if was := r.state.Last; v.Note == "" && (v.Outcome != Unchanged || was == nil || was.Outcome == Refused) {
 		r.state.Last, r.state.At = &last, now
 	}
 	r.mu.Unlock()

@@ -251,3 +251,127 @@ func TestAReloadDoesNotWaitForTheWriterOfAPipe(t *testing.T) {
 		t.Errorf("got %v", v)
 	}
 }
+
+func TestAfterARefusedSaveThereIsNothingToUndoWhichIsSaidOnce(t *testing.T) {
+	s := newSite(t, "1")
+	s.save("2")
+	s.reloader.Reload(t.Context(), "test")
+	for range 2 {
+		s.save("broken")
+		s.reloader.Content(t.Context(), "file", []byte("broken"))
+		const want = "nothing to undo: the file was refused, so what served before it serves still; mend the file and save it, or ask again to go further back; generation 2 serves on; the file on disk differs from what serves"
+		s.expect(s.reloader.Rehearse(t.Context(), Target{Previous: true}), want)
+		v := s.reloader.Previous(t.Context(), "test")
+		s.expect(v, want)
+		if got := s.says(t, s.engine); got != "hi 12" || v.Outcome != Unchanged {
+			t.Errorf("what serves says %q, %s", got, v.Outcome)
+		}
+		if now := s.reloader.Serving(); now.Last.Outcome != Refused {
+			t.Errorf("what was refused is hidden by %v", now.Last)
+		}
+		s.save("broken again")
+		s.reloader.Reload(t.Context(), "test")
+	}
+	s.reloader.Previous(t.Context(), "test")
+	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 3 (was 2) in TIME: stages.a.v 2 -> 1; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
+	// Once a file was taken, it is undone at once.
+	s.save("3")
+	s.reloader.Reload(t.Context(), "test")
+	if v := s.reloader.Previous(t.Context(), "test"); v.Outcome != Reloaded || v.Changes[0].New != "1" {
+		t.Errorf("got %v", v)
+	}
+}
+
+func TestAReloadGoesToWhatHasTheNumber(t *testing.T) {
+	s := newSite(t, "1")
+	for _, v := range []string{"2", "3"} {
+		s.save(v)
+		s.reloader.Reload(t.Context(), "test")
+	}
+	list, err := s.reloader.Kept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range list {
+		line := string(l.Content)
+		if l.Serves {
+			line += " serves"
+		}
+		for _, c := range l.Changes {
+			line += " " + c.String()
+		}
+		got = append(got, line)
+	}
+	if want := "3 serves, 2 stages.a.v 3 -> 2, 1 stages.a.v 3 -> 1"; strings.Join(got, ", ") != want {
+		t.Errorf("kept: %q", got)
+	}
+	for _, n := range []int{9, 4, -1} {
+		if v := s.reloader.Serve(t.Context(), "test", Target{To: n}); v.Outcome != Refused || !strings.Contains(v.Err.Error(), "numbered from 1 to 3") {
+			t.Errorf("number %d: %v", n, v)
+		}
+	}
+	s.expect(s.reloader.Serve(t.Context(), "test", Target{To: 3}), "reloaded generation 4 (was 3) in TIME: stages.a.v 3 -> 1; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
+	s.expect(s.reloader.Serve(t.Context(), "test", Target{To: 1}), "nothing to do: generation 4 serves this already, since TIME; the file on disk differs from what serves")
+	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 5 (was 4) in TIME: stages.a.v 1 -> 2; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
+}
+
+func TestADryRunSaysWhatAReloadWouldDoAndDoesNothing(t *testing.T) {
+	s := newSite(t, "1")
+	s.save("2")
+	s.reloader.Reload(t.Context(), "test")
+	before, was := s.reloader.Serving(), s.engine.Number()
+	for name, c := range map[string]struct {
+		file, want string
+		to         Target
+	}{
+		"the file":           {"3", "a reload would change generation 2: stages.a.v 2 -> 3; changed: stages/a; the file on disk differs from what serves", Target{}},
+		"a broken file":      {"broken", "a reload would be refused, and generation 2 serve on; the file on disk differs from what serves:\nFILE:1:1: is broken", Target{}},
+		"one with a mistake": {"bad", "a reload would be refused, and generation 2 serve on; the file on disk differs from what serves:\nFILE:7:3: stages.a: no such stuff", Target{}},
+		"the same file":      {"2", "nothing to do: generation 2 serves this already, since TIME", Target{}},
+		"the one before":     {"2", "a reload would change generation 2: stages.a.v 2 -> 1; back to what served at TIME; changed: stages/a", Target{Previous: true}},
+		"one with a number":  {"2", "a reload would change generation 2: stages.a.v 2 -> 1; back to what served at TIME; changed: stages/a", Target{To: 2}},
+		"a number too high":  {"2", "a reload would be refused, and generation 2 serve on:\nthere is no 9: what is kept is numbered from 1 to 2, latest first; `dragoman reload --list` shows it", Target{To: 9}},
+	} {
+		s.save(c.file)
+		t.Log(name)
+		s.expect(s.reloader.Rehearse(t.Context(), c.to), c.want)
+	}
+	s.save("2")
+	now := s.reloader.Serving()
+	if now.Last != before.Last || now.Hash != before.Hash || s.engine.Number() != was || s.says(t, s.engine) != "hi 12" {
+		t.Errorf("it did something: %+v", now)
+	}
+	if all, err := s.reloader.Kept(); err != nil || len(all) != 2 || !all[0].Serves {
+		t.Errorf("it is kept: %v %v", all, err)
+	}
+	// What was only rehearsed is no file that was loaded.
+	s.save("3")
+	s.reloader.Rehearse(t.Context(), Target{})
+	if v := s.reloader.Content(t.Context(), "file", []byte("3")); v.Outcome != Reloaded {
+		t.Errorf("got %v", v)
+	}
+}
+
+func TestAWarningThatStandsIsSaidOnce(t *testing.T) {
+	s := newSite(t, "1")
+	standing := []string{"too short"}
+	s.reloader.o.Warnings = func(*config.File) []string { return standing }
+	for _, step := range []struct {
+		file string
+		now  []string
+		want string
+	}{
+		{"2", standing, "too short"},
+		{"3", standing, ""},
+		{"4", []string{"too short", "too long"}, "too long"},
+		{"5", nil, ""},
+		{"6", standing, "too short"}, // it came back
+	} {
+		standing = step.now
+		s.save(step.file)
+		if v := s.reloader.Reload(t.Context(), "test"); strings.Join(v.Warnings, ", ") != step.want {
+			t.Errorf("%s: warned of %q, want %q", step.file, v.Warnings, step.want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -185,6 +186,26 @@ func (m *memory) holds() (entries, bytes int64) {
 	defer m.using.RUnlock()
 	entries, bytes = m.recent.holds()
 	return entries + m.stored.Load(), bytes + m.cache.MaxCost() - m.cache.RemainingCost()
+}
+
+// usable returns how many answers a key that begins with prefix can still find.
+func (m *memory) usable(prefix string) (entries int64) {
+	m.using.RLock()
+	defer m.using.RUnlock()
+	if m.cache == nil {
+		return 0
+	}
+	now, ttl := time.Since(m.start), time.Duration(m.ttl.Load())
+	count := func(e *entry) (stop bool) {
+		if strings.HasPrefix(e.key, prefix) && now-e.born <= ttl {
+			entries++
+		}
+		return false
+	}
+	m.recent.each(count)
+	m.cache.Wait() // for what is on its way in
+	m.cache.IterValues(count)
+	return entries
 }
 
 // close forgets everything; nothing is kept from now on.

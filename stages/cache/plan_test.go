@@ -112,6 +112,27 @@ func put(t *testing.T, name, table string, at time.Time) {
 	}
 }
 
+// What another model has answered is kept for the way back, and is not carried over.
+func TestHoldsCountsWhatTheChainCanFind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, Config{MaxSize: 4 << 20, TTL: time.Hour})
+		top := s.Wrap(&below{name: "one"})
+		for i := range 1500 {
+			ask(t, top, request(fmt.Sprint("text ", i)))
+		}
+		ask(t, s.Wrap(&below{name: "two"}), request("text"))
+		for _, step := range []struct{ name, want string }{{"two", "1 entry"}, {"three", ""}, {"one", "1,500 entries"}} {
+			if s.Wrap(&below{name: step.name}); s.Holds() != step.want {
+				t.Errorf("above %s: %q, want %q", step.name, s.Holds(), step.want)
+			}
+		}
+		time.Sleep(2 * time.Hour)
+		if got := s.Holds(); got != "" {
+			t.Errorf("of what has expired it holds %q", got)
+		}
+	})
+}
+
 func TestAPlanThatFailsNamesTheLineAndChangesNothing(t *testing.T) {
 	good := write(t, "good.tsv", "en\tes\tYes\tSí\n")
 	wrong := write(t, "wrong.tsv", "# ours\nen\tes\tNo\n")

@@ -69,3 +69,12 @@ func (r *recent) holds() (entries, bytes int64) {
 	defer r.mu.RUnlock()
 	return int64(len(r.byKey)), r.bytes
 }
+
+// each calls visit with every entry.
+func (r *recent) each(visit func(*entry) (stop bool)) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, e := range r.byKey {
+		visit(e)
+	}
+}

@@ -30,7 +30,8 @@ type Stage struct {
 	preloaded atomic.Pointer[table]
 	memory    memory
 	flights   flights
-	keys      sync.Pool // *[]byte
+	keys      sync.Pool              // *[]byte
+	below     atomic.Pointer[string] // how the keys begin in the chain that was linked last
 	closing   sync.Once
 
 	hits, preloadHits, misses, joins, unstored atomic.Int64
@@ -142,9 +143,15 @@ func (s *Stage) Outdated() bool {
 	return false
 }
 
-// Holds says how many answers are stored.
+// Holds says how many of the stored answers can be used in the chain that was linked
+// last. What another model or provider has answered is there still, for the way back,
+// and no request finds it.
 func (s *Stage) Holds() string {
-	switch n, _ := s.memory.holds(); n {
+	below := s.below.Load()
+	if below == nil {
+		return ""
+	}
+	switch n := s.memory.usable(*below); n {
 	case 0:
 		return ""
 	case 1:
@@ -212,6 +219,8 @@ func (s *Stage) Wrap(next core.Translator) core.Translator {
 	} else {
 		p.below = binary.AppendUvarint(nil, 0)
 	}
+	below := string(p.below)
+	s.below.Store(&below)
 	return p
 }
 

@@ -27,9 +27,11 @@ type Options struct {
 	Ready func() error
 	// Status tells what is being served.
 	Status func() Status
-	// Reload serves what the configuration's file holds now, or what served
-	// before. Unlike the others it takes a while.
-	Reload func(ctx context.Context, previous bool) Reload
+	// Reload serves what the configuration's file holds now, or what else it is
+	// asked for. Unlike the others it takes a while.
+	Reload func(context.Context, ReloadAsked) Reload
+	// Kept lists what can be gone back to, latest first.
+	Kept func() ([]Kept, error)
 	// Restart starts another process of a plugin, and returns when that serves or
 	// has failed to. Its error is that there is no such plugin.
 	Restart func(ctx context.Context, name string) (Restart, error)
@@ -112,12 +114,13 @@ func New(o Options) http.Handler {
 	mux.Handle("/readyz", get(a.ready))
 	mux.Handle("/admin/status", get(a.status))
 	mux.Handle("/admin/reload", post(a.reload))
+	mux.Handle("/admin/kept", get(a.kept))
 	mux.Handle("/admin/plugins/{name}/restart", post(a.restart))
 	if o.Tap != nil {
 		mux.Handle("/admin/tap", get(a.tap))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/tap, /admin/reload and /admin/plugins/NAME/restart are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
 	})
 	return mux
 }
