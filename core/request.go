@@ -55,6 +55,9 @@ type Request struct {
 	// Account is what an attempt is charged to: that of the provider which it is
 	// for. The stage `provider` sets it on the copy for which it takes a turn.
 	Account string
+	// Fallback says that this account is a fallback's: what was configured for
+	// that of the provider in use does not bound it.
+	Fallback bool
 	// Backed says that another provider answers when this one cannot, as the
 	// stage `provider` knows: one that is away for a moment says so at once
 	// instead of waiting until it is back.

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -126,6 +128,7 @@ func (g *Generation) plan(deadline time.Duration) error {
 		} else {
 			found.Fingerprint = p.made()
 		}
+		found.Account = p.account()
 		return found, true
 	}, g.engine.watch)
 	if err != nil {
@@ -152,6 +155,17 @@ func (p *part) made() string {
 		p.files = f.Files()
 	}
 	return p.digest + " " + p.files
+}
+
+// account names whom the upstream of a provider bills, and tells nothing: what
+// the part says of it, hashed; or else the entry and all that it was made of.
+func (p *part) account() string {
+	of := p.name + " " + p.made()
+	if a, ok := p.item.(core.Accounter); ok {
+		of = a.Account()
+	}
+	sum := sha256.Sum256([]byte(of))
+	return hex.EncodeToString(sum[:])
 }
 
 // letIdle drops what was kept and is not used any more, so that it is closed with

@@ -67,8 +67,12 @@ func newHistory() *history { return &history{began: time.Now(), seed: maphash.Ma
 // calls take.
 func (h *history) add(t *Turn, d time.Duration, now time.Time) {
 	h.last = now
-	at, class := now.Sub(h.began), classOf(t.req.Text)
-	k := kind{t.req.Account, t.req.Client, t.lane, class}
+	req := t.req
+	if t.other != nil {
+		req = t.other
+	}
+	at, class := now.Sub(h.began), classOf(req.Text)
+	k := kind{req.Account, req.Client, t.lane, class}
 	own := h.place(k)
 	if own.of != k {
 		*own = record{of: k}

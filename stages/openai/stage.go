@@ -15,8 +15,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,6 +56,7 @@ var (
 	_ core.Prober        = (*Provider)(nil)
 	_ core.Closer        = (*Provider)(nil)
 	_ core.Fingerprinter = (*Provider)(nil)
+	_ core.Accounter     = (*Provider)(nil)
 )
 
 func build(env core.Env, cfg *Config) (any, error) {
@@ -140,6 +143,17 @@ func (p *Provider) Fingerprint() string {
 		promptVersion, p.cfg.BaseURL, p.cfg.Model, p.cfg.Instructions,
 		p.cfg.Request.Temperature, p.cfg.Request.ReasoningEffort, p.cfg.Request.MaxOutput))
 	return hex.EncodeToString(sum[:12])
+}
+
+// Account names whom the upstream bills: its address and all that is sent to say
+// who calls, which is the key or a header of the configuration.
+func (p *Provider) Account() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s://%s", p.chat.Scheme, strings.ToLower(p.chat.Host))
+	for _, name := range slices.Sorted(maps.Keys(p.header)) {
+		fmt.Fprintf(&b, "\n%s: %q", name, p.header[name])
+	}
+	return b.String()
 }
 
 // Translate makes one call. When the model refuses a parameter that can be left

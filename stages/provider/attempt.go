@@ -310,6 +310,6 @@ func (r *run) beside() (h *attempt, ctx context.Context, give func(*attempt)) {
 	r.running.Add(1)
 	return h, ctx, func(h *attempt) {
 		h.cancel(nil)
-		turn.Give(core.Outcome{At: time.Now(), Err: h.failed, Usage: h.usage, Limits: h.req.Trace.Limits})
+		turn.Give(h.outcome())
 	}
 }

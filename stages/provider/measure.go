@@ -26,6 +26,10 @@ func (r reason) String() string { return [...]string{"first", "retry", "hedge", 
 // how long they took, in seconds.
 var within = [...]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 30}
 
+// mostTokens is more than any call costs: what an upstream says beyond that is
+// nonsense, and would make a counter overflow.
+const mostTokens = 100_000_000
+
 // A tally counts what was done with one provider, by name. It is never begun
 // anew, since counters may not fall.
 type tally struct {
@@ -80,7 +84,7 @@ func (r *tally) count(a *attempt) {
 	}
 	for i, n := range [...]int{a.usage.PromptTokens, a.usage.CompletionTokens, a.usage.CachedTokens} {
 		if n > 0 {
-			r.tokens[i].Add(int64(n))
+			r.tokens[i].Add(int64(min(n, mostTokens)))
 		}
 	}
 }

@@ -16,12 +16,12 @@ import (
 type run struct {
 	*caller
 	ctx   context.Context
-	req   *core.Request
-	since time.Time // when it came, which is its seniority
+	req   *core.Request // own
+	own   core.Request  // charged to the account of the provider in use
+	since time.Time     // when it came, which is its seniority
 
 	turn    *line.Turn   // held, or nil
 	outcome core.Outcome // what the gates are told of turn
-	told    bool         // outcome is that of an attempt
 
 	floor     floor
 	attempts  int
@@ -43,10 +43,14 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		if shut, _ := r.preferred.breaker.shut(); shut && len(r.fallbacks) == 0 {
 			return nil, r.orUnavailable(failed)
 		}
-		err := r.take(r.gates)
+		err := r.take(r.req, r.gates)
 		if err != nil {
 			if err.Kind == core.RateLimited && len(r.fallbacks) > 0 && !isOneOf(r.slots, err.Stage) {
-				return r.fallBack(err, without(r.gates, err.Stage))
+				gates := r.gates
+				if !isOneOf(r.accounts, err.Stage) {
+					gates = without(gates, err.Stage)
+				}
+				return r.fallBack(err, gates)
 			}
 			return nil, r.noTurn(err, failed)
 		}
@@ -73,7 +77,7 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		}
 		pause, ok := r.mayRetry(failed)
 		if !ok {
-			return r.fallBack(failed, r.slots)
+			return r.fallBack(failed, r.borrowed)
 		}
 		r.give()
 		if err := r.sleep(pause); err != nil {
@@ -92,9 +96,10 @@ func fallsOver(kind core.ErrorKind) bool {
 	return false
 }
 
-// fallBack asks the fallbacks, in order, after failed. It uses the turn that is
-// held; when there is none it takes one from gates, and from fewer while those
-// are shut for longer than the request can wait, but never without a slot.
+// fallBack asks the fallbacks, in order, after failed: each with the slot that is
+// held, or when there is none with a turn from gates, and charged to its own
+// account. One whose account is shut for longer than the request can wait is
+// passed over.
 func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *core.Error) {
 	speaks := func(f target) bool { return f.speaks(r.req) }
 	if !slices.ContainsFunc(r.fallbacks, speaks) || r.delta() || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
@@ -102,20 +107,15 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 	}
 	r.notBefore = time.Time{} // that was said by another
 	r.log.Debug("an attempt failed, a fallback is asked", zap.String("request", r.req.ID), zap.Int("attempt", r.attempts), zap.Error(failed))
-	for r.turn == nil {
-		err := r.take(gates)
-		if err == nil {
-			break
-		}
-		rest := without(gates, err.Stage)
-		if err.Kind != core.RateLimited || len(rest) == len(gates) || isOneOf(r.slots, err.Stage) {
-			return nil, r.noTurn(err, failed)
-		}
-		gates = rest
-	}
 	for _, f := range r.fallbacks {
-		if !speaks(f) {
+		if shut, _ := f.breaker.shut(); shut || !speaks(f) {
 			continue
+		}
+		if err := r.turnFor(f, gates); err != nil {
+			if err.Kind == core.RateLimited && isOneOf(r.accounts, err.Stage) {
+				continue
+			}
+			return nil, r.noTurn(err, failed)
 		}
 		permit, ok := f.breaker.acquire()
 		if !ok {
@@ -135,6 +135,34 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 		}
 	}
 	return nil, r.over(failed)
+}
+
+// turnFor makes the turn that is held one for f, or takes one from gates, and
+// from fewer while such as know no accounts are shut for longer than the request
+// can wait; but never without a slot.
+func (r *run) turnFor(f target, gates []core.Guard) *core.Error {
+	req := r.own
+	req.Account, req.Fallback = f.account, true
+	if r.turn != nil {
+		outcome := r.outcome
+		r.outcome = core.Outcome{Unused: true}
+		if r.turn.Pass(&req, outcome) {
+			return nil
+		}
+		r.turn = nil
+		gates = r.borrowed
+	}
+	for {
+		err := r.take(&req, gates)
+		if err == nil {
+			return nil
+		}
+		rest := without(gates, err.Stage)
+		if err.Kind != core.RateLimited || len(rest) == len(gates) || isOneOf(r.borrowed, err.Stage) {
+			return err
+		}
+		gates = rest
+	}
 }
 
 // backed says whether a fallback may answer.
@@ -172,18 +200,10 @@ func (r *run) mayRetry(failed *core.Error) (pause time.Duration, ok bool) {
 	return pause, true
 }
 
-// take takes a turn from gates. When no gate has made the upstream's wish to be
+// take takes a turn for req from gates. When no gate has made the upstream's wish to be
 // left alone a pause of everybody, this request waits for its end by itself,
 // without a turn.
-func (r *run) take(gates []core.Guard) *core.Error {
-	req := r.req
-	if len(gates) < len(r.gates) {
-		// Else it would stand behind those of its session that wait for the
-		// gate which it goes without.
-		apart := *r.req
-		apart.Session += "\x00fallback"
-		req = &apart
-	}
+func (r *run) take(req *core.Request, gates []core.Guard) *core.Error {
 	for {
 		if f := r.req.Flight; f != nil {
 			f.Waits()
@@ -206,7 +226,7 @@ func (r *run) take(gates []core.Guard) *core.Error {
 			early = time.Until(r.notBefore)
 		}
 		if early <= 0 {
-			r.turn, r.outcome, r.told = turn, core.Outcome{Unused: true}, false
+			r.turn, r.outcome = turn, core.Outcome{Unused: true}
 			return nil
 		}
 		turn.Give(core.Outcome{Unused: true, At: time.Now()})
@@ -233,21 +253,16 @@ func (r *run) give() {
 	turn.Give(r.outcome)
 }
 
-// tell notes what the gates will hear. They keep the limits of the provider in
-// use: of a fallback, which borrows its turn, they hear only when it is the one
-// call of that turn, and nothing about the fallback's own limits.
+// tell notes what the gates will hear of the turn that is held.
 func (r *run) tell(a *attempt) {
-	if r.told || r.turn == nil {
-		return
+	if r.turn != nil {
+		r.outcome = a.outcome()
 	}
-	r.told = a.why != fallback
-	r.outcome = core.Outcome{Err: a.failed, Usage: a.usage, Limits: a.req.Trace.Limits}
-	if a.why == fallback {
-		r.outcome.Limits = core.Limits{}
-		if a.failed != nil && a.failed.Kind == core.RateLimited {
-			r.outcome.Err = &core.Error{Kind: core.Unavailable, Stage: a.failed.Stage}
-		}
-	}
+}
+
+// outcome is what the gates hear of a: it names whose it is.
+func (a *attempt) outcome() core.Outcome {
+	return core.Outcome{Provider: a.name, Account: a.account, Err: a.failed, Usage: a.usage, Limits: a.req.Trace.Limits}
 }
 
 // verdict is what an attempt says about its provider. That the request's own

@@ -2,11 +2,11 @@
 // provider in use, once more when a failure may pass, or when it takes unusually
 // long, and the fallbacks when it cannot answer. It is the only owner of retries.
 //
-// Before every attempt it takes one turn from all gates together; see
-// core/line. A retry takes a turn of its own and keeps the seniority of its
-// request. A fallback uses the turn that is held, except after a 429: the gates
-// hear of that at once, and the fallback waits for the slots alone. Nothing
-// sleeps while it holds a turn.
+// Before every attempt it takes one turn from all gates together, for the account
+// of the provider that it is for; see core/line. A retry takes a turn of its own
+// and keeps the seniority of its request. A fallback uses the slot that is held
+// and is charged to its own account; after a 429 the gates hear of that at once,
+// and the fallback takes a turn of its own. Nothing sleeps while it holds a turn.
 package provider
 
 import (
@@ -85,6 +85,10 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 				c.line, owned = o.Line(), true
 			}
 			c.slots = append(c.slots, g)
+			c.borrowed = append(c.borrowed, g)
+		} else if s, ok := g.Gate.(core.Scoper); ok && s.Scope() == core.ScopeAccount {
+			c.accounts = append(c.accounts, g)
+			c.borrowed = append(c.borrowed, g)
 		}
 	}
 	seen := map[string]bool{}
@@ -98,7 +102,11 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 			return target{}, fmt.Errorf("%s: there is no provider %q", key, name)
 		}
 		languages, _ := p.Translator.(core.Languager)
-		return target{record: s.record(p, s.cfg.Breaker, s.log), translator: below.Around(p), languages: languages}, nil
+		account := p.Account
+		if account == "" {
+			account = p.Name
+		}
+		return target{record: s.record(p, s.cfg.Breaker, s.log), translator: below.Around(p), languages: languages, account: account}, nil
 	}
 	var err error
 	if c.preferred, err = link("use", s.cfg.Use); err != nil {
@@ -123,6 +131,7 @@ type target struct {
 	*record
 	translator core.Translator
 	languages  core.Languager // nil: any language to any other
+	account    string         // that its calls are charged to
 }
 
 // knows returns the languages of t; nil means any to any other.
@@ -159,6 +168,8 @@ type caller struct {
 	*Stage
 	gates       []core.Guard
 	slots       []core.Guard // those of gates that own a line: what a fallback needs as well
+	accounts    []core.Guard // those that count by account: what a fallback needs for its own
+	borrowed    []core.Guard // both
 	line        *line.Line
 	preferred   target
 	fallbacks   []target

@@ -97,7 +97,9 @@ func (b *bucket) settle(n, cost int64, now time.Time) {
 	if more := float64(n - cost); more > 0 {
 		b.gain(more, b.burst)
 	} else {
-		b.level += more
+		// A call that cost more than was thought is a debt, of at most what a
+		// minute gives: the ledger keeps the rest.
+		b.level = min(b.level, max(b.level+more, -b.limit))
 	}
 	b.ended.add(cost, now)
 }

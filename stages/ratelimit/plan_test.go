@@ -97,11 +97,11 @@ func TestAChangeKeepsWhatWasLearned(t *testing.T) {
 		s.Take(short, time.Now())
 		s.Give(short, rpm(100, 99, time.Second))
 		plan(t, s, Config{RequestsPerMinute: 6000})
-		if got := s.requests.limit; got != 100 {
+		if got := s.current.requests.limit; got != 100 {
 			t.Errorf("the limit is %v, theirs is 100", got)
 		}
 		plan(t, s, Config{RequestsPerMinute: 50})
-		if got := s.requests.limit; got != 50 {
+		if got := s.current.requests.limit; got != 50 {
 			t.Errorf("the limit is %v, ours is 50", got)
 		}
 		plan(t, s, Config{RequestsPerMinute: 6000})
@@ -114,7 +114,7 @@ func TestAChangeKeepsWhatWasLearned(t *testing.T) {
 		if ok, wait := s.Take(short, time.Now()); ok || wait != 20*time.Second {
 			t.Errorf("%v, %v; want what is left of the pause, 20s", ok, wait)
 		}
-		if scale := s.requests.scale; scale != slowed {
+		if scale := s.current.requests.scale; scale != slowed {
 			t.Errorf("the ramp goes on at %v, want %v", scale, slowed)
 		}
 	})

@@ -1,6 +1,6 @@
 // Package ratelimit is the gate that keeps upstream calls within the limits of
-// the account: requests and tokens a minute, yours or the upstream's, whichever
-// is lower. A 429 becomes everybody's pause.
+// each account: requests and tokens a minute, yours or the upstream's, whichever
+// is lower. A 429 becomes the pause of everybody who goes to that account.
 package ratelimit
 
 import (
@@ -34,19 +34,16 @@ func Kind() core.Kind {
 		func(_ core.Env, c *Config) (any, error) { return New(*c), nil })
 }
 
-// A Stage is a gate: enough requests, enough tokens, no pause. It is safe for
-// concurrent use.
+// A Stage is a gate: enough requests, enough tokens, no pause, each of the
+// account that a call is charged to. It is safe for concurrent use.
 type Stage struct {
-	mu               sync.Mutex
-	config           Config
-	theirs           Config // what the upstream said last; 0 is unknown
-	requests, tokens bucket
-
-	until   time.Time     // of the pause
-	backoff time.Duration // of the last pause that the upstream did not name
+	mu       sync.Mutex
+	config   Config // of the account of the provider in use
+	accounts map[string]*account
+	current  *account // of the provider in use
 
 	refusals int64         // 429s
-	paused   time.Duration // in all, the rest of the pause that is on included
+	paused   time.Duration // in all, the rest of the pauses that are on included
 
 	waits []*line.Line // that were refused
 }
@@ -62,9 +59,8 @@ var (
 
 // New returns the gate that c describes, with nothing spent.
 func New(c Config) *Stage {
-	s := &Stage{config: c}
-	s.requests.scale, s.tokens.scale = 1, 1
-	s.limit(time.Now())
+	s := &Stage{config: c, accounts: map[string]*account{}}
+	s.current = newAccount(c, time.Now())
 	return s
 }
 
@@ -74,22 +70,44 @@ func (s *Stage) Fingerprint() string { return "" }
 // Scope is the account: a limit is of all that is charged to it.
 func (s *Stage) Scope() core.Scope { return core.ScopeAccount }
 
-// Take takes one request and the tokens it may cost.
+// Take takes one request and the tokens it may cost, of the account of req.
 func (s *Stage) Take(req *core.Request, now time.Time) (ok bool, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if wait := s.until.Sub(now); wait > 0 {
+	a := s.account(req, now)
+	if wait := a.until.Sub(now); wait > 0 {
 		return false, wait
 	}
 	n := estimate(req)
-	ok, wait = s.requests.ask(1, now)
-	enough, later := s.tokens.ask(n, now)
+	ok, wait = a.requests.ask(1, now)
+	enough, later := a.tokens.ask(n, now)
 	if !ok || !enough {
 		return false, max(wait, later)
 	}
-	s.requests.take(1)
-	s.tokens.take(n)
+	a.requests.take(1)
+	a.tokens.take(n)
 	return true, 0
+}
+
+// account returns that of req. The limits that were configured hold for that of
+// the provider in use.
+func (s *Stage) account(req *core.Request, now time.Time) *account {
+	a := s.accounts[req.Account]
+	if a == nil {
+		if len(s.accounts) == 0 && !req.Fallback {
+			a = s.current // the first
+		} else {
+			a = newAccount(Config{}, now)
+		}
+		s.forget(now)
+		s.accounts[req.Account] = a
+	}
+	a.used = now
+	if !req.Fallback && (a != s.current || !a.ours) {
+		a.ours, s.current = true, a
+		a.limit(s.config, now)
+	}
+	return a
 }
 
 // Give settles what the call really cost, and learns what its answer said about
@@ -101,100 +119,42 @@ func (s *Stage) Give(req *core.Request, o core.Outcome) {
 	if now.IsZero() {
 		now = time.Now()
 	}
+	a := s.accounts[req.Account] // kept while anything of it is out
+	if a == nil {
+		return
+	}
 	n := estimate(req)
 	if o.Unused {
-		s.requests.restore(1, now)
-		s.tokens.restore(n, now)
+		a.requests.restore(1, now)
+		a.tokens.restore(n, now)
 		return
 	}
-	cost := int64(o.Usage.PromptTokens + o.Usage.CompletionTokens)
-	if cost == 0 {
-		cost = n // the provider did not say
-	}
-	s.requests.settle(1, 1, now)
-	s.tokens.settle(n, cost, now)
+	a.requests.settle(1, 1, now)
+	a.tokens.settle(n, cost(o.Usage, n), now)
 
-	s.learn(o.Limits, now)
+	if o.Account != "" && o.Account != req.Account {
+		return // another account's limits
+	}
+	a.learn(o.Limits, s.config, now)
 	switch {
 	case o.Err == nil:
-		s.recover(now)
+		a.recover(now)
 	case o.Err.Kind == core.RateLimited:
-		s.pause(o.Err.RetryAfter, now)
+		s.refusals++
+		s.paused += a.pause(o.Err.RetryAfter, now)
 	}
 }
 
-// learn takes over the limits of an answer. What is negative, and what was left
-// out, is unknown.
-func (s *Stage) learn(l core.Limits, now time.Time) {
-	for _, x := range []struct {
-		core.Limit
-		theirs *int
-		bucket *bucket
-	}{
-		{l.Requests, &s.theirs.RequestsPerMinute, &s.requests},
-		{l.Tokens, &s.theirs.TokensPerMinute, &s.tokens},
-	} {
-		if !x.Known {
-			continue
-		}
-		if x.Limit.Limit > 0 && x.Limit.Limit != *x.theirs {
-			*x.theirs = x.Limit.Limit
-			s.limit(now)
-		}
-		if x.bucket.limit > 0 && (x.Remaining > 0 || x.Remaining == 0 && x.Reset > 0) {
-			x.bucket.heed(int64(x.Remaining), x.Reset, now)
-		}
+// cost returns the tokens that u says, as far as that can be believed of a call
+// that was estimated to cost n: no call costs a multiple of all that was asked
+// for, whatever the upstream says.
+func cost(u core.Usage, n int64) int64 {
+	const most = 1 << 40 // so that the sum cannot overflow
+	said := int64(min(max(u.PromptTokens, 0), most)) + int64(min(max(u.CompletionTokens, 0), most))
+	if said == 0 {
+		return n // the provider did not say
 	}
-}
-
-// limit sets both buckets to the lower of our limit and theirs.
-func (s *Stage) limit(now time.Time) {
-	lower := func(ours, theirs int) float64 {
-		if theirs > 0 && (theirs < ours || ours == 0) {
-			return float64(theirs)
-		}
-		return float64(ours)
-	}
-	// A second's worth of requests at once; of tokens a few ordinary texts.
-	r := lower(s.config.RequestsPerMinute, s.theirs.RequestsPerMinute)
-	s.requests.set(r, max(1, r/60), now)
-	t := lower(s.config.TokensPerMinute, s.theirs.TokensPerMinute)
-	s.tokens.set(t, max(t/10, min(t/4, 500)), now)
-}
-
-// pause shuts the gate for after, or for a time of its own when after is 0. It
-// opens for a single call, and the rate recovers with good answers.
-func (s *Stage) pause(after time.Duration, now time.Time) {
-	s.refusals++
-	if after <= 0 {
-		if now.Before(s.until) {
-			return // one of those that were under way when the pause began
-		}
-		s.backoff = min(max(2*s.backoff, firstPause), longestPause)
-		after = s.backoff
-	}
-	until := now.Add(min(after, longestPause))
-	if !until.After(s.until) {
-		return
-	}
-	b := &s.requests
-	b.refill(b.burst, now)
-	if now.Before(s.until) {
-		s.paused += until.Sub(s.until)
-	} else {
-		s.paused += until.Sub(now)
-		b.scale = max(b.scale*slowed, slowest)
-	}
-	s.until = until
-	b.level, b.at = 1, until
-}
-
-// recover is for a good answer. One from before the pause proves nothing.
-func (s *Stage) recover(now time.Time) {
-	if b := &s.requests; !now.Before(s.until) {
-		s.backoff = 0
-		b.scale = min(b.scale*regained, 1)
-	}
+	return min(said, 8*n+8192)
 }
 
 // estimate returns the tokens that a call may cost: the prompt's own, the
@@ -241,7 +201,13 @@ func (s *Stage) Plan(config any) (apply func(), err error) {
 	return func() {
 		s.mu.Lock()
 		s.config = *c
-		s.limit(time.Now())
+		now := time.Now()
+		s.current.limit(s.config, now)
+		for _, a := range s.accounts {
+			if a.ours {
+				a.limit(s.config, now)
+			}
+		}
 		waits := slices.Clone(s.waits)
 		s.mu.Unlock()
 		for _, l := range waits {
@@ -250,13 +216,17 @@ func (s *Stage) Plan(config any) (apply func(), err error) {
 	}, nil
 }
 
-// Measure reports the limits that hold, what is left of them, and the pauses.
+// Measure reports the limits that hold for the provider in use, what is left of them, and the pauses.
 func (s *Stage) Measure(emit func(core.Measure)) {
 	s.mu.Lock()
 	now := time.Now()
-	limits := [2]float64{s.requests.limit, s.tokens.limit}
-	left := [2]float64{s.requests.left(now), s.tokens.left(now)}
-	rest := max(s.until.Sub(now), 0)
+	a := s.current
+	limits := [2]float64{a.requests.limit, a.tokens.limit}
+	left := [2]float64{a.requests.left(now), a.tokens.left(now)}
+	rest := time.Duration(0)
+	for _, a := range s.accounts {
+		rest += max(a.until.Sub(now), 0)
+	}
 	paused, refusals := s.paused-rest, s.refusals
 	s.mu.Unlock()
 
@@ -265,10 +235,10 @@ func (s *Stage) Measure(emit func(core.Measure)) {
 			continue
 		}
 		labels := []string{"unit", unit}
-		emit(core.Measure{Name: "ratelimit_limit", Help: "Units a minute that are allowed: the lower of the configured limit and the upstream's.", Value: limits[i], Labels: labels})
+		emit(core.Measure{Name: "ratelimit_limit", Help: "Units a minute that are allowed of the account in use: the lower of the configured limit and the upstream's.", Value: limits[i], Labels: labels})
 		emit(core.Measure{Name: "ratelimit_left", Help: "Units that are left of the last minute's.", Value: left[i], Labels: labels})
 	}
-	emit(core.Measure{Name: "ratelimit_paused_seconds_total", Help: "Time during which nothing was started because of a 429.", Counter: true, Value: paused.Seconds()})
+	emit(core.Measure{Name: "ratelimit_paused_seconds_total", Help: "Time during which nothing was started for an account because of a 429, over all accounts.", Counter: true, Value: paused.Seconds()})
 	emit(core.Measure{Name: "ratelimit_refusals_total", Help: "Calls that the upstream refused with a 429.", Counter: true, Value: float64(refusals)})
 }
 

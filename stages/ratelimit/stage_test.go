@@ -112,7 +112,7 @@ func TestNoMinuteSeesMoreThanTheLimitWhateverHappens(t *testing.T) {
 		change := func(limit int) {
 			s.mu.Lock()
 			s.config.RequestsPerMinute = limit
-			s.limit(now)
+			s.current.limit(s.config, now)
 			s.mu.Unlock()
 		}
 		for i, limit := range limits {
@@ -160,7 +160,7 @@ func TestNoMinuteSeesMoreThanTheLimitWhateverHappens(t *testing.T) {
 func TestUnusedGoesBackAsIfItHadNotBeenTaken(t *testing.T) {
 	now := time.Now()
 	s := New(Config{RequestsPerMinute: 60, TokensPerMinute: 10000})
-	before := [2]bucket{s.requests, s.tokens}
+	before := [2]bucket{s.current.requests, s.current.tokens}
 	before[0].refill(before[0].burst, now)
 	before[1].refill(before[1].burst, now)
 	for range 100 {
@@ -169,9 +169,9 @@ func TestUnusedGoesBackAsIfItHadNotBeenTaken(t *testing.T) {
 		}
 		s.Give(short, core.Outcome{Unused: true, At: now})
 	}
-	s.requests.ended.epoch, s.tokens.ended.epoch = time.Time{}, time.Time{}
-	if s.requests != before[0] || s.tokens != before[1] {
-		t.Errorf("requests %+v and tokens %+v are left, want %+v", s.requests, s.tokens, before)
+	s.current.requests.ended.epoch, s.current.tokens.ended.epoch = time.Time{}, time.Time{}
+	if s.current.requests != before[0] || s.current.tokens != before[1] {
+		t.Errorf("requests %+v and tokens %+v are left, want %+v", s.current.requests, s.current.tokens, before)
 	}
 }
 
@@ -351,7 +351,7 @@ func TestLearnedTokensAvoidEvery429(t *testing.T) {
 }
 
 func TestTheirLowerLimitIsForgottenWhenTheySayMore(t *testing.T) {
-	limit := func(s *Stage) float64 { return s.requests.limit }
+	limit := func(s *Stage) float64 { return s.current.requests.limit }
 	s := New(Config{RequestsPerMinute: 1000})
 	for _, step := range []struct {
 		theirs core.Limit
@@ -519,7 +519,7 @@ func TestTokensAreEstimatedAndSettled(t *testing.T) {
 		}
 	}
 
-	left := func(s *Stage, now time.Time) int { return int(s.tokens.left(now)) }
+	left := func(s *Stage, now time.Time) int { return int(s.current.tokens.left(now)) }
 	s, now := New(Config{RequestsPerMinute: 6000, TokensPerMinute: 10000}), time.Now()
 	s.Take(short, now)
 	if got := left(s, now); got != 10000-156 {
@@ -654,8 +654,8 @@ func TestKindBuildsAGate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := built.(*Stage); s.requests.limit != 4500 || s.tokens.limit != 0 {
-		t.Errorf("limits %v and %v, want 4500 and none", s.requests.limit, s.tokens.limit)
+	if s := built.(*Stage); s.current.requests.limit != 4500 || s.current.tokens.limit != 0 {
+		t.Errorf("limits %v and %v, want 4500 and none", s.current.requests.limit, s.current.tokens.limit)
 	}
 	if f := built.(core.Fingerprinter).Fingerprint(); f != "" {
 		t.Errorf("fingerprint %q: a limit changes no answer", f)

@@ -1,0 +1,143 @@
+package ratelimit
+
+import (
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+const (
+	// unused is how long an account is kept that nothing is charged to: longer
+	// than any pause, and than the minute that a ledger covers.
+	unused = 2 * longestPause
+	// accountsKept is how many are, besides those of which something is out.
+	accountsKept = 16
+	// highest is the highest limit that is believed, and more than can be used.
+	highest = 10_000_000_000
+)
+
+// An account is what an upstream said about one, and what was spent of it. What
+// another said does not matter to it.
+type account struct {
+	ours             bool   // the configured limits are its: it is or was that of the provider in use
+	theirs           Config // what the upstream said last; 0 is unknown
+	requests, tokens bucket
+
+	until   time.Time     // of the pause
+	backoff time.Duration // of the last pause that the upstream did not name
+
+	used time.Time // last
+}
+
+// newAccount returns one of which nothing is spent. It is that of the provider in
+// use when config says limits.
+func newAccount(config Config, now time.Time) *account {
+	a := &account{ours: config != Config{}, used: now}
+	a.requests.scale, a.tokens.scale = 1, 1
+	a.limit(config, now)
+	return a
+}
+
+// forget makes room for one more account: those go that nothing was charged to
+// for long, and the one that was used longest ago when there are too many. What
+// has calls that run stays, and so does the account of the provider in use.
+func (s *Stage) forget(now time.Time) {
+	var oldest *account
+	var name string
+	kept := 0
+	for n, a := range s.accounts {
+		if a == s.current || a.requests.held > 0 {
+			continue
+		}
+		if now.Sub(a.used) > unused {
+			delete(s.accounts, n)
+			continue
+		}
+		if kept++; oldest == nil || a.used.Before(oldest.used) {
+			oldest, name = a, n
+		}
+	}
+	if kept >= accountsKept {
+		s.paused -= max(oldest.until.Sub(now), 0) // it is not told of any more
+		delete(s.accounts, name)
+	}
+}
+
+// learn takes over the limits of an answer. What is negative, and what was left
+// out, is unknown; no limit is above the highest that can be configured.
+func (a *account) learn(l core.Limits, config Config, now time.Time) {
+	for _, x := range []struct {
+		core.Limit
+		theirs *int
+		bucket *bucket
+	}{
+		{l.Requests, &a.theirs.RequestsPerMinute, &a.requests},
+		{l.Tokens, &a.theirs.TokensPerMinute, &a.tokens},
+	} {
+		if !x.Known {
+			continue
+		}
+		if limit := min(x.Limit.Limit, highest); limit > 0 && limit != *x.theirs {
+			*x.theirs = limit
+			a.limit(config, now)
+		}
+		if x.bucket.limit > 0 && (x.Remaining > 0 || x.Remaining == 0 && x.Reset > 0) {
+			x.bucket.heed(int64(min(x.Remaining, highest)), x.Reset, now)
+		}
+	}
+}
+
+// limit sets both buckets to the lower of the configured limit and theirs; none
+// is configured for an account that was only a fallback's.
+func (a *account) limit(config Config, now time.Time) {
+	if !a.ours {
+		config = Config{}
+	}
+	lower := func(ours, theirs int) float64 {
+		if theirs > 0 && (theirs < ours || ours == 0) {
+			return float64(theirs)
+		}
+		return float64(ours)
+	}
+	// A second's worth of requests at once; of tokens a few ordinary texts.
+	r := lower(config.RequestsPerMinute, a.theirs.RequestsPerMinute)
+	a.requests.set(r, max(1, r/60), now)
+	t := lower(config.TokensPerMinute, a.theirs.TokensPerMinute)
+	a.tokens.set(t, max(t/10, min(t/4, 500)), now)
+}
+
+// pause shuts the account for after, or for a time of its own when after is 0,
+// and returns for how much longer that is than it was. It opens for a single
+// call, and the rate recovers with good answers.
+func (a *account) pause(after time.Duration, now time.Time) (longer time.Duration) {
+	if after <= 0 {
+		if now.Before(a.until) {
+			return 0 // one of those that were under way when the pause began
+		}
+		a.backoff = min(max(2*a.backoff, firstPause), longestPause)
+		after = a.backoff
+	}
+	until := now.Add(min(after, longestPause))
+	if !until.After(a.until) {
+		return 0
+	}
+	b := &a.requests
+	b.refill(b.burst, now)
+	if now.Before(a.until) {
+		longer = until.Sub(a.until)
+	} else {
+		longer = until.Sub(now)
+		b.scale = max(b.scale*slowed, slowest)
+	}
+	a.until = until
+	b.level, b.at = 1, until
+	return longer
+}
+
+// recover is for a good answer. One from before the pause proves nothing.
+func (a *account) recover(now time.Time) {
+	if b := &a.requests; !now.Before(a.until) {
+		a.backoff = 0
+		b.scale = min(b.scale*regained, 1)
+	}
+}
