@@ -87,12 +87,16 @@ func (g *gateway) ask(ctx context.Context, warn func(string)) (asked int, err er
 		if item.Kind.Name != "plugin" || !item.Enabled {
 			continue
 		}
-		asked++
 		part, err := item.Kind.Build(core.Env{Name: item.Name, Log: g.log.Named(item.Name), Deadline: g.server.Deadline, Origin: item.Origin}, item.Config)
 		if err != nil {
 			return asked, err // engine.Build has said it, with its place
 		}
-		err = part.(core.Starter).Start(ctx)
+		starter, ok := part.(core.Starter)
+		if !ok {
+			continue // what it is, is not known
+		}
+		asked++
+		err = starter.Start(ctx)
 		if err == nil {
 			continue
 		}
