@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/engine"
 	"github.com/dragoman-mt/dragoman/plugins/host"
+	"github.com/dragoman-mt/dragoman/stages/provider"
 )
 
 func checkCommand() *cobra.Command {
@@ -31,6 +34,10 @@ configuration, and ended at once. With --offline, and when it is not in use, it
 gets no environment and is not configured. --no-plugins starts none and leaves
 their keys unchecked.
 
+With --offline a variable that is not set is unknown: what it would decide is
+neither right nor wrong. All that the gateway would refuse whatever it holds is
+refused, phrase tables that are missing or broken among it.
+
 With --live one short text is sent through every provider that the chain may
 call, each fallback included: it costs what such a call costs.
 
@@ -44,13 +51,19 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 			if err != nil {
 				return err
 			}
-			g, err := build(file)
+			var adapt []func(*config.File)
+			if offline {
+				adapt = append(adapt, assume)
+			}
+			g, err := build(file, adapt...)
 			if err != nil {
 				return err
 			}
 			defer g.close(0)
 			if err := g.server.Check(); err != nil {
-				return file.Place(err)
+				if err := file.Place(err); err != nil {
+					return err
+				}
 			}
 			for _, w := range warnings(file) {
 				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
@@ -66,7 +79,11 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 					asked = fmt.Sprintf(", plugins started and asked: %d", n)
 				}
 			}
-			if !offline {
+			if offline {
+				if err := g.startStages(cmd.Context()); err != nil {
+					return err
+				}
+			} else {
 				if err := g.start(cmd.Context()); err != nil {
 					return err
 				}
@@ -92,8 +109,72 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().BoolVar(&offline, "offline", false, "ask nobody, and need no keys: variables that are missing count as empty")
+	cmd.Flags().BoolVar(&offline, "offline", false, "ask nobody, and need no keys: variables that are missing are unknown")
 	cmd.Flags().BoolVar(&live, "live", false, "send one text through every provider and fallback")
 	cmd.Flags().BoolVar(&without, "no-plugins", false, "start no plugin, not even to hear what keys it has")
 	return cmd
+}
+
+// assume puts something that works in the place of what depends on variables that
+// are not set, so that everything else can be checked.
+func assume(file *config.File) {
+	for _, items := range [][]config.Item{file.Providers, file.Stages} {
+		for i := range items {
+			if file.Unknown(items[i].Path) {
+				items[i].Kind.Build = assumed(items[i].Kind)
+			}
+		}
+	}
+	for _, s := range file.Stages {
+		if c, ok := s.Config.(*provider.Config); ok && c.Use == "" && len(file.Providers) > 0 {
+			c.Use = file.Providers[0].Name // the loader refuses an empty one that is known
+		}
+	}
+}
+
+// assumed builds what kind does, or when that cannot be what does nothing.
+func assumed(kind core.Kind) func(core.Env, any) (any, error) {
+	return func(env core.Env, config any) (any, error) {
+		built, err := kind.Build(env, config)
+		switch {
+		case err == nil:
+			return built, nil
+		case kind.Role == core.RoleProvider:
+			return core.TranslatorFunc(func(context.Context, *core.Request) (*core.Result, error) {
+				return nil, errors.New("its configuration is not known")
+			}), nil
+		case kind.Role == core.RoleStage:
+			return passing{}, nil
+		}
+		return nil, err
+	}
+}
+
+// passing is a stage that does nothing.
+type passing struct{}
+
+func (passing) Wrap(next core.Translator) core.Translator { return next }
+
+// startStages does what serving needs of this machine alone: it starts each stage
+// that is no plugin by itself, and ends it.
+func (g *gateway) startStages(ctx context.Context) error {
+	for _, item := range g.file.Stages {
+		if !item.Enabled || item.Kind.Name == "plugin" {
+			continue
+		}
+		built, err := item.Kind.Build(core.Env{Name: item.Name, Log: g.log.Named(item.Name), Upstream: g.pool, Deadline: g.server.Deadline, Origin: item.Origin}, item.Config)
+		if err != nil {
+			return item.Origin.Complain("", err.Error())
+		}
+		if s, ok := built.(core.Starter); ok {
+			err = s.Start(ctx)
+		}
+		if c, ok := built.(core.Closer); ok {
+			err = errors.Join(err, c.Close())
+		}
+		if err != nil {
+			return item.Origin.Complain("", err.Error())
+		}
+	}
+	return nil
 }

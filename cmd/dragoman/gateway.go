@@ -27,13 +27,18 @@ type gateway struct {
 	at      func(step string) // told what close is at
 }
 
-func build(file *config.File) (*gateway, error) {
+// build makes a gateway of file. Each of adapted may change what the file's parts are
+// built by.
+func build(file *config.File, adapted ...func(*config.File)) (*gateway, error) {
 	log, lines := newLog(*file.Sections["log"].(*logConfig))
 	g := &gateway{file: file, server: file.Sections["server"].(*door.Config), log: log, plugins: host.New(), lines: lines, at: func(string) {}}
 	err := adopt(file, g.plugins)
 	if err != nil {
 		lines.Close()
 		return nil, err
+	}
+	for _, adapt := range adapted {
+		adapt(file)
 	}
 	if g.pool, err = pool.New(*file.Sections["pool"].(*pool.Config), log.Named("pool")); err != nil {
 		lines.Close()

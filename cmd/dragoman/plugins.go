@@ -88,7 +88,6 @@ func (g *gateway) ask(ctx context.Context, offline bool, warn func(string)) (ask
 		if item.Kind.Name != "plugin" || !item.Enabled {
 			continue
 		}
-		asked++
 		g.plugins.SetMode(host.Try)
 		if offline || item.Kind.Role == core.RoleProvider && !used[item.Name] {
 			g.plugins.SetMode(host.Describe)
@@ -97,7 +96,12 @@ func (g *gateway) ask(ctx context.Context, offline bool, warn func(string)) (ask
 		if err != nil {
 			return asked, err // engine.Build has said it, with its place
 		}
-		err = part.(core.Starter).Start(ctx)
+		starter, ok := part.(core.Starter)
+		if !ok {
+			continue // what it is, is not known
+		}
+		asked++
+		err = starter.Start(ctx)
 		if err == nil {
 			continue
 		}

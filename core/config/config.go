@@ -64,6 +64,8 @@ type File struct {
 	Values []Value
 	// Origins complain about keys of the sections, by name.
 	Origins map[string]core.Origin
+
+	unknown []string // paths of values that name a variable which is not set
 }
 
 // An Item is an entry of `providers:` or `stages:`.

@@ -538,6 +538,11 @@ func (l *loader) result(data []byte) *File {
 	for _, p := range l.sections {
 		f.Sections[p.name], f.Origins[p.name] = p.config, &origin{l, p}
 	}
+	for _, p := range l.all() {
+		for _, n := range []*node{p.file, p.set} {
+			n.eachMissing(p.path, func(path string) { f.unknown = append(f.unknown, path) })
+		}
+	}
 	item := func(p *part) Item {
 		return Item{
 			Name: p.name, Kind: p.kind, Config: p.config, Enabled: !l.disabled(p),

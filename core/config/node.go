@@ -113,6 +113,11 @@ func (n *node) data(onlyKnown bool) any {
 	case yaml.SequenceNode:
 		list := make([]any, 0, len(n.items))
 		for _, item := range n.items {
+			if onlyKnown && item.missing && item.secret {
+				// There is one, and nobody knows it: no list of keys is empty for that.
+				list = append(list, "${"+strings.Join(item.via, ",")+"}")
+				continue
+			}
 			if onlyKnown && !item.known() {
 				continue
 			}

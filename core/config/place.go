@@ -1,12 +1,14 @@
 package config
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// Place returns err as a Complaints, nil for nil. Err, or each error that it
+// Place returns err as a Complaints, nil for nil and when all of it is about what is
+// Unknown. Err, or each error that it
 // joins, begins with the key at fault: what a part that a section configures finds
 // wrong beyond the schema, such as "server.keys[1].role: ..." or, with the section
 // and the key apart, "pool: ca_file: ...". What begins with none has no line.
@@ -14,9 +16,38 @@ func (f *File) Place(err error) error {
 	if err == nil {
 		return nil
 	}
-	all := f.placed(err)
+	all := slices.DeleteFunc(f.placed(err), func(c Complaint) bool { return f.Unknown(c.Path) })
+	if len(all) == 0 {
+		return nil
+	}
 	all.sort()
 	return slices.Compact(all)
+}
+
+// Unknown says whether the value at path, or a part of it, is in a variable that is
+// not set, which Options.Offline lets pass. Nobody can say what is wrong with it.
+func (f *File) Unknown(path string) bool {
+	return slices.ContainsFunc(f.unknown, func(at string) bool {
+		rest, ok := strings.CutPrefix(at, path)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// eachMissing calls visit with the path of every value at or below n, which stands
+// at path, that is not known.
+func (n *node) eachMissing(path string, visit func(string)) {
+	if n == nil {
+		return
+	}
+	if n.missing {
+		visit(path)
+	}
+	for i, item := range n.items {
+		item.eachMissing(fmt.Sprintf("%s[%d]", path, i), visit)
+	}
+	for _, e := range n.entries {
+		e.value.eachMissing(join(path, e.name), visit)
+	}
 }
 
 func (f *File) placed(err error) Complaints {

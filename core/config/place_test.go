@@ -61,3 +61,33 @@ stages: [provider: {use: p}]
 		t.Error("any key is accepted")
 	}
 }
+
+// A list of keys that are in variables is no empty list, and what only such a
+// variable decides is nobody's mistake.
+func TestAVariableThatIsNotSetIsUnknownAndNotEmptyOffline(t *testing.T) {
+	f := mustLoad(t, `
+server: {listen: 0.0.0.0:80, admin: "${ADMIN}", keys: ["${KEY}", known]}
+providers: {p: {type: openai, api_key: "${KEY}", headers: {A: "${KEY}"}}}
+stages: [provider: {use: "${USE}"}]
+`, Options{File: "p.yaml", Offline: true})
+	if c := f.Sections["server"].(*serverConfig); len(c.Keys) != 2 || c.Keys[1].Reveal() != "known" {
+		t.Errorf("%d keys", len(c.Keys))
+	}
+	if c := f.Providers[0].Config.(*openaiConfig); c.APIKey != "" || len(c.Headers) != 0 {
+		t.Errorf("got %+v", c)
+	}
+	for path, want := range map[string]bool{
+		"server": true, "server.keys": true, "server.keys[0]": true, "server.keys[1]": false, "server.listen": false, "server.admin": true,
+		"providers.p": true, "providers.p.api_key": true, "providers.p.model": false, "stages[0].provider.use": true, "stages[0].prov": false,
+	} {
+		if got := f.Unknown(path); got != want {
+			t.Errorf("%s: unknown is %v", path, got)
+		}
+	}
+	if err := f.Place(errors.Join(errors.New("server.keys[0]: is empty"), errors.New("server.admin: is odd"))); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if err := f.Place(errors.Join(errors.New("server.keys[0]: is empty"), errors.New("server.keys[1]: is odd"))); fmt.Sprint(err) != "p.yaml:2:66: server.keys[1]: is odd" {
+		t.Errorf("got %v", err)
+	}
+}

@@ -57,8 +57,8 @@ func (c Config) faults() (faults []error) {
 		faults = append(faults, &Fault{key, fmt.Sprintf(format, args...)})
 	}
 	beyond := func(key, addr string) bool {
-		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
-			fault(key, "%q is not an address and a port; write one such as 127.0.0.1:8080", addr)
+		if err := checkAddress(addr); err != nil {
+			fault(key, "%v", err)
 			return false
 		}
 		return !loopback(addr)
@@ -81,6 +81,29 @@ func (c Config) faults() (faults []error) {
 		}
 	}
 	return faults
+}
+
+// checkAddress refuses what cannot be listened on, whatever the machine.
+func checkAddress(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "" {
+		return fmt.Errorf("%q is not an address and a port; write one such as 127.0.0.1:8080", addr)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("%q has no port that there is; a port is a number from 1 to 65535, or 0 for any that is free", addr)
+	}
+	_, err = netip.ParseAddr(host)
+	switch {
+	case err == nil || host == "":
+		return nil
+	case host == "*":
+		return fmt.Errorf("%q is not an address; 0.0.0.0:%s or :%[2]s stands for every one of this machine", addr, port)
+	case strings.ContainsFunc(host, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '-' || r == '_')
+	}):
+		return fmt.Errorf("%q begins with neither an address nor the name of a host; write one such as 127.0.0.1:8080", addr)
+	}
+	return nil
 }
 
 // checkOrigin refuses what no browser would send in an Origin header
