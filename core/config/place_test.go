@@ -70,7 +70,7 @@ server: {listen: 0.0.0.0:80, admin: "${ADMIN}", keys: ["${KEY}", known]}
 providers: {p: {type: openai, api_key: "${KEY}", headers: {A: "${KEY}"}}}
 stages: [provider: {use: "${USE}"}]
 `, Options{File: "p.yaml", Offline: true})
-	if c := f.Sections["server"].(*serverConfig); len(c.Keys) != 2 || c.Keys[1].Reveal() != "known" {
+	if c := f.Sections["server"].(*serverConfig); len(c.Keys) != 2 || c.Keys[1].Key.Reveal() != "known" {
 		t.Errorf("%d keys", len(c.Keys))
 	}
 	if c := f.Providers[0].Config.(*openaiConfig); c.APIKey != "" || len(c.Headers) != 0 {
