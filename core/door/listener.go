@@ -3,6 +3,7 @@ package door
 import (
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
@@ -13,7 +14,8 @@ import (
 // their clients may have sent a call by then.
 type listener struct {
 	*net.TCPListener
-	came   func() // told of each connection
+	came   func()       // told of each connection
+	owed   atomic.Int64 // connections that may bring a call, or are owed the answer to one
 	ending atomic.Bool
 	ended  chan struct{} // closed when nothing more is accepted
 }
@@ -22,7 +24,7 @@ type listener struct {
 // long as backlogQuiet, and at the latest after backlogMost.
 const (
 	backlogQuiet = 2 * time.Millisecond
-	backlogMost  = 200 * time.Millisecond
+	backlogMost  = time.Second
 )
 
 func listen(addr string, came func()) (*listener, error) {
@@ -45,15 +47,46 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		l.SetDeadline(time.Now()) // so that the next one comes here too
 	}
-	if err == nil {
-		l.came()
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	l.came()
+	l.owed.Add(1)
+	c := &accepted{TCPConn: conn.(*net.TCPConn)}
+	c.owed.Store(true)
+	return c, nil
+}
+
+// An accepted connection knows whether its client is owed something: from when it
+// was accepted until its first call is answered, and during every later one.
+type accepted struct {
+	*net.TCPConn
+	owed atomic.Bool
+}
+
+// became is told by net/http what has become of a connection of l.
+func (l *listener) became(conn net.Conn, state http.ConnState) {
+	c, ours := conn.(*accepted)
+	if !ours {
+		return
+	}
+	owed := state == http.StateNew || state == http.StateActive
+	switch was := c.owed.Swap(owed); {
+	case owed && !was:
+		l.owed.Add(1)
+	case was && !owed:
+		l.owed.Add(-1)
+		if l.ending.Load() {
+			l.came()
+		}
+	}
 }
 
 // end makes Accept return what waits to be accepted and then net.ErrClosed, and
-// waits for that. Something accepts meanwhile.
+// waits for that. Something accepts meanwhile. Nobody connects any more where deafen
+// works; elsewhere those are bounded who do.
 func (l *listener) end() {
+	deafen(l.TCPListener)
 	l.ending.Store(true)
 	l.SetDeadline(time.Now())
 	timer := time.NewTimer(backlogMost)

@@ -114,6 +114,7 @@ func (s *Server) open(ctx context.Context, l *listening, key, addr string, handl
 	}
 	l.listener = ln
 	l.server = &http.Server{
+		ConnState: ln.became,
 		Handler: &guard{
 			next: handler, service: s.o.Service, private: loopback(addr), deadline: s.o.Config.Deadline,
 			journal: s.journal, metrics: s.o.Metrics,
@@ -195,19 +196,23 @@ func (s *Server) door(w http.ResponseWriter, r *http.Request) {
 	s.o.Metrics.inFlight.Inc()
 	defer func() {
 		s.o.Metrics.inFlight.Dec()
+		s.calls.Add(-1)
 		s.busy()
-		if s.calls.Add(-1) == 0 && s.draining.Load() {
-			select {
-			case s.idle <- struct{}{}:
-			default:
-			}
-		}
 	}()
 	s.o.Doors.ServeHTTP(w, r)
 }
 
-// busy notes that somebody has connected, or that a call has ended.
-func (s *Server) busy() { s.last.Store(time.Now().UnixNano()) }
+// busy notes that somebody has connected, or that a call or its connection has
+// ended.
+func (s *Server) busy() {
+	s.last.Store(time.Now().UnixNano())
+	if s.draining.Load() {
+		select {
+		case s.idle <- struct{}{}:
+		default:
+		}
+	}
+}
 
 func stopping() error {
 	return &core.Error{Kind: core.Unavailable, Stage: "door", Detail: "the gateway is stopping", Retryable: true}
@@ -295,13 +300,13 @@ func (s *Server) drain() {
 	// for those in flight.
 	lame, cancel := context.WithDeadline(context.Background(), begin.Add(timeout/2))
 	defer cancel()
-	s.quiet(lame, settle)
+	s.quiet(lame, settle, nil)
+	// A server that shuts down drops the calls that it reads from then on, so those
+	// of the last connections are waited for, also of one that has sent nothing yet.
 	if l, ok := s.public.listener.(*listener); ok {
 		l.end()
+		s.quiet(ctx, aside, func() bool { return l.owed.Load() == 0 })
 	}
-	// A server that shuts down drops the calls that it reads from then on, so those
-	// of the last connections are waited for.
-	s.quiet(ctx, settle)
 	left := int64(0)
 	if !s.shutdown(ctx) {
 		left = s.calls.Load()
@@ -343,9 +348,9 @@ func sooner(a, b time.Time) time.Time {
 const settle = 250 * time.Millisecond
 
 // quiet returns when no call is in flight, and none has been for as long as
-// settled, or when ctx is done.
-func (s *Server) quiet(ctx context.Context, settled time.Duration) {
-	for ctx.Err() == nil {
+// settled, or over says that nobody is owed anything, or when ctx is done.
+func (s *Server) quiet(ctx context.Context, settled time.Duration, over func() bool) {
+	for ctx.Err() == nil && (over == nil || !over()) {
 		wait := settled - time.Since(time.Unix(0, s.last.Load()))
 		if s.calls.Load() == 0 && wait <= 0 {
 			return
@@ -381,7 +386,7 @@ func (s *Server) shutdown(ctx context.Context) bool {
 		case ctx.Err() != nil:
 			return false
 		case err == nil:
-			s.quiet(ctx, 0)
+			s.quiet(ctx, 0, nil)
 		}
 	}
 }

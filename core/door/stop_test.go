@@ -23,8 +23,8 @@ import (
 func TestStoppingUnderLoadBreaksNoCall(t *testing.T) {
 	var broken, calls atomic.Int64
 	c := Defaults()
-	c.DrainTimeout = 2 * time.Second // half of it under load
-	for range 3 {
+	c.DrainTimeout = 6 * time.Second // half of it under load: time for each client to hear of the end
+	for range 2 {
 		r := run(t, c, func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			time.Sleep(2 * time.Millisecond) // an upstream

@@ -71,7 +71,7 @@ type Answer struct {
 	Flags  []string `json:"flags" jsonschema_description:"Flags that it carries."`
 	Usage  Usage    `json:"usage" jsonschema_description:"The tokens that it costs."`
 
-	Error      string        `json:"error" jsonschema:"enum=invalid_request,enum=unsupported_language,enum=too_large,enum=unauthorized,enum=forbidden,enum=not_found,enum=superseded,enum=overloaded,enum=unavailable,enum=rate_limited,enum=quota_exceeded,enum=deadline_exceeded,enum=provider_failed,enum=provider_refused,enum=bad_answer,enum=canceled,enum=internal" jsonschema_description:"Fail with an error of this kind; with deltas, after them."`
+	Error      string        `json:"error" jsonschema:"enum=invalid_request,enum=unsupported_language,enum=unsupported_encoding,enum=too_large,enum=unauthorized,enum=forbidden,enum=not_found,enum=superseded,enum=overloaded,enum=unavailable,enum=rate_limited,enum=quota_exceeded,enum=deadline_exceeded,enum=provider_failed,enum=provider_refused,enum=bad_answer,enum=canceled,enum=internal" jsonschema_description:"Fail with an error of this kind; with deltas, after them."`
 	Retryable  *bool         `json:"retryable" jsonschema_description:"Whether another attempt may succeed. By default it may after rate_limited, unavailable, deadline_exceeded, provider_failed and bad_answer."`
 	RetryAfter time.Duration `json:"retry_after" jsonschema_extras:"minDuration=1ms" jsonschema_description:"How long the provider wants to be left alone."`
 }
@@ -86,7 +86,7 @@ type Usage struct {
 // Expect is what is to come back. Nil and empty are what may be anything.
 type Expect struct {
 	Text     *string   `json:"text" jsonschema_description:"The translation."`
-	Error    string    `json:"error" jsonschema:"enum=invalid_request,enum=unsupported_language,enum=too_large,enum=unauthorized,enum=forbidden,enum=not_found,enum=superseded,enum=overloaded,enum=unavailable,enum=rate_limited,enum=quota_exceeded,enum=deadline_exceeded,enum=provider_failed,enum=provider_refused,enum=bad_answer,enum=canceled,enum=internal" jsonschema_description:"The kind of the error that comes instead."`
+	Error    string    `json:"error" jsonschema:"enum=invalid_request,enum=unsupported_language,enum=unsupported_encoding,enum=too_large,enum=unauthorized,enum=forbidden,enum=not_found,enum=superseded,enum=overloaded,enum=unavailable,enum=rate_limited,enum=quota_exceeded,enum=deadline_exceeded,enum=provider_failed,enum=provider_refused,enum=bad_answer,enum=canceled,enum=internal" jsonschema_description:"The kind of the error that comes instead."`
 	Flags    []string  `json:"flags" jsonschema_description:"All flags of the answer, in any order; [] for none."`
 	Provider string    `json:"provider" ref:"providers" jsonschema_description:"The entry of providers that answered."`
 	Model    string    `json:"model" jsonschema_description:"The model that answered."`
@@ -133,7 +133,7 @@ func reasons() []string { return []string{"first", "retry", "hedge", "fallback"}
 
 func outcomes() []string {
 	return []string{
-		"ok", "invalid_request", "unsupported_language", "too_large", "unauthorized", "forbidden", "not_found", "superseded", "overloaded", "unavailable",
+		"ok", "invalid_request", "unsupported_language", "unsupported_encoding", "too_large", "unauthorized", "forbidden", "not_found", "superseded", "overloaded", "unavailable",
 		"rate_limited", "quota_exceeded", "deadline_exceeded", "provider_failed", "provider_refused", "bad_answer", "canceled", "internal",
 	}
 }
