@@ -78,14 +78,17 @@ func (e *endgame) set(change func(*endgame)) {
 	change(e)
 }
 
-// force says what still runs, and ends the process. None of it may hinder that.
+// force says what still runs, and ends the process, and those of plugins with it:
+// one that is stopped would never hear that it is alone. None of it may hinder that.
 func (e *endgame) force() {
 	e.mu.Lock()
 	g, running := e.gateway, []string{e.step}
 	e.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var last sync.WaitGroup
+	if g != nil {
+		last.Go(g.plugins.Kill)
+	}
+	last.Go(func() {
 		const message = "the time to stop is over and something still runs; the process ends"
 		if g == nil {
 			fmt.Fprintf(e.stderr, "%s: %s\n", message, running[0])
@@ -93,7 +96,9 @@ func (e *endgame) force() {
 		}
 		g.log.Error(message, zap.Strings("running", slices.Concat(running, g.engine.Running())))
 		g.lines.Close()
-	}()
+	})
+	done := make(chan struct{})
+	go func() { last.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(lastLine):

@@ -72,3 +72,20 @@ func TestATemporaryFolderThatCannotBeWrittenToIsNamed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Check and serve alike, and a gateway without plugins serves all the same.
+func TestWithoutATemporaryFolderAPluginSaysWhichAndTheRestServes(t *testing.T) {
+	gone := filepath.Join(t.TempDir(), "gone")
+	env := []string{"TMPDIR=" + gone}
+	plugin := write(t, `version: 1
+providers: {direct: {type: plugin, command: [`+filepath.Join(programs, "openai-direct")+`]}}
+stages: [{provider: {use: direct}}]
+`)
+	_, errs, status := command(t, t.TempDir(), env, "", "check", "--config", plugin)
+	if status != 1 || !strings.Contains(errs, "providers.direct") || !strings.Contains(errs, gone) || !strings.Contains(errs, "set TMPDIR to a folder that can be written to") {
+		t.Errorf("check: status %d, errors:\n%s", status, errs)
+	}
+	serveFile(t, plugin, env).see("the temporary folder " + gone + " cannot be written to: no such file or directory")
+	u := startRaw(t, false)
+	serveYAML(t, u.config("", "{use: openai}"), env).ask("Good morning.").text(t)
+}

@@ -160,6 +160,8 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 			Ready:    g.engine.Ready,
 			Status:   func() admin.Status { return g.status(reloader.Serving()) },
 			Reload: func(ctx context.Context, ask admin.ReloadAsked) admin.Reload {
+				ctx, done := whileServing(ctx, cmd.Context())
+				defer done()
 				to := engine.Target{Previous: ask.Previous, To: ask.To}
 				switch {
 				case ask.DryRun:
@@ -169,8 +171,12 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 				}
 				return reload(reloader.Serve(ctx, "admin", to), time.Now())
 			},
-			Kept:     func() ([]admin.Kept, error) { return kept(reloader) },
-			Restart:  g.restart,
+			Kept: func() ([]admin.Kept, error) { return kept(reloader) },
+			Restart: func(ctx context.Context, name string) (admin.Restart, error) {
+				ctx, done := whileServing(ctx, cmd.Context())
+				defer done()
+				return g.restart(ctx, name)
+			},
 			Tap:      g.engine.Tap,
 			Stopping: cmd.Context().Done(),
 			Log:      g.log.Named("admin"),
@@ -217,6 +223,14 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	s.end.at("finishing calls")
 	greet(cmd, file.Path, g.server, server.Addr(), server.AdminAddr())
 	return server.Serve(ctx)
+}
+
+// whileServing returns ctx, which ends with serving too. What an operator asks for is no
+// text that must not be lost: a probe that hangs would hold the end up for its whole time.
+func whileServing(ctx, serving context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	forget := context.AfterFunc(serving, func() { cancel(errors.New("the gateway is stopping")) })
+	return ctx, func() { forget(); cancel(nil) }
 }
 
 // greet says where the gateway is and gives one call to paste.

@@ -102,7 +102,7 @@ type pseudo struct {
 }
 
 func (p *pseudo) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		return nil, core.ContextError(ctx, "")
 	}
 	// It has room behind its flags: who appends to them writes into it.

@@ -194,12 +194,12 @@ func wait(ctx context.Context, one, all *semaphore.Weighted, n int64) error {
 		}
 		one.Release(n)
 	}
-	ctx, cancel := context.WithTimeout(ctx, bodyWait)
+	soon, cancel := context.WithTimeout(ctx, bodyWait)
 	defer cancel()
-	if one.Acquire(ctx, n) != nil {
+	if one.Acquire(soon, n) != nil {
 		return noRoom(ctx, "this client sends more at the same time than one may")
 	}
-	if all.Acquire(ctx, n) != nil {
+	if all.Acquire(soon, n) != nil {
 		one.Release(n)
 		return noRoom(ctx, "more is being sent to the gateway than it takes at the same time")
 	}
@@ -207,7 +207,7 @@ func wait(ctx context.Context, one, all *semaphore.Weighted, n int64) error {
 }
 
 func noRoom(ctx context.Context, why string) error {
-	if ctx.Err() == context.Canceled {
+	if ctx.Err() != nil {
 		return core.ContextError(ctx, "door")
 	}
 	return &core.Error{Kind: core.Overloaded, Stage: "door", Detail: why + "; send it again in a moment", Retryable: true, RetryAfter: time.Second}

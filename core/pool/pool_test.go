@@ -693,20 +693,22 @@ func TestConfigurationMistakesNameTheirKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(*Config){
-		"warm_connections: 6 is more than max_connections, which is 5":          func(c *Config) { c.MaxConnections = 5 },
-		`mode: must be pooled or direct, got "poold"`:                           func(c *Config) { c.Mode = "poold" },
-		"idle_timeout: must be more than 0s":                                    func(c *Config) { c.IdleTimeout = 0 },
-		"ca_file: open /nowhere/ca.pem":                                         func(c *Config) { c.CAFile = "/nowhere/ca.pem" },
-		"holds no certificate":                                                  func(c *Config) { c.CAFile = empty },
-		`must start with http://, https:// or socks5://, got "ftp://u:xxxxx@x"`: func(c *Config) { c.Proxy = "ftp://u:p@x" },
+		"warm_connections: 6 is more than max_connections, which is 5": func(c *Config) { c.MaxConnections = 5 },
+		`mode: must be pooled or direct, got "poold"`:                  func(c *Config) { c.Mode = "poold" },
+		"idle_timeout: must be more than 0s":                           func(c *Config) { c.IdleTimeout = 0 },
+		"ca_file: open /nowhere/ca.pem":                                func(c *Config) { c.CAFile = "/nowhere/ca.pem" },
+		"holds no certificate":                                         func(c *Config) { c.CAFile = empty },
+		"must start with http://, https:// or socks5://":               func(c *Config) { c.Proxy = "ftp://user:hunter2@x" },
 		"names no host":       func(c *Config) { c.Proxy = "http://:80" },
-		"proxy: is not a URL": func(c *Config) { c.Proxy = "http://user:pass word@[" },
+		"proxy: is not a URL": func(c *Config) { c.Proxy = "http://user:hunter2 x@[" },
 	} {
 		cfg := Defaults()
 		change(&cfg)
 		_, err := New(cfg, nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%v tells the password", err)
 		}
 	}
 }

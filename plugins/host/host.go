@@ -75,6 +75,10 @@ func (h *Host) SetMode(m Mode) {
 	h.mode = m
 }
 
+// Kill ends every process of a plugin and what it has started, now and without a
+// word: for a program that ends although a part does not let itself be closed.
+func (h *Host) Kill() { h.kin.kill() }
+
 // Close removes what is left when every part was closed.
 func (h *Host) Close() error {
 	h.mu.Lock()
@@ -95,7 +99,7 @@ func (h *Host) folder(log *zap.Logger) (string, error) {
 	if h.sockets == nil {
 		s, err := newSockets(os.TempDir(), log)
 		if err != nil {
-			return "", fmt.Errorf("making a folder for the sockets of plugins: %w", err)
+			return "", fmt.Errorf("making a folder for the sockets of plugins: %w; set TMPDIR to a folder that can be written to", err)
 		}
 		h.sockets = s
 	}

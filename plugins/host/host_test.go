@@ -1197,6 +1197,14 @@ exec "$1"
 	if e := core.AsError(err, ""); e == nil || e.Kind != core.Unavailable || !e.Retryable || e.RetryAfter <= 0 || e.Stage != "plugin" {
 		t.Errorf("when it does not start in time: %v", err)
 	}
+	// A deadline may also come as the cause for which a call of many is ended.
+	for cause, want := range map[error]core.ErrorKind{context.DeadlineExceeded: core.Unavailable, context.Canceled: core.Canceled} {
+		ended, end := context.WithCancelCause(t.Context())
+		end(cause)
+		if _, err := s.Before(ended, req); core.KindOf(err) != want {
+			t.Errorf("ended for %v: %v, want %s", cause, err, want)
+		}
+	}
 	type answer struct {
 		core.Verdict
 		error

@@ -3,6 +3,7 @@ package host
 import (
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -81,6 +82,24 @@ func (k *kin) tend(now time.Time) {
 	if now.Sub(k.at) >= lookEvery {
 		k.at = now
 		k.look()
+	}
+}
+
+// kill ends all plugins and what they have started.
+func (k *kin) kill() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.ready {
+		return
+	}
+	k.look()
+	for pid, m := range k.mains {
+		if p, ok := look(pid); ok && p.start == m.start {
+			syscall.Kill(-pid, syscall.SIGKILL)
+		}
+	}
+	for _, r := range k.seen {
+		kill(r.proc)
 	}
 }
 

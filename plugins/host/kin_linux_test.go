@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -83,7 +84,10 @@ func TestWhatAPluginStartsEndsWithItWhereverItHasGone(t *testing.T) {
 				}
 			}
 		}
-		gone := p.process().current.process.gone
+		served := p.process()
+		served.mu.Lock()
+		gone := served.current.process.gone
+		served.mu.Unlock()
 		end(p, pid)
 		<-gone
 		for name, children := range started {
@@ -444,5 +448,24 @@ func TestAProgramWithAChecksumStillFindsItsNeighbours(t *testing.T) {
 		if err != nil || string(got) != want[name] {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
+	}
+}
+
+// Even one that is stopped, and would hear nothing.
+func TestKillEndsAllThatPluginsHaveStartedAtOnce(t *testing.T) {
+	p := newBench(t, one).provider("odd")
+	pid, _ := strconv.Atoi(p.ask(t, "pid").Text)
+	file := filepath.Join(t.TempDir(), "pids")
+	p.ask(t, "run "+strings.ReplaceAll(`setsid --fork sh -c 'echo $$ >>FILE; exec sleep 600'`, "FILE", file))
+	all := append(pids(t, file, 1), pid)
+	for _, one := range all {
+		syscall.Kill(one, syscall.SIGSTOP)
+	}
+	p.host.Kill()
+	for until := time.Now().Add(10 * time.Second); slices.ContainsFunc(all, lives); {
+		if time.Now().After(until) {
+			t.Fatalf("of %v some go on", all)
+		}
+		time.Sleep(time.Millisecond) // not all of them are our children
 	}
 }

@@ -264,7 +264,7 @@ func (d *deaths) another(now time.Time, served time.Duration) (pause time.Durati
 // it was of use. Asked hears what came of the start.
 func (p *plugin) once(ctx context.Context, asked chan error) (why error, served time.Duration) {
 	if ctx.Err() != nil {
-		return ctx.Err(), 0
+		return context.Cause(ctx), 0
 	}
 	began := time.Now()
 	p.mu.Lock()
@@ -367,7 +367,7 @@ func (p *plugin) restart(ctx context.Context) error {
 	case <-p.done:
 		return errors.New("it was stopped meanwhile")
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	select {
 	case err := <-asked:
@@ -375,7 +375,7 @@ func (p *plugin) restart(ctx context.Context) error {
 	case <-p.done:
 		return errors.New("it was stopped meanwhile")
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
 
@@ -460,7 +460,7 @@ func (p *plugin) watch(ctx context.Context, r *running) (why error, next *runnin
 	for misses := 0; ; {
 		select {
 		case <-ctx.Done():
-			return ctx.Err(), nil
+			return context.Cause(ctx), nil
 		case <-r.exited():
 			return death{fmt.Errorf("it ended: %s; %s", r.process.how(), p.out.tail())}, nil
 		case why := <-r.lost:
@@ -583,7 +583,7 @@ func (p *plugin) settle(ctx context.Context, in *instance) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -659,10 +659,11 @@ func (p *plugin) enter(ctx context.Context, dead *running, most patience) (r *ru
 		case <-late.C:
 			return nil, nil, away
 		case <-ctx.Done():
-			if most == long && ctx.Err() == context.DeadlineExceeded {
+			over := core.ContextError(ctx, "")
+			if most == long && over.Kind == core.DeadlineExceeded {
 				return nil, nil, away
 			}
-			return nil, nil, core.ContextError(ctx, "")
+			return nil, nil, over
 		}
 	}
 }

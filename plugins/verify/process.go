@@ -193,7 +193,7 @@ func (p *program) connect(ctx context.Context, sockets string) error {
 		case <-late.C:
 			return fmt.Errorf("there was no handshake within %v, and the gateway waits %v: print 1|1|unix|PATH|grpc| as soon as you listen, and flush it; %s", startWait, startLimit, p.last)
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -290,7 +290,7 @@ func (p *program) ends(ctx context.Context, within time.Duration) error {
 	case <-late.C:
 		return fmt.Errorf("it goes on %v later", within)
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	for {
 		left := group(p.cmd.Process.Pid)

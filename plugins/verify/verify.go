@@ -68,7 +68,7 @@ func run(ctx context.Context, o Options, checks []check, report func(Result)) (f
 		}
 		detail, err := c.look(k, ctx)
 		if ctx.Err() != nil {
-			return failed, ctx.Err()
+			return failed, context.Cause(ctx)
 		}
 		if _, ours := errors.AsType[machineError](err); ours {
 			return failed, err

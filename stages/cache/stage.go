@@ -92,8 +92,8 @@ func (s *Stage) Start(ctx context.Context) error {
 func load(ctx context.Context, files []core.Path) (*table, error) {
 	t := &table{answers: map[string]*core.Result{}}
 	for _, name := range files {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 		if err := t.read(string(name)); err != nil {
 			return nil, fmt.Errorf("preload: %w", err)

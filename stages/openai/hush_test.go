@@ -206,6 +206,11 @@ func TestUsageIsBoundedByWhatTheCallCanHaveCost(t *testing.T) {
 		{`{"prompt_tokens":60,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":7}}`, core.Usage{PromptTokens: 60, CompletionTokens: 4, CachedTokens: 7}},
 		{`{"prompt_tokens":1000000000000,"completion_tokens":1000000000000,"prompt_tokens_details":{"cached_tokens":1000000000000}}`, core.Usage{PromptTokens: 2100, CompletionTokens: 4096, CachedTokens: 2100}},
 		{`{"prompt_tokens":9223372036854775807,"completion_tokens":9223372036854775807}`, core.Usage{PromptTokens: 2100, CompletionTokens: 4096}},
+		{`{"prompt_tokens":1e30,"completion_tokens":1e999,"prompt_tokens_details":{"cached_tokens":99999999999999999999}}`, core.Usage{PromptTokens: 2100, CompletionTokens: 4096, CachedTokens: 2100}},
+		{`{"prompt_tokens":60.0,"completion_tokens":"4","prompt_tokens_details":{"cached_tokens":-1e30}}`, core.Usage{PromptTokens: 60, CompletionTokens: 4}},
+		{`{"prompt_tokens":"many","completion_tokens":[4],"prompt_tokens_details":"none"}`, core.Usage{}},
+		{`[60,4]`, core.Usage{}},
+		{`"60"`, core.Usage{}},
 		{`{"prompt_tokens":-5,"completion_tokens":-9223372036854775808,"prompt_tokens_details":{"cached_tokens":3}}`, core.Usage{}},
 	} {
 		for _, streamed := range []bool{false, true} {

@@ -3,6 +3,7 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -52,17 +53,19 @@ func (s *scan) choice() (c choice) {
 	return c
 }
 
+// usage reads what a call is said to have cost. It is beside the point of the answer,
+// so nothing in it makes that one odd: what is no count is unknown.
 func (s *scan) usage() (u usage) {
-	s.object(func(key []byte) {
+	s.counts(func(key []byte) {
 		switch string(key) {
 		case "prompt_tokens":
-			u.PromptTokens = s.int()
+			u.PromptTokens = s.count()
 		case "completion_tokens":
-			u.CompletionTokens = s.int()
+			u.CompletionTokens = s.count()
 		case "prompt_tokens_details":
-			s.object(func(key []byte) {
+			s.counts(func(key []byte) {
 				if string(key) == "cached_tokens" {
-					u.Details.CachedTokens = s.int()
+					u.Details.CachedTokens = s.count()
 				} else {
 					s.skip()
 				}
@@ -72,6 +75,13 @@ func (s *scan) usage() (u usage) {
 		}
 	})
 	return u
+}
+
+// UnmarshalJSON reads the usage in a piece of a stream as that of a whole answer.
+func (u *usage) UnmarshalJSON(body []byte) error {
+	s := scan{rest: body}
+	*u = s.usage()
+	return nil
 }
 
 // A scan goes through JSON (RFC 8259), value by value. Each method takes the
@@ -186,14 +196,41 @@ func (s *scan) string() string {
 	return text
 }
 
-func (s *scan) int() int {
-	if c := s.next(); c != '-' && (c < '0' || c > '9') {
-		s.is('-')
+// counts calls each with every key, if what is next is an object.
+func (s *scan) counts(each func(key []byte)) {
+	if s.next() == '{' {
+		s.object(each)
+	} else {
+		s.skip()
+	}
+}
+
+// count takes a number, which may be written as a float or in a string, and is the
+// nearest int; what is none counts as 0.
+func (s *scan) count() int {
+	var raw []byte
+	switch c := s.next(); {
+	case c == '"':
+		raw = s.raw()
+	case c == '-' || '0' <= c && c <= '9':
+		raw = s.scalar()
+	default:
+		s.skip()
+	}
+	if n, err := strconv.Atoi(string(raw)); err == nil {
+		return n
+	}
+	if !json.Valid(raw) { // ParseFloat knows more numbers than JSON
 		return 0
 	}
-	n, err := strconv.Atoi(string(s.scalar()))
-	s.odd = s.odd || err != nil
-	return n
+	switch f, _ := strconv.ParseFloat(string(raw), 64); { // infinite if it is too large for that, 0 if it is none
+	case f >= math.MaxInt:
+		return math.MaxInt
+	case f <= math.MinInt:
+		return math.MinInt
+	default:
+		return int(f)
+	}
 }
 
 // raw takes a string and returns what stands between its quotes, as it is

@@ -2,6 +2,8 @@ package openai
 
 import (
 	"encoding/json"
+	"fmt"
+	"math"
 	"reflect"
 	"testing"
 
@@ -64,9 +66,11 @@ func TestOddCompletionsAreNoneAndNullIsNothing(t *testing.T) {
 		{`{"choices": {}}`, false},
 		{`{"choices": ["x"]}`, false},
 		{`{"choices": [{"message": {"content": ["x"]}}]}`, false},
-		{`{"usage": {"prompt_tokens": 1.5}}`, false},
-		{`{"usage": {"prompt_tokens": "1"}}`, false},
-		{`{"usage": {"prompt_tokens": 99999999999999999999}}`, false},
+		{`{"usage": {"prompt_tokens": 1.5.5}}`, false},
+		{`{"usage": {"prompt_tokens": 01}}`, false},
+		{`{"usage": {"prompt_tokens": "1}}`, false},
+		{`{"usage": {"prompt_tokens": 1e}}`, false},
+		{`{"usage": {"prompt_tokens_details": {]}}`, false},
 		{`{}`, true},
 		{`null`, true},
 		{`{"model": null, "choices": null, "usage": null}`, true},
@@ -74,6 +78,32 @@ func TestOddCompletionsAreNoneAndNullIsNothing(t *testing.T) {
 	} {
 		if got := new(answer).read([]byte(c.body)); got != c.ok {
 			t.Errorf("%s: read %v, want %v", c.body, got, c.ok)
+		}
+	}
+}
+
+func TestACountIsTheNearestIntHoweverItIsWritten(t *testing.T) {
+	for written, want := range map[string]int{
+		`7`: 7, `-7`: -7, `0`: 0, `12.0`: 12, `12.9`: 12, `1.2e1`: 12, `"12"`: 12, `"12.0"`: 12,
+		`1e30`: math.MaxInt, `-1e30`: math.MinInt, `1e999`: math.MaxInt, `-1e999`: math.MinInt,
+		`9223372036854775807`: math.MaxInt, `9223372036854775808`: math.MaxInt, `99999999999999999999`: math.MaxInt,
+		`"99999999999999999999"`: math.MaxInt,
+		`null`:                   0, `true`: 0, `""`: 0, `"many"`: 0, `"NaN"`: 0, `"Infinity"`: 0, `"0x10"`: 0, `" 12"`: 0, `"null"`: 0,
+		`[12]`: 0, `{"tokens": 12}`: 0,
+	} {
+		var whole answer
+		body := fmt.Sprintf(`{"usage": {"prompt_tokens": %s, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": %[1]s}}}`, written)
+		if !whole.read([]byte(body)) {
+			t.Errorf("not read: %s", body)
+		}
+		var piece chunk
+		if err := json.Unmarshal([]byte(body), &piece); err != nil {
+			t.Errorf("%v: %s", err, body)
+		} else if *piece.Usage != whole.Usage {
+			t.Errorf("streamed %+v, whole %+v: %s", *piece.Usage, whole.Usage, body)
+		}
+		if u := whole.Usage; u.PromptTokens != want || u.Details.CachedTokens != want || u.CompletionTokens != 5 {
+			t.Errorf("%s is read as %+v, want %d", written, u, want)
 		}
 	}
 }

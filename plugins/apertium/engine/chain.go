@@ -141,7 +141,7 @@ func (c *chain) exchange(ctx context.Context, f *frame, within time.Duration) (s
 	case <-late.C:
 		return "", errLate
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return "", context.Cause(ctx)
 	}
 }
 

@@ -48,7 +48,7 @@ func drive(ctx context.Context, all []arrival, send func(context.Context, arriva
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
 		answers.Go(func() {
 			late := time.Since(begin) - a.at
@@ -59,7 +59,7 @@ func drive(ctx context.Context, all []arrival, send func(context.Context, arriva
 		})
 	}
 	answers.Wait()
-	return out, ctx.Err()
+	return out, context.Cause(ctx)
 }
 
 // A client is the listeners of all sessions of a cell: each has connections of

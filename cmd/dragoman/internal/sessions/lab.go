@@ -202,8 +202,8 @@ func program(o Options, name string) (string, error) {
 }
 
 // says returns what re captures in a line that the program prints.
-func (p *child) says(ctx context.Context, re *regexp.Regexp) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+func (p *child) says(whole context.Context, re *regexp.Regexp) (string, error) {
+	ctx, cancel := context.WithTimeout(whole, 30*time.Second)
 	defer cancel()
 	for {
 		select {
@@ -214,8 +214,8 @@ func (p *child) says(ctx context.Context, re *regexp.Regexp) (string, error) {
 		case <-p.done:
 			return "", fmt.Errorf("%s ended at once:\n%s", p.name, p.lastWords())
 		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return "", ctx.Err()
+			if whole.Err() != nil {
+				return "", context.Cause(whole)
 			}
 			return "", fmt.Errorf("%s did not start in time:\n%s", p.name, p.lastWords())
 		}
