@@ -1,6 +1,9 @@
 package main
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -64,6 +67,49 @@ func TestCheckAsksTheProviders(t *testing.T) {
 	_, errs, status := command(t, filepath.Dir(file), nil, "", "check")
 	if status != 0 || !strings.Contains(errs, "warning:") {
 		t.Errorf("provider that cannot be reached: status %d, errors:\n%s", status, errs)
+	}
+}
+
+// An address where nothing translates is a mistake, told with the address that was
+// called; one that has no list of models is a warning; one that ends too late can be
+// told without asking.
+func TestCheckTellsABaseURLThatLeadsNowhere(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v1/chat/completions" && r.Method == http.MethodPost:
+			w.WriteHeader(http.StatusBadRequest)
+			io.WriteString(w, `{"error":{"message":"you must provide a model parameter"}}`)
+		case strings.HasPrefix(r.URL.Path, "/site"):
+			io.WriteString(w, "<!doctype html><title>Welcome</title>")
+		case strings.HasPrefix(r.URL.Path, "/silent"):
+			<-r.Context().Done()
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer server.Close()
+	for path, c := range map[string]struct {
+		offline bool
+		status  int
+		want    string
+	}{
+		"/v1":                  {false, 0, "does not tell about model"},
+		"":                     {false, 1, "/chat/completions is answered with status 404, so nothing translates there; change providers.openai.base_url: it may lack /v1"},
+		"/site/v1":             {false, 1, "/site/v1/chat/completions is answered with a web page"},
+		"/silent/v1":           {false, 0, "warning: "},
+		"/v1/chat/completions": {true, 1, "pipeline.yaml:2:36: providers.openai.base_url: base_url ends with /chat/completions, which is added to it; write " + server.URL + "/v1"},
+	} {
+		file := write(t, "providers:\n  openai: {type: openai, base_url: \""+server.URL+path+"\", api_key: x}\nstages: [provider: {use: openai}]\n")
+		args := []string{"check"}
+		if c.offline {
+			args = append(args, "--offline")
+		}
+		soon(t, path, func() {
+			out, errs, status := command(t, filepath.Dir(file), nil, "", args...)
+			if status != c.status || !strings.Contains(errs, c.want) {
+				t.Errorf("%s: status %d, want %d and %q; output %q, errors:\n%s", path, status, c.status, c.want, out, errs)
+			}
+		})
 	}
 }
 

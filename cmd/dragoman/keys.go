@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"strings"
 
@@ -33,11 +34,16 @@ func placeholder(key string) bool {
 	return rest == "" || strings.Contains(bare, "yourkey") || strings.Contains(bare, "yourapikey") || strings.Contains(bare, "changeme") || strings.Trim(key, key[:1]) == ""
 }
 
-// keyWarnings are about server.keys that work, and should not.
-func keyWarnings(c *door.Config, warn func(format string, args ...any)) {
-	operated := false
+// keyWarnings are about server.keys that work, and should not. Of a key, or a role,
+// that is unknown because its variable is not set, nothing is said.
+func keyWarnings(c *door.Config, unknown func(path string) bool, warn func(format string, args ...any)) {
+	operated := unknown("server.keys") && len(c.Keys) == 0
 	for i, k := range c.Keys {
-		operated = operated || k.For(door.Operate)
+		at := fmt.Sprintf("server.keys[%d]", i)
+		operated = operated || k.For(door.Operate) || unknown(at+".role")
+		if unknown(at) {
+			continue
+		}
 		shown := k.Key.Reveal()
 		switch {
 		case k.SHA256 != "":
@@ -49,8 +55,6 @@ func keyWarnings(c *door.Config, warn func(format string, args ...any)) {
 			warn("server.keys[%d] is a placeholder that anybody would try; take a random one, such as `openssl rand -hex 24` prints", i)
 		case len(shown) < shortestKey:
 			warn("server.keys[%d] has %d characters, which can be found by trying; take a random one of %d or more, such as `openssl rand -hex 24` prints", i, len(shown), shortestKey)
-		case strings.Contains(shown, ","):
-			warn("server.keys[%d] holds a comma, and is one key; several keys are several items of the list", i)
 		}
 	}
 	if len(c.Keys) > 0 && !operated {

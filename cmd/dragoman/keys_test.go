@@ -20,15 +20,16 @@ import (
 const good1, good2 = "b1946ac92492d2347c6235b4", "591785b794601e212b260e25"
 
 func TestKeysThatAnybodyWouldTryAreWarnedOf(t *testing.T) {
+	known := func(string) bool { return false }
 	for key, want := range map[string]string{
 		"change-me": "placeholder", "changeme": "placeholder", "CHANGE_ME": "placeholder", "secret": "placeholder", "xxx": "placeholder", "xxxxxxxxxxxxxxxxxxxx": "placeholder",
 		"your-key": "placeholder", "your-key-here": "placeholder", "<your-api-key>": "placeholder", "sk-your-key-goes-here-please": "placeholder", "aaaaaaaaaaaaaaaaaaaaaaa": "placeholder",
 		"a": "placeholder", "secret123": "placeholder", "test": "placeholder", "1234567890123456789": "placeholder",
-		"k7": "2 characters", "b1946ac92492d23": "15 characters", "b1946ac92492d234,b1946ac92492d235": "holds a comma",
+		"k7": "2 characters", "b1946ac92492d23": "15 characters",
 		good1: "", "sk-4f1c9a5e7702bd31": "", "the-right-key-of-the-captions": "",
 	} {
 		var said []string
-		keyWarnings(&door.Config{Keys: []door.Key{{Key: core.Secret(key)}, {Key: good2, Role: door.Operate}}}, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
+		keyWarnings(&door.Config{Keys: []door.Key{{Key: core.Secret(key)}, {Key: good2, Role: door.Operate}}}, known, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
 		if want == "" && len(said) > 0 || want != "" && (len(said) != 1 || !strings.Contains(said[0], want)) {
 			t.Errorf("%s: warned of %q, want %q", key, said, want)
 		}
@@ -48,9 +49,39 @@ func TestKeysThatAnybodyWouldTryAreWarnedOf(t *testing.T) {
 		"the sum of a placeholder":  {door.Config{Keys: []door.Key{{SHA256: core.Secret(fmt.Sprintf("%x", sha256.Sum256([]byte("change-me")))), Role: door.Operate}}}, "sum of a placeholder"},
 	} {
 		var said []string
-		keyWarnings(&c.config, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
+		keyWarnings(&c.config, known, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
 		if c.want == "" && len(said) > 0 || c.want != "" && (len(said) != 1 || !strings.Contains(said[0], c.want)) {
 			t.Errorf("%s: warned of %q, want %q", name, said, c.want)
+		}
+	}
+}
+
+// What the variables hold that are not set, nobody knows offline: it is neither a
+// placeholder, nor too short, nor missing.
+func TestKeysInVariablesThatAreNotSetAreNoMistakeOffline(t *testing.T) {
+	for _, keys := range []string{
+		`["${YOUR_API_KEY}", {name: ops, key: ` + good1 + `, role: operate}]`, `[{name: a, key: "${UNSET}"}, {name: ops, key: "${UNSET2}", role: operate}]`,
+		`[{name: a, key_sha256: "${UNSET}"}, {name: b, key: "${UNSET}", role: "${ROLE}"}]`, `["${A}", "${A}", {key: "${A}", role: operate}]`,
+	} {
+		file := write(t, "server:\n  listen: 0.0.0.0:8080\n  keys: "+keys+"\nproviders: {openai: {type: openai, api_key: x}}\nstages: [provider: {use: openai}]\n")
+		if out, errs, status := command(t, "", nil, "", "check", "--offline", "--config", file); status != 0 || errs != "" {
+			t.Errorf("%s: status %d, output %q, errors:\n%s", keys, status, out, errs)
+		}
+	}
+}
+
+func TestSeveralKeysInOneTextAreComplainedOf(t *testing.T) {
+	const several = "several keys are several items of the list: [KEY, KEY]"
+	for keys, want := range map[string]string{
+		`["${KEYS}"]`: "pipeline.yaml:3:10: server.keys[0]: holds a comma, and is one key; " + several, `["` + good1 + `, ` + good2 + `"]`: "pipeline.yaml:3:10: server.keys[0]: holds a comma, and is one key; " + several,
+		`[` + good1 + `3, "a,b"]`: "pipeline.yaml:3:37: server.keys[1]: holds a comma, and is one key; " + several,
+		`"${KEYS}"`:               "pipeline.yaml:3:9: server.keys: must be a list, got text; write one as [ITEM], two as [ITEM, ITEM]", `a,b`: "pipeline.yaml:3:9: server.keys: must be a list, got text; write one as [ITEM], two as [ITEM, ITEM]",
+		`[{name: odd, key: "${KEYS}"}]`: "", // whoever gives it a name means it
+	} {
+		file := write(t, "server:\n  listen: 127.0.0.1:0\n  keys: "+keys+"\nproviders: {openai: {type: openai, api_key: x}}\nstages: [provider: {use: openai}]\n")
+		_, errs, status := command(t, "", []string{"KEYS=" + good1 + "," + good2}, "", "check", "--offline", "--config", file)
+		if refused := want != ""; (status != 0) != refused || !strings.Contains(errs, want) || strings.Contains(errs, good1) || strings.Contains(errs, good2) {
+			t.Errorf("%s: status %d, want %q, errors:\n%s", keys, status, want, errs)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func warnings(file *config.File) []string {
 	warn := func(format string, args ...any) {
 		out = append(out, file.Path+": "+fmt.Sprintf(format, args...))
 	}
-	keyWarnings(c.server, warn)
+	keyWarnings(c.server, file.Unknown, warn)
 	if c.queue != nil && c.pooled() && c.pool.Mode == pool.Pooled && c.pool.Protocol == pool.HTTP1 && c.queue.MaxConcurrent > c.pool.MaxConnections {
 		warn("queue.max_concurrent is %d and pool.max_connections is %d: the %d calls above it wait a second time, for a connection and without fairness; raise the one or lower the other",
 			c.queue.MaxConcurrent, c.pool.MaxConnections, c.queue.MaxConcurrent-c.pool.MaxConnections)

@@ -79,6 +79,7 @@ func (l *loader) check(p *part) error {
 
 func (l *loader) checkEnabled(p *part) {
 	n := p.enabled
+	n.become("boolean")
 	if _, ok := n.value.(bool); n.known() && !ok {
 		path, _, _ := strings.Cut(p.path, "]")
 		l.about(n, n.pos, path+"].enabled", p.key+".enabled", "must be true or false, got "+n.describe())
@@ -92,6 +93,10 @@ func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) 
 	if n == nil || shape == nil || !n.known() {
 		return
 	}
+	if l.foreign(p, n, shape, path) {
+		return
+	}
+	n.become(shape.Type)
 	switch {
 	case n.plain && n.kind == yaml.ScalarNode && (shape.Type == "string" || short(shape)):
 		n.value = n.text
@@ -113,12 +118,53 @@ func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) 
 		l.fit(p, item, shape.Items, append(slices.Clip(path), strconv.Itoa(i)))
 	}
 	for _, e := range n.entries {
-		if v := e.value; v.secret && v.kind == yaml.ScalarNode && v.text == "" && strings.Contains(e.name, ":") {
-			l.aboutKey(p, path, e.name, "has no value; write a blank after the colon")
-			v.bad = true
+		next := below(shape, e.name)
+		if v := e.value; v.secret && v.kind == yaml.ScalarNode && strings.Contains(e.name, ":") {
+			switch {
+			case v.text == "":
+				l.aboutKey(p, path, e.name, "has no value; write a blank after the colon")
+				v.bad = true
+			case next != nil && next.WriteOnly: // a name of the user's own, which is shown
+				l.aboutKey(p, path, e.name, "a name has no colon here; write a blank after the first, and quote a value that has one")
+				v.bad = true
+			}
 		}
-		l.fit(p, e.value, below(shape, e.name), append(slices.Clip(path), e.name))
+		l.fit(p, e.value, next, append(slices.Clip(path), e.name))
 	}
+}
+
+// become gives one reference in quotes the type that is wanted.
+func (n *node) become(want string) {
+	if !n.alone || want != "integer" && want != "number" && want != "boolean" {
+		return
+	}
+	switch value, err := typed(n.text, ""); value.(type) {
+	case bool, int64, float64:
+		if err == nil {
+			n.value = value
+		}
+	}
+}
+
+// foreign complains about a reference as another program would write it, where there
+// are references, and says
+// whether n is one.
+func (l *loader) foreign(p *part, n *node, shape *jsonschema.Schema, path []string) bool {
+	wanted := shape.Type != "" && shape.Type != "object" && shape.Type != "array" || short(shape) || shape.Format == fields.SizeFormat
+	raw := n.raw
+	if n.kind == yaml.MappingNode && len(n.entries) == 1 && n.entries[0].value.isNull() {
+		raw = "{" + n.entries[0].name + "}" // as YAML reads it without quotes
+	}
+	if !wanted || raw == "" || l.LookupEnv == nil {
+		return false
+	}
+	why := expander{l.LookupEnv, false}.misspelt(raw, n.secret)
+	if why == "" {
+		return false
+	}
+	n.bad = true
+	l.about(n, n.pos, p.write(p.path, path), p.write(p.key, path), why)
+	return true
 }
 
 // short says that text may stand in place of the mapping that shape describes.
@@ -210,6 +256,11 @@ func (l *loader) translate(p *part, e *validator.ValidationError) {
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
 		for _, name := range k.Properties {
+			if shape != nil && short(shape) && shape.WriteOnly && nearest(name, keys(shape)) == "" {
+				// `- SECRET: name` is no slip of a key.
+				l.about(n, at, p.write(p.path, path), p.write(p.key, path), "holds a key that is none of "+list(keys(shape)))
+				continue
+			}
 			l.aboutKey(p, path, name, unknownKey(name, keys(shape)))
 		}
 		return
@@ -265,6 +316,9 @@ func mistake(e *validator.ValidationError, shape *jsonschema.Schema, n *node) st
 			}
 			if n != nil && n.kind == yaml.ScalarNode && n.value != nil && (slices.Equal(k.Want, []string{"string"}) || shape != nil && short(shape)) {
 				got += "; put it in quotes"
+			}
+			if n != nil && n.kind == yaml.ScalarNode && slices.Equal(k.Want, []string{"array"}) {
+				got += "; write one as [ITEM], two as [ITEM, ITEM]"
 			}
 			return "must be " + strings.Join(words, " or ") + got
 		}

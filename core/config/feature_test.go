@@ -44,14 +44,14 @@ func TestReferencesAreExpandedOnce(t *testing.T) {
 	}
 }
 
-func TestAPlainReferenceIsTypedAndAQuotedOneIsText(t *testing.T) {
+func TestAPlainReferenceIsTypedAndOneAmongQuotedTextIsText(t *testing.T) {
 	lookup := env("N", "7", "NO", "no")
 	f := mustLoad(t, with("pool:\n  warm_connections: ${N}\n  max_connections: 1${N}\n"), Options{LookupEnv: lookup})
 	if p := f.Sections["pool"].(*poolConfig); p.WarmConnections != 7 || p.MaxConnections != 17 {
 		t.Errorf("got %+v", p)
 	}
-	_, err := loadText(t, with("pool: {warm_connections: \"${N}\"}\n"), Options{File: "p", LookupEnv: lookup})
-	if got, want := fmt.Sprint(err), `p:3:26: pool.warm_connections: must be a whole number, got "7"`; got != want {
+	_, err := loadText(t, with("pool: {warm_connections: \"${N}0\"}\n"), Options{File: "p", LookupEnv: lookup})
+	if got, want := fmt.Sprint(err), `p:3:26: pool.warm_connections: must be a whole number, got "70"`; got != want {
 		t.Errorf("got %q", got)
 	}
 }

@@ -431,6 +431,9 @@ func (l *loader) resolve(p *part) {
 
 // checkVersion refuses a file that is written for another program than this.
 func (l *loader) checkVersion() {
+	if l.version != nil {
+		l.version.become("integer")
+	}
 	if n := l.version; n != nil && n.known() && n.value != any(int64(1)) {
 		l.complain(n.pos, "version", "must be 1, the only version there is, got "+n.describe())
 	}
@@ -595,7 +598,11 @@ func (l *loader) values() []Value {
 		}
 		eachLeaf(reflect.ValueOf(p.config), func(path []string, tag reflect.StructTag, leaf reflect.Value) {
 			text := shown(leaf, tag)
-			add(p.key+"."+strings.Join(path, "."), text, leafText(leaf, true), p.find(path), p.file.at(path))
+			name := strings.Join(path, ".")
+			if text == redacted { // a name may hold a value, for want of a blank
+				name = join("", name)
+			}
+			add(p.key+"."+name, text, leafText(leaf, true), p.find(path), p.file.at(path))
 		})
 		if p.enabled != nil {
 			on := fmt.Sprint(!l.disabled(p))

@@ -355,7 +355,7 @@ func TestComplaints(t *testing.T) {
 			"2:50: stages[1].postprocess.skip: the items 0 and 2 are the same\n" +
 				"2:57: stages[1].postprocess.skip[1]: must be one of echo, script, got \"sript\"; did you mean script?\n" +
 				"2:72: stages[2].postprocess: the stage in line 2 is called \"postprocess\" already; give this one a `name:` of its own\n" +
-				"2:92: stages[2].postprocess.skip: must be a list, got \"echo\""},
+				"2:92: stages[2].postprocess.skip: must be a list, got \"echo\"; write one as [ITEM], two as [ITEM, ITEM]"},
 		{"secret", "providers: {p: {type: openai, api_key: " + strings.Repeat("s", 201) + "}}\nstages: [provider: {use: p}]\n", "1:40: providers.p.api_key: must have at most 200 characters, has 201"},
 		{"secret number", "providers: {p: {type: openai, api_key: 12345}}\nstages: [provider: {use: p}]\n", "1:40: providers.p.api_key: must be text; put it in quotes"},
 		{"password", with("pool: {mode: 'http://me:pass@proxy'}\n"), `3:14: pool.mode: must be one of pooled, direct, got "http://[redacted]@proxy"`},

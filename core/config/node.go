@@ -41,6 +41,11 @@ type node struct {
 	// plain says that the text stands without quotes, and not in the file but
 	// in a variable or a --set: where text is wanted, it stays text.
 	plain bool
+	// alone says that it is one reference in quotes and nothing else: it has the
+	// type that is wanted, since within { } a reference cannot stand without quotes.
+	alone bool
+	// raw is a scalar of the file as it stands there.
+	raw string
 	// bad says that it was complained about.
 	bad bool
 	// secret says that neither it nor anything below it may be shown.
@@ -257,6 +262,8 @@ func unreadable(data []byte) (pos, string) {
 var (
 	yamlError     = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 	fromParser    = regexp.MustCompile(`^did not find expected ('|key|node|<)`)
+	percents      = regexp.MustCompile(`[:\-\[,] +%\w`)
+	oneReference  = regexp.MustCompile(`^\$\{[^{}]*\}$`)
 	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.+)' referenced`)
 )
 
@@ -288,6 +295,12 @@ func (r *reader) syntax(data []byte, err error) {
 		text := lines[l-1]
 		if i := strings.IndexByte(text, '\t'); i >= 0 && strings.TrimSpace(text[:i]) == "" {
 			r.complain(pos{l, i + 1}, "", "a tab; YAML is indented with blanks")
+			return
+		}
+	}
+	for l := p.line; l <= min(p.line+1, len(lines)); l++ {
+		if at := percents.FindStringIndex(lines[l-1]); at != nil {
+			r.complain(pos{l, utf8.RuneCountInString(lines[l-1][:at[1]-1])}, "", "text that begins with % needs quotes; if this is a reference to a variable, it is written ${NAME}")
 			return
 		}
 	}
@@ -366,6 +379,9 @@ func (r *reader) mapping(y *yaml.Node, path string, depth int) *node {
 		if key.Kind == yaml.AliasNode {
 			key = key.Alias
 		}
+		if key.Kind == yaml.MappingNode && len(y.Content) == 2 {
+			return r.fail(n.pos, path, "a key must be a word; if this is a reference to a variable, it is written ${NAME}")
+		}
 		if key.Kind != yaml.ScalarNode || key.Value == "" {
 			r.complain(at, path, "a key must be a word")
 			continue
@@ -439,6 +455,9 @@ func (r *reader) scalar(y *yaml.Node, path string) *node {
 			return r.fail(n.pos, path, noTag)
 		}
 	}
+	if !r.literal {
+		n.raw = y.Value
+	}
 	if !r.literal && strings.Contains(y.Value, "$") {
 		text, via, err := r.expand.text(y.Value)
 		if missing, ok := errors.AsType[missingError](err); ok && r.expand.offline {
@@ -446,6 +465,9 @@ func (r *reader) scalar(y *yaml.Node, path string) *node {
 			return n
 		}
 		if err != nil {
+			if why := r.expand.misspelt(y.Value, true); why != "" {
+				return r.fail(n.pos, path, why)
+			}
 			return r.fail(n.pos, path, err.Error())
 		}
 		if r.textLeft -= len(text); r.textLeft < 0 {
@@ -456,6 +478,7 @@ func (r *reader) scalar(y *yaml.Node, path string) *node {
 	}
 	n.plain = !quoted && tag == "" && (r.literal || strings.Contains(y.Value, "${"))
 	if quoted && tag == "" {
+		n.alone = !r.literal && oneReference.MatchString(y.Value)
 		tag = "!!str"
 	}
 	value, err := typed(n.text, tag)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -82,4 +83,44 @@ func (e expander) text(s string) (text string, via []string, err error) {
 		return "", via, missing
 	}
 	return b.String(), via, nil
+}
+
+// foreign matches references as other programs write them: LiteLLM, Caddy, shells,
+// Windows, Kubernetes, templates, GitHub Actions, OpenTelemetry, Python and Node. Each
+// group is a name. As the whole of a value they are surely meant as references, and
+// would be sent on as they stand.
+var foreign = regexp.MustCompile(strings.NewReplacer("NAME", "([A-Za-z_][A-Za-z0-9_]*)", " ", `\s*`).Replace(
+	`^(?:` + strings.Join([]string{
+		`(?:os\.environ|process\.env|env|secrets)[./:]NAME`,
+		`(?:os\.environ|process\.env|os\.getenv|os\.Getenv|getenv|env) [\[(] ["']?NAME["']? [\])]`,
+		`\{\{ (?:env\.|secrets\.|\.Env\.|\$|\.)?NAME \}\}`,
+		"\\{\\{ (?:get)?env [\"'`]NAME[\"'`] \\}\\}",
+		`\{ (?:env[.:]|\$)NAME \}`, `\{([A-Z_][A-Z0-9_]*)\}`,
+		`\$\{\{ (?:[A-Za-z]+\.)*NAME \}\}`, `\$\{ env[.:]NAME \}`,
+		`\$(?:env:|Env:)NAME`, `\$\(NAME\)`, `\$NAME`, `%NAME%`,
+	}, "|") + `)$`))
+
+// likely is how the names of variables look that hold keys.
+var likely = regexp.MustCompile(`^[A-Z][A-Z0-9]*(_[A-Z0-9]+)+$`)
+
+// misspelt says how the reference is written that raw, all of a value, spells as
+// another program would; "" when it is none. Of a secret it repeats only what is
+// surely the name of a variable: a password may begin with a dollar.
+func (e expander) misspelt(raw string, secret bool) string {
+	name := ""
+	if found := foreign.FindStringSubmatch(strings.TrimSpace(raw)); found != nil {
+		name = cmp.Or(found[1:]...)
+	}
+	if name == "" || len(name) > maxShown {
+		return ""
+	}
+	literal := ""
+	if strings.HasPrefix(raw, "$") && !strings.HasPrefix(raw, "${") {
+		literal = "; a dollar that is meant as one is $$"
+	}
+	_, set := e.lookup(name)
+	if secret && !set && !likely.MatchString(name) {
+		return "looks like a reference of another program and would be sent on as it stands; a reference to a variable is written ${NAME}" + literal
+	}
+	return fmt.Sprintf("looks like a reference of another program and would be sent on as it stands; write ${%s}%s", name, literal)
 }

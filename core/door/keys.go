@@ -86,6 +86,8 @@ func (k Key) check() (below, why string) {
 		return "", "needs a key or a key_sha256, and neither is there, or it is empty; is the environment variable behind it set?"
 	case k.SHA256 != "" && !keySum.MatchString(k.SHA256.Reveal()):
 		return ".key_sha256", "must be a SHA-256 sum, 64 hexadecimal digits, as `printf %s KEY | sha256sum` prints it"
+	case k == Key{Key: k.Key} && strings.Contains(k.Key.Reveal(), ","):
+		return "", "holds a comma, and is one key; several keys are several items of the list: [KEY, KEY]. A key that has a comma is written {name: NAME, key: KEY}"
 	case strings.ContainsFunc(k.Key.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "", "a key is made of printable ASCII characters without blanks, since it travels in a header"
 	}

@@ -286,6 +286,9 @@ func (g *Generation) build(p *part, item config.Item) error {
 	if err == nil {
 		err = fits(item.Kind.Role, built)
 	}
+	if all := config.AsComplaints(err); all != nil {
+		return all // they name their place, and better
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.at, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -45,10 +46,23 @@ func Kind() core.Kind {
 	return core.NewKind("openai", core.RoleProvider, "Translates with chat completions, by OpenAI or any server that speaks its API.", defaults, build)
 }
 
+// replaced matches what other programs replace in a prompt: a known word in braces, so
+// that no honest text is taken for one.
+var replaced = regexp.MustCompile(`(?i)\{\{?\s*[$.]?(?:` +
+	`(?:source|target|src|tgt|from|to|input|output|dest)[ _-]?(?:lang|language|locale|text)(?:[ _-]?(?:code|name))?|` +
+	`source|target|src|tgt|lang|language|texts?` +
+	`)\s*\}\}?|\{\{\s*[$.]?(?:from|to|input|content|context)\s*\}\}|%\((?:(?:source|target|src|tgt)_)?(?:lang|language|text)\)s`)
+
+// placeholder returns the first placeholder in the instructions: nothing would
+// replace it.
+func (c *Config) placeholder() string { return replaced.FindString(c.Instructions) }
+
 // base reads base_url.
 func (c *Config) base() (*url.URL, error) {
 	u, err := url.Parse(strings.TrimSpace(c.BaseURL))
 	switch {
+	case strings.ContainsAny(c.BaseURL, "{}<>"), err == nil && strings.Contains(u.Host, "$"):
+		return nil, fmt.Errorf("base_url holds a character that no address has; a reference to a variable is written ${NAME}")
 	case err != nil:
 		return nil, fmt.Errorf("base_url is not a URL")
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.Opaque != "":
@@ -57,6 +71,10 @@ func (c *Config) base() (*url.URL, error) {
 		return nil, fmt.Errorf("base_url must not hold a user name or a password: a key belongs into api_key")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, fmt.Errorf("base_url must end with its path, without ? or #")
+	}
+	if before, ok := strings.CutSuffix(strings.TrimRight(u.Path, "/"), "/chat/completions"); ok {
+		u.Path, u.RawPath = before, ""
+		return nil, fmt.Errorf("base_url ends with /chat/completions, which is added to it; write %s", u)
 	}
 	return u, nil
 }

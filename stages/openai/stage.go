@@ -18,6 +18,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,7 +63,10 @@ var (
 func build(env core.Env, cfg *Config) (any, error) {
 	base, err := cfg.base()
 	if err != nil {
-		return nil, err
+		return nil, about(env, "base_url", err)
+	}
+	if word := cfg.placeholder(); word != "" {
+		return nil, about(env, "instructions", fmt.Errorf("instructions hold %s, which nothing replaces: languages and text are added by themselves; leave it out", word))
 	}
 	header, err := cfg.header()
 	if err != nil {
@@ -83,6 +87,14 @@ func build(env core.Env, cfg *Config) (any, error) {
 	p.params.Store(p.cfg.Request.params(refusals{}))
 	p.buffers.New = func() any { return new(bytes.Buffer) }
 	return p, nil
+}
+
+// about gives err the place of key, of which it speaks, if there is a file.
+func about(env core.Env, key string, err error) error {
+	if env.Origin == nil {
+		return err
+	}
+	return env.Origin.Complain(key, err.Error())
 }
 
 // Inherit leaves out from the first call on what former found that its model
@@ -365,19 +377,68 @@ func (p *Provider) broken(ctx, call context.Context, req *core.Request, err erro
 	return p.again(core.ProviderFailed, "the connection to the provider failed", p.hush(req).failure(err))
 }
 
-// Probe asks for the model: it proves the key, the address and the model.
-// A server that has no such call is taken as well.
+// Probe asks for the model: it proves the key, the address and the model. Of a server
+// that has no such call it asks whether it translates at all, with a call that is
+// refused and costs nothing; then it is taken as well.
 func (p *Provider) Probe(ctx context.Context) error {
 	if err := p.keyed(core.Unauthorized); err != nil {
 		return err
 	}
 	call, cancel := context.WithTimeout(ctx, max(p.cfg.Timeout, 5*time.Second))
 	defer cancel()
+	status, header, body, err := p.knock(ctx, call, cancel, http.MethodGet, p.model, "")
+	if err != nil {
+		return err
+	}
+	key := "providers." + p.env.Name
+	switch {
+	case status == http.StatusOK && !isPage(header, body):
+		p.note(p.shutdown(body, time.Now()))
+		return nil
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return p.refused(status, header, body)
+	case status == http.StatusNotFound && readRefusal(body).Code == "model_not_found":
+		return p.fail(core.NotFound, fmt.Sprintf("%s knows no model %q; change %s.model", p.chat.Host, p.cfg.Model, key), p.cause(nil, status, header, readRefusal(body)))
+	case status == http.StatusTooManyRequests:
+		if err := p.failed(nil, status, header, body); err.Kind == core.QuotaExceeded {
+			return err
+		}
+		return nil // at its limit, so it serves
+	case status >= 500:
+		return p.failed(nil, status, header, body)
+	case status < http.StatusOK:
+		return p.again(core.Unavailable, fmt.Sprintf("%s leaves HTTP (status %d) instead of answering", p.chat.Host, status), nil)
+	}
+	asked := status
+	status, header, body, err = p.knock(ctx, call, cancel, http.MethodPost, p.chat, "{}")
+	switch {
+	case err != nil:
+		return err
+	case isPage(header, body) && status < 500:
+		return p.astray(status, "with a web page", "the API may be under another path or host")
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return p.refused(status, header, body)
+	case status == http.StatusNotFound && !bytes.Contains(bytes.ToLower(body), []byte("model")), status == http.StatusMethodNotAllowed:
+		return p.astray(status, fmt.Sprintf("with status %d", status), "its path may be wrong")
+	case status >= 300 && status < 400:
+		return p.astray(status, fmt.Sprintf("with status %d", status), "redirects are not followed: name the address to which it leads")
+	}
+	p.note(fmt.Sprintf("%s does not tell about model %q (status %d): its key and model are found right or wrong by the first translation", p.chat.Host, p.cfg.Model, asked))
+	return nil
+}
+
+// knock makes one call of a probe, within call, and returns what came.
+func (p *Provider) knock(ctx, call context.Context, cancel func(), method string, to *url.URL, content string) (int, http.Header, []byte, error) {
 	r := &http.Request{
-		Method: http.MethodGet, URL: p.model, Host: p.model.Host, Header: p.headers(),
+		Method: method, URL: to, Host: to.Host, Header: p.headers(),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
-	delete(r.Header, "Content-Type")
+	if content == "" {
+		delete(r.Header, "Content-Type")
+	} else {
+		r.Body, r.ContentLength = newBody([]byte(content)), int64(len(content))
+		r.GetBody = func() (io.ReadCloser, error) { return newBody([]byte(content)), nil }
+	}
 	var buf bytes.Buffer
 	resp, err := p.env.Upstream.RoundTrip(r.WithContext(call))
 	if err == nil {
@@ -388,29 +449,30 @@ func (p *Provider) Probe(ctx context.Context) error {
 		if err.Kind == core.ProviderFailed {
 			err.Kind, err.Detail = core.Unavailable, p.chat.Host+" cannot be reached"
 		}
-		return err
+		return 0, nil, nil, err
 	}
-	status, key := resp.StatusCode, "providers."+p.env.Name
-	switch {
-	case status == http.StatusOK:
-		p.note(p.shutdown(buf.Bytes(), time.Now()))
-		return nil
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return p.fail(core.Unauthorized, fmt.Sprintf("%s refuses %s.api_key (status %d); check the key and what it may do", p.chat.Host, key, status), p.cause(nil, status, resp.Header, readRefusal(buf.Bytes())))
-	case status == http.StatusNotFound && readRefusal(buf.Bytes()).Code == "model_not_found":
-		return p.fail(core.NotFound, fmt.Sprintf("%s knows no model %q; change %s.model", p.chat.Host, p.cfg.Model, key), p.cause(nil, status, resp.Header, readRefusal(buf.Bytes())))
-	case status == http.StatusTooManyRequests:
-		if err := p.failed(nil, status, resp.Header, buf.Bytes()); err.Kind == core.QuotaExceeded {
-			return err
-		}
-		return nil // at its limit, so it serves
-	case status >= 500:
-		return p.failed(nil, status, resp.Header, buf.Bytes())
-	case status < http.StatusOK:
-		return p.again(core.Unavailable, fmt.Sprintf("%s leaves HTTP (status %d) instead of answering", p.chat.Host, status), nil)
+	return resp.StatusCode, resp.Header, buf.Bytes(), nil
+}
+
+// refused is the answer to a key that is not right.
+func (p *Provider) refused(status int, header http.Header, body []byte) error {
+	return p.fail(core.Unauthorized, fmt.Sprintf("%s refuses providers.%s.api_key (status %d); check the key and what it may do", p.chat.Host, p.env.Name, status), p.cause(nil, status, header, readRefusal(body)))
+}
+
+var hasVersion = regexp.MustCompile(`/v[0-9]`)
+
+// astray says that nothing translates at base_url, and why that may be.
+func (p *Provider) astray(status int, how, why string) error {
+	if !hasVersion.MatchString(p.chat.Path) && (status < 300 || status >= 400) {
+		why = "it may lack /v1 at its end, as in " + p.cfg.BaseURL + "/v1"
 	}
-	p.note(fmt.Sprintf("%s does not tell about model %q (status %d): its key and model are found right or wrong by the first translation", p.chat.Host, p.cfg.Model, status))
-	return nil
+	detail := fmt.Sprintf("%s is answered %s, so nothing translates there; change providers.%s.base_url: %s", p.chat, how, p.env.Name, why)
+	return p.fail(core.NotFound, p.secrets.Replace(detail), fmt.Errorf("status %d", status))
+}
+
+// isPage says whether an answer is meant for a browser.
+func isPage(header http.Header, body []byte) bool {
+	return strings.HasPrefix(strings.ToLower(first(header, "Content-Type")), "text/html") || looksLike(body) == "HTML or XML"
 }
 
 // shutdownNear is how long before a model's end it is worth a warning.
