@@ -3,6 +3,8 @@ package cache
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,15 +21,29 @@ import (
 
 // A service is what is upstream. It notes who calls, and answers as it is told.
 type service struct {
-	calls   int
+	mu      sync.Mutex
 	asked   []string // texts
 	answers []func(ctx context.Context, req *core.Request) (*core.Result, error)
 }
 
 func (u *service) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
-	u.calls++
+	u.mu.Lock()
 	u.asked = append(u.asked, req.Text)
-	return u.answers[min(u.calls, len(u.answers))-1](ctx, req)
+	n := len(u.asked)
+	u.mu.Unlock()
+	return u.answers[min(n, len(u.answers))-1](ctx, req)
+}
+
+// calls returns how many came for one of texts, or for any when there are none.
+func (u *service) calls(texts ...string) (n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, text := range u.asked {
+		if len(texts) == 0 || slices.Contains(texts, text) {
+			n++
+		}
+	}
+	return n
 }
 
 func answersAfter(d time.Duration) func(context.Context, *core.Request) (*core.Result, error) {
@@ -98,8 +114,8 @@ func TestATextIsUpstreamOnce(t *testing.T) {
 					t.Error(r.err)
 				}
 			}
-			if u.calls != 1 {
-				t.Errorf("%d calls", u.calls)
+			if u.calls() != 1 {
+				t.Errorf("%d calls", u.calls())
 			}
 		})
 	})
@@ -110,8 +126,8 @@ func TestATextIsUpstreamOnce(t *testing.T) {
 			time.Sleep(250 * time.Millisecond)
 			final := asks(t.Context(), c, of("a", "x", core.LaneFinal))
 			p, f := <-partial, <-final
-			if p.err != nil || f.err != nil || f.after != 50*time.Millisecond || u.calls != 1 {
-				t.Errorf("partial %v; final %v after %v; %d calls", p.err, f.err, f.after, u.calls)
+			if p.err != nil || f.err != nil || f.after != 50*time.Millisecond || u.calls() != 1 {
+				t.Errorf("partial %v; final %v after %v; %d calls", p.err, f.err, f.after, u.calls())
 			}
 		})
 	})
@@ -132,8 +148,8 @@ func TestATextIsUpstreamOnce(t *testing.T) {
 					t.Error(r.err)
 				}
 			}
-			if u.calls != 2 {
-				t.Errorf("%d calls", u.calls)
+			if u.calls() != 2 {
+				t.Errorf("%d calls", u.calls())
 			}
 		})
 	})
@@ -161,21 +177,12 @@ func TestAJoinerDoesNotInheritTheLeadersPlace(t *testing.T) {
 				if l.err != nil || l.after > joiner.after {
 					t.Errorf("the leader: %v after %v", l.err, l.after)
 				}
-				if n := count(u.asked, "x"); n != 1 {
+				if n := u.calls("x"); n != 1 {
 					t.Errorf("%d calls", n)
 				}
 			})
 		})
 	}
-}
-
-func count(all []string, one string) (n int) {
-	for _, s := range all {
-		if s == one {
-			n++
-		}
-	}
-	return n
 }
 
 func TestAJoinerNeverFailsForTheLeadersDeadline(t *testing.T) {
@@ -224,7 +231,7 @@ func TestAJoinerNeverFailsForTheLeadersDeadline(t *testing.T) {
 				if joiner.err != nil || c.after > 0 && joiner.after != c.after {
 					t.Errorf("the joiner: %v after %v", joiner.err, joiner.after)
 				}
-				if n := count(u.asked, "x"); n != c.calls {
+				if n := u.calls("x"); n != c.calls {
 					t.Errorf("%d calls", n)
 				}
 			})
@@ -260,8 +267,8 @@ func TestASupersededLeaderLeavesTheFlightToTheOthers(t *testing.T) {
 						t.Errorf("the %s: %v after %v", name, r.err, r.after)
 					}
 				}
-				if u.calls != 3 {
-					t.Errorf("asked for %q", u.asked)
+				if n := u.calls(); n != 3 {
+					t.Errorf("%d calls", n)
 				}
 			})
 		})
@@ -283,8 +290,8 @@ func TestAFullLineDoesNotRefuseAJoiner(t *testing.T) {
 				t.Fatalf("%v after %v", r.err, r.after)
 			}
 		}
-		if u.calls != 2 {
-			t.Errorf("%d calls", u.calls)
+		if u.calls() != 2 {
+			t.Errorf("%d calls", u.calls())
 		}
 	})
 }
@@ -308,7 +315,7 @@ func TestARetryIsMadeInTheBestPlace(t *testing.T) {
 		if final.err != nil || l.err != nil || final.after > 800*time.Millisecond {
 			t.Errorf("the final: %v after %v; the leader: %v", final.err, final.after, l.err)
 		}
-		if n := count(u.asked, "x"); n != 2 {
+		if n := u.calls("x"); n != 2 {
 			t.Errorf("%d calls", n)
 		}
 	})
