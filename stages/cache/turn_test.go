@@ -3,6 +3,8 @@ package cache
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,20 +19,34 @@ import (
 // In these tests the cache stands above a real line, so that flights know when
 // they have their turn.
 
-// An upstream notes who calls, and answers as it is told.
-type upstream struct {
-	calls   int
+// A service is what is upstream. It notes who calls, and answers as it is told.
+type service struct {
+	mu      sync.Mutex
 	asked   []string // texts
 	answers []func(ctx context.Context, req *core.Request) (*core.Result, error)
 }
 
-func (u *upstream) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
-	u.calls++
+func (u *service) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	u.mu.Lock()
 	u.asked = append(u.asked, req.Text)
-	return u.answers[min(u.calls, len(u.answers))-1](ctx, req)
+	n := len(u.asked)
+	u.mu.Unlock()
+	return u.answers[min(n, len(u.answers))-1](ctx, req)
 }
 
-func okAfter(d time.Duration) func(context.Context, *core.Request) (*core.Result, error) {
+// calls returns how many came for one of texts, or for any when there are none.
+func (u *service) calls(texts ...string) (n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, text := range u.asked {
+		if len(texts) == 0 || slices.Contains(texts, text) {
+			n++
+		}
+	}
+	return n
+}
+
+func answersAfter(d time.Duration) func(context.Context, *core.Request) (*core.Result, error) {
 	return func(ctx context.Context, req *core.Request) (*core.Result, error) {
 		select {
 		case <-time.After(d):
@@ -43,7 +59,7 @@ func okAfter(d time.Duration) func(context.Context, *core.Request) (*core.Result
 
 // lined runs test in a bubble with a cache above ratelimit, a queue and a
 // provider.
-func lined(t *testing.T, u *upstream, slots int, test func(t *testing.T, c core.Translator, s *Stage)) {
+func lined(t *testing.T, u *service, slots int, test func(t *testing.T, c core.Translator, s *Stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := New(core.Env{Name: "cache"}, Defaults())
@@ -80,7 +96,7 @@ func ends(t *testing.T, d time.Duration) context.Context {
 
 func TestATextIsUpstreamOnce(t *testing.T) {
 	t.Run("bulk work and finals that leave", func(t *testing.T) {
-		u := &upstream{answers: []func(context.Context, *core.Request) (*core.Result, error){okAfter(time.Second)}}
+		u := &service{answers: []func(context.Context, *core.Request) (*core.Result, error){answersAfter(time.Second)}}
 		lined(t, u, 6, func(t *testing.T, c core.Translator, s *Stage) {
 			all := []<-chan reply{asks(t.Context(), c, of("a", "x", core.LaneBulk))}
 			for range 5 {
@@ -98,28 +114,28 @@ func TestATextIsUpstreamOnce(t *testing.T) {
 					t.Error(r.err)
 				}
 			}
-			if u.calls != 1 {
-				t.Errorf("%d calls", u.calls)
+			if u.calls() != 1 {
+				t.Errorf("%d calls", u.calls())
 			}
 		})
 	})
 	t.Run("a final joins the partial that has its turn", func(t *testing.T) {
-		u := &upstream{answers: []func(context.Context, *core.Request) (*core.Result, error){okAfter(300 * time.Millisecond)}}
+		u := &service{answers: []func(context.Context, *core.Request) (*core.Result, error){answersAfter(300 * time.Millisecond)}}
 		lined(t, u, 6, func(t *testing.T, c core.Translator, s *Stage) {
 			partial := asks(t.Context(), c, of("a", "x", core.LanePartial))
 			time.Sleep(250 * time.Millisecond)
 			final := asks(t.Context(), c, of("a", "x", core.LaneFinal))
 			p, f := <-partial, <-final
-			if p.err != nil || f.err != nil || f.after != 50*time.Millisecond || u.calls != 1 {
-				t.Errorf("partial %v; final %v after %v; %d calls", p.err, f.err, f.after, u.calls)
+			if p.err != nil || f.err != nil || f.after != 50*time.Millisecond || u.calls() != 1 {
+				t.Errorf("partial %v; final %v after %v; %d calls", p.err, f.err, f.after, u.calls())
 			}
 		})
 	})
 	t.Run("all begin while everybody is paused", func(t *testing.T) {
-		u := &upstream{answers: []func(context.Context, *core.Request) (*core.Result, error){
+		u := &service{answers: []func(context.Context, *core.Request) (*core.Result, error){
 			func(context.Context, *core.Request) (*core.Result, error) {
 				return nil, &core.Error{Kind: core.RateLimited, RetryAfter: time.Second}
-			}, okAfter(100 * time.Millisecond),
+			}, answersAfter(100 * time.Millisecond),
 		}}
 		lined(t, u, 6, func(t *testing.T, c core.Translator, s *Stage) {
 			<-asks(t.Context(), c, of("x", "other", core.LaneFinal)) // brings the pause
@@ -132,8 +148,8 @@ func TestATextIsUpstreamOnce(t *testing.T) {
 					t.Error(r.err)
 				}
 			}
-			if u.calls != 2 {
-				t.Errorf("%d calls", u.calls)
+			if u.calls() != 2 {
+				t.Errorf("%d calls", u.calls())
 			}
 		})
 	})
@@ -147,7 +163,7 @@ func TestAJoinerDoesNotInheritTheLeadersPlace(t *testing.T) {
 		lead, by core.Lane
 	}{{"another client", core.LaneFinal, core.LaneFinal}, {"a higher lane", core.LaneBulk, core.LaneFinal}} {
 		t.Run(c.name, func(t *testing.T) {
-			u := &upstream{answers: []func(context.Context, *core.Request) (*core.Result, error){okAfter(100 * time.Millisecond)}}
+			u := &service{answers: []func(context.Context, *core.Request) (*core.Result, error){answersAfter(100 * time.Millisecond)}}
 			lined(t, u, 1, func(t *testing.T, top core.Translator, s *Stage) {
 				for i := range 20 {
 					asks(t.Context(), top, of("a", fmt.Sprint("text ", i), c.lead))
@@ -161,21 +177,12 @@ func TestAJoinerDoesNotInheritTheLeadersPlace(t *testing.T) {
 				if l.err != nil || l.after > joiner.after {
 					t.Errorf("the leader: %v after %v", l.err, l.after)
 				}
-				if n := count(u.asked, "x"); n != 1 {
+				if n := u.calls("x"); n != 1 {
 					t.Errorf("%d calls", n)
 				}
 			})
 		})
 	}
-}
-
-func count(all []string, one string) (n int) {
-	for _, s := range all {
-		if s == one {
-			n++
-		}
-	}
-	return n
 }
 
 func TestAJoinerNeverFailsForTheLeadersDeadline(t *testing.T) {
@@ -193,23 +200,23 @@ func TestAJoinerNeverFailsForTheLeadersDeadline(t *testing.T) {
 		calls   int // for the text
 		after   time.Duration
 	}{
-		{"a pause outlasts it", []func(context.Context, *core.Request) (*core.Result, error){limited, okAfter(100 * time.Millisecond)},
+		{"a pause outlasts it", []func(context.Context, *core.Request) (*core.Result, error){limited, answersAfter(100 * time.Millisecond)},
 			true, time.Second, 0, core.RateLimited, 1, 0},
-		{"it passes in the line", []func(context.Context, *core.Request) (*core.Result, error){okAfter(2 * time.Second), okAfter(100 * time.Millisecond)},
+		{"it passes in the line", []func(context.Context, *core.Request) (*core.Result, error){answersAfter(2 * time.Second), answersAfter(100 * time.Millisecond)},
 			true, time.Second, 0, core.DeadlineExceeded, 1, 2100 * time.Millisecond},
-		{"it passes upstream", []func(context.Context, *core.Request) (*core.Result, error){okAfter(3 * time.Second)},
+		{"it passes upstream", []func(context.Context, *core.Request) (*core.Result, error){answersAfter(3 * time.Second)},
 			false, time.Second, 0, core.DeadlineExceeded, 1, 3 * time.Second},
-		{"the joiner comes late", []func(context.Context, *core.Request) (*core.Result, error){okAfter(3 * time.Second)},
+		{"the joiner comes late", []func(context.Context, *core.Request) (*core.Result, error){answersAfter(3 * time.Second)},
 			false, time.Second, 900 * time.Millisecond, core.DeadlineExceeded, 1, 2100 * time.Millisecond},
 		{"the one who calls took the deadline at the start", []func(context.Context, *core.Request) (*core.Result, error){
 			func(ctx context.Context, _ *core.Request) (*core.Result, error) {
 				until, _ := ctx.Deadline()
 				time.Sleep(time.Until(until))
 				return nil, &core.Error{Kind: core.DeadlineExceeded, Retryable: true}
-			}, okAfter(time.Second)}, false, time.Second, 0, core.DeadlineExceeded, 2, 0},
+			}, answersAfter(time.Second)}, false, time.Second, 0, core.DeadlineExceeded, 2, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			u := &upstream{answers: c.answers}
+			u := &service{answers: c.answers}
 			lined(t, u, 1, func(t *testing.T, top core.Translator, s *Stage) {
 				if c.behind {
 					asks(t.Context(), top, of("z", "other", core.LaneFinal))
@@ -224,7 +231,7 @@ func TestAJoinerNeverFailsForTheLeadersDeadline(t *testing.T) {
 				if joiner.err != nil || c.after > 0 && joiner.after != c.after {
 					t.Errorf("the joiner: %v after %v", joiner.err, joiner.after)
 				}
-				if n := count(u.asked, "x"); n != c.calls {
+				if n := u.calls("x"); n != c.calls {
 					t.Errorf("%d calls", n)
 				}
 			})
@@ -237,7 +244,7 @@ func TestAJoinerNeverFailsForTheLeadersDeadline(t *testing.T) {
 func TestASupersededLeaderLeavesTheFlightToTheOthers(t *testing.T) {
 	for _, session := range []string{"its own", "the same"} {
 		t.Run(session, func(t *testing.T) {
-			u := &upstream{answers: []func(context.Context, *core.Request) (*core.Result, error){okAfter(time.Second)}}
+			u := &service{answers: []func(context.Context, *core.Request) (*core.Result, error){answersAfter(time.Second)}}
 			lined(t, u, 1, func(t *testing.T, c core.Translator, s *Stage) {
 				revision := func(client, segment, text string, n int64) *core.Request {
 					r := of(client, text, core.LanePartial)
@@ -260,8 +267,8 @@ func TestASupersededLeaderLeavesTheFlightToTheOthers(t *testing.T) {
 						t.Errorf("the %s: %v after %v", name, r.err, r.after)
 					}
 				}
-				if u.calls != 3 {
-					t.Errorf("asked for %q", u.asked)
+				if n := u.calls(); n != 3 {
+					t.Errorf("%d calls", n)
 				}
 			})
 		})
@@ -271,7 +278,7 @@ func TestASupersededLeaderLeavesTheFlightToTheOthers(t *testing.T) {
 // Who may not wait in the line, since that is full, still waits for those who
 // do.
 func TestAFullLineDoesNotRefuseAJoiner(t *testing.T) {
-	u := &upstream{answers: []func(context.Context, *core.Request) (*core.Result, error){okAfter(100 * time.Millisecond)}}
+	u := &service{answers: []func(context.Context, *core.Request) (*core.Result, error){answersAfter(100 * time.Millisecond)}}
 	lined(t, u, 1, func(t *testing.T, c core.Translator, s *Stage) {
 		asks(t.Context(), c, of("z", "other", core.LaneFinal))
 		var all []<-chan reply
@@ -283,8 +290,8 @@ func TestAFullLineDoesNotRefuseAJoiner(t *testing.T) {
 				t.Fatalf("%v after %v", r.err, r.after)
 			}
 		}
-		if u.calls != 2 {
-			t.Errorf("%d calls", u.calls)
+		if u.calls() != 2 {
+			t.Errorf("%d calls", u.calls())
 		}
 	})
 }
@@ -292,11 +299,11 @@ func TestAFullLineDoesNotRefuseAJoiner(t *testing.T) {
 // After a failure that passes, the call waits for another turn: whoever has
 // joined by then, with a better place, asks in that place.
 func TestARetryIsMadeInTheBestPlace(t *testing.T) {
-	u := &upstream{answers: []func(context.Context, *core.Request) (*core.Result, error){
+	u := &service{answers: []func(context.Context, *core.Request) (*core.Result, error){
 		func(ctx context.Context, req *core.Request) (*core.Result, error) {
 			time.Sleep(500 * time.Millisecond)
 			return nil, &core.Error{Kind: core.ProviderFailed, Retryable: true}
-		}, okAfter(100 * time.Millisecond),
+		}, answersAfter(100 * time.Millisecond),
 	}}
 	lined(t, u, 1, func(t *testing.T, c core.Translator, s *Stage) {
 		leader := asks(t.Context(), c, of("a", "x", core.LaneBulk))
@@ -308,7 +315,7 @@ func TestARetryIsMadeInTheBestPlace(t *testing.T) {
 		if final.err != nil || l.err != nil || final.after > 800*time.Millisecond {
 			t.Errorf("the final: %v after %v; the leader: %v", final.err, final.after, l.err)
 		}
-		if n := count(u.asked, "x"); n != 2 {
+		if n := u.calls("x"); n != 2 {
 			t.Errorf("%d calls", n)
 		}
 	})

@@ -17,7 +17,7 @@ type run struct {
 	*caller
 	ctx   context.Context
 	req   *core.Request // own
-	own   core.Request  // charged to the account of the provider in use
+	own   core.Request  // a copy, charged to the account of the provider in use
 	since time.Time     // when it came, which is its seniority
 
 	turn    *line.Turn   // held, or nil

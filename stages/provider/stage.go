@@ -222,15 +222,15 @@ func (c *caller) Languages() []core.LanguageInfo {
 
 // Translate makes attempts until one succeeds or none may be made any more.
 func (c *caller) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
-	if req.Trace == nil {
-		traced := *req
-		traced.Trace = core.NewTrace(nil)
-		req = &traced
+	r := run{caller: c, ctx: ctx, own: *req, since: req.Since}
+	r.req = &r.own
+	r.own.Account, r.own.Fallback = c.preferred.account, false
+	if r.own.Trace == nil {
+		r.own.Trace = core.NewTrace(nil)
 	}
 	if !c.serves.Load() {
 		c.serve()
 	}
-	r := run{caller: c, ctx: ctx, req: req, since: req.Since}
 	if r.since.IsZero() {
 		r.since = time.Now()
 	}

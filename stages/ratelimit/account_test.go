@@ -58,7 +58,11 @@ func limited(name string, pause time.Duration) core.TranslatorFunc {
 func TestWhatOneAccountSaidHoldsNoOtherBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, q := New(Defaults()), queue.New(queue.Defaults())
-		answers := map[string]core.TranslatorFunc{"a": limited("a", time.Minute), "b": says("b")}
+		calls, refuses := 0, limited("a", time.Minute)
+		answers := map[string]core.TranslatorFunc{"b": says("b"), "a": func(ctx context.Context, req *core.Request) (*core.Result, error) {
+			calls++
+			return refuses(ctx, req)
+		}}
 		before, after := linked(t, s, q, provider.Config{Use: "a"}, answers), linked(t, s, q, provider.Config{Use: "b"}, answers)
 		if _, err := asks(t, before, 4500*time.Millisecond); core.KindOf(err) != core.RateLimited {
 			t.Fatalf("a: %v", err)
@@ -82,6 +86,9 @@ func TestWhatOneAccountSaidHoldsNoOtherBack(t *testing.T) {
 		}
 		if _, err := asks(t, before, 4500*time.Millisecond); core.KindOf(err) != core.RateLimited {
 			t.Errorf("a is not paused any more: %v", err)
+		}
+		if calls != 1 {
+			t.Errorf("a was called %d times before its pause was over", calls)
 		}
 		for range 5 {
 			if err := <-waits; core.KindOf(err) != core.RateLimited {
