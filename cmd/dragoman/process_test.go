@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 		// What gateways keep of their configurations is none of the user's.
 		os.Unsetenv("STATE_DIRECTORY")
 		os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
-		build := exec.Command("go", "build", "-o", dir, ".", "../openai-sim", "../../plugins/openai-direct", "../../plugins/apertium")
+		build := exec.Command("go", "build", "-o", dir, ".", "./testdata/badplugin", "../openai-sim", "../../plugins/openai-direct", "../../plugins/apertium", "../../examples/mask/mask-plugin")
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}
@@ -40,9 +41,22 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "building the programs:", err)
 		os.Exit(1)
 	}
+	// What runs beside other tests here waits for programs most of the time.
+	if flag.Parse(); flag.Lookup("test.parallel").Value.String() == flag.Lookup("test.parallel").DefValue {
+		flag.Set("test.parallel", "4")
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// repeats is how often a test that takes long repeats what it does: in full in
+// `make soak`, less in `make test`.
+func repeats(full, less int) int {
+	if os.Getenv("DRAGOMAN_SOAK") != "" {
+		return full
+	}
+	return less
 }
 
 // repository is the top of the checkout.

@@ -108,10 +108,11 @@ func TestAMistakeInAReloadIsNamedWithItsPlaceAndChangesNothing(t *testing.T) {
 	g.sinks("dragoman_generations_draining", 0)
 }
 
-func TestAThousandMistakesLeaveNothingBehind(t *testing.T) {
+func TestMistakesLeaveNothingBehind(t *testing.T) {
 	if testing.Short() {
 		t.Skip("not tested: it takes many seconds")
 	}
+	t.Parallel()
 	s := simulate(t, "--key", "good")
 	good, bad, all := broken(t, s)
 	g := serveAndEdit(t, good)
@@ -141,7 +142,7 @@ func TestAThousandMistakesLeaveNothingBehind(t *testing.T) {
 	make(150)
 	g.keeps(0)
 	goroutines, descriptors, memory := g.number("go_goroutines"), g.number("process_open_fds"), g.number("process_resident_memory_bytes")
-	make(1000)
+	make(repeats(1000, 200))
 	g.keeps(0)
 	g.sinks("go_goroutines", goroutines+10)
 	g.sinks("process_open_fds", descriptors+10)

@@ -91,6 +91,7 @@ func TestAStreamEndsOnTheGenerationThatItBeganOn(t *testing.T) {
 		"plugin":  `{type: plugin, command: [` + filepath.Join(programs, "openai-direct") + `], config: {base_url: "BASE", api_key: test, timeout: 30s}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			slow := upstream(t, openaitest.Config{TokensPerSecond: 30})
 			quick := upstream(t, openaitest.Config{})
 			yaml := `version: 1

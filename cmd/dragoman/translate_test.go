@@ -25,6 +25,7 @@ func (s *simulator) failNext(fault string, n int) {
 }
 
 func TestTranslateKeepsLinesInOrder(t *testing.T) {
+	t.Parallel()
 	// Later lines are often answered before earlier ones.
 	s := simulate(t, "--profile", "steady", "--latency", "20ms", "--rtt", "0s")
 	var in, want strings.Builder
