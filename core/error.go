@@ -57,8 +57,8 @@ type Error struct {
 	Odd bool
 	// Cause is for the log alone, and for every level of it. Whoever sets it
 	// redacts keys, and keeps of what an upstream server wrote its status and
-	// the type, the code and the location of its error: never its message,
-	// which may quote the request, and nothing that may be a piece of a text.
+	// the type, the code, the location and the message of its error: nothing
+	// that may be a piece of a text, which a message may quote.
 	Cause error
 }
 

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -68,48 +68,209 @@ func (p *Provider) bounded(u core.Usage, sent int64, res *core.Result) core.Usag
 // said is what an answer says, in one piece or streamed.
 type said struct {
 	text, refusal, finish, model string
+	thought                      bool // it holds thoughts
 	usage                        core.Usage
 }
 
-// read turns the body of a 200 into a result. The usage holds even when there
+// read turns the body of an answer into a result. The usage holds even when there
 // is an error.
-func (p *Provider) read(body []byte) (*core.Result, core.Usage, error) {
+func (p *Provider) read(req *core.Request, h http.Header, body []byte) (*core.Result, core.Usage, error) {
 	var a answer
-	if !a.read(body) {
+	if a.read(body) && len(a.Choices) > 0 && !blank(a.Choices[0].Message.Content) && a.Choices[0].FinishReason != "length" {
+		choice := &a.Choices[0]
+		says := said{model: a.Model, usage: a.Usage.counted(), finish: choice.FinishReason, text: choice.Message.Content}
+		res, err := p.result(says)
+		return res, says.usage, err
+	}
+	tree, ok := parse(body)
+	if !ok {
 		return nil, core.Usage{}, p.garbled("the provider's answer was not the JSON that was asked for", body)
 	}
-	says := said{model: a.Model, usage: a.Usage.counted()}
-	if len(a.Choices) == 0 {
+	says, ok := loose(tree)
+	if r := readTree(tree); (!ok || blank(says.text)) && r.isError {
+		return nil, says.usage, p.failure(req, r.status(), h, r)
+	}
+	if !ok {
 		return nil, says.usage, p.garbled("the provider's answer held no translation", body)
 	}
-	choice := &a.Choices[0]
-	says.text, says.refusal, says.finish = choice.Message.Content, choice.Message.Refusal, choice.FinishReason
 	res, err := p.result(says)
 	return res, says.usage, err
 }
 
+func blank(s string) bool { return strings.TrimSpace(s) == "" }
+
+// loose reads a completion that is written otherwise than the API's own, and says
+// whether it is one.
+func loose(tree any) (says said, ok bool) {
+	if list, is := tree.([]any); is && len(list) > 0 {
+		tree = list[0]
+	}
+	root, _ := tree.(map[string]any)
+	says.model, _ = root["model"].(string)
+	if raw, err := json.Marshal(root["usage"]); err == nil && root["usage"] != nil {
+		s := scan{rest: raw}
+		u := s.usage()
+		says.usage = u.counted()
+	}
+	choices, _ := root["choices"].([]any)
+	if len(choices) == 0 {
+		return says, false
+	}
+	choice, _ := choices[0].(map[string]any)
+	says.finish, _ = choice["finish_reason"].(string)
+	message, is := choice["message"].(map[string]any)
+	if !is {
+		message, _ = choice["delta"].(map[string]any)
+	}
+	says.refusal, _ = message["refusal"].(string)
+	says.text, says.thought = parts(message["content"], 0)
+	if says.text == "" && message["content"] == nil {
+		says.text, _ = choice["text"].(string)
+	}
+	for _, name := range thoughts {
+		says.thought = says.thought || something(message[name])
+	}
+	return says, true
+}
+
+// thoughts are the keys under which servers hand out what a model thinks. It is
+// written to by nobody.
+var thoughts = []string{"reasoning_content", "reasoning", "reasoning_details", "reasoning_text", "thinking", "thinking_blocks", "thought"}
+
+// something says whether v is neither null nor empty.
+func something(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return false
+	case string:
+		return v != ""
+	case []any:
+		return len(v) > 0
+	case map[string]any:
+		return len(v) > 0
+	}
+	return true
+}
+
+// parts puts content together that may come in parts, of which some are thoughts.
+func parts(content any, depth int) (text string, thought bool) {
+	switch c := content.(type) {
+	case string:
+		return c, false
+	case []any:
+		for _, part := range c {
+			if depth > 3 {
+				break
+			}
+			t, th := parts(part, depth+1)
+			text, thought = text+t, thought || th
+		}
+	case map[string]any:
+		kind, _ := c["type"].(string)
+		switch kind {
+		case "", "text", "output_text":
+			return parts(c["text"], depth+1)
+		case "thinking", "reasoning", "redacted_thinking", "thought":
+			return "", true
+		}
+	}
+	return text, thought
+}
+
 // result turns what a complete answer says into a result.
 func (p *Provider) result(a said) (*core.Result, error) {
-	if strings.TrimSpace(a.text) == "" {
+	finish := ending(a.finish)
+	a.text = printable(a.text)
+	if blank(a.text) {
 		switch {
 		case a.refusal != "":
 			return nil, p.fail(core.ProviderRefused, "the model refused to translate this text", nil)
-		case a.finish == "content_filter":
+		case finish == core.FinishFiltered:
 			return nil, p.fail(core.ProviderRefused, "the provider's content filter withheld the translation", nil)
+		case finish == core.FinishLength, a.thought && finish != core.FinishStop:
+			return nil, p.again(core.ProviderFailed, "the model spent its whole output on thoughts; a higher request.max_output gives it more", errSpent)
 		}
 		return nil, p.again(core.ProviderFailed, "the provider's answer was empty", nil)
 	}
-	res := &core.Result{Text: a.text, Provider: p.env.Name, Model: a.model, Usage: a.usage}
-	switch a.finish {
-	case "stop":
-		res.Finish = core.FinishStop
-	case "length":
-		res.Finish, res.NoStore, res.Flags = core.FinishLength, true, []string{core.FlagCut}
-	case "content_filter":
-		res.Finish, res.NoStore = core.FinishFiltered, true
+	res := &core.Result{Text: a.text, Provider: p.env.Name, Model: a.model, Usage: a.usage, Finish: finish}
+	switch finish {
+	case core.FinishLength:
+		res.NoStore, res.Flags = true, []string{core.FlagCut}
+		if a.thought || opensThought(a.text) {
+			return nil, &cutShort{res}
+		}
+	case core.FinishFiltered:
+		res.NoStore = true
+	case failing:
+		return nil, p.again(core.ProviderFailed, "the provider broke its answer off", errors.New("the answer ended for no reason that is known as a good one"))
 	}
 	return res, nil
 }
+
+// errSpent is the cause of an empty answer that ended at its cap.
+var errSpent = errors.New("the answer ended at its cap before it began")
+
+// cutShort is an answer that was cut since thoughts took of its cap.
+type cutShort struct{ res *core.Result }
+
+func (*cutShort) Error() string { return "thoughts took of the answer's cap" }
+
+// opensThought says whether text is thoughts that have no end, and nothing else.
+func opensThought(text string) bool {
+	text = strings.TrimSpace(text)
+	for _, tag := range []struct{ open, shut string }{
+		{"<think>", "</think>"}, {"<thinking>", "</thinking>"}, {"<thought>", "</thought>"}, {"<reasoning>", "</reasoning>"},
+		{"[THINK]", "[/THINK]"}, {"<|channel|>analysis", "<|channel|>final"}, {"◁think▷", "◁/think▷"},
+	} {
+		if strings.HasPrefix(text, tag.open) {
+			return !strings.Contains(text, tag.shut)
+		}
+	}
+	return false
+}
+
+// failing is what ending says of a reason that is no good one.
+const failing core.Finish = "failed"
+
+// ending returns why an answer ended, of which servers have many words.
+func ending(reason string) core.Finish {
+	switch reason {
+	case "":
+		return core.FinishUnknown
+	case "stop":
+		return core.FinishStop
+	}
+	switch strings.ToLower(strings.ReplaceAll(reason, "-", "_")) {
+	case "stop", "end_turn", "stop_sequence", "eos", "eos_token", "end", "complete", "completed", "done", "finish", "finished", "finish_reason_stop", "stop_token":
+		return core.FinishStop
+	case "length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length", "token_limit", "max_length", "model_context_window_exceeded", "finish_reason_max_tokens", "incomplete":
+		return core.FinishLength
+	case "content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii", "sensitive", "refusal", "moderation", "risk",
+		"guardrail_intervened", "finish_reason_safety", "error_toxic", "language", "repetition_filter", "image_safety", "flagged", "blocked":
+		return core.FinishFiltered
+	case "null", "none":
+		return core.FinishUnknown
+	}
+	return failing
+}
+
+// printable returns s without the control characters that no text holds: tab and
+// line ends stay.
+func printable(s string) string {
+	for i := 0; i < len(s); i++ {
+		if isControl(s[i]) {
+			return strings.Map(func(r rune) rune {
+				if r < ' ' && isControl(byte(r)) {
+					return -1
+				}
+				return r
+			}, s)
+		}
+	}
+	return s
+}
+
+func isControl(c byte) bool { return c < ' ' && c != '\t' && c != '\n' && c != '\r' }
 
 // named returns the model's name as the answer to req gave it, if that is one.
 func (p *Provider) named(model string, req *core.Request) string {
@@ -122,79 +283,6 @@ func (p *Provider) named(model string, req *core.Request) string {
 		return model
 	}
 	return p.cfg.Model
-}
-
-// refusal is the `error` of an answer that is none. Compatible servers write a
-// number into code, and leave out what they like.
-type refusal struct {
-	Type  string
-	Param string
-	Code  string
-}
-
-// readRefusal reads as much of an error's body as it can.
-func readRefusal(body []byte) (r refusal) {
-	var outer struct {
-		Error json.RawMessage `json:"error"`
-	}
-	var inner struct {
-		Type, Param, Code any
-	}
-	if json.Unmarshal(body, &outer) != nil || json.Unmarshal(outer.Error, &inner) != nil {
-		return r
-	}
-	r.Type, _ = inner.Type.(string)
-	r.Param, _ = inner.Param.(string)
-	r.Code, _ = inner.Code.(string)
-	return r
-}
-
-// refuses says whether the answer refuses a parameter that may be left out, and
-// whether it is the value that is refused.
-func (r refusal) refuses(status int) (param string, value bool) {
-	if status != http.StatusBadRequest && status != http.StatusUnprocessableEntity {
-		return "", false
-	}
-	switch r.Code {
-	case "unsupported_value":
-		return r.Param, true
-	case "unsupported_parameter", "unknown_parameter":
-		return r.Param, false
-	}
-	return "", false
-}
-
-// failed turns an answer to req that is not a 200 into an error.
-func (p *Provider) failed(req *core.Request, status int, h http.Header, body []byte) *core.Error {
-	r := readRefusal(body)
-	cause := p.cause(req, status, h, r)
-	wait := func(e *core.Error) *core.Error {
-		e.RetryAfter = retryAfter(h, time.Now())
-		return e
-	}
-	switch {
-	case r.Code == "insufficient_quota", r.Type == "insufficient_quota", r.Code == "billing_hard_limit_reached", status == http.StatusPaymentRequired:
-		return p.fail(core.QuotaExceeded, "the provider's account has no quota left", cause)
-	case status == http.StatusTooManyRequests:
-		return wait(p.again(core.RateLimited, "the provider's account has reached its limit", cause))
-	case r.Code == "context_length_exceeded", r.Code == "string_above_max_length", status == http.StatusRequestEntityTooLarge:
-		return p.fail(core.TooLarge, "the text, with its context and instructions, is too long for the model", cause)
-	case status == http.StatusBadRequest && (r.Code == "content_filter" || r.Code == "content_policy_violation"):
-		return p.fail(core.ProviderRefused, "the provider's content filter refused the text", cause)
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return p.fail(core.ProviderFailed, "the provider does not accept this gateway's key", cause)
-	case status == http.StatusNotFound:
-		return p.fail(core.ProviderFailed, "the provider does not know the model or the address", cause)
-	case status >= 500:
-		return wait(p.again(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d", status), cause))
-	case status == http.StatusRequestTimeout, status == http.StatusConflict, status == http.StatusTooEarly:
-		return p.again(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d", status), cause)
-	case status < http.StatusBadRequest:
-		e := p.fail(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d, which is neither an answer nor an error", status), cause)
-		e.Odd = true
-		return e
-	}
-	return p.fail(core.ProviderFailed, fmt.Sprintf("the provider answered with status %d", status), cause)
 }
 
 // fail makes an error that another attempt would meet again; again makes one
@@ -231,16 +319,17 @@ func looksLike(body []byte) string {
 const maxCause = 200
 
 // cause tells the log what the upstream said: the status, the upstream's name for
-// the request, and type, code and location of the error. Its message is not for the
-// log: it may quote the text.
+// the request, and of the error type, code and location, and its message as far as it
+// shares nothing with the request.
 func (p *Provider) cause(req *core.Request, status int, h http.Header, r refusal) error {
 	hush := p.hush(req)
 	text := fmt.Sprintf("status %d", status)
 	for _, part := range []struct{ name, value string }{
-		{"upstream request", first(h, "X-Request-Id")}, {"type", r.Type}, {"code", r.Code}, {"param", r.Param},
+		{"upstream request", hush.code(first(h, "X-Request-Id"))}, {"type", hush.code(r.Type)}, {"code", hush.code(r.Code)}, {"param", hush.code(r.Param)},
+		{"message", hush.message(r.Message)},
 	} {
-		if value := hush.code(part.value); value != "" {
-			text += ", " + part.name + " " + value
+		if part.value != "" {
+			text += ", " + part.name + " " + part.value
 		}
 	}
 	return errors.New(text)
@@ -276,12 +365,17 @@ func (p *Provider) redact(s string, most int) string {
 	return b.String()
 }
 
+// shortestSecret is the shortest value that is taken for a secret, in bytes.
+const shortestSecret = 8
+
 // secrets finds what must never reach a log: the key and the values of headers
-// that may be keys, as they are and as JSON writes them.
-func (c *Config) secrets() *strings.Replacer {
+// that may be keys, as they are and as JSON writes them. What is shorter than any
+// key, such as the "x" that servers without keys are given, is no secret: it stands
+// in every other word.
+func (c *Config) secrets(base *url.URL) *strings.Replacer {
 	var pairs []string
 	add := func(secret string) {
-		if secret = strings.TrimSpace(secret); secret == "" {
+		if secret = strings.TrimSpace(secret); len(secret) < shortestSecret {
 			return
 		}
 		quoted := string(appendString(nil, secret))
@@ -291,8 +385,16 @@ func (c *Config) secrets() *strings.Replacer {
 	}
 	add(c.APIKey.Reveal())
 	for _, value := range c.Headers {
-		if len(value) >= 8 {
-			add(value.Reveal())
+		add(value.Reveal())
+		if _, key, ok := strings.Cut(value.Reveal(), " "); ok {
+			add(key) // "Bearer sk-…"
+		}
+	}
+	for name, values := range base.Query() {
+		if mayBeKey(name) {
+			for _, value := range values {
+				add(value)
+			}
 		}
 	}
 	return strings.NewReplacer(pairs...)

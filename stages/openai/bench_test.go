@@ -78,7 +78,7 @@ func BenchmarkRead(b *testing.B) {
 	body := []byte(typical)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := p.read(body); err != nil {
+		if _, _, err := p.read(nil, nil, body); err != nil {
 			b.Fatal(err)
 		}
 	}

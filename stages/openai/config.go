@@ -1,8 +1,10 @@
 package openai
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/textproto"
 	"net/url"
 	"regexp"
@@ -14,22 +16,24 @@ import (
 
 // Config is an entry of `providers:` of type openai.
 type Config struct {
-	BaseURL      string                 `json:"base_url" credentials:"true" jsonschema:"minLength=1" jsonschema_description:"Where the API is, up to and including its version: /chat/completions is added to it."`
-	APIKey       core.Secret            `json:"api_key" jsonschema_description:"The key of your account, usually ${OPENAI_API_KEY:-}. It may be empty as long as nothing uses this provider."`
+	BaseURL      string                 `json:"base_url" credentials:"true" jsonschema:"minLength=1" jsonschema_description:"Where the API is, up to and including its version: /chat/completions is added to its path. A query stays behind it."`
+	APIKey       core.Secret            `json:"api_key" jsonschema_description:"The key of your account, usually ${OPENAI_API_KEY:-}, sent as Authorization: Bearer. Empty: not sent, as servers of your own want it; api.openai.com needs one as soon as something uses this provider."`
 	Model        string                 `json:"model" jsonschema:"minLength=1,maxLength=200" jsonschema_description:"The model that translates."`
 	Timeout      time.Duration          `json:"timeout" jsonschema_extras:"minDuration=10ms,maxDuration=10m" jsonschema_description:"The longest that one attempt may take, from the first byte sent to the last one received."`
 	Organization string                 `json:"organization" jsonschema:"maxLength=200" jsonschema_description:"Sent as OpenAI-Organization; empty: not sent."`
 	Project      string                 `json:"project" jsonschema:"maxLength=200" jsonschema_description:"Sent as OpenAI-Project; empty: not sent."`
-	Headers      map[string]core.Secret `json:"headers" jsonschema_description:"More headers for every request, for gateways and compatible servers that want them. Values are never shown."`
+	Headers      map[string]core.Secret `json:"headers" jsonschema_description:"More headers for every request, for gateways and compatible servers that want them, such as api-key, or Authorization without api_key. Values are never shown."`
 	Instructions string                 `json:"instructions" jsonschema:"maxLength=8000" jsonschema_description:"Added to the prompt of every translation: domain, tone, terms. Keep it short, every request pays for it."`
 	Request      Request                `json:"request" jsonschema_description:"Parameters of the request. Those that the model refuses are left out from then on."`
 }
 
 // Request holds parameters that are sent with every request.
 type Request struct {
-	Temperature     float64 `json:"temperature" jsonschema:"minimum=0,maximum=2" jsonschema_description:"0 gives the same answer to the same text, as far as the model can."`
-	ReasoningEffort string  `json:"reasoning_effort" jsonschema:"maxLength=32" jsonschema_description:"How long a reasoning model thinks first. none is fastest; empty: not sent."`
-	MaxOutput       int     `json:"max_output" jsonschema:"minimum=32,maximum=131072" jsonschema_description:"The most tokens that one answer may have. The cap of each request is lower, it follows the length of the text."`
+	Temperature     float64        `json:"temperature" jsonschema:"minimum=0,maximum=2" jsonschema_description:"0 gives the same answer to the same text, as far as the model can."`
+	ReasoningEffort string         `json:"reasoning_effort" jsonschema:"maxLength=32" jsonschema_description:"How long a reasoning model thinks first. none is fastest; empty: not sent."`
+	MaxOutput       int            `json:"max_output" jsonschema:"minimum=32,maximum=131072" jsonschema_description:"The most tokens that one answer may have. The cap of each request is lower, it follows the length of the text."`
+	Omit            []string       `json:"omit" jsonschema:"enum=temperature,enum=reasoning_effort,enum=store,enum=max_completion_tokens,enum=max_tokens,enum=stream,enum=stream_options" jsonschema_description:"Parameters that are never sent."`
+	Extra           map[string]any `json:"extra" jsonschema_description:"More of the body of every request, as the server wants it. A key of it stands in place of the provider's own; messages, model and stream cannot be replaced."`
 }
 
 func defaults() Config {
@@ -69,8 +73,8 @@ func (c *Config) base() (*url.URL, error) {
 		return nil, fmt.Errorf("base_url must look like https://api.openai.com/v1")
 	case u.User != nil:
 		return nil, fmt.Errorf("base_url must not hold a user name or a password: a key belongs into api_key")
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, fmt.Errorf("base_url must end with its path, without ? or #")
+	case u.Fragment != "":
+		return nil, fmt.Errorf("base_url must end with its path or query, without #")
 	}
 	if before, ok := strings.CutSuffix(strings.TrimRight(u.Path, "/"), "/chat/completions"); ok {
 		u.Path, u.RawPath = before, ""
@@ -78,6 +82,59 @@ func (c *Config) base() (*url.URL, error) {
 	}
 	return u, nil
 }
+
+// isOpenAI says whether u is an address of OpenAI's own: there a key is needed.
+func isOpenAI(u *url.URL) bool {
+	host := strings.ToLower(u.Hostname())
+	return host == "api.openai.com" || strings.HasSuffix(host, ".api.openai.com")
+}
+
+// isLoopback says whether what goes to u stays on this machine.
+func isLoopback(u *url.URL) bool {
+	host := u.Hostname()
+	addr, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
+}
+
+// mayBeKey says whether a header or a part of a query is named like what says who
+// calls.
+func mayBeKey(name string) bool {
+	name = strings.ToLower(name)
+	for _, word := range []string{"auth", "key", "token", "secret", "cookie", "sig"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// extra returns request.extra, encoded, by its keys. The key at fault is named with
+// an error.
+func (r *Request) extra() (encoded map[string]json.RawMessage, at string, err error) {
+	for name, value := range r.Extra {
+		switch name {
+		case "messages", "model", "stream":
+			return nil, name, fmt.Errorf("must not be replaced: the provider sets it itself")
+		case "":
+			return nil, name, fmt.Errorf("a key must have a name")
+		}
+		raw, err := json.Marshal(value)
+		switch {
+		case err != nil:
+			return nil, name, fmt.Errorf("cannot be written as JSON")
+		case len(raw) > maxExtra:
+			return nil, name, fmt.Errorf("is longer than %d bytes", maxExtra)
+		}
+		if encoded == nil {
+			encoded = make(map[string]json.RawMessage, len(r.Extra))
+		}
+		encoded[name] = raw
+	}
+	return encoded, "", nil
+}
+
+// maxExtra is the longest value in request.extra, in bytes of JSON.
+const maxExtra = 64 << 10
 
 // header returns what every request carries. Its value slices are shared by
 // all requests and never changed.
@@ -95,6 +152,8 @@ func (c *Config) header() (http.Header, error) {
 		switch {
 		case !isToken(name):
 			return nil, fmt.Errorf("headers: %q is not the name of a header", name)
+		case canonical == "Authorization" && strings.TrimSpace(c.APIKey.Reveal()) != "":
+			return nil, fmt.Errorf("headers: Authorization is what api_key is sent as; leave one of them out")
 		case isOurs(canonical):
 			return nil, fmt.Errorf("headers: %s is set by the provider itself; use its own key", canonical)
 		case !isFieldValue(value):
@@ -124,7 +183,7 @@ func (c *Config) header() (http.Header, error) {
 // isOurs says whether the provider or the connection sets the header itself.
 func isOurs(canonical string) bool {
 	switch canonical {
-	case "Authorization", "Content-Type", "Content-Length", "Accept", "Accept-Encoding",
+	case "Content-Type", "Content-Length", "Accept", "Accept-Encoding",
 		"Host", "Connection", "Transfer-Encoding", "Trailer", "Te", "Upgrade", "Expect",
 		"X-Client-Request-Id", "Openai-Organization", "Openai-Project":
 		return true

@@ -15,12 +15,13 @@ import (
 
 // What an upstream writes may hold the request's own texts: validation and content
 // filters quote them, and a hostile server puts them wherever something is read.
-// So of what it wrote only short words with the shape of a code are kept, and none
-// that could be a piece of a text.
+// So of what it wrote only short words are kept, and none that could be a piece of a
+// text.
 
 // A hush keeps the texts of one request out of what is logged about it.
 type hush struct {
 	p     *Provider
+	raw   []string
 	texts []string // folded
 }
 
@@ -30,13 +31,14 @@ func (p *Provider) hush(req *core.Request) hush {
 	if req == nil {
 		return h
 	}
-	for _, text := range req.Instructions {
+	h.raw = append(h.raw, req.Instructions...)
+	for _, pair := range req.Context {
+		h.raw = append(h.raw, pair.Source, pair.Target)
+	}
+	h.raw = append(h.raw, req.Text, req.Glossary)
+	for _, text := range h.raw {
 		h.texts = append(h.texts, fold(text))
 	}
-	for _, pair := range req.Context {
-		h.texts = append(h.texts, fold(pair.Source), fold(pair.Target))
-	}
-	h.texts = append(h.texts, fold(req.Text), fold(req.Glossary))
 	return h
 }
 
@@ -73,6 +75,51 @@ func (h hush) code(s string) string {
 		return withheld
 	}
 	return s
+}
+
+// cut returns s without the texts, as far as they stand in it as they are: what is
+// left is the upstream's own.
+func (h hush) cut(s string) string {
+	for _, text := range h.raw {
+		if text = strings.TrimSpace(text); len(text) >= piece {
+			s = strings.ReplaceAll(s, text, " ")
+		}
+	}
+	return s
+}
+
+const (
+	// longestMessage is the most that is kept of a message, in bytes.
+	longestMessage = 200
+	// longestWord is the longest word of it: longer ones may be a text in another
+	// writing, such as base64.
+	longestWord = 24
+)
+
+// wordShape is what a word of a message looks like, with its marks round it.
+var wordShape = regexp.MustCompile(`^[A-Za-z0-9_.,:;!?'"()\[\]{}<>=%$/-]+$`)
+
+// message returns s, which an upstream wrote for people, without what may be of the
+// texts: every word is withheld that shares a piece with one of them.
+func (h hush) message(s string) string {
+	var b strings.Builder
+	for word := range strings.FieldsSeq(h.p.secrets.Replace(h.cut(s))) {
+		if word != "[redacted]" && (len(word) > longestWord || !wordShape.MatchString(word) || h.holds(word)) {
+			if strings.HasSuffix(b.String(), withheld) {
+				continue
+			}
+			word = withheld
+		}
+		if b.Len()+len(word) >= longestMessage {
+			b.WriteString(" …")
+			break
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(word)
+	}
+	return b.String()
 }
 
 // holds says whether s shares a piece with one of the texts.

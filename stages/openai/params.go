@@ -1,7 +1,11 @@
 package openai
 
 import (
+	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -12,58 +16,110 @@ type params struct {
 	refused refusals
 	tail    []byte // closes the messages and holds what is sent of them
 	cap     string // the name of the output cap; empty: none is sent
+	options bool   // stream_options go with a stream
+	extra   map[string]json.RawMessage
 	// thinking is the room that the cap leaves for a model's reasoning, in
 	// tokens: it is counted as output.
 	thinking int
 }
 
-// refusals says which parameters the model refused.
+// refusals says what was learned of the model: which parameters it refused, and
+// how much room its thoughts take.
 type refusals struct {
 	temperature, effort, effortValue, store, completionTokens, maxTokens bool
 	stream, streamOptions                                                bool
+	system                                                               bool   // the role of that name
+	extra                                                                string // keys of request.extra, each behind a line end
+	room                                                                 int
 }
 
-// thinkingRoom is what a model may spend on reasoning that cannot be switched
-// off, in tokens.
-const thinkingRoom = 1024
-
-func (r *Request) params(refused refusals) *params {
-	p := &params{refused: refused, tail: []byte{']'}}
-	if !refused.temperature {
-		p.tail = append(p.tail, `,"temperature":`...)
-		p.tail = strconv.AppendFloat(p.tail, r.Temperature, 'f', -1, 64)
+// known returns what is sent to a model that refused so much.
+func (p *Provider) known(refused refusals) *params {
+	r := &p.cfg.Request
+	m := &params{refused: refused, tail: []byte{']'}, extra: p.extra}
+	// own says whether the provider sends the parameter itself.
+	own := func(name string, refused bool) bool {
+		_, replaced := p.extra[name]
+		return !refused && !replaced && !slices.Contains(r.Omit, name)
 	}
-	if effort := r.ReasoningEffort; effort != "" && !refused.effort {
-		p.tail = append(p.tail, `,"reasoning_effort":`...)
-		p.tail = appendString(p.tail, effort)
+	if own("temperature", refused.temperature) {
+		m.tail = append(m.tail, `,"temperature":`...)
+		m.tail = strconv.AppendFloat(m.tail, r.Temperature, 'f', -1, 64)
+	}
+	if effort := r.ReasoningEffort; effort != "" && own("reasoning_effort", refused.effort) {
+		m.tail = append(m.tail, `,"reasoning_effort":`...)
+		m.tail = appendString(m.tail, effort)
 		if effort != "none" {
-			p.thinking = thinkingRoom
+			m.thinking = thinkingRoom
 		}
 	} else if refused.effortValue {
 		// It reasons, and not as shortly as it was asked to.
-		p.thinking = thinkingRoom
+		m.thinking = thinkingRoom
 	}
-	if !refused.store {
+	m.thinking = max(m.thinking, refused.room)
+	if isOpenAI(p.chat) && own("store", refused.store) {
 		// New accounts keep what passes unless they are told not to.
-		p.tail = append(p.tail, `,"store":false`...)
+		m.tail = append(m.tail, `,"store":false`...)
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.extra)) {
+		if !refused.holds(name) {
+			m.tail = append(m.tail, ',')
+			m.tail = appendString(m.tail, name)
+			m.tail = append(m.tail, ':')
+			m.tail = append(m.tail, p.extra[name]...)
+		}
+	}
+	_, replaced := p.extra["max_completion_tokens"]
+	_, also := p.extra["max_tokens"]
 	switch {
-	case !refused.completionTokens:
-		p.cap = "max_completion_tokens"
-	case !refused.maxTokens:
-		p.cap = "max_tokens"
+	case replaced || also:
+	case own("max_completion_tokens", refused.completionTokens):
+		m.cap = "max_completion_tokens"
+	case own("max_tokens", refused.maxTokens):
+		m.cap = "max_tokens"
 	}
-	return p
+	m.options = own("stream_options", refused.streamOptions)
+	m.refused.stream = m.refused.stream || slices.Contains(r.Omit, "stream")
+	return m
 }
+
+// holds says whether name of request.extra was refused.
+func (r refusals) holds(name string) bool { return strings.Contains(r.extra+"\n", "\n"+name+"\n") }
 
 // streams says whether the answer to req is asked for as a stream.
 func (p *params) streams(req *core.Request) bool { return req.OnDelta != nil && !p.refused.stream }
+
+// names returns the parameters that are sent for req and may be left out.
+func (p *params) names(req *core.Request) []string {
+	names := []string{"temperature", "reasoning_effort", "store"}
+	if p.cap != "" {
+		names = append(names, p.cap)
+	}
+	if p.streams(req) {
+		names = append(names, "stream", "stream_options")
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.extra)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		_, left := p.without(name, false)
+		return !left
+	})
+}
 
 // without returns the refusals after the model has refused name as well, and
 // whether name had been sent at all. value says that it was the value that it
 // refused.
 func (p *params) without(name string, value bool) (refusals, bool) {
 	r := p.refused
+	if _, is := p.extra[name]; is {
+		if !r.holds(name) {
+			r.extra += "\n" + name
+		}
+		return r, r != p.refused
+	}
 	switch name {
 	case "temperature":
 		r.temperature = true
@@ -80,6 +136,8 @@ func (p *params) without(name string, value bool) (refusals, bool) {
 		r.stream = true
 	case "stream_options", "stream_options.include_usage":
 		r.streamOptions = true
+	case "system":
+		r.system = true
 	}
 	return r, r != p.refused
 }

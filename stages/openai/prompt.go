@@ -76,6 +76,7 @@ type promptKey struct {
 	source, target core.Language
 	formality      core.Formality
 	wishes         string
+	bare           bool // the model knows no system role
 }
 
 // Clients choose languages and wishes, so what is kept is bounded: all of it is
@@ -85,9 +86,11 @@ const (
 	maxWishes  = 4 << 10 // longer ones are not kept, in bytes
 )
 
-// prefix returns the body for req up to the end of the system message.
-func (p *prompts) prefix(c *Config, req *core.Request) []byte {
-	key := promptKey{source: req.Source, target: req.Target, formality: req.Formality}
+// prefix returns the body for req up to the end of the system message. A model that
+// knows no system role is told the same in front of the first user message, which
+// is left open.
+func (p *prompts) prefix(c *Config, req *core.Request, bare bool) []byte {
+	key := promptKey{source: req.Source, target: req.Target, formality: req.Formality, bare: bare}
 	for _, text := range req.Instructions {
 		if text = wish(text); text != "" {
 			key.wishes += "\n- " + text
@@ -101,9 +104,16 @@ func (p *prompts) prefix(c *Config, req *core.Request) []byte {
 	}
 	made = append(made, `{"model":`...)
 	made = appendString(made, c.Model)
-	made = append(made, `,"messages":[{"role":"system","content":`...)
-	made = appendString(made, c.system(key.source, key.target, key.formality, key.wishes))
-	made = append(made, '}')
+	system := c.system(key.source, key.target, key.formality, key.wishes)
+	if bare {
+		made = append(made, `,"messages":[{"role":"user","content":`...)
+		made = appendString(made, system+"\nThe first user message is what follows here:\n\n")
+		made = made[:len(made)-1] // the quotation mark
+	} else {
+		made = append(made, `,"messages":[{"role":"system","content":`...)
+		made = appendString(made, system)
+		made = append(made, '}')
+	}
 	if len(key.wishes) > maxWishes {
 		return made
 	}
@@ -118,22 +128,31 @@ func (p *prompts) prefix(c *Config, req *core.Request) []byte {
 
 // encode returns the body of the call that translates req.
 func (p *Provider) encode(req *core.Request, params *params) []byte {
-	prefix := p.prompts.prefix(&p.cfg, req)
+	prefix := p.prompts.prefix(&p.cfg, req, params.refused.system)
 	size := len(prefix) + len(params.tail) + len(req.Text) + len(req.Text)/16 + 128
 	for _, pair := range req.Context {
 		size += len(pair.Source) + len(pair.Target) + 96
 	}
 	b := append(make([]byte, 0, size), prefix...)
-	for _, pair := range req.Context {
+	open := params.refused.system
+	user := func(text string) {
+		if open {
+			open = false
+			b = appendEscaped(b, text)
+			b = append(b, '"', '}')
+			return
+		}
 		b = append(b, `,{"role":"user","content":`...)
-		b = appendString(b, pair.Source)
-		b = append(b, `},{"role":"assistant","content":`...)
+		b = appendString(b, text)
+		b = append(b, '}')
+	}
+	for _, pair := range req.Context {
+		user(pair.Source)
+		b = append(b, `,{"role":"assistant","content":`...)
 		b = appendString(b, pair.Target)
 		b = append(b, '}')
 	}
-	b = append(b, `,{"role":"user","content":`...)
-	b = appendString(b, req.Text)
-	b = append(b, '}')
+	user(req.Text)
 	b = append(b, params.tail...)
 	if params.cap != "" {
 		b = append(b, `,"`...)
@@ -143,7 +162,7 @@ func (p *Provider) encode(req *core.Request, params *params) []byte {
 	}
 	if params.streams(req) {
 		b = append(b, `,"stream":true`...)
-		if !params.refused.streamOptions {
+		if params.options {
 			b = append(b, `,"stream_options":{"include_usage":true}`...)
 		}
 	}
@@ -152,10 +171,11 @@ func (p *Provider) encode(req *core.Request, params *params) []byte {
 
 // cap returns the most tokens that the answer to req may have: about three
 // times those of its text, since the same sentence takes up to three times as
-// many tokens in another script, doubled with each further attempt.
+// many tokens in another script, and more where it is known to take more, doubled
+// with each further attempt.
 func (p *Provider) cap(req *core.Request, params *params) int {
 	most := p.cfg.Request.MaxOutput
-	n := max(3*tokens(req.Text)+16, 32) + params.thinking
+	n := max(p.scripts.factor(req.Target)*tokens(req.Text)+16, 32) + params.thinking
 	for i := 0; i < req.Attempt && n < most; i++ {
 		n *= 2
 	}
@@ -180,11 +200,17 @@ func tokens(text string) int {
 // appendString appends s as a JSON string (RFC 8259 section 7). What is not
 // UTF-8 becomes U+FFFD.
 func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	b = appendEscaped(b, s)
+	return append(b, '"')
+}
+
+// appendEscaped is appendString without the quotation marks.
+func appendEscaped(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\uFFFD")
 	}
-	b = append(b, '"')
 	done := 0
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -206,6 +232,5 @@ func appendString(b []byte, s string) []byte {
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		}
 	}
-	b = append(b, s[done:]...)
-	return append(b, '"')
+	return append(b, s[done:]...)
 }

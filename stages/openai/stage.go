@@ -13,11 +13,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -40,10 +42,13 @@ type Provider struct {
 	model   *url.URL
 	header  http.Header // of every request; its slices are shared
 	secrets *strings.Replacer
+	extra   map[string]json.RawMessage // request.extra, encoded
 
 	prompts prompts
 	params  atomic.Pointer[params]
-	buffers sync.Pool // of *bytes.Buffer, for answers
+	scripts scripts
+	worked  atomic.Bool // a translation has come
+	buffers sync.Pool   // of *bytes.Buffer, for answers
 	notice  atomic.Pointer[string]
 
 	mu      sync.Mutex
@@ -75,16 +80,22 @@ func build(env core.Env, cfg *Config) (any, error) {
 	if env.Log == nil {
 		env.Log = zap.NewNop()
 	}
-	at := strings.TrimRight(base.String(), "/")
-	p := &Provider{env: env, cfg: *cfg, header: header, secrets: cfg.secrets()}
-	if p.chat, err = url.Parse(at + "/chat/completions"); err != nil {
-		return nil, fmt.Errorf("base_url: %w", err)
+	extra, at, err := cfg.Request.extra()
+	if err != nil {
+		if env.Origin != nil {
+			return nil, env.Origin.Complain("request.extra."+at, err.Error())
+		}
+		return nil, fmt.Errorf("request.extra.%s: %w", at, err)
 	}
-	if p.model, err = url.Parse(at + "/models/" + url.PathEscape(cfg.Model)); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+	p := &Provider{env: env, cfg: *cfg, header: header, secrets: cfg.secrets(base), extra: extra}
+	base.Path, base.RawPath = strings.TrimRight(base.Path, "/"), strings.TrimRight(base.RawPath, "/")
+	p.cfg.BaseURL = base.String()
+	if base.Path == "" {
+		base.Path = "/" // else what is joined is no path of a request
 	}
-	p.cfg.BaseURL = at
-	p.params.Store(p.cfg.Request.params(refusals{}))
+	p.chat = base.JoinPath("chat", "completions")
+	p.model = base.JoinPath("models", url.PathEscape(cfg.Model))
+	p.params.Store(p.known(refusals{}))
 	p.buffers.New = func() any { return new(bytes.Buffer) }
 	return p, nil
 }
@@ -102,12 +113,13 @@ func about(env core.Env, key string, err error) error {
 // depends on the account as well, which may be another.
 func (p *Provider) Inherit(former any) {
 	f, ok := former.(*Provider)
-	if !ok || f.cfg.BaseURL != p.cfg.BaseURL || f.cfg.Model != p.cfg.Model || f.cfg.Request != p.cfg.Request {
+	if !ok || f.cfg.BaseURL != p.cfg.BaseURL || f.cfg.Model != p.cfg.Model || !reflect.DeepEqual(f.cfg.Request, p.cfg.Request) {
 		return
 	}
 	refused := f.params.Load().refused
 	refused.stream = false
-	p.params.Store(p.cfg.Request.params(refused))
+	p.params.Store(p.known(refused))
+	p.scripts.inherit(&f.scripts)
 }
 
 // Start keeps connections ready for the upstream, until Close.
@@ -118,6 +130,9 @@ func (p *Provider) Start(context.Context) error {
 	release, err := p.env.Upstream.Warm(p.chat.Scheme + "://" + p.chat.Host)
 	if err != nil {
 		return fmt.Errorf("preparing connections to %s: %w", p.chat.Host, err)
+	}
+	if !p.tellsWho() && !isLoopback(p.chat) {
+		p.env.Log.Info("calls go beyond this machine without a key, as api_key is empty", zap.String("host", p.chat.Host))
 	}
 	p.mu.Lock()
 	former := p.release
@@ -141,9 +156,25 @@ func (p *Provider) Close() error {
 	return nil
 }
 
-// keyed returns an error of kind when there is no key.
+// tellsWho says whether anything is sent that says who calls.
+func (p *Provider) tellsWho() bool {
+	for name := range p.header {
+		if mayBeKey(name) {
+			return true
+		}
+	}
+	for name := range p.chat.Query() {
+		if mayBeKey(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// keyed returns an error of kind when there is no key for a server that is known
+// to want one.
 func (p *Provider) keyed(kind core.ErrorKind) error {
-	if p.header["Authorization"] != nil {
+	if p.header["Authorization"] != nil || !isOpenAI(p.chat) {
 		return nil
 	}
 	return p.fail(kind, fmt.Sprintf("providers.%s.api_key is empty; set OPENAI_API_KEY, or name another provider in use", p.env.Name), nil)
@@ -151,9 +182,17 @@ func (p *Provider) keyed(kind core.ErrorKind) error {
 
 // Fingerprint names what changes an answer: not the key, not the timeout.
 func (p *Provider) Fingerprint() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "openai\x00%s\x00%s\x00%s\x00%s\x00%g\x00%s\x00%d",
+	r := &p.cfg.Request
+	all := fmt.Appendf(nil, "openai\x00%s\x00%s\x00%s\x00%s\x00%g\x00%s\x00%d",
 		promptVersion, p.cfg.BaseURL, p.cfg.Model, p.cfg.Instructions,
-		p.cfg.Request.Temperature, p.cfg.Request.ReasoningEffort, p.cfg.Request.MaxOutput))
+		r.Temperature, r.ReasoningEffort, r.MaxOutput)
+	for _, name := range slices.Sorted(slices.Values(r.Omit)) {
+		all = fmt.Appendf(all, "\x00omit %s", name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.extra)) {
+		all = fmt.Appendf(all, "\x00extra %q %s", name, p.extra[name])
+	}
+	sum := sha256.Sum256(all)
 	return hex.EncodeToString(sum[:12])
 }
 
@@ -168,8 +207,9 @@ func (p *Provider) Account() string {
 	return b.String()
 }
 
-// Translate makes one call. When the model refuses a parameter that can be left
-// out, it is left out from then on and the call is made again at once.
+// Translate makes one call. When the model refuses a parameter or a role that can
+// be left out, or needs more room for its thoughts, that is remembered and the call
+// is made again at once.
 func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	if err := p.keyed(core.ProviderFailed); err != nil { // the client's own key is not at fault
 		return nil, err
@@ -182,49 +222,132 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 			p.buffers.Put(buf)
 		}
 	}()
+	var former core.Usage // of calls that had to be made again
 	for {
-		// Each round leaves out one parameter more, so there are few.
+		// Each round knows more of the model than the one before, so there are few.
 		sent := p.params.Load()
-		out := p.request(call, req, sent)
-		resp, err := p.env.Upstream.RoundTrip(out)
-		if err != nil {
-			return nil, p.broken(ctx, call, req, err)
+		res, usage, err := p.call(ctx, call, cancel, req, sent, buf)
+		again, is := errors.AsType[*askAgain](err)
+		if is {
+			err = again.failed
 		}
-		l := limits(resp.Header)
-		if req.Trace != nil {
-			req.Trace.Limits = l
+		usage.PromptTokens += former.PromptTokens
+		usage.CompletionTokens += former.CompletionTokens
+		usage.CachedTokens += former.CachedTokens
+		if is && call.Err() == nil {
+			former = usage
+			continue
 		}
-		streamed := sent.streams(req) && isStream(resp)
-		if !streamed {
-			if err := receive(ctx, cancel, resp, buf); err != nil {
-				return nil, p.broken(ctx, call, req, err)
-			}
-		}
-		if resp.StatusCode != http.StatusOK {
-			if name, value := readRefusal(buf.Bytes()).refuses(resp.StatusCode); name != "" && p.learn(sent, name, value) && call.Err() == nil {
-				continue
-			}
-			return nil, p.failed(req, resp.StatusCode, resp.Header, buf.Bytes())
-		}
-		var res *core.Result
-		var usage core.Usage
-		if streamed {
-			defer resp.Body.Close()
-			res, usage, err = p.stream(ctx, call, cancel, req, resp, buf)
-		} else {
-			res, usage, err = p.read(buf.Bytes())
-		}
-		usage = p.bounded(usage, out.ContentLength, res)
 		if res != nil {
-			res.Usage, res.Model = usage, p.named(res.Model, req)
+			res.Usage = usage
+			if !p.worked.Load() {
+				p.worked.Store(true)
+			}
 		}
 		if req.Trace != nil {
 			// A stage above may still reject the answer, which was paid for.
 			req.Trace.Usage = usage
-			req.Trace.Limits = p.believed(l, usage)
 		}
 		return res, err
 	}
+}
+
+// askAgain is the failure of a call that taught something of the model: another,
+// made at once, will do better.
+type askAgain struct{ failed error }
+
+func (a *askAgain) Error() string { return a.failed.Error() }
+
+// call makes the call that translates req, with the parameters sent. The usage
+// holds even when there is an error.
+func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Request, sent *params, buf *bytes.Buffer) (*core.Result, core.Usage, error) {
+	out := p.request(call, req, sent)
+	resp, err := p.env.Upstream.RoundTrip(out)
+	if err != nil {
+		return nil, core.Usage{}, p.broken(ctx, call, req, err)
+	}
+	l := limits(resp.Header)
+	if req.Trace != nil {
+		req.Trace.Limits = l
+	}
+	good := isGood(resp.StatusCode)
+	streamed := false
+	if err := unpack(resp); err == nil && good && sent.streams(req) {
+		streamed, err = isStream(resp)
+		if err != nil {
+			resp.Body.Close()
+			return nil, core.Usage{}, p.broken(ctx, call, req, err)
+		}
+	} else if err != nil {
+		resp.Body.Close()
+		return nil, core.Usage{}, p.again(core.ProviderFailed, "the provider's answer is packed in a way that was not asked for", p.hush(req).failure(err))
+	}
+	if !streamed {
+		if err := receive(ctx, cancel, resp, buf); err != nil {
+			return nil, core.Usage{}, p.broken(ctx, call, req, err)
+		}
+	}
+	if !good {
+		return nil, core.Usage{}, p.adapted(req, sent, p.failed(req, resp.StatusCode, resp.Header, buf.Bytes()), resp.StatusCode, buf.Bytes())
+	}
+	var res *core.Result
+	var usage core.Usage
+	switch {
+	case streamed:
+		defer resp.Body.Close()
+		res, usage, err = p.stream(ctx, call, cancel, req, resp, buf)
+	case looksStreamed(buf.Bytes()):
+		whole := *resp
+		whole.Body = newBody(bytes.Clone(buf.Bytes()))
+		res, usage, err = p.stream(ctx, call, cancel, req, &whole, buf)
+	default:
+		res, usage, err = p.read(req, resp.Header, buf.Bytes())
+		switch e, _ := errors.AsType[*core.Error](err); {
+		case e == nil:
+		case resp.StatusCode != http.StatusOK && !readRefusal(buf.Bytes()).isError:
+			err = p.failed(req, resp.StatusCode, resp.Header, nil) // the status says more
+		default:
+			err = p.adapted(req, sent, e, 0, buf.Bytes())
+		}
+	}
+	res, err = p.roomier(req, sent, res, err)
+	usage = p.bounded(usage, out.ContentLength, res)
+	if res != nil {
+		res.Model = p.named(res.Model, req)
+	}
+	if req.Trace != nil {
+		req.Trace.Limits = p.believed(l, usage)
+	}
+	return res, usage, err
+}
+
+// isGood says whether an answer with status may be a translation.
+func isGood(status int) bool { return status >= 200 && status < 300 }
+
+// adapted is failed, as one to ask again after when body says what the model would
+// not take and that is left out from now on. Status 0 is the one in body.
+func (p *Provider) adapted(req *core.Request, sent *params, failed *core.Error, status int, body []byte) error {
+	if failed.Kind != core.ProviderFailed {
+		return failed
+	}
+	r := readRefusal(body)
+	if status == 0 {
+		status = r.Status
+	}
+	r.Message = p.hush(req).cut(r.Message)
+	learned := false
+	if status == http.StatusBadRequest || status == http.StatusUnprocessableEntity {
+		for _, name := range r.refused(sent.names(req)) {
+			learned = p.learn(sent, name, r.ofValue()) || learned
+		}
+	}
+	if !learned && r.noSystem(status) {
+		learned = p.learn(sent, "system", false)
+	}
+	if learned {
+		return &askAgain{failed}
+	}
+	return failed
 }
 
 // learn remembers that the model refuses the parameter name, and says whether
@@ -239,7 +362,7 @@ func (p *Provider) learn(sent *params, name string, value bool) bool {
 		if !is {
 			return true // another call has learned it meanwhile
 		}
-		if p.params.CompareAndSwap(known, p.cfg.Request.params(refused)) {
+		if p.params.CompareAndSwap(known, p.known(refused)) {
 			p.env.Log.Info("the model refuses a parameter, it is left out from now on", zap.String("parameter", name), zap.String("model", p.cfg.Model))
 			return true
 		}
@@ -319,7 +442,7 @@ func receive(ctx context.Context, cancel func(), resp *http.Response, buf *bytes
 		buf.Grow(int(n) + bytes.MinRead)
 	}
 	var enough *time.Timer
-	if resp.StatusCode != http.StatusOK {
+	if !isGood(resp.StatusCode) {
 		// The status says more than the missing rest of the body.
 		enough = time.AfterFunc(reason, cancel)
 	}
@@ -356,13 +479,15 @@ func receive(ctx context.Context, cancel func(), resp *http.Response, buf *bytes
 // whether it is whole.
 const maxLooks = 8
 
-// whole says whether b is a JSON object.
-func whole(b []byte) bool { return closed(b) && json.Valid(b) }
+// whole says whether b is a JSON object, or a stream with its end.
+func whole(b []byte) bool {
+	return closed(b) && (bytes.HasSuffix(bytes.TrimRight(b, " \t\r\n"), done) || json.Valid(b))
+}
 
-// closed says whether b may be the whole of a JSON object.
+// closed says whether b may be the whole of a JSON object or a stream.
 func closed(b []byte) bool {
 	b = bytes.TrimRight(b, " \t\r\n")
-	return len(b) > 0 && b[len(b)-1] == '}'
+	return len(b) > 0 && (b[len(b)-1] == '}' || b[len(b)-1] == ']')
 }
 
 // broken turns the failure of a connection into an error: of the request, when
@@ -394,6 +519,9 @@ func (p *Provider) Probe(ctx context.Context) error {
 	switch {
 	case status == http.StatusOK && !isPage(header, body):
 		p.note(p.shutdown(body, time.Now()))
+		return nil
+	case status == http.StatusForbidden && p.chats(call):
+		p.note(fmt.Sprintf("the key of %s may translate, but not ask %s about model %q (status %d): whether the model ends soon is not known", key, p.chat.Host, p.cfg.Model, status))
 		return nil
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return p.refused(status, header, body)
@@ -442,7 +570,11 @@ func (p *Provider) knock(ctx, call context.Context, cancel func(), method string
 	var buf bytes.Buffer
 	resp, err := p.env.Upstream.RoundTrip(r.WithContext(call))
 	if err == nil {
-		err = receive(ctx, cancel, resp, &buf)
+		if err = unpack(resp); err == nil {
+			err = receive(ctx, cancel, resp, &buf)
+		} else {
+			resp.Body.Close()
+		}
 	}
 	if err != nil {
 		err := core.AsError(p.broken(ctx, call, nil, err), p.env.Name)
@@ -464,15 +596,25 @@ var hasVersion = regexp.MustCompile(`/v[0-9]`)
 // astray says that nothing translates at base_url, and why that may be.
 func (p *Provider) astray(status int, how, why string) error {
 	if !hasVersion.MatchString(p.chat.Path) && (status < 300 || status >= 400) {
-		why = "it may lack /v1 at its end, as in " + p.cfg.BaseURL + "/v1"
+		why = "it may lack /v1 at its end, as in " + strings.TrimSuffix(p.address(), "/chat/completions") + "/v1"
 	}
-	detail := fmt.Sprintf("%s is answered %s, so nothing translates there; change providers.%s.base_url: %s", p.chat, how, p.env.Name, why)
+	detail := fmt.Sprintf("%s is answered %s, so nothing translates there; change providers.%s.base_url: %s", p.address(), how, p.env.Name, why)
 	return p.fail(core.NotFound, p.secrets.Replace(detail), fmt.Errorf("status %d", status))
 }
 
 // isPage says whether an answer is meant for a browser.
 func isPage(header http.Header, body []byte) bool {
 	return strings.HasPrefix(strings.ToLower(first(header, "Content-Type")), "text/html") || looksLike(body) == "HTML or XML"
+}
+
+// chats says whether a translation has come, or comes now: a key may be good for
+// chats alone, and who waits for readiness sends no text before.
+func (p *Provider) chats(ctx context.Context) bool {
+	if p.worked.Load() {
+		return true
+	}
+	_, err := p.Translate(ctx, &core.Request{Text: "Good morning.", Source: "en", Target: "es", Trace: core.NewTrace(nil)})
+	return err == nil
 }
 
 // shutdownNear is how long before a model's end it is worth a warning.

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -21,29 +23,52 @@ const maxStream = 64 << 20
 
 // events reads the data of server-sent events (WHATWG HTML section 9.2), of
 // which the API puts each on one line: a line is an event, whether or not a
-// blank one follows. Comments, other fields and blank lines are passed over.
-type events struct{ lines *bufio.Scanner }
+// blank one follows, unless it is JSON that goes on. Comments, other fields and
+// blank lines are passed over.
+type events struct {
+	lines *bufio.Scanner
+	begun *bytes.Buffer // an event that goes on
+}
 
 func newEvents(r io.Reader, buf []byte) events {
 	lines := bufio.NewScanner(&atMost{r, maxStream})
 	lines.Buffer(buf, maxAnswer)
 	lines.Split((&splitter{}).lines)
-	return events{lines}
+	return events{lines, new(bytes.Buffer)}
 }
 
 // next returns the data of the next event; it is valid until the next call. The
 // error is io.EOF at the end.
 func (e events) next() ([]byte, error) {
+	e.begun.Reset()
+	var open nesting
 	for e.lines.Scan() {
-		data, ok := bytes.CutPrefix(bytes.TrimPrefix(e.lines.Bytes(), bom), dataField)
-		if !ok {
+		line := bytes.TrimPrefix(e.lines.Bytes(), bom)
+		data, ok := bytes.CutPrefix(line, dataField)
+		data = bytes.TrimSpace(data)
+		switch {
+		case !ok && len(line) == 0 && e.begun.Len() > 0:
+			return e.begun.Bytes(), nil
+		case !ok || len(data) == 0:
 			continue
 		}
-		if data = bytes.TrimSpace(data); len(data) > 0 {
+		whole := open.closes(data)
+		if whole && e.begun.Len() == 0 {
 			return data, nil
+		}
+		if e.begun.Len()+len(data) >= maxAnswer {
+			return nil, errTooLong
+		}
+		if e.begun.Len() > 0 {
+			e.begun.WriteByte('\n')
+		}
+		if e.begun.Write(data); whole {
+			return e.begun.Bytes(), nil
 		}
 	}
 	switch err := e.lines.Err(); {
+	case err == nil && e.begun.Len() > 0:
+		return e.begun.Bytes(), nil
 	case err == nil:
 		return nil, io.EOF
 	case errors.Is(err, bufio.ErrTooLong):
@@ -51,6 +76,35 @@ func (e events) next() ([]byte, error) {
 	default:
 		return nil, err
 	}
+}
+
+// A nesting follows the brackets of JSON that comes in pieces.
+type nesting struct {
+	depth             int
+	inString, escaped bool
+}
+
+// closes says whether nothing is open any more behind piece. What does not begin
+// like a JSON object is whole as it is.
+func (n *nesting) closes(piece []byte) bool {
+	if n.depth == 0 && !n.inString && piece[0] != '{' {
+		return true
+	}
+	for _, c := range piece {
+		switch {
+		case n.escaped:
+			n.escaped = false
+		case n.inString:
+			n.escaped, n.inString = c == '\\', c != '"'
+		case c == '"':
+			n.inString = true
+		case c == '{' || c == '[':
+			n.depth++
+		case c == '}' || c == ']':
+			n.depth--
+		}
+	}
+	return n.depth <= 0 && !n.inString
 }
 
 // Written to by nobody.
@@ -101,20 +155,81 @@ type chunk struct {
 	Model   string `json:"model"`
 	Choices []struct {
 		FinishReason string `json:"finish_reason"`
-		Delta        struct {
-			Content string `json:"content"`
-			Refusal string `json:"refusal"`
-		} `json:"delta"`
+		Delta        delta  `json:"delta"`
+		Message      *delta `json:"message"` // of servers that stream one piece
 	} `json:"choices"`
 	Usage *usage          `json:"usage"`
 	Error json.RawMessage `json:"error"`
 }
 
-// isStream says whether resp is a stream. A server that does not know how to
-// answers in one piece instead.
-func isStream(resp *http.Response) bool {
-	return resp.StatusCode == http.StatusOK && !strings.Contains(resp.Header.Get("Content-Type"), "json")
+type delta struct {
+	Content   json.RawMessage `json:"content"`
+	Refusal   string          `json:"refusal"`
+	Reasoning json.RawMessage `json:"reasoning"`
+	Thinking  json.RawMessage `json:"thinking"`
+	Thoughts  json.RawMessage `json:"reasoning_content"`
 }
+
+// says says whether raw is there and neither null nor empty.
+func says(raw json.RawMessage) bool {
+	switch string(raw) {
+	case "", "null", `""`, "false", "{}", "[]":
+		return false
+	}
+	return true
+}
+
+// A seam puts text together whose characters were cut over two pieces: JSON writes
+// those beyond the BMP as two halves (RFC 8259 section 7).
+type seam struct{ half []byte }
+
+// text returns the text of raw, the content of a delta, up to a half that another
+// piece completes.
+func (s *seam) text(raw json.RawMessage) (text string, thought bool, err error) {
+	if len(raw) < 2 || raw[0] != '"' {
+		var content any
+		if !says(raw) {
+			return "", false, nil
+		}
+		if err := json.Unmarshal(raw, &content); err != nil {
+			return "", false, err
+		}
+		text, thought = parts(content, 0)
+		return text, thought, nil
+	}
+	if n := halfAt(raw[1 : len(raw)-1]); len(s.half) > 0 || n > 0 {
+		inner := append(slices.Clone(s.half), raw[1:len(raw)-1]...)
+		n = halfAt(inner)
+		s.half = slices.Clone(inner[len(inner)-n:])
+		raw = append(append([]byte{'"'}, inner[:len(inner)-n]...), '"')
+	}
+	err = json.Unmarshal(raw, &text)
+	return text, false, err
+}
+
+// halfAt returns how many bytes at the end of inner, the inside of a JSON string, are
+// the beginning of a character.
+func halfAt(inner []byte) int {
+	const escape = len(`\ud83d`)
+	if n := len(inner); n >= escape {
+		last := inner[n-escape:]
+		if last[0] == '\\' && last[1] == 'u' && last[2]|0x20 == 'd' && strings.IndexByte("89abAB", last[3]) >= 0 && slashes(inner[:n-escape])%2 == 0 {
+			return escape
+		}
+	}
+	for n := 1; n < utf8.UTFMax && n <= len(inner); n++ {
+		if c := inner[len(inner)-n]; utf8.RuneStart(c) {
+			if c >= utf8.RuneSelf && !utf8.FullRune(inner[len(inner)-n:]) {
+				return n
+			}
+			break
+		}
+	}
+	return 0
+}
+
+// slashes returns how many backslashes b ends with.
+func slashes(b []byte) int { return len(b) - len(bytes.TrimRight(b, `\`)) }
 
 // stream reads a streamed answer to its end and hands its text to OnDelta of req
 // as it comes. An error from that ends it. The usage holds even when there is an
@@ -130,7 +245,11 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 	var (
 		a     said
 		text  strings.Builder
+		seam  seam
 		timer *time.Timer // runs when the text is complete
+		// always says that pieces of text carry a reason for the end, so that it says
+		// nothing of the end.
+		always bool
 	)
 	complete := func() {
 		if timer == nil {
@@ -150,7 +269,7 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 			io.Copy(io.Discard, io.LimitReader(resp.Body, maxKept))
 			break
 		}
-		if err != nil && timer != nil {
+		if err != nil && timer != nil || err == io.EOF && a.finish != "" {
 			break // nothing of the text is missing
 		}
 		switch {
@@ -161,10 +280,18 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 		}
 		var c chunk
 		if json.Unmarshal(data, &c) != nil {
-			return nil, a.usage, p.garbled("the provider's answer was not the JSON that was asked for", data)
+			if !json.Valid(data) {
+				return nil, a.usage, p.garbled("the provider's answer was not the JSON that was asked for", data)
+			}
+			c = chunk{Error: data}
 		}
-		if len(c.Error) > 0 && c.Error[0] == '{' {
-			return nil, a.usage, p.interrupted(req, resp, data)
+		if says(c.Error) || len(c.Choices) == 0 && c.Usage == nil {
+			if r := readRefusal(data); r.isError {
+				return nil, a.usage, p.interrupted(req, resp, r)
+			}
+			if says(c.Error) {
+				return nil, a.usage, p.garbled("the provider's answer was not the JSON that was asked for", data)
+			}
 		}
 		if c.Model != "" {
 			a.model = c.Model
@@ -176,21 +303,40 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 			continue
 		}
 		choice := &c.Choices[0]
-		if text.Len()+len(choice.Delta.Content) > maxAnswer {
+		said := &choice.Delta
+		if said.Content == nil && choice.Message != nil && text.Len() == 0 {
+			said = choice.Message
+		}
+		piece, thought, err := seam.text(said.Content)
+		if err != nil {
+			return nil, a.usage, p.garbled("the provider's answer was not the JSON that was asked for", data)
+		}
+		piece = printable(piece)
+		if text.Len()+len(piece) > maxAnswer {
 			return nil, a.usage, p.broken(ctx, call, req, errTooLong)
 		}
-		if piece := choice.Delta.Refusal; piece != "" {
-			a.refusal = piece // that there is one is all that counts
+		a.thought = a.thought || thought || says(said.Reasoning) || says(said.Thoughts) || says(said.Thinking)
+		if said.Refusal != "" {
+			a.refusal = said.Refusal // that there is one is all that counts
 		}
-		if piece := choice.Delta.Content; piece != "" {
+		if piece != "" {
+			if timer != nil {
+				timer.Stop() // it goes on
+				timer = nil
+			}
+			always = always || choice.FinishReason != ""
 			text.WriteString(piece)
-			if err := req.OnDelta(piece); err != nil {
-				return nil, a.usage, p.unwanted(err)
+			if req.OnDelta != nil {
+				if err := req.OnDelta(piece); err != nil {
+					return nil, a.usage, p.unwanted(err)
+				}
 			}
 		}
 		if choice.FinishReason != "" {
 			a.finish = choice.FinishReason
-			complete()
+			if piece == "" && !always && (text.Len() > 0 || ending(a.finish) != core.FinishStop) {
+				complete()
+			}
 		}
 	}
 	a.text = text.String()
@@ -199,15 +345,11 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 }
 
 // interrupted is the error that an answer turned into. Its status was sent
-// before it was known, so the code has to tell.
-func (p *Provider) interrupted(req *core.Request, resp *http.Response, data []byte) *core.Error {
-	status := http.StatusInternalServerError
-	if r := readRefusal(data); r.Code == "rate_limit_exceeded" {
-		status = http.StatusTooManyRequests
-	}
-	err := p.failed(req, status, resp.Header, data)
+// before it was known, so what it says has to tell.
+func (p *Provider) interrupted(req *core.Request, resp *http.Response, r refusal) *core.Error {
+	err := p.failure(req, r.status(), resp.Header, r)
 	if err.Kind == core.ProviderFailed {
-		err.Detail = "the provider broke its answer off"
+		err.Detail, err.Retryable = "the provider broke its answer off", err.Retryable || r.Status == 0
 	}
 	return err
 }
