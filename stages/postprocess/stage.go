@@ -46,7 +46,7 @@ const (
 
 // rules is the version of the steps' rules. It is part of the fingerprint:
 // answers that were cached under older rules are not used under newer ones.
-const rules = "3"
+const rules = "4"
 
 // Kind declares the stage `postprocess`.
 func Kind() core.Kind {
@@ -139,9 +139,10 @@ func New(name string, c Config) *Stage {
 			s.think = true
 			s.repairs = append(s.repairs, repair{at, withoutThoughts, beginning{start: withoutFirstThoughts, waits: holdsThoughts, loose: thoughtsAt}})
 		case Fence:
-			s.repairs = append(s.repairs, repair{at, withoutFence, beginning{waits: opensFence}})
+			s.repairs = append(s.repairs, repair{at, withoutFence, beginning{waits: opensFence}}, repair{at, withoutJSON, beginning{waits: opensJSON}},
+				repair{at, withoutTokens, beginning{loose: tokensAt}})
 		case Chatter:
-			s.repairs = append(s.repairs, repair{at, withoutChatter, beginning{start: withoutAnnouncements, waits: opensHead, loose: tailAt}})
+			s.repairs = append(s.repairs, repair{at, withoutSource, beginning{waits: opensSource}}, repair{at, withoutChatter, beginning{start: withoutAnnouncements, waits: opensHead, loose: tailAt}})
 		case Quotes:
 			s.repairs = append(s.repairs, repair{at, withoutQuotes, beginning{waits: opensQuotes}})
 		case Space:
@@ -344,8 +345,10 @@ func (s *Stage) Fingerprint() string {
 	if s.finish {
 		b.WriteString(" " + string(Finish))
 	}
-	for _, r := range s.repairs {
-		b.WriteString(" " + string(order[r.at]))
+	for i, r := range s.repairs {
+		if i == 0 || r.at != s.repairs[i-1].at {
+			b.WriteString(" " + string(order[r.at]))
+		}
 	}
 	if s.space {
 		b.WriteString(" " + string(Space))
@@ -369,8 +372,10 @@ func (s *Stage) Measure(emit func(core.Measure)) {
 		count("postprocess_flags_total", "Answers that a step let pass with a flag.", at, &s.counts[at].flagged)
 	}
 	judged(atFinish)
-	for _, r := range s.repairs {
-		repaired(r.at)
+	for i, r := range s.repairs {
+		if i == 0 || r.at != s.repairs[i-1].at { // a step may make several repairs
+			repaired(r.at)
+		}
 	}
 	repaired(atSpace)
 	judged(atSpace) // nothing but space
