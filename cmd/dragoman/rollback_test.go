@@ -59,7 +59,15 @@ func TestTheProviderIsRolledBackByHandAndBack(t *testing.T) {
 // configure changes how the simulator behaves.
 func (s *simulator) configure(json string) {
 	s.t.Helper()
-	res, err := s.client().Post(strings.TrimSuffix(s.base, "/v1")+"/sim/config", "application/json", strings.NewReader(json))
+	// On a busy machine a new connection is idle for a moment, and lost when idle ones are.
+	client := &http.Client{Transport: s.client().Transport, Timeout: 2 * time.Second}
+	var res *http.Response
+	var err error
+	for range 10 {
+		if res, err = client.Post(strings.TrimSuffix(s.base, "/v1")+"/sim/config", "application/json", strings.NewReader(json)); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -41,6 +41,7 @@ var sorted = map[string]struct{ key, wire bool }{
 	"Attempt":        {false, true},
 	"Account":        {false, false}, // it is a provider's
 	"Backed":         {false, false}, // the host heeds it
+	"Fallback":       {false, false}, // the gates heed it
 	"OnDelta":        {false, true},  // whether there is one
 	"Flight":         {false, false},
 	"Trace":          {false, false},

@@ -70,6 +70,7 @@ type rider struct {
 	done chan struct{}
 	res  *core.Result
 	err  *core.Error
+	said []byte // what was said before err
 }
 
 // A bid is one way down the chain, for a rider, to an answer for all.
@@ -471,8 +472,7 @@ func (b *bid) land(res *core.Result, err *core.Error) {
 		}
 		f.finish(s.errElsewhere())
 	default:
-		f.hush(b)
-		f.fail(b, err)
+		f.fail(b, err, f.hush(b))
 	}
 	select {
 	case <-b.rider.done:
@@ -493,19 +493,22 @@ func concerns(err *core.Error) bool {
 	return err.Own
 }
 
-// fail tells those who rely on b of err. What concerns the request of b alone the
-// others do not hear: they go on with another bid, or make one.
-func (f *flight) fail(b *bid, err *core.Error) {
+// fail tells those who rely on b of err, after what b said. What concerns the
+// request of b alone the others do not hear: they go on with another bid, or make
+// one.
+func (f *flight) fail(b *bid, err *core.Error, said []byte) {
 	var stay []*rider
 	for i := len(f.riders) - 1; i >= 0; i-- {
 		switch r := f.riders[i]; {
 		case r.bid != b:
 		case !concerns(err):
+			r.said = said
 			f.settle(r, nil, err)
 		case r == b.rider && err.Kind == core.Overloaded && len(f.bids) > 0:
 			r.refused = err // it may not wait in the line; others do
 			stay = append(stay, r)
 		case r == b.rider:
+			r.said = said
 			f.settle(r, nil, err)
 		default:
 			stay = append(stay, r)
@@ -580,13 +583,15 @@ func (b *bid) delta(text string) error {
 	return nil
 }
 
-// hush forgets what b said, for it has no answer.
-func (f *flight) hush(b *bid) {
+// hush forgets what b said, for it has no answer, and returns it.
+func (f *flight) hush(b *bid) (said []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.speaker == b {
+		said = f.text
 		f.speaker, f.text = nil, nil
 	}
+	return said
 }
 
 // since returns the text after the first seen bytes, and who says it; or what is
@@ -613,6 +618,17 @@ func (r *rider) follow(ctx context.Context) error {
 	var from *bid
 	seen := 0
 	for {
+		select {
+		case <-r.done:
+			if r.err != nil {
+				// What was said before it failed was said, however late it is heard.
+				if onDelta != nil && seen < len(r.said) && (seen == 0 || from == r.bid) {
+					return onDelta(string(r.said[seen:]))
+				}
+				return nil
+			}
+		default:
+		}
 		var grew <-chan struct{}
 		if onDelta != nil {
 			text, speaker, more := f.since(seen)
@@ -634,7 +650,10 @@ func (r *rider) follow(ctx context.Context) error {
 		select {
 		case <-grew:
 		case <-r.done:
-			if onDelta == nil || r.err != nil {
+			if r.err != nil {
+				continue
+			}
+			if onDelta == nil {
 				return nil
 			}
 			if text, speaker, _ := f.since(seen); text == "" || seen > 0 && speaker != from {
