@@ -321,8 +321,11 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 	return res, usage, err
 }
 
-// isGood says whether an answer with status may be a translation.
-func isGood(status int) bool { return status >= 200 && status < 300 }
+// isGood says whether an answer with status may be a translation: 204 and 205 have
+// nothing to say (RFC 9110, 15.3.5 and 15.3.6).
+func isGood(status int) bool {
+	return status >= 200 && status < 300 && status != http.StatusNoContent && status != http.StatusResetContent
+}
 
 // adapted is failed, as one to ask again after when body says what the model would
 // not take and that is left out from now on. Status 0 is the one in body.
