@@ -20,7 +20,7 @@ run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key
 test: build ## Run every test under the race detector
 	@.ci/setup cc apertium python nginx
 	@$(MAKE) lint
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 30m ./...
 	$(GO) test -count=1 $$(git grep -l '^//go:build !race' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 build: setup ## Build bin/dragoman, bin/openai-sim and bin/plugins/*

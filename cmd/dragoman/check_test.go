@@ -74,6 +74,7 @@ func TestCheckAsksTheProviders(t *testing.T) {
 // called; one that has no list of models is a warning; one that ends too late can be
 // told without asking.
 func TestCheckTellsABaseURLThatLeadsNowhere(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/v1/chat/completions" && r.Method == http.MethodPost:

@@ -201,6 +201,7 @@ func TestKeysRotateUnderLoadByAnEditAndAReload(t *testing.T) {
 // On a disk that is full the gateway serves, says so, goes back from memory, and is
 // found once there is room.
 func TestAGatewayOnAFullDiskIsFoundOnceThereIsRoom(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	dir := t.TempDir()
 	if err := mountTiny(dir); err != nil {
 		t.Skip("not tested: only root can mount a file system that is full: ", err)

@@ -229,6 +229,7 @@ stages:
 // TestWithoutAFallbackRequestsWaitForThePluginAndThenFail takes the plugin's
 // program away and brings it back.
 func TestWithoutAFallbackRequestsWaitForThePluginAndThenFail(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	s := simulate(t)
 	program := filepath.Join(t.TempDir(), "plugin")
 	if err := os.Link(filepath.Join(programs, "openai-direct"), program); err != nil {

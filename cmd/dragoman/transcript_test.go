@@ -18,6 +18,7 @@ import (
 // by command in one shell, in a folder with the shipped pipeline.yaml, and holds
 // what is printed against the page. Numbers and times are others.
 func TestTheNightInTheREADMEIsAsItHappens(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	var page []string
 	for _, s := range snippets(t) {
 		if s.language == "console" && strings.HasPrefix(s.place, "README.md") {
