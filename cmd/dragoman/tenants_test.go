@@ -102,8 +102,8 @@ stages:
 			defer leave()
 			for n := range 5 { // the first meets the 429, and all wait for the end of the pause
 				waiting.Go(func() { g.as(ctx, "", map[string]any{"text": fmt.Sprintf("This one waits, %d.", n)}) })
+				until(t, func() bool { return g.number(`dragoman_line_waiting{lane="final"`) == float64(n+1) })
 			}
-			until(t, func() bool { return g.number(`dragoman_line_waiting{lane="final"`) == 5 })
 			g.reload(c.after(yaml))
 			for n := range 10 {
 				a, took, err := g.as(t.Context(), "", map[string]any{"text": fmt.Sprintf("After the edit, %d.", n), "deadline_ms": 4500})
