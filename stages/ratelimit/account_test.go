@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,9 +59,10 @@ func limited(name string, pause time.Duration) core.TranslatorFunc {
 func TestWhatOneAccountSaidHoldsNoOtherBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, q := New(Defaults()), queue.New(queue.Defaults())
-		calls, refuses := 0, limited("a", time.Minute)
+		var calls atomic.Int64 // at the end of the pause all five call
+		refuses := limited("a", time.Minute)
 		answers := map[string]core.TranslatorFunc{"b": says("b"), "a": func(ctx context.Context, req *core.Request) (*core.Result, error) {
-			calls++
+			calls.Add(1)
 			return refuses(ctx, req)
 		}}
 		before, after := linked(t, s, q, provider.Config{Use: "a"}, answers), linked(t, s, q, provider.Config{Use: "b"}, answers)
@@ -87,8 +89,8 @@ func TestWhatOneAccountSaidHoldsNoOtherBack(t *testing.T) {
 		if _, err := asks(t, before, 4500*time.Millisecond); core.KindOf(err) != core.RateLimited {
 			t.Errorf("a is not paused any more: %v", err)
 		}
-		if calls != 1 {
-			t.Errorf("a was called %d times before its pause was over", calls)
+		if n := calls.Load(); n != 1 {
+			t.Errorf("a was called %d times before its pause was over", n)
 		}
 		for range 5 {
 			if err := <-waits; core.KindOf(err) != core.RateLimited {
