@@ -105,7 +105,7 @@ func TestAnArrowTheWrongWayIsRefused(t *testing.T) {
 			t.Errorf("%s -> %s is allowed", wrong[0], wrong[1])
 		}
 	}
-	for _, right := range [][2]string{{"cmd/dragoman", "stages/openai"}, {"stages/cache", "core"}, {"stages/provider", "core/line"}, {"core/door/native", "core/door"}} {
+	for _, right := range [][2]string{{"cmd/gateway", "stages/openai"}, {"stages/cache", "core"}, {"stages/provider", "core/line"}, {"core/door/native", "core/door"}} {
 		if !allowed(right[0], right[1]) {
 			t.Errorf("%s -> %s is refused", right[0], right[1])
 		}

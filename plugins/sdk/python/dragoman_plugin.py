@@ -36,6 +36,7 @@ import json
 import logging
 import os
 import pathlib
+import queue
 import signal
 import stat
 import sys
@@ -579,7 +580,9 @@ class _Program:
         self.pool = futures.ThreadPoolExecutor(threads + _WAITING + _CONTROL, thread_name_prefix="call")
         self.instances = {}
         self.idle = threading.Condition()  # its lock guards instances and their calls
-        self.shutdown = threading.Event()
+        # What ends it. A signal handler may put something there: it runs between
+        # two steps of the main thread, which an Event's lock would stop for ever.
+        self.shutdown = queue.SimpleQueue()
 
     def server(self, secret=""):
         server = grpc.server(self.pool, interceptors=[_Only(secret)] if secret else [], options=[
@@ -606,7 +609,7 @@ class _Program:
     def run(self, server):
         """Serves until Shutdown, and for a while the calls that are in flight then."""
         server.start()
-        self.shutdown.wait()
+        self.shutdown.get()
         server.stop(_GRACE).wait()
         with self.idle:
             left, self.instances = self.instances, {}
@@ -614,8 +617,9 @@ class _Program:
             instance.close()
 
     def end(self, _, context):
-        if not context.add_callback(self.shutdown.set):  # once it is answered
-            self.shutdown.set()
+        end = lambda: self.shutdown.put(None)
+        if not context.add_callback(end):  # once it is answered
+            end()
 
     def check(self, request, context):
         if request.service not in ("", "plugin"):
@@ -884,7 +888,7 @@ def _listen(program, address):
     if not listening:
         return 1, f"{program.name}: cannot listen on {address}"
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: program.shutdown.set())
+        signal.signal(number, lambda *_: program.shutdown.put(None))
     program.run(server)
     return 0, ""
 

@@ -940,6 +940,8 @@ func TestItListensWhereItIsToldTo(t *testing.T) {
 		t.Errorf("%v, %v", d, err)
 	}
 	cmd.Process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
+	defer late.Stop()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}

@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/plugins/host"
+)
+
+func (p program) explainCommand() *cobra.Command {
+	f := p.flags()
+	var diff bool
+	cmd := &cobra.Command{
+		Use:   "explain",
+		Short: "Show the linked chain, each value that holds and where it came from, and the worst case",
+		Long: `Show the linked chain, each value that holds and where it came from, and the
+worst case. Nothing is started, and no key is needed.
+
+With --diff OLD NEW: show what a gateway that serves OLD would do on a reload of
+NEW: what it would carry over, change in place, rebuild or refuse.`,
+		Example: "  dragoman explain\n  dragoman explain --diff pipeline.yaml new.yaml",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if !diff {
+				return noArgs(cmd, args)
+			}
+			if len(args) != 2 {
+				return usageError{fmt.Errorf("--diff takes two files, OLD and NEW; got %d", len(args))}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if diff {
+				return explainDiff(cmd.OutOrStdout(), args[0], args[1], f)
+			}
+			file, err := f.load(true)
+			if err != nil {
+				return err
+			}
+			explain(cmd.OutOrStdout(), file.File)
+			return nil
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&diff, "diff", false, "show what a reload would do, from one file to another")
+	return cmd
+}
+
+func explain(w io.Writer, file *config.File) {
+	fmt.Fprintf(w, "CHAIN of %s: a request walks down, its answer walks back up\n\n", file.Path)
+	explainChain(w, file)
+
+	fmt.Fprintf(w, "\nVALUES\n\n")
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, v := range file.Values {
+		fmt.Fprintf(table, "  %s\t%s\t%s\n", v.Path, v.Text, v.From)
+	}
+	table.Flush()
+
+	c := choose(file)
+	total, _, how := c.worst()
+	fmt.Fprintf(w, "\nWORST CASE against the deadline\n\n")
+	fmt.Fprintf(w, "  deadline      %v\n", c.server.Deadline)
+	fmt.Fprintf(w, "  attempts      %v = %s\n", total, how)
+	if c.queue != nil && c.queue.MinInterval > 0 {
+		burst := c.queue.MaxConcurrent
+		fmt.Fprintf(w, "  paced         the last of %d requests that come at once starts %v after the first\n", burst, time.Duration(burst-1)*c.queue.MinInterval)
+	}
+	if total > c.server.Deadline {
+		fmt.Fprintf(w, "  so            the deadline cuts the last of them short by %v\n", total-c.server.Deadline)
+	} else {
+		fmt.Fprintf(w, "  so            %v are left for waiting\n", c.server.Deadline-total)
+	}
+	if warned := warnings(file); len(warned) > 0 {
+		fmt.Fprintf(w, "\nWARNINGS\n\n")
+		for _, line := range warned {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
+	}
+}
+
+// explainChain draws the chain as it is linked: what wraps, what guards, and
+// what stands round each attempt.
+func explainChain(w io.Writer, file *config.File) {
+	var gates, after []config.Item
+	indent := "  "
+	caller := false
+	for _, s := range file.Stages {
+		switch {
+		case !s.Enabled:
+			continue
+		case s.Kind.Role == core.RoleGate:
+			gates = append(gates, s)
+		case s.Kind.Role == core.RoleCaller:
+			caller = true
+			line(w, indent, s)
+			indent += "  "
+			for _, g := range gates {
+				line(w, indent+"turn: ", g)
+			}
+		case caller:
+			after = append(after, s)
+		default:
+			line(w, indent, s)
+			indent += "  "
+		}
+	}
+	for i := len(after) - 1; i >= 0; i-- {
+		line(w, indent, after[i])
+		indent += "  "
+	}
+	c := choose(file)
+	if c.provider == nil {
+		return
+	}
+	for i, name := range append([]string{c.provider.Use}, c.provider.Fallback...) {
+		role := "calls"
+		if i > 0 {
+			role = "falls back to"
+		}
+		for _, p := range file.Providers {
+			if p.Name == name {
+				fmt.Fprintf(w, "%s%s %s (%s)\n", indent, role, name, p.Kind.Name)
+			}
+		}
+	}
+	var off []string
+	for _, s := range file.Stages {
+		if !s.Enabled {
+			off = append(off, s.Name)
+		}
+	}
+	if len(off) > 0 {
+		fmt.Fprintf(w, "  not linked: %s\n", strings.Join(off, ", "))
+	}
+}
+
+func line(w io.Writer, indent string, s config.Item) {
+	name := s.Name
+	if s.Name != s.Kind.Name {
+		name += " (" + s.Kind.Name + ")"
+	}
+	width := max(30-len(indent), len(name))
+	doc := s.Kind.Doc
+	if _, plugin := s.Config.(*host.StageConfig); plugin {
+		// What the program is, nobody asks here; the chain treats all alike.
+		doc += " It holds deltas back: an answer leaves it whole."
+	}
+	fmt.Fprintf(w, "%s%-*s  %s\n", indent, width, name, doc)
+}

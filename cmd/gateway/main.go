@@ -1,0 +1,191 @@
+// Package gateway is the program: its commands, a file each, and the one place that knows
+// every part. cmd/dragoman is that program with the kinds it is shipped with; another
+// main links further ones.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/pool"
+	"github.com/dragoman-mt/dragoman/plugins/host"
+	"github.com/dragoman-mt/dragoman/stages"
+)
+
+// Exit statuses. One command says more about its own in its help.
+const (
+	exitOK     = 0
+	exitFailed = 1 // it did not work
+	exitUsage  = 2 // the command line cannot be understood
+)
+
+// Main is the whole program: it reads the command line, runs the command and ends the
+// process with its status. Kinds are linked beside those that every gateway has; a
+// pipeline.yaml names them as it names all others.
+func Main(kinds ...core.Kind) { os.Exit(program{kinds}.run(os.Args[1:])) }
+
+// A program is a gateway with the kinds that it was linked with beside the shipped ones.
+type program struct{ kinds []core.Kind }
+
+func (p program) run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends the program at once.
+	context.AfterFunc(ctx, stop)
+
+	if err := p.sound(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return exitFailed
+	}
+	root := p.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errSaid):
+		return exitFailed
+	}
+	fmt.Fprintln(os.Stderr, err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// sound says which of the kinds cannot be linked: a file could not tell two of one
+// name and role apart.
+func (p program) sound() error {
+	type place struct {
+		role core.Role
+		name string
+	}
+	taken := map[place]bool{}
+	for _, k := range append(stages.Kinds(), host.New().Kinds()...) {
+		taken[place{k.Role, k.Name}] = true
+	}
+	for _, k := range p.kinds {
+		switch at := (place{k.Role, k.Name}); {
+		case k.Name == "" || k.Config == nil || k.Build == nil || k.Role != core.RoleStage && k.Role != core.RoleProvider:
+			return fmt.Errorf("the linked kind %q is not whole: it needs a name, a role, Config and Build; core.NewKind makes one", k.Name)
+		case taken[at]:
+			return fmt.Errorf("the linked %s %q has a name that is taken; give it another", k.Role, k.Name)
+		default:
+			taken[at] = true
+		}
+	}
+	return nil
+}
+
+// errSaid fails a command that has printed why already.
+var errSaid = errors.New("said")
+
+// A usageError is a command line that cannot be understood.
+type usageError struct{ error }
+
+func (p program) root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "dragoman",
+		Short:         "A translation gateway: one chain of stages, declared in pipeline.yaml",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := "see `dragoman --help`"
+			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+				hint = "did you mean " + like[0] + "?"
+			}
+			return usageError{fmt.Errorf("there is no command %q; %s", args[0], hint)}
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+	})
+	cmd.AddCommand(p.serveCommand(), p.reloadCommand(), p.statusCommand(), p.tapCommand(), p.translateCommand(), p.checkCommand(), p.explainCommand(), p.testCommand(),
+		p.schemaCommand(), benchCommand(), p.pluginCommand(), versionCommand())
+	return cmd
+}
+
+// schema is everything that a pipeline.yaml may say. Its plugins will run in h.
+func (p program) schema(h *host.Host) config.Schema {
+	return config.Schema{
+		Sections: []config.Section{
+			{Name: "server", Doc: "Where and for whom the gateway listens, and what it takes.", Config: func() any { c := door.Defaults(); return &c }},
+			{Name: "log", Doc: "What is logged, on standard error.", Config: func() any { c := logDefaults(); return &c }},
+			{Name: "pool", Doc: "Upstream connections, per origin.", Config: func() any { c := pool.Defaults(); return &c }},
+		},
+		Kinds: slices.Concat(stages.Kinds(), h.Kinds(), p.kinds),
+	}
+}
+
+// A loaded file is a checked configuration, and the host that its plugins run in.
+type loaded struct {
+	*config.File
+	plugins *host.Host
+}
+
+// load loads what o names for plugins that run in h. Each of adapted may put another
+// kind in the place of one.
+func (p program) load(o config.Options, h *host.Host, adapted ...func(core.Kind) core.Kind) (loaded, error) {
+	o.LookupEnv = os.LookupEnv
+	s := p.schema(h)
+	for _, adapt := range adapted {
+		for i := range s.Kinds {
+			s.Kinds[i] = adapt(s.Kinds[i])
+		}
+	}
+	file, err := s.Load(o)
+	if err == nil {
+		err = inheritAll(file)
+	}
+	if err != nil {
+		return loaded{}, err
+	}
+	return loaded{file, h}, nil
+}
+
+// flags are those that every command with a configuration has.
+type flags struct {
+	program
+	file string
+	set  []string
+}
+
+func (p program) flags() *flags { return &flags{program: p} }
+
+func (f *flags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.file, "config", "c", "pipeline.yaml", "the configuration `FILE`")
+	cmd.Flags().StringArrayVar(&f.set, "set", nil, "set one `KEY=VALUE` over the file, such as pool.mode=direct or stages.queue.max_concurrent=4")
+}
+
+func (f *flags) load(offline bool, adapted ...func(core.Kind) core.Kind) (loaded, error) {
+	return f.program.load(config.Options{File: f.file, Set: f.set, Offline: offline}, host.New(), adapted...)
+}
+
+// content loads content in place of what the file holds, for plugins that run in h.
+func (f *flags) content(content []byte, h *host.Host) (loaded, error) {
+	return f.program.load(config.Options{File: f.file, Content: content, Set: f.set}, h)
+}
+
+// noArgs refuses arguments with a line that says so.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no arguments, got %q; see `%[1]s --help`", cmd.CommandPath(), args[0])}
+	}
+	return nil
+}

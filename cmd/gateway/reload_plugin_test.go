@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// plugged is a chain whose provider is the plugin ./direct beside the file.
+func plugged(s *simulator) string {
+	yaml := strings.Replace(pipeline(s, "pooled", `  direct: {type: plugin, command: [./direct], config_from: openai}`), "{use: openai}", "{use: direct, retries: 0}", 1)
+	return strings.Replace(yaml, "min_interval: 0s", "min_interval: 0s, max_concurrent: 50", 1)
+}
+
+func TestAPluginThatWasBuiltAnewAnswersAfterAReload(t *testing.T) {
+	s := simulate(t, "--engine", "pseudo")
+	file := write(t, plugged(s))
+	program := filepath.Join(filepath.Dir(file), "direct")
+	raw, err := os.ReadFile(filepath.Join(programs, "openai-direct"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What stands behind an ELF file's end does not matter to it.
+	build := func(version string) {
+		do(t, os.WriteFile(program+".new", append(raw, version...), 0o700))
+		do(t, os.Rename(program+".new", program))
+	}
+	build("one")
+	g := serveFile(t, file, nil)
+	load := newMix(g)
+	load.begin(5*time.Millisecond, "under way")
+	load.phase("rebuilt", 100)
+
+	g.ask("The kettle is boiling.")
+	first := g.pids()
+	if v, err := askReload(g.url, ""); err != nil || v.Outcome != "unchanged" {
+		t.Errorf("nothing was built: %+v, %v", v, err)
+	}
+	build("two")
+	v, err := askReload(g.url, "")
+	if err != nil || v.Outcome != "reloaded" || !strings.Contains(v.Text, "files of providers/direct changed") {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	second := g.pids()
+	if len(first) != 1 || len(second) != 1 || first[0] == second[0] {
+		t.Errorf("processes %v, then %v", first, second)
+	}
+	before, _ := s.asked()
+	if a := g.ask("The kettle is boiling."); a.Translations[0].Cached {
+		t.Error("an answer of the former program is taken for one of the new")
+	}
+	if after, _ := s.asked(); after <= before {
+		t.Error("nobody was asked")
+	}
+	out, errs, status := command(t, filepath.Dir(file), nil, "", "plugin", "restart", "--config", file, "direct")
+	if status != 0 || !strings.HasPrefix(out, "direct restarted in ") {
+		t.Errorf("status %d\n%s%s", status, out, errs)
+	}
+	if third := g.pids(); len(third) != 1 || third[0] == second[0] {
+		t.Errorf("processes %v, then %v", second, third)
+	}
+	if a := g.ask("The kettle is boiling."); !a.Translations[0].Cached {
+		t.Error("a restart of the same program has lost what is cached")
+	}
+	if _, errs, status := command(t, "", nil, "", "plugin", "restart", "--config", file, "nosuch"); status != 1 || !strings.Contains(errs, `no plugin in use is called "nosuch"; there are direct`) {
+		t.Errorf("status %d\n%s", status, errs)
+	}
+	load.phase("after", 100)
+	load.end(t)
+}
+
+// pids are the processes of the plugins, as the gateway tells.
+func (g *gatewayProcess) pids() (all []int) {
+	g.t.Helper()
+	var s struct{ Plugins []struct{ PID int } }
+	get(g.t, insecure, g.url+"/admin/status", &s)
+	for _, p := range s.Plugins {
+		all = append(all, p.PID)
+	}
+	return all
+}

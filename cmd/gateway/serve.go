@@ -1,0 +1,256 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/door/admin"
+	"github.com/dragoman-mt/dragoman/core/door/native"
+	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/files"
+	"github.com/dragoman-mt/dragoman/plugins/host"
+)
+
+func (p program) serveCommand() *cobra.Command {
+	f := p.flags()
+	var back bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve a configuration until SIGTERM or Ctrl-C, then finish what is in flight",
+		Long: `Serve a configuration until SIGTERM or Ctrl-C. What is in flight then is finished,
+for at most server.drain_timeout; a second signal ends the program at once.
+
+A provider that cannot be reached does not keep the gateway from starting:
+/readyz says so until it can be.
+
+When the file is saved, on SIGHUP, and by "dragoman reload", the gateway takes it
+over without losing a request. A mistake in it changes nothing, and is logged with
+its place. The last five contents that served are kept, for "dragoman reload
+--previous" and for --last-good.
+
+Exit status: 0 after a signal, 1 when it could not serve, or when something still
+ran at the end, such as a part in an endless loop: the process ends all the same,
+drain_timeout and a second after the signal at the latest, and the log says what.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, f, back) },
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&back, "last-good", false, "when the file cannot be served, serve what served last")
+	return cmd
+}
+
+func serve(cmd *cobra.Command, f *flags, back bool) (err error) {
+	var content []byte
+	defer func() { err = inItsFormat(cmd, f, content, err) }()
+	quietGRPC()
+	past, err := engine.StateOf(f.file, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	// Else the process would end when the reader of its log has gone. Now the
+	// write fails, and the lines count as dropped.
+	gone := make(chan os.Signal, 1)
+	signal.Notify(gone, syscall.SIGPIPE)
+	defer signal.Stop(gone)
+	// A SIGHUP that comes too early is kept for later.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	defer keepHeadroom()()
+
+	end := newEndgame(cmd.ErrOrStderr(), door.Defaults().DrainTimeout)
+	defer end.watch(cmd.Context())()
+	end.at("reading " + f.file)
+	content, err = files.Head(f.file, config.MaxFile+1)
+	if err != nil {
+		content = nil // the loader says it better
+	}
+	s := &serving{cmd: cmd, flags: f, past: past, hup: hup, end: end, onDisk: fmt.Sprintf("%x", sha256.Sum256(content))}
+	err = s.serve(content, false)
+	why, ok := errors.AsType[unfit](err)
+	switch {
+	case !ok:
+		return err
+	case !back:
+		return why.error
+	}
+	kept, none := past.Latest()
+	for ; none == nil; kept, none = past.Before(kept.Hash) {
+		if kept.Hash == s.onDisk {
+			continue
+		}
+		instead := fmt.Sprintf("%v\n%s cannot be served, so what served at %s is; mend the file and save it", why, f.file, kept.At.Local().Format(time.DateTime))
+		if logsJSON(f, content) || logsJSON(f, kept.Content) {
+			say(cmd.ErrOrStderr(), zapcore.WarnLevel, instead)
+		} else {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", instead)
+		}
+		if err = s.serve(kept.Content, true); !errors.As(err, &why) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w\n--last-good finds nothing else to serve: %v", why.error, none)
+}
+
+// An unfit configuration is one that cannot be served. Another one may be.
+type unfit struct{ error }
+
+// A serving serves one configuration file, or what it held before.
+type serving struct {
+	cmd    *cobra.Command
+	flags  *flags
+	past   engine.State
+	hup    <-chan os.Signal
+	end    *endgame
+	onDisk string // hash of what the file held at the start
+}
+
+// serve serves content until the command's context ends. The error is an unfit
+// when it could not begin for what content says. Back says that it is not what the
+// file holds.
+func (s *serving) serve(content []byte, back bool) (err error) {
+	cmd, f := s.cmd, s.flags
+	s.end.at("checking " + f.file)
+	file, err := f.content(content, host.New())
+	if err != nil {
+		return unfit{err}
+	}
+	drain := file.Sections["server"].(*door.Config).DrainTimeout
+	s.end.set(func(e *endgame) { e.drain = func() time.Duration { return drain } })
+	s.end.at("building what " + f.file + " says")
+	g, err := build(file)
+	if err != nil {
+		return unfit{err}
+	}
+	g.at = s.end.at
+	s.end.set(func(e *endgame) { e.gateway = g })
+	defer func() {
+		if ended := g.close(0); !ended && err == nil {
+			err = errSaid
+		}
+	}()
+	if err := g.server.Check(); err != nil {
+		return unfit{file.Place(err)}
+	}
+
+	registry := admin.NewRegistry()
+	metrics := door.NewMetrics(registry)
+	service := door.New(*g.server, g.engine)
+	service.SlowFrom(g.lines.Slow)
+	var reloader *engine.Reloader // since the first generation serves; nobody asks before
+	server := door.NewServer(door.Options{
+		Config:  *g.server,
+		Service: service,
+		Doors:   native.New(service, metrics, g.log.Named("native")),
+		Admin: admin.New(admin.Options{
+			Gatherer: registry,
+			Ready:    g.engine.Ready,
+			Status:   func() admin.Status { return g.status(reloader.Serving()) },
+			Reload: func(ctx context.Context, ask admin.ReloadAsked) admin.Reload {
+				ctx, done := whileServing(ctx, cmd.Context())
+				defer done()
+				to := engine.Target{Previous: ask.Previous, To: ask.To}
+				switch {
+				case ask.DryRun:
+					return reload(reloader.Rehearse(ctx, to), time.Now())
+				case ask.Previous:
+					return reload(reloader.Serve(ctx, "admin, previous", to), time.Now())
+				}
+				return reload(reloader.Serve(ctx, "admin", to), time.Now())
+			},
+			Kept: func() ([]admin.Kept, error) { return kept(reloader) },
+			Restart: func(ctx context.Context, name string) (admin.Restart, error) {
+				ctx, done := whileServing(ctx, cmd.Context())
+				defer done()
+				return g.restart(ctx, name)
+			},
+			Tap:      g.engine.Tap,
+			Stopping: cmd.Context().Done(),
+			Log:      g.log.Named("admin"),
+		}),
+		Metrics: metrics,
+		Log:     g.log,
+	})
+	g.engine.Attach("server", server)
+	if err := server.Listen(); err != nil {
+		return file.Place(err)
+	}
+	if err := temporary(); err != nil {
+		g.log.Warn(err.Error())
+	}
+	s.end.at("starting the parts")
+	if err := g.start(cmd.Context()); err != nil {
+		server.Close()
+		return unfit{err}
+	}
+	for _, w := range warnings(file.File) {
+		g.log.Warn(w)
+	}
+	g.first.Watch()
+	reloader = g.reloader(f, s.past, content, back)
+	registry.MustRegister(admin.Collector(func() []core.Measurer {
+		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader}
+	}))
+	ctx, stop := context.WithCancel(cmd.Context())
+	wait := g.follow(ctx, reloader, s.hup, f.file, s.onDisk)
+	defer func() {
+		s.end.at("ending reloads")
+		stop()
+		wait()
+	}()
+	address := engine.Address{PID: os.Getpid(), Started: time.Now()}
+	if at := server.AdminAddr(); at != "" {
+		address.Admin = door.URL(at)
+	}
+	p := &presence{past: s.past, address: address, serve: server.Local, persist: reloader.Persist, log: g.log}
+	defer p.begin()()
+	s.end.set(func(e *endgame) {
+		e.drain = func() time.Duration { return service.Rules().DrainTimeout }
+	})
+	s.end.at("finishing calls")
+	greet(cmd, file.Path, g.server, server.Addr(), server.AdminAddr())
+	return server.Serve(ctx)
+}
+
+// whileServing returns ctx, which ends with serving too. What an operator asks for is no
+// text that must not be lost: a probe that hangs would hold the end up for its whole time.
+func whileServing(ctx, serving context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	forget := context.AfterFunc(serving, func() { cancel(errors.New("the gateway is stopping")) })
+	return ctx, func() { forget(); cancel(nil) }
+}
+
+// greet says where the gateway is and gives one call to paste.
+func greet(cmd *cobra.Command, file string, c *door.Config, addr, adminAddr string) {
+	out := cmd.OutOrStdout()
+	url := door.URL(addr)
+	fmt.Fprintf(out, "Dragoman serves %s at %s\n", file, url)
+	switch {
+	case adminAddr == "":
+		fmt.Fprintln(out, "no metrics over HTTP: give one of server.keys the role operate, or set server.admin to an address such as 127.0.0.1:9090")
+	case adminAddr != addr:
+		fmt.Fprintf(out, "metrics and status at %s\n", door.URL(adminAddr))
+	}
+	auth := ""
+	if slices.ContainsFunc(c.Keys, func(k door.Key) bool { return k.For(door.Translate) }) {
+		auth = ` -H "Authorization: Bearer $KEY"`
+	}
+	if _, port, err := net.SplitHostPort(addr); err == nil && url == "http://127.0.0.1:"+port {
+		url = "localhost:" + port
+	}
+	fmt.Fprintf(out, "try:  curl -s %s/v1/translate%s -d '{\"text\":\"Good morning. The new car is very fast.\",\"source\":\"en\",\"target\":\"es\"}'\n", url, auth)
+}
