@@ -22,7 +22,10 @@ var arrows = []struct {
 	{"core/files", nil}, // and whoever reads a file that a configuration names may import it: there is one way to do that without being held up
 	{"core/config", []string{"core", "core/fields", "core/files"}},
 	{"core/fields", []string{"core"}},
-	{"core/engine", []string{"core", "core/chain", "core/config", "core/files"}},
+	{"core/engine", []string{"core", "core/chain", "core/config"}},
+	{"core/engine/enginetest", []string{"core", "core/config"}}, // parts for tests, of what keeps and closes parts
+	{"core/reload", []string{"core", "core/config", "core/engine", "core/files", "core/state"}},
+	{"core/state", []string{"core/config"}},
 	{"core/text/", []string{"core", "core/text/"}},
 	{"core/door", []string{"core"}},
 	{"core/door/", []string{"core", "core/door"}},

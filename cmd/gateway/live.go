@@ -10,12 +10,13 @@ import (
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
-	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/reload"
+	"github.com/dragoman-mt/dragoman/core/state"
 )
 
 // reloader returns what changes the configuration of g, which serves content.
-func (g *gateway) reloader(f *flags, past engine.State, content []byte, back bool) *engine.Reloader {
-	return engine.NewReloader(engine.ReloaderOptions{
+func (g *gateway) reloader(f *flags, past state.Folder, content []byte, back bool) *reload.Reloader {
+	return reload.New(reload.Options{
 		Engine: g.engine,
 		File:   f.file,
 		Load: func(content []byte) (*config.File, error) {
@@ -46,7 +47,7 @@ func (g *gateway) processes() []int {
 
 // follow reloads when the file changes from what has that hash, and on a signal,
 // until ctx ends; wait returns when no reload runs any more.
-func (g *gateway) follow(ctx context.Context, r *engine.Reloader, hup <-chan os.Signal, file, hash string) (wait func()) {
+func (g *gateway) follow(ctx context.Context, r *reload.Reloader, hup <-chan os.Signal, file, hash string) (wait func()) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -59,13 +60,13 @@ func (g *gateway) follow(ctx context.Context, r *engine.Reloader, hup <-chan os.
 		}
 	})
 	running.Go(func() {
-		engine.Follow(ctx, file, hash, g.log.Named("reload"), func(content []byte) { r.Content(ctx, "file", content) })
+		reload.Follow(ctx, file, hash, g.log.Named("reload"), func(content []byte) { r.Content(ctx, "file", content) })
 	})
 	return running.Wait
 }
 
-// reload is v as the admin door tells it.
-func reload(v engine.Verdict, at time.Time) admin.Reload {
+// asTold is v as the admin door tells it.
+func asTold(v reload.Verdict, at time.Time) admin.Reload {
 	a := admin.Reload{
 		Outcome: string(v.Outcome), Text: v.String(), Trigger: v.Trigger,
 		Generation: v.Generation, Was: v.Was, At: at.UTC().Truncate(time.Millisecond),
@@ -90,7 +91,7 @@ func reload(v engine.Verdict, at time.Time) admin.Reload {
 }
 
 // kept is what can be gone back to, as the admin door tells it.
-func kept(r *engine.Reloader) ([]admin.Kept, error) {
+func kept(r *reload.Reloader) ([]admin.Kept, error) {
 	list, err := r.Kept()
 	var all []admin.Kept
 	for i, l := range list {
@@ -107,13 +108,13 @@ func kept(r *engine.Reloader) ([]admin.Kept, error) {
 }
 
 // status is what serves, as the admin door tells it.
-func (g *gateway) status(now engine.Serving) admin.Status {
+func (g *gateway) status(now reload.Serving) admin.Status {
 	s := admin.Status{
 		Version: builtFrom().Version, Config: now.File.Path, Hash: now.Hash, Generation: g.engine.Number(),
 		Loaded: now.Since.UTC().Truncate(time.Second), FileDiffers: now.Differs,
 	}
 	if now.Last != nil {
-		last := reload(*now.Last, now.At)
+		last := asTold(*now.Last, now.At)
 		s.LastReload = &last
 	}
 	for _, item := range now.File.Stages {

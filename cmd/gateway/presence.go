@@ -7,15 +7,15 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/state"
 )
 
 // A presence keeps a running gateway where this user's commands find it, in its
 // state folder: a socket, and an address that names it. On a disk that is full, in
 // a folder that was removed, it comes back as soon as it can.
 type presence struct {
-	past    engine.State
-	address engine.Address
+	past    state.Folder
+	address state.Address
 	serve   func(net.Listener) // until it is closed
 	persist func()             // writes what else could not be written
 	log     *zap.Logger

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dragoman-mt/dragoman/core/door"
-	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/state"
 )
 
 // A remote is how a command finds the gateway that it is about: the one that this
@@ -43,12 +43,12 @@ func (r *remote) client() (*adminClient, error) {
 		}
 		return c, nil
 	}
-	past, err := engine.StateOf(r.file, os.LookupEnv)
+	past, err := state.Of(r.file, os.LookupEnv)
 	if err != nil {
 		return nil, err
 	}
 	at, err := past.Find()
-	if _, none := errors.AsType[*engine.NotRunning](err); none {
+	if _, none := errors.AsType[*state.NotRunning](err); none {
 		return nil, fmt.Errorf("%w; name its address with --url if another user runs it", err)
 	}
 	if err != nil {

@@ -20,8 +20,9 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/door/native"
-	"github.com/dragoman-mt/dragoman/core/engine"
 	"github.com/dragoman-mt/dragoman/core/files"
+	"github.com/dragoman-mt/dragoman/core/reload"
+	"github.com/dragoman-mt/dragoman/core/state"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
@@ -57,7 +58,7 @@ func serve(cmd *cobra.Command, f *flags, back bool) (err error) {
 	var content []byte
 	defer func() { err = inItsFormat(cmd, f, content, err) }()
 	quietGRPC()
-	past, err := engine.StateOf(f.file, os.LookupEnv)
+	past, err := state.Of(f.file, os.LookupEnv)
 	if err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ type unfit struct{ error }
 type serving struct {
 	cmd    *cobra.Command
 	flags  *flags
-	past   engine.State
+	past   state.Folder
 	hup    <-chan os.Signal
 	end    *endgame
 	onDisk string // hash of what the file held at the start
@@ -151,7 +152,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	metrics := door.NewMetrics(registry)
 	service := door.New(*g.server, g.engine)
 	service.SlowFrom(g.lines.Slow)
-	var reloader *engine.Reloader // since the first generation serves; nobody asks before
+	var reloader *reload.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
 		Config:  *g.server,
 		Service: service,
@@ -163,14 +164,14 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 			Reload: func(ctx context.Context, ask admin.ReloadAsked) admin.Reload {
 				ctx, done := whileServing(ctx, cmd.Context())
 				defer done()
-				to := engine.Target{Previous: ask.Previous, To: ask.To}
+				to := reload.Target{Previous: ask.Previous, To: ask.To}
 				switch {
 				case ask.DryRun:
-					return reload(reloader.Rehearse(ctx, to), time.Now())
+					return asTold(reloader.Rehearse(ctx, to), time.Now())
 				case ask.Previous:
-					return reload(reloader.Serve(ctx, "admin, previous", to), time.Now())
+					return asTold(reloader.Serve(ctx, "admin, previous", to), time.Now())
 				}
-				return reload(reloader.Serve(ctx, "admin", to), time.Now())
+				return asTold(reloader.Serve(ctx, "admin", to), time.Now())
 			},
 			Kept: func() ([]admin.Kept, error) { return kept(reloader) },
 			Restart: func(ctx context.Context, name string) (admin.Restart, error) {
@@ -212,7 +213,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 		stop()
 		wait()
 	}()
-	address := engine.Address{PID: os.Getpid(), Started: time.Now()}
+	address := state.Address{PID: os.Getpid(), Started: time.Now()}
 	if at := server.AdminAddr(); at != "" {
 		address.Admin = door.URL(at)
 	}

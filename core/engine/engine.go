@@ -143,7 +143,7 @@ func (e *Engine) retire(g *Generation, drain time.Duration) {
 		left := e.drained(g, drain)
 		if !left {
 			e.log.Warn("closing a generation before its last request has left",
-				zap.Int64("generation", g.Number), zap.Int64("requests", g.refs.Load()), zap.Duration("waited", round(time.Since(begun))))
+				zap.Int64("generation", g.Number), zap.Int64("requests", g.refs.Load()), zap.Duration("waited", time.Since(begun).Round(time.Millisecond)))
 		}
 		g.Close()
 		if left {

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,19 +14,11 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/engine/enginetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// nowhere is an upstream that no test calls.
-type nowhere struct{}
-
-func (nowhere) RoundTrip(*http.Request) (*http.Response, error) {
-	return nil, errors.New("no upstream")
-}
-func (nowhere) Warm(string) (func(), error) { return func() {}, nil }
-
-// fake is a provider whose life a test watches.
 type fake struct {
 	name   string
 	events *[]string
@@ -38,14 +29,14 @@ type fake struct {
 	closed atomic.Bool
 }
 
-func (f *fake) note(what string) { *f.events = append(*f.events, f.name+" "+what) }
+func (f *fake) Note(what string) { *f.events = append(*f.events, f.name+" "+what) }
 func (f *fake) Start(context.Context) error {
-	f.note("start")
+	f.Note("start")
 	return f.start
 }
 func (f *fake) Close() error {
 	f.closed.Store(true)
-	f.note("close")
+	f.Note("close")
 	return nil
 }
 func (f *fake) Probe(context.Context) error {
@@ -70,42 +61,20 @@ func (f *fake) Measure(emit func(core.Measure)) {
 	emit(core.Measure{Name: "fakes", Value: 1, Labels: []string{"x", "y"}})
 }
 
-// calling is a caller that uses the providers it names.
-type calling []string
-
-func (c calling) Call(below core.Below) (core.Translator, error) {
-	var first core.Translator
-	for _, name := range c {
-		p, ok := below.Provider(name)
-		if !ok {
-			return nil, errors.New("no provider " + name)
-		}
-		if t := below.Around(p); first == nil {
-			first = t
-		}
-	}
-	return first, nil
-}
-
-func item(name string, role core.Role, build func() any) config.Item {
-	kind := core.NewKind(name, role, "", func() struct{} { return struct{}{} }, func(core.Env, *struct{}) (any, error) { return build(), nil })
-	return config.Item{Name: name, Kind: kind, Config: kind.Config(), Enabled: true, Path: "x." + name, Line: 3, Column: 5}
-}
-
 // file is a configuration with these providers, of which the chain uses uses.
 func file(uses []string, providers ...*fake) *config.File {
 	f := &config.File{Path: "pipeline.yaml"}
 	for _, p := range providers {
-		f.Providers = append(f.Providers, item(p.name, core.RoleProvider, func() any { return p }))
+		f.Providers = append(f.Providers, enginetest.Item(p.name, core.RoleProvider, func() any { return p }))
 	}
-	f.Stages = []config.Item{item("provider", core.RoleCaller, func() any { return calling(uses) })}
+	f.Stages = []config.Item{enginetest.Item("provider", core.RoleCaller, func() any { return enginetest.Calling(uses) })}
 	f.Stages[0].Digest = strings.Join(uses, " ")
 	return f
 }
 
 func serving(t *testing.T, f *config.File) *Engine {
 	t.Helper()
-	e := New(nowhere{}, zap.NewNop())
+	e := New(enginetest.Nowhere{}, zap.NewNop())
 	serve(t, e, f)
 	return e
 }
@@ -134,7 +103,7 @@ func TestAProviderThatTheChainDoesNotUseIsNotStarted(t *testing.T) {
 
 func TestAFailedStartClosesEverything(t *testing.T) {
 	var events []string
-	e := New(nowhere{}, zap.NewNop())
+	e := New(enginetest.Nowhere{}, zap.NewNop())
 	g, err := e.Build(file([]string{"a", "b"}, &fake{name: "a", events: &events}, &fake{name: "b", events: &events, start: errors.New("no")}), time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -149,8 +118,8 @@ func TestAFailedStartClosesEverything(t *testing.T) {
 
 func TestABuildThatFailsNamesThePlace(t *testing.T) {
 	f := file([]string{"a"})
-	f.Providers = []config.Item{item("a", core.RoleProvider, func() any { return "not a translator" })}
-	_, err := New(nowhere{}, zap.NewNop()).Build(f, time.Second)
+	f.Providers = []config.Item{enginetest.Item("a", core.RoleProvider, func() any { return "not a translator" })}
+	_, err := New(enginetest.Nowhere{}, zap.NewNop()).Build(f, time.Second)
 	if err == nil || err.Error() != "pipeline.yaml:3:5: x.a: a kind of role provider built a string" {
 		t.Errorf("got %v", err)
 	}

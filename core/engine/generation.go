@@ -61,6 +61,9 @@ func newGeneration(e *Engine, file *config.File, doing *progress) *Generation {
 	return g
 }
 
+// File is the configuration that g was built from.
+func (g *Generation) File() *config.File { return g.file }
+
 // Changes returns what differs from the configuration that served when g was
 // built, value by value.
 func (g *Generation) Changes() []config.Change {
@@ -312,4 +315,24 @@ func (g *Generation) release() {
 	if g.refs.Add(-1) == 0 {
 		close(g.drained)
 	}
+}
+
+// Unwell sorts what probes said: what will not mend by itself is an error, and so
+// is a probe that does not return; the rest are warnings.
+func Unwell(probed error) (warnings []string, err error) {
+	joined, ok := probed.(interface{ Unwrap() []error })
+	if !ok {
+		return nil, probed
+	}
+	var fatal []error
+	for _, err := range joined.Unwrap() {
+		_, late := errors.AsType[*LateError](err)
+		switch kind := core.KindOf(err); {
+		case late, kind == core.Unauthorized, kind == core.NotFound:
+			fatal = append(fatal, err)
+		default:
+			warnings = append(warnings, err.Error())
+		}
+	}
+	return warnings, errors.Join(fatal...)
 }

@@ -46,7 +46,7 @@ type LateError struct {
 }
 
 func (e *LateError) Error() string {
-	return fmt.Sprintf("%s has not returned after %v, though its time is over; it is left to itself", e.What, round(e.Waited))
+	return fmt.Sprintf("%s has not returned after %v, though its time is over; it is left to itself", e.What, e.Waited.Round(time.Millisecond))
 }
 
 // lateness keeps the books of the calls that are bounded: which run, and which of
@@ -84,7 +84,7 @@ func (l *lateness) now(late bool) []string {
 	var all []string
 	for _, c := range l.calls {
 		if c.late || !late {
-			all = append(all, fmt.Sprintf("%s, for %v", c.what(), round(time.Since(c.since))))
+			all = append(all, fmt.Sprintf("%s, for %v", c.what(), time.Since(c.since).Round(time.Millisecond)))
 		}
 	}
 	return all

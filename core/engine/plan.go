@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -76,6 +78,40 @@ func (p *part) place() string { return p.label + "s/" + p.name }
 // A generation is served, or closed, before another is built.
 func (e *Engine) Build(file *config.File, deadline time.Duration) (*Generation, error) {
 	return e.build(file, deadline, &progress{})
+}
+
+// Prepare makes the generation of what load returns, which is that of the file name,
+// and of its deadline. It is bounded from outside, with a *LateError: nothing of it
+// knows a context, and some of it is other people's code. It returns nil when the
+// content is the same as what serves, and no file that a part names has changed.
+func (e *Engine) Prepare(ctx context.Context, name string, same bool, load func() (*config.File, time.Duration, error)) (*Generation, error) {
+	if err := e.late.full(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, planTimeout)
+	defer cancel()
+	type prepared struct {
+		g   *Generation
+		err error
+	}
+	doing := &progress{}
+	p, err := within(ctx, &e.late, doing.String, func() (p prepared) {
+		if same && !e.outdated(doing) {
+			return p
+		}
+		doing.note(name, "checking")
+		file, deadline, err := load()
+		if err != nil {
+			return prepared{err: err}
+		}
+		p.g, p.err = e.build(file, deadline, doing)
+		return p
+	}, func(p prepared) {
+		if p.g != nil {
+			p.g.Close()
+		}
+	})
+	return p.g, cmp.Or(err, p.err)
 }
 
 func (e *Engine) build(file *config.File, deadline time.Duration, doing *progress) (*Generation, error) {

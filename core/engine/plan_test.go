@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,133 +11,8 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/engine/enginetest"
 )
-
-// A brick is a stage of the tests; what it does to a text is to add its number.
-type brick struct {
-	*house
-	n     int
-	stale bool
-	files string // their content
-
-	now    sync.Mutex
-	config string // guarded by now
-}
-
-func (b *brick) says() string {
-	b.now.Lock()
-	defer b.now.Unlock()
-	return b.config
-}
-
-// A house builds bricks, and notes what becomes of them.
-type house struct {
-	mu     sync.Mutex
-	events []string
-	built  int
-	files  string           // the content of every brick's files
-	start  map[string]error // by configuration
-	probe  map[string]error
-}
-
-func (h *house) note(format string, args ...any) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.events = append(h.events, fmt.Sprintf(format, args...))
-}
-
-func (h *house) told() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	told := strings.Join(h.events, ", ")
-	h.events = nil
-	return told
-}
-
-func (b *brick) Wrap(next core.Translator) core.Translator {
-	return core.TranslatorFunc(func(ctx context.Context, req *core.Request) (*core.Result, error) {
-		res, err := next.Translate(ctx, req)
-		if err != nil {
-			return nil, err
-		}
-		return &core.Result{Text: fmt.Sprintf("%s %d%s", res.Text, b.n, b.says())}, nil
-	})
-}
-
-func (b *brick) Start(context.Context) error {
-	b.note("start %d%s", b.n, b.says())
-	return b.start[b.says()]
-}
-
-func (b *brick) Close() error {
-	b.note("close %d%s", b.n, b.says())
-	return nil
-}
-
-func (b *brick) Probe(context.Context) error {
-	b.note("probe %d%s", b.n, b.says())
-	return b.probe[b.says()]
-}
-
-func (b *brick) Outdated() bool { return b.stale }
-func (b *brick) Files() string  { return b.files }
-func (b *brick) Holds() string  { return fmt.Sprintf("brick %d", b.n) }
-
-// A soft brick can be changed in place.
-type softBrick struct{ *brick }
-
-func (s softBrick) Plan(config any) (func(), error) {
-	c := config.(*setting)
-	if c.V == "bad" {
-		return nil, errors.New("no such stuff")
-	}
-	return func() {
-		s.note("apply %s", c.V)
-		s.now.Lock()
-		defer s.now.Unlock()
-		s.brick.config, s.stale = c.V, false
-	}, nil
-}
-
-// An heir brick takes over the number of its former.
-type heirBrick struct{ *brick }
-
-func (h heirBrick) Inherit(former any) {
-	h.note("inherit")
-	h.n = former.(heirBrick).n
-}
-
-type setting struct{ V string }
-
-// stage is one of a file: a kind, which is what it can do, and a configuration.
-func (h *house) stage(name, kind, v string, enabled bool) config.Item {
-	k := core.NewKind(kind, core.RoleStage, "", func() setting { return setting{} }, func(_ core.Env, s *setting) (any, error) {
-		if s.V == "unbuildable" {
-			return nil, errors.New("cannot be built")
-		}
-		h.built++
-		b := &brick{house: h, n: h.built, config: s.V, files: h.files}
-		switch kind {
-		case "soft":
-			return softBrick{b}, nil
-		case "heir":
-			return heirBrick{b}, nil
-		}
-		return b, nil
-	})
-	return config.Item{Name: name, Kind: k, Config: &setting{v}, Enabled: enabled, Path: "stages." + name, Line: 7, Column: 3, Digest: kind + v}
-}
-
-// plan returns a file with the stages above a provider that says hi.
-func (h *house) file(stages ...config.Item) *config.File {
-	f := &config.File{Path: "pipeline.yaml", Sections: map[string]any{}}
-	p := item("p", core.RoleProvider, func() any {
-		return core.TranslatorFunc(func(context.Context, *core.Request) (*core.Result, error) { return &core.Result{Text: "hi"}, nil })
-	})
-	f.Providers = []config.Item{p}
-	f.Stages = append(stages, item("provider", core.RoleCaller, func() any { return calling{"p"} }))
-	return f
-}
 
 func fates(g *Generation) string {
 	var all []string
@@ -149,15 +22,6 @@ func fates(g *Generation) string {
 		}
 	}
 	return strings.Join(all, ", ")
-}
-
-func (h *house) says(t *testing.T, e *Engine) string {
-	t.Helper()
-	res, err := e.Translate(t.Context(), &core.Request{Text: "x"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.Text
 }
 
 func TestAReloadTouchesOnlyWhatChanged(t *testing.T) {
@@ -179,29 +43,29 @@ func TestAReloadTouchesOnlyWhatChanged(t *testing.T) {
 		{"disabled without a state", []stage{{"a", "hard", "1"}}, []stage{{"a", "hard", "1"}}, "a", "a removed", "hi", "close 1 1", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := &house{}
+			h := &enginetest.House{}
 			make := func(stages []stage, off string) *config.File {
 				var all []config.Item
 				for _, s := range stages {
-					all = append(all, h.stage(s.name, s.kind, " "+s.v, s.name != off))
+					all = append(all, h.Stage(s.name, s.kind, " "+s.v, s.name != off))
 				}
-				return h.file(all...)
+				return h.File(all...)
 			}
 			e := serving(t, make(c.before, ""))
-			h.told()
+			h.Told()
 			g := serve(t, e, make(c.after, c.off))
 			e.draining.Wait()
 			if got := fates(g); got != c.steps {
 				t.Errorf("steps: got %q, want %q", got, c.steps)
 			}
-			if got := h.told(); got != c.told {
+			if got := h.Told(); got != c.told {
 				t.Errorf("what happened: got %q, want %q", got, c.told)
 			}
-			if got := h.says(t, e); got != c.text {
+			if got := h.Says(t, e); got != c.text {
 				t.Errorf("text: got %q, want %q", got, c.text)
 			}
 			e.Close(t.Context())
-			if got := h.told(); !sameWords(got, c.gone) {
+			if got := h.Told(); !sameWords(got, c.gone) {
 				t.Errorf("closed in the end: got %q, want %q", got, c.gone)
 			}
 		})
@@ -225,38 +89,38 @@ func sameWords(a, b string) bool {
 }
 
 func TestAParkedStageComesBackWithWhatItHeld(t *testing.T) {
-	h := &house{}
-	e := serving(t, h.file(h.stage("a", "soft", " 1", true)))
+	h := &enginetest.House{}
+	e := serving(t, h.File(h.Stage("a", "soft", " 1", true)))
 	defer e.Close(t.Context())
-	serve(t, e, h.file(h.stage("a", "soft", " 2", false)))
-	serve(t, e, h.file(h.stage("a", "soft", " 2", false)))
+	serve(t, e, h.File(h.Stage("a", "soft", " 2", false)))
+	serve(t, e, h.File(h.Stage("a", "soft", " 2", false)))
 	e.draining.Wait()
-	if got := h.says(t, e); got != "hi" {
+	if got := h.Says(t, e); got != "hi" {
 		t.Errorf("while disabled: %q", got)
 	}
-	h.told()
-	g := serve(t, e, h.file(h.stage("a", "soft", " 2", true)))
-	if got := h.says(t, e); got != "hi 1 2" || fates(g) != "a changed" || h.told() != "apply  2" {
+	h.Told()
+	g := serve(t, e, h.File(h.Stage("a", "soft", " 2", true)))
+	if got := h.Says(t, e); got != "hi 1 2" || fates(g) != "a changed" || h.Told() != "apply  2" {
 		t.Errorf("enabled again: %q, %s", got, fates(g))
 	}
 }
 
 func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
-	h := &house{}
-	f := h.file(h.stage("a", "hard", " 1", true), h.stage("s", "soft", " 1", true))
+	h := &enginetest.House{}
+	f := h.File(h.Stage("a", "hard", " 1", true), h.Stage("s", "soft", " 1", true))
 	e := serving(t, f)
 	defer e.Close(t.Context())
 	if e.outdated(&progress{}) {
 		t.Error("outdated from the start")
 	}
 	before := e.current.Load().chain.Fingerprint()
-	h.files = "other"
+	h.FilesSay = "other"
 	for _, p := range e.current.Load().parts {
 		switch b := p.item.(type) {
-		case *brick:
-			b.stale = true
-		case softBrick:
-			b.stale = true
+		case *enginetest.Brick:
+			b.Stale = true
+		case enginetest.SoftBrick:
+			b.Stale = true
 		}
 	}
 	if !e.outdated(&progress{}) {
@@ -273,14 +137,14 @@ func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
 	if g = serve(t, e, f); fates(g) != "a kept, s kept" || g.chain.Fingerprint() != after {
 		t.Errorf("a third time: %q", fates(g))
 	}
-	alone := h.file(h.stage("a", "hard", " 1", true))
+	alone := h.File(h.Stage("a", "hard", " 1", true))
 	after = serve(t, e, alone).chain.Fingerprint()
-	serve(t, e, h.file())
+	serve(t, e, h.File())
 	if g = serve(t, e, alone); g.chain.Fingerprint() != after {
 		t.Error("what was out of use for a while has lost its answers")
 	}
-	serve(t, e, h.file())
-	h.files = "newest"
+	serve(t, e, h.File())
+	h.FilesSay = "newest"
 	if g = serve(t, e, alone); g.chain.Fingerprint() == after {
 		t.Error("files that changed while nobody used them count as the same")
 	}
@@ -288,42 +152,44 @@ func TestAFileThatChangedRebuildsWhatWasMadeFromIt(t *testing.T) {
 
 func TestAReloadThatFailsLeavesNothingBehind(t *testing.T) {
 	for name, c := range map[string]struct {
-		stage      func(h *house) config.Item
-		prepare    func(h *house)
+		stage      func(h *enginetest.House) config.Item
+		prepare    func(h *enginetest.House)
 		want, told string
 	}{
-		"cannot be planned": {func(h *house) config.Item { return h.stage("s", "soft", "bad", true) }, nil, "pipeline.yaml:7:3: stages.s: no such stuff", "close 4 2"},
-		"cannot be built":   {func(h *house) config.Item { return h.stage("a", "hard", "unbuildable", true) }, nil, "pipeline.yaml:7:3: stages.a: cannot be built", "close 4 2"},
-		"cannot be started": {func(h *house) config.Item { return h.stage("a", "hard", " 9", true) }, func(h *house) { h.start = map[string]error{" 9": errors.New("will not")} }, "pipeline.yaml:7:3: stages.a: will not", "start 4 2, start 5 9, close 5 9, close 4 2"},
-		"is unavailable": {func(h *house) config.Item { return h.stage("a", "hard", " 9", true) }, func(h *house) {
-			h.start = map[string]error{" 9": &core.Error{Kind: core.Unavailable, Detail: "not up"}}
+		"cannot be planned": {func(h *enginetest.House) config.Item { return h.Stage("s", "soft", "bad", true) }, nil, "pipeline.yaml:7:3: stages.s: no such stuff", "close 4 2"},
+		"cannot be built":   {func(h *enginetest.House) config.Item { return h.Stage("a", "hard", "unbuildable", true) }, nil, "pipeline.yaml:7:3: stages.a: cannot be built", "close 4 2"},
+		"cannot be started": {func(h *enginetest.House) config.Item { return h.Stage("a", "hard", " 9", true) }, func(h *enginetest.House) { h.StartErr = map[string]error{" 9": errors.New("will not")} }, "pipeline.yaml:7:3: stages.a: will not", "start 4 2, start 5 9, close 5 9, close 4 2"},
+		"is unavailable": {func(h *enginetest.House) config.Item { return h.Stage("a", "hard", " 9", true) }, func(h *enginetest.House) {
+			h.StartErr = map[string]error{" 9": &core.Error{Kind: core.Unavailable, Detail: "not up"}}
 		}, "pipeline.yaml:7:3: stages.a: unavailable: not up", "start 4 2, start 5 9, close 5 9, close 4 2"},
-		"refers to nothing":    {func(h *house) config.Item { return item("again", core.RoleCaller, func() any { return calling{"p"} }) }, nil, "calls providers already", "close 4 2"},
-		"is refused in a part": {func(h *house) config.Item { return h.stage("z", "none", "unbuildable", true) }, nil, "cannot be built", "close 4 2"},
+		"refers to nothing": {func(h *enginetest.House) config.Item {
+			return enginetest.Item("again", core.RoleCaller, func() any { return enginetest.Calling{"p"} })
+		}, nil, "calls providers already", "close 4 2"},
+		"is refused in a part": {func(h *enginetest.House) config.Item { return h.Stage("z", "none", "unbuildable", true) }, nil, "cannot be built", "close 4 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := &house{}
-			first := []config.Item{h.stage("n", "hard", " 1", true), h.stage("s", "soft", " 1", true), h.stage("a", "hard", " 1", true)}
-			e := serving(t, h.file(first...))
+			h := &enginetest.House{}
+			first := []config.Item{h.Stage("n", "hard", " 1", true), h.Stage("s", "soft", " 1", true), h.Stage("a", "hard", " 1", true)}
+			e := serving(t, h.File(first...))
 			defer e.Close(t.Context())
-			h.told()
+			h.Told()
 			if c.prepare != nil {
 				c.prepare(h)
 			}
-			g, err := e.Build(h.file(h.stage("n", "hard", " 2", true), h.stage("s", "soft", " 1", true), c.stage(h)), time.Second)
+			g, err := e.Build(h.File(h.Stage("n", "hard", " 2", true), h.Stage("s", "soft", " 1", true), c.stage(h)), time.Second)
 			if err == nil {
 				err = g.Start(t.Context())
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
-			if got := h.told(); got != c.told {
+			if got := h.Told(); got != c.told {
 				t.Errorf("what happened: got %q, want %q", got, c.told)
 			}
-			if got := h.says(t, e); got != "hi 3 1 2 1 1 1" || e.Number() != 1 {
+			if got := h.Says(t, e); got != "hi 3 1 2 1 1 1" || e.Number() != 1 {
 				t.Errorf("what serves says %q", got)
 			}
-			if g := serve(t, e, h.file(first...)); fates(g) != "n kept, s kept, a kept" {
+			if g := serve(t, e, h.File(first...)); fates(g) != "n kept, s kept, a kept" {
 				t.Errorf("after it: %q", fates(g))
 			}
 		})
@@ -331,8 +197,8 @@ func TestAReloadThatFailsLeavesNothingBehind(t *testing.T) {
 }
 
 func TestTheFirstGenerationServesThoughAPartIsUnavailable(t *testing.T) {
-	h := &house{start: map[string]error{" 1": &core.Error{Kind: core.Unavailable, Detail: "not up yet"}}}
-	e := serving(t, h.file(h.stage("a", "hard", " 1", true)))
+	h := &enginetest.House{StartErr: map[string]error{" 1": &core.Error{Kind: core.Unavailable, Detail: "not up yet"}}}
+	e := serving(t, h.File(h.Stage("a", "hard", " 1", true)))
 	defer e.Close(t.Context())
 	if err := e.Ready(); err == nil || !strings.Contains(err.Error(), "stages/a: ") || !strings.Contains(err.Error(), "not up yet") {
 		t.Errorf("got %v", err)
@@ -340,11 +206,11 @@ func TestTheFirstGenerationServesThoughAPartIsUnavailable(t *testing.T) {
 }
 
 func TestOnlyWhatIsNewIsProbedAndTheRestIsAsWellAsItWas(t *testing.T) {
-	h := &house{probe: map[string]error{" 3": &core.Error{Kind: core.Unauthorized, Detail: "no such key"}, " 4": &core.Error{Kind: core.Unavailable, Detail: "nobody there"}}}
-	e := New(nowhere{}, zap.NewNop())
+	h := &enginetest.House{ProbeErr: map[string]error{" 3": &core.Error{Kind: core.Unauthorized, Detail: "no such key"}, " 4": &core.Error{Kind: core.Unavailable, Detail: "nobody there"}}}
+	e := New(enginetest.Nowhere{}, zap.NewNop())
 	defer e.Close(t.Context())
 	probed := func(stages ...config.Item) (*Generation, []string, error) {
-		g, err := e.Build(h.file(stages...), time.Second)
+		g, err := e.Build(h.File(stages...), time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -354,16 +220,16 @@ func TestOnlyWhatIsNewIsProbedAndTheRestIsAsWellAsItWas(t *testing.T) {
 		warned, err := Unwell(g.Probe(t.Context()))
 		return g, warned, err
 	}
-	g, _, _ := probed(h.stage("a", "hard", " 1", true))
+	g, _, _ := probed(h.Stage("a", "hard", " 1", true))
 	e.Serve(g, time.Minute)
-	if got := h.told(); got != "start 1 1, probe 1 1" {
+	if got := h.Told(); got != "start 1 1, probe 1 1" {
 		t.Errorf("got %q", got)
 	}
-	g, warned, err := probed(h.stage("a", "hard", " 1", true), h.stage("b", "hard", " 4", true))
+	g, warned, err := probed(h.Stage("a", "hard", " 1", true), h.Stage("b", "hard", " 4", true))
 	if err != nil || len(warned) != 1 || warned[0] != "pipeline.yaml:7:3: stages.b: unavailable: nobody there" && !strings.Contains(warned[0], "stages.b: ") {
 		t.Errorf("what cannot be reached is a warning: got %q, %v", warned, err)
 	}
-	if got := h.told(); got != "start 2 4, probe 2 4" {
+	if got := h.Told(); got != "start 2 4, probe 2 4" {
 		t.Errorf("got %q", got)
 	}
 	e.Serve(g, time.Minute)
@@ -371,7 +237,7 @@ func TestOnlyWhatIsNewIsProbedAndTheRestIsAsWellAsItWas(t *testing.T) {
 	if err := e.Ready(); err == nil || strings.Contains(err.Error(), "stages/a") || !strings.Contains(err.Error(), "stages/b") {
 		t.Errorf("ready: %v", err)
 	}
-	g, _, err = probed(h.stage("a", "hard", " 3", true), h.stage("b", "hard", " 4", true))
+	g, _, err = probed(h.Stage("a", "hard", " 3", true), h.Stage("b", "hard", " 4", true))
 	if err == nil || !strings.HasPrefix(err.Error(), "pipeline.yaml:7:3: stages.a: ") {
 		t.Errorf("a refused key: got %v", err)
 	}
@@ -382,7 +248,7 @@ func TestOnlyWhatIsNewIsProbedAndTheRestIsAsWellAsItWas(t *testing.T) {
 type shelf struct{ config string }
 
 func (s *shelf) Plan(config any) (func(), error) {
-	c := config.(*setting)
+	c := config.(*enginetest.Setting)
 	if c.V == "bad" {
 		return nil, errors.New("shelf.v: no such place")
 	}
@@ -397,12 +263,12 @@ func (line4) Complain(path, message string) error {
 }
 
 func TestASectionIsChangedInPlaceOrRefusedByName(t *testing.T) {
-	h, s := &house{}, &shelf{"1"}
-	e := New(nowhere{}, zap.NewNop())
+	h, s := &enginetest.House{}, &shelf{"1"}
+	e := New(enginetest.Nowhere{}, zap.NewNop())
 	e.Attach("shelf", s)
 	with := func(v, other string) *config.File {
-		f := h.file()
-		f.Sections = map[string]any{"shelf": &setting{v}, "wall": &setting{other}}
+		f := h.File()
+		f.Sections = map[string]any{"shelf": &enginetest.Setting{V: v}, "wall": &enginetest.Setting{V: other}}
 		f.Origins = map[string]core.Origin{"shelf": line4{}}
 		return f
 	}

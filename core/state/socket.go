@@ -1,4 +1,4 @@
-package engine
+package state
 
 import (
 	"context"
@@ -24,14 +24,14 @@ func isSocket(name string) bool {
 // Listen opens a Unix socket in the folder, for this user alone, and returns its
 // name for an Address. It is removed when the listener is closed; what a process
 // that died has left is removed by the next Announce.
-func (s State) Listen() (ln net.Listener, name string, err error) {
+func (s Folder) Listen() (ln net.Listener, name string, err error) {
 	root, err := s.open(true)
 	if err != nil {
 		return nil, "", err
 	}
 	fail := func(err error) (net.Listener, string, error) {
 		root.Close()
-		return nil, "", fmt.Errorf("opening a socket in %s: %w", s.Folder(), err)
+		return nil, "", fmt.Errorf("opening a socket in %s: %w", s.Path(), err)
 	}
 	// Nobody finds it under this name, until its mode is what it is to be.
 	young := unfinished + rand.Text()[:12]
@@ -79,8 +79,8 @@ const maxSocketPath = 103
 // pathOf returns a path for a socket called name in the folder, which is good
 // until release. Where the folder's own would be too long, it goes by way of the
 // descriptor of the folder.
-func (s State) pathOf(root *os.Root, name string) (path string, release func(), err error) {
-	if path = filepath.Join(s.Folder(), name); len(path) <= maxSocketPath {
+func (s Folder) pathOf(root *os.Root, name string) (path string, release func(), err error) {
+	if path = filepath.Join(s.Path(), name); len(path) <= maxSocketPath {
 		return path, func() {}, nil
 	}
 	dir, err := root.Open(".")
@@ -96,7 +96,7 @@ func (s State) pathOf(root *os.Root, name string) (path string, release func(), 
 }
 
 // Dial reaches the gateway at a over its socket.
-func (s State) Dial(ctx context.Context, a Address) (net.Conn, error) {
+func (s Folder) Dial(ctx context.Context, a Address) (net.Conn, error) {
 	root, err := s.open(false)
 	if err != nil {
 		return nil, err
@@ -107,9 +107,9 @@ func (s State) Dial(ctx context.Context, a Address) (net.Conn, error) {
 		return nil, err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return nil, fmt.Errorf("%s is no socket", filepath.Join(s.Folder(), a.Socket))
+		return nil, fmt.Errorf("%s is no socket", filepath.Join(s.Path(), a.Socket))
 	}
-	if err := private(info, filepath.Join(s.Folder(), a.Socket)); err != nil {
+	if err := private(info, filepath.Join(s.Path(), a.Socket)); err != nil {
 		return nil, err
 	}
 	path, release, err := s.pathOf(root, a.Socket)
@@ -122,7 +122,7 @@ func (s State) Dial(ctx context.Context, a Address) (net.Conn, error) {
 }
 
 // unheard says whether nobody listens at the socket called name.
-func (s State) unheard(root *os.Root, name string) bool {
+func (s Folder) unheard(root *os.Root, name string) bool {
 	path, release, err := s.pathOf(root, name)
 	if err != nil {
 		return false

@@ -1,7 +1,10 @@
-package engine
+// Package reload is the way of a changed pipeline.yaml into a running gateway: it follows
+// the file, checks what it holds, has the engine build, start and probe it, and says in one
+// verdict what came of that. It goes back to what served before, too. It knows the engine
+// and the state folder; nobody of core knows it.
+package reload
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,14 +18,16 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/state"
 )
 
 // A Reloader takes configurations, one at a time, from wherever they come, and
 // serves those that are good. It is the only path on which a running gateway's
 // configuration changes. It is safe for concurrent use.
 type Reloader struct {
-	o    ReloaderOptions
-	past *past
+	o    Options
+	past *state.Past
 
 	turn     chan struct{} // holds one while nobody loads
 	disk     string        // hash of what the file held when it was last loaded, whatever came of it; for who has the turn
@@ -34,9 +39,9 @@ type Reloader struct {
 	lastGood atomic.Int64    // unix nanoseconds
 }
 
-// ReloaderOptions are what a Reloader is made of.
-type ReloaderOptions struct {
-	Engine *Engine
+// Options are what a Reloader is made of.
+type Options struct {
+	Engine *engine.Engine
 	// File is the configuration's file.
 	File string
 	// Load checks content, as that of File; nil is what File holds now.
@@ -49,7 +54,7 @@ type ReloaderOptions struct {
 	// Processes are the numbers of the plugins' processes now.
 	Processes func() []int
 	// Past keeps the contents that served.
-	Past State
+	Past state.Folder
 	Log  *zap.Logger
 }
 
@@ -98,7 +103,7 @@ type Verdict struct {
 	// DryRun says that it was only asked what would be done. Steps are what would
 	// become of each part.
 	DryRun bool
-	Steps  []Step
+	Steps  []engine.Step
 	// Note says why there was nothing to do, when it is not that what was asked for
 	// serves already.
 	Note string
@@ -152,7 +157,7 @@ func (v Verdict) String() string {
 	if !v.Since.IsZero() {
 		line += "; back to what served at " + v.Since.Local().Format("15:04:05 on 2006-01-02")
 	}
-	for _, fate := range []Fate{Change, Rebuild, Add, Park, Remove} {
+	for _, fate := range []engine.Fate{engine.Change, engine.Rebuild, engine.Add, engine.Park, engine.Remove} {
 		var places []string
 		for _, s := range v.Steps {
 			if s.Fate == fate {
@@ -179,19 +184,19 @@ func round(d time.Duration) time.Duration {
 // reloadTimeout bounds the start and the probes of what is new.
 const reloadTimeout = 30 * time.Second
 
-// NewReloader returns a reloader for an engine that serves file already, whose
+// New returns a reloader for an engine that serves file already, whose
 // content is content: that of the file, or one that was gone back to.
-func NewReloader(o ReloaderOptions, file *config.File, content []byte, back bool) *Reloader {
-	r := &Reloader{o: o, past: &past{State: o.Past, log: o.Log}, turn: make(chan struct{}, 1)}
+func New(o Options, file *config.File, content []byte, back bool) *Reloader {
+	r := &Reloader{o: o, past: state.NewPast(o.Past, o.Log), turn: make(chan struct{}, 1)}
 	r.turn <- struct{}{}
 	now := time.Now()
-	r.state = Serving{Hash: hashOfContent(content), Since: now, File: file}
+	r.state = Serving{Hash: state.Hash(content), Since: now, File: file}
 	if !back {
 		r.disk = r.state.Hash
 	}
 	r.lastGood.Store(now.UnixNano())
 	r.warned = o.Warnings(file) // whoever starts a gateway says them
-	r.past.note(content, now, back)
+	r.past.Note(content, now, back)
 	return r
 }
 
@@ -206,7 +211,7 @@ func (r *Reloader) Serving() Serving {
 
 func (r *Reloader) differs(hash string) bool {
 	content, err := read(r.o.File)
-	return err != nil || hashOfContent(content) != hash
+	return err != nil || state.Hash(content) != hash
 }
 
 // Reload serves what the file holds now. It waits for a reload that runs.
@@ -214,7 +219,7 @@ func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
 	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
 		content, err := read(r.o.File)
 		if err == nil {
-			r.disk = hashOfContent(content)
+			r.disk = state.Hash(content)
 			err = r.load(ctx, content, v)
 		} else {
 			err = fmt.Errorf("%s: %w; what serves goes on", r.o.File, err)
@@ -229,7 +234,7 @@ func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
 // before, and perhaps for another one since, nothing is done and nothing said.
 func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) Verdict {
 	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
-		hash := hashOfContent(content)
+		hash := state.Hash(content)
 		if hash == r.disk {
 			v.Outcome, v.Since, v.stale = Unchanged, r.state.Since, true
 			return content, nil
@@ -306,7 +311,7 @@ func (r *Reloader) Rehearse(ctx context.Context, to Target) Verdict {
 }
 
 func (r *Reloader) rehearse(ctx context.Context, to Target, v *Verdict) error {
-	var kept Kept
+	var kept state.Kept
 	var err error
 	switch {
 	case to.To != 0:
@@ -322,24 +327,24 @@ func (r *Reloader) rehearse(ctx context.Context, to Target, v *Verdict) error {
 	if err != nil {
 		return err
 	}
-	p, err := r.prepared(ctx, kept.Content)
+	g, err := r.prepared(ctx, kept.Content)
 	switch {
 	case err != nil:
 		return err
-	case p.unchanged:
+	case g == nil:
 		v.Outcome, v.Since = Unchanged, r.state.Since
 		return nil
 	}
-	defer p.g.Close()
+	defer g.Close()
 	v.Outcome, v.Since = Would, kept.At
-	r.tell(p.g, v)
-	v.Steps = p.g.Steps
-	v.Warnings, _ = r.news(p.file)
+	r.tell(g, v)
+	v.Steps = g.Steps
+	v.Warnings, _ = r.news(g.File())
 	return nil
 }
 
 // tell says in v what g changes.
-func (r *Reloader) tell(g *Generation, v *Verdict) {
+func (r *Reloader) tell(g *engine.Generation, v *Verdict) {
 	v.Changes = g.Changes()
 	for _, s := range g.Steps {
 		if s.Files {
@@ -362,7 +367,7 @@ func (r *Reloader) news(file *config.File) (fresh, all []string) {
 
 // A Listed content is one that is kept, as it compares with what serves.
 type Listed struct {
-	Kept
+	state.Kept
 	Serves  bool
 	Changes []config.Change // from what serves to this
 	Err     error           // why it cannot be served now
@@ -398,17 +403,17 @@ func (r *Reloader) Kept() ([]Listed, error) {
 var errUnreadable = errors.New("it cannot be read, or was changed since it served")
 
 // numbered returns the n-th of what is kept.
-func (r *Reloader) numbered(n int) (Kept, error) {
+func (r *Reloader) numbered(n int) (state.Kept, error) {
 	all, err := r.past.Kept()
 	switch {
 	case err != nil:
-		return Kept{}, err
+		return state.Kept{}, err
 	case len(all) == 0:
-		return Kept{}, ErrNothingOlder
+		return state.Kept{}, state.ErrNothingOlder
 	case n < 1 || n > len(all):
-		return Kept{}, fmt.Errorf("there is no %d: what is kept is numbered from 1 to %d, latest first; `dragoman reload --list` shows it", n, len(all))
+		return state.Kept{}, fmt.Errorf("there is no %d: what is kept is numbered from 1 to %d, latest first; `dragoman reload --list` shows it", n, len(all))
 	case all[n-1].Content == nil:
-		return Kept{}, fmt.Errorf("number %d: %w", n, errUnreadable)
+		return state.Kept{}, fmt.Errorf("number %d: %w", n, errUnreadable)
 	}
 	return all[n-1], nil
 }
@@ -444,65 +449,35 @@ func (r *Reloader) reload(ctx context.Context, trigger string, load func(context
 	return v
 }
 
-// A prepared reload is one that nothing was started for yet.
-type prepared struct {
-	unchanged bool // nothing is to be done
-	file      *config.File
-	drain     time.Duration
-	g         *Generation
-	err       error
-}
-
-// prepare checks data and builds its generation.
-func (r *Reloader) prepare(data []byte, serving string, doing *progress) (p prepared) {
-	e := r.o.Engine
-	if p.unchanged = serving == hashOfContent(data) && !e.outdated(doing); p.unchanged {
-		return p
-	}
-	doing.note(r.o.File, "checking")
-	if p.file, p.err = r.o.Load(data); p.err != nil {
-		return p
-	}
-	var deadline time.Duration
-	deadline, p.drain = r.o.Times(p.file)
-	p.g, p.err = e.build(p.file, deadline, doing)
-	return p
-}
-
-// prepared is prepare, bounded from outside: none of it knows a context, and some of
-// it is other people's code.
-func (r *Reloader) prepared(ctx context.Context, data []byte) (prepared, error) {
-	late, doing, serving := &r.o.Engine.late, &progress{}, r.state.Hash
-	limited, cancel := context.WithTimeout(ctx, planTimeout)
-	defer cancel()
-	p, err := within(limited, late, doing.String, func() prepared { return r.prepare(data, serving, doing) }, func(p prepared) {
-		if p.g != nil {
-			p.g.Close()
+// prepared is the generation of data that nothing was started for yet; nil when
+// nothing is to be done.
+func (r *Reloader) prepared(ctx context.Context, data []byte) (*engine.Generation, error) {
+	return r.o.Engine.Prepare(ctx, r.o.File, r.state.Hash == state.Hash(data), func() (*config.File, time.Duration, error) {
+		file, err := r.o.Load(data)
+		if err != nil {
+			return nil, 0, err
 		}
+		deadline, _ := r.o.Times(file)
+		return file, deadline, nil
 	})
-	return p, cmp.Or(err, p.err)
 }
 
 // load serves data, and fills in v.
 func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
-	e := r.o.Engine
-	if err := e.late.full(); err != nil {
-		return err
-	}
-	p, err := r.prepared(ctx, data)
+	g, err := r.prepared(ctx, data)
 	switch {
 	case err != nil:
 		return err
-	case p.unchanged:
+	case g == nil:
 		v.Outcome, v.Since = Unchanged, r.state.Since
 		return nil
 	}
-	g, file, drain := p.g, p.file, p.drain
+	file := g.File()
 	before := r.o.Processes()
 	if err := g.Start(ctx); err != nil {
 		return err
 	}
-	warnings, err := Unwell(g.Probe(ctx))
+	warnings, err := engine.Unwell(g.Probe(ctx))
 	if err != nil {
 		g.Close()
 		return err
@@ -515,7 +490,8 @@ func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
 	r.tell(g, v)
 	fresh, all := r.news(file)
 	v.Warnings, r.warned = append(warnings, fresh...), all
-	e.Serve(g, drain)
+	_, drain := r.o.Times(file)
+	r.o.Engine.Serve(g, drain)
 	g.Watch()
 	v.Carried = g.Holds()
 	kept := 0
@@ -543,7 +519,7 @@ func (r *Reloader) note(v *Verdict, data []byte) {
 	now := time.Now()
 	r.mu.Lock()
 	if v.Outcome == Reloaded {
-		r.state.Hash, r.state.Since = hashOfContent(data), now
+		r.state.Hash, r.state.Since = state.Hash(data), now
 		r.lastGood.Store(now.UnixNano())
 	}
 	v.Hash = r.state.Hash
@@ -568,7 +544,7 @@ func (r *Reloader) note(v *Verdict, data []byte) {
 		log.Warn(w)
 	}
 	if v.Outcome == Reloaded {
-		r.past.note(data, now, !v.Since.IsZero())
+		r.past.Note(data, now, !v.Since.IsZero())
 	}
 }
 
@@ -592,24 +568,4 @@ func (r *Reloader) Measure(emit func(core.Measure)) {
 	emit(core.Measure{Name: "config_last_reload_success", Help: "Whether the last reload was not refused.", Value: is(s.Last == nil || s.Last.Outcome != Refused)})
 	emit(core.Measure{Name: "config_serving_since_seconds", Help: "When what serves was loaded, as Unix time.", Value: float64(r.lastGood.Load()) / 1e9})
 	emit(core.Measure{Name: "config_file_differs", Help: "Whether the file on disk is not what serves.", Value: is(s.Differs)})
-}
-
-// Unwell sorts what probes said: what will not mend by itself is an error, and so
-// is a probe that does not return; the rest are warnings.
-func Unwell(probed error) (warnings []string, err error) {
-	joined, ok := probed.(interface{ Unwrap() []error })
-	if !ok {
-		return nil, probed
-	}
-	var fatal []error
-	for _, err := range joined.Unwrap() {
-		_, late := errors.AsType[*LateError](err)
-		switch kind := core.KindOf(err); {
-		case late, kind == core.Unauthorized, kind == core.NotFound:
-			fatal = append(fatal, err)
-		default:
-			warnings = append(warnings, err.Error())
-		}
-	}
-	return warnings, errors.Join(fatal...)
 }

@@ -1,4 +1,4 @@
-package engine
+package state
 
 import (
 	"bufio"
@@ -32,25 +32,25 @@ func env(pairs ...string) func(string) (string, bool) {
 	}
 }
 
-func stateIn(t testing.TB, dir string) State {
+func stateIn(t testing.TB, dir string) Folder {
 	t.Helper()
-	s, err := StateOf("/etc/dragoman/pipeline.yaml", env("STATE_DIRECTORY="+dir))
+	s, err := Of("/etc/dragoman/pipeline.yaml", env("STATE_DIRECTORY="+dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// newState has a folder that is not there yet.
-func newState(t testing.TB) State { return stateIn(t, filepath.Join(t.TempDir(), "state")) }
+// newFolder has a folder that is not there yet.
+func newFolder(t testing.TB) Folder { return stateIn(t, filepath.Join(t.TempDir(), "state")) }
 
 // at is the n-th second of a day.
 func at(n int) time.Time { return time.Date(2026, 11, 23, 0, 0, n, 0, time.UTC) }
 
 // back takes a step back from content and notes it, as a gateway does.
-func back(t *testing.T, s State, from string, now time.Time) string {
+func back(t *testing.T, s Folder, from string, now time.Time) string {
 	t.Helper()
-	k, err := s.Before(hashOf(from))
+	k, err := s.Before(Hash([]byte(from)))
 	if errors.Is(err, ErrNothingOlder) {
 		return "nothing"
 	}
@@ -73,16 +73,16 @@ func TestTheStateOfAFileHasAFolderThatAPersonCanTell(t *testing.T) {
 		{"TMPDIR=/t", "/t/" + mine},
 		{"", "/tmp/" + mine},
 	} {
-		s, err := StateOf("/etc/dragoman/pipeline.yaml", env(strings.Fields(c.env)...))
+		s, err := Of("/etc/dragoman/pipeline.yaml", env(strings.Fields(c.env)...))
 		must(t, err)
-		if dir, base := filepath.Split(s.Folder()); filepath.Clean(dir) != c.want || !strings.HasPrefix(base, name) || len(base) != len(name)+12 {
-			t.Errorf("%s: %s, want it in %s", c.env, s.Folder(), c.want)
+		if dir, base := filepath.Split(s.Path()); filepath.Clean(dir) != c.want || !strings.HasPrefix(base, name) || len(base) != len(name)+12 {
+			t.Errorf("%s: %s, want it in %s", c.env, s.Path(), c.want)
 		}
 	}
 	folder := func(file string) string {
-		s, err := StateOf(file, env("HOME=/h"))
+		s, err := Of(file, env("HOME=/h"))
 		must(t, err)
-		return filepath.Base(s.Folder())
+		return filepath.Base(s.Path())
 	}
 	if folder("/a/pipeline.yaml") == folder("/b/pipeline.yaml") {
 		t.Error("two files share a folder")
@@ -99,7 +99,7 @@ func TestTheStateOfAFileHasAFolderThatAPersonCanTell(t *testing.T) {
 }
 
 func TestHistoryKeepsTheLastFiveThatServed(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	if _, err := s.Latest(); !errors.Is(err, ErrNothingOlder) {
 		t.Errorf("at first: %v", err)
 	}
@@ -108,10 +108,10 @@ func TestHistoryKeepsTheLastFiveThatServed(t *testing.T) {
 	}
 	must(t, s.Served([]byte("content 7"), at(100))) // only its time changes
 	// As after a restart: nothing but the disk is known.
-	s = stateIn(t, filepath.Dir(s.Folder()))
+	s = stateIn(t, filepath.Dir(s.Path()))
 	k, err := s.Latest()
 	must(t, err)
-	if string(k.Content) != "content 7" || !k.At.Equal(at(100)) || k.Hash != hashOf("content 7") {
+	if string(k.Content) != "content 7" || !k.At.Equal(at(100)) || k.Hash != Hash([]byte("content 7")) {
 		t.Errorf("the latest is %s %v", k.Content, k.At)
 	}
 	var got []string
@@ -122,13 +122,13 @@ func TestHistoryKeepsTheLastFiveThatServed(t *testing.T) {
 	if want := "content 7, content 6, content 5, content 4, content 3"; strings.Join(got, ", ") != want || !errors.Is(err, ErrNothingOlder) {
 		t.Errorf("%v, then %v", got, err)
 	}
-	if files, _ := os.ReadDir(s.Folder()); len(files) != 5 {
+	if files, _ := os.ReadDir(s.Path()); len(files) != 5 {
 		t.Errorf("%d files", len(files))
 	}
 }
 
 func TestEachStepBackGoesOneFurther(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	for i, c := range []string{"a", "b", "c", "d"} {
 		must(t, s.Served([]byte(c), at(i)))
 	}
@@ -144,7 +144,7 @@ func TestEachStepBackGoesOneFurther(t *testing.T) {
 	}
 	// What is loaded from the file begins anew. Back from it is what served right
 	// before it, not what had been fled from.
-	s = newState(t)
+	s = newFolder(t)
 	for i, c := range []string{"a", "b", "c", "bad"} {
 		must(t, s.Served([]byte(c), at(i)))
 	}
@@ -168,14 +168,14 @@ func TestEachStepBackGoesOneFurther(t *testing.T) {
 }
 
 func TestAStepBackThatFailsCanBeLeftOut(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	for i, c := range []string{"a", "broken", "b", "c"} {
 		must(t, s.Served([]byte(c), at(i)))
 	}
 	if got := back(t, s, "c", at(10)); got != "b" {
 		t.Fatal(got)
 	}
-	k, err := s.Before(hashOf("b"))
+	k, err := s.Before(Hash([]byte("b")))
 	must(t, err)
 	if string(k.Content) != "broken" {
 		t.Fatal(string(k.Content))
@@ -186,7 +186,7 @@ func TestAStepBackThatFailsCanBeLeftOut(t *testing.T) {
 }
 
 func TestBackFromWhatIsNotKeptIsTheLatest(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	must(t, s.Served([]byte("a"), at(1)))
 	if got := back(t, s, "served, but could not be noted", at(2)); got != "a" {
 		t.Error(got)
@@ -237,13 +237,13 @@ func TestAWalkBackVisitsEveryContentOnce(t *testing.T) {
 }
 
 func TestHistoryIsForThisUserAlone(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	must(t, s.Served([]byte("key: literal"), at(1)))
 	withdraw, err := s.Announce(Address{PID: 1, Started: at(1)})
 	must(t, err)
 	defer withdraw()
 	files := 0
-	must(t, filepath.WalkDir(filepath.Dir(s.Folder()), func(path string, d fs.DirEntry, err error) error {
+	must(t, filepath.WalkDir(filepath.Dir(s.Path()), func(path string, d fs.DirEntry, err error) error {
 		must(t, err)
 		info, err := d.Info()
 		must(t, err)
@@ -266,13 +266,13 @@ func TestHistoryIsForThisUserAlone(t *testing.T) {
 func TestWhatOthersOwnOrMayWriteIsRefused(t *testing.T) {
 	root := os.Geteuid() == 0
 	for name, c := range map[string]struct {
-		spoil func(s State) error
+		spoil func(s Folder) error
 		want  string
 	}{
-		"a folder that others may write": {func(s State) error { return os.Chmod(s.Folder(), 0o720) }, "may be written by other users (mode 0720)"},
-		"a base that others may write":   {func(s State) error { return os.Chmod(s.base, 0o702) }, "may be written by other users (mode 0702)"},
-		"a file that others may write": {func(s State) error {
-			files, _ := filepath.Glob(filepath.Join(s.Folder(), "*"))
+		"a folder that others may write": {func(s Folder) error { return os.Chmod(s.Path(), 0o720) }, "may be written by other users (mode 0720)"},
+		"a base that others may write":   {func(s Folder) error { return os.Chmod(s.base, 0o702) }, "may be written by other users (mode 0702)"},
+		"a file that others may write": {func(s Folder) error {
+			files, _ := filepath.Glob(filepath.Join(s.Path(), "*"))
 			for _, f := range files {
 				if err := os.Chmod(f, 0o620); err != nil {
 					return err
@@ -280,9 +280,9 @@ func TestWhatOthersOwnOrMayWriteIsRefused(t *testing.T) {
 			}
 			return nil
 		}, "may be written by other users (mode 0620)"},
-		"a folder of another user": {func(s State) error { return os.Chown(s.Folder(), 4242, -1) }, "belongs to user 4242"},
-		"a base of another user":   {func(s State) error { return os.Chown(s.base, 4242, -1) }, "belongs to user 4242"},
-		"a link of another user": {func(s State) error {
+		"a folder of another user": {func(s Folder) error { return os.Chown(s.Path(), 4242, -1) }, "belongs to user 4242"},
+		"a base of another user":   {func(s Folder) error { return os.Chown(s.base, 4242, -1) }, "belongs to user 4242"},
+		"a link of another user": {func(s Folder) error {
 			if err := os.Rename(s.base, s.base+".real"); err != nil {
 				return err
 			}
@@ -296,7 +296,7 @@ func TestWhatOthersOwnOrMayWriteIsRefused(t *testing.T) {
 			if !root && strings.HasSuffix(name, "of another user") {
 				t.Skip("only root can give files away")
 			}
-			s := newState(t)
+			s := newFolder(t)
 			must(t, s.Served([]byte("a"), at(1)))
 			withdraw, err := s.Announce(Address{PID: 1, Started: at(1)})
 			must(t, err)
@@ -321,7 +321,7 @@ func TestWhatOthersOwnOrMayWriteIsRefused(t *testing.T) {
 }
 
 func TestALinkOfOnesOwnIsFollowed(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	must(t, os.Symlink(t.TempDir(), s.base))
 	must(t, os.Chmod(s.base, 0o755))
 	must(t, s.Served([]byte("a"), at(1)))
@@ -346,12 +346,12 @@ func TestHistoryThatCannotBeWrittenSaysWhere(t *testing.T) {
 }
 
 func TestAContentChangedByHandIsNotServedAsWhatServed(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	must(t, s.Served([]byte("a"), at(1)))
 	must(t, s.Served([]byte("b"), at(2)))
-	files, _ := filepath.Glob(filepath.Join(s.Folder(), "*"))
+	files, _ := filepath.Glob(filepath.Join(s.Path(), "*"))
 	write(t, files[0], "edited")
-	if k, err := s.Before(hashOf("b")); err == nil || !strings.Contains(err.Error(), files[0]) || !strings.Contains(err.Error(), "was changed since it served") {
+	if k, err := s.Before(Hash([]byte("b"))); err == nil || !strings.Contains(err.Error(), files[0]) || !strings.Contains(err.Error(), "was changed since it served") {
 		t.Errorf("got %s, %v", k.Content, err)
 	}
 	// When it serves again, it is kept as it should be.
@@ -359,14 +359,14 @@ func TestAContentChangedByHandIsNotServedAsWhatServed(t *testing.T) {
 	if k, err := s.Latest(); err != nil || string(k.Content) != "a" {
 		t.Error(string(k.Content), err)
 	}
-	must(t, os.WriteFile(filepath.Join(s.Folder(), filepath.Base(entryNamed(t, s))), make([]byte, config.MaxFile+1), 0o600))
+	must(t, os.WriteFile(filepath.Join(s.Path(), filepath.Base(entryNamed(t, s))), make([]byte, config.MaxFile+1), 0o644))
 	if _, err := s.Latest(); err == nil || !strings.Contains(err.Error(), "is no file that Dragoman wrote") {
 		t.Errorf("a huge file: %v", err)
 	}
 }
 
 // entryNamed is the name of the latest file.
-func entryNamed(t *testing.T, s State) string {
+func entryNamed(t *testing.T, s Folder) string {
 	root, err := s.open(false)
 	must(t, err)
 	defer root.Close()
@@ -376,13 +376,13 @@ func entryNamed(t *testing.T, s State) string {
 }
 
 func TestHistoryLeavesFilesOfOthersAlone(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	must(t, s.Served([]byte("a"), at(1)))
 	others := []string{"notes.txt", "20261123T000001Z-0123456789abcdef.yaml", "x.yaml", "20261123T000001.000000000Z-0123456789ABCDEF.yaml"}
 	for _, name := range others {
-		write(t, filepath.Join(s.Folder(), name), "x")
+		write(t, filepath.Join(s.Path(), name), "x")
 	}
-	old, young := filepath.Join(s.Folder(), unfinished+"OLD"), filepath.Join(s.Folder(), unfinished+"YOUNG")
+	old, young := filepath.Join(s.Path(), unfinished+"OLD"), filepath.Join(s.Path(), unfinished+"YOUNG")
 	write(t, old, "half")
 	write(t, young, "half")
 	must(t, os.Chtimes(old, at(0), at(0)))
@@ -390,7 +390,7 @@ func TestHistoryLeavesFilesOfOthersAlone(t *testing.T) {
 		must(t, s.Served([]byte(fmt.Sprint(i)), at(i)))
 	}
 	for _, name := range append(others, unfinished+"YOUNG") {
-		if _, err := os.Lstat(filepath.Join(s.Folder(), name)); err != nil {
+		if _, err := os.Lstat(filepath.Join(s.Path(), name)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -400,7 +400,7 @@ func TestHistoryLeavesFilesOfOthersAlone(t *testing.T) {
 }
 
 // child runs the test named in a process of its own, with the folder of s.
-func child(t *testing.T, s State, test string) (*exec.Cmd, *bufio.Scanner) {
+func child(t *testing.T, s Folder, test string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
@@ -415,7 +415,7 @@ func child(t *testing.T, s State, test string) (*exec.Cmd, *bufio.Scanner) {
 }
 
 // asChild returns the state of the process that started this one, or skips.
-func asChild(t *testing.T) State {
+func asChild(t *testing.T) Folder {
 	dir, ok := os.LookupEnv("DRAGOMAN_TEST_STATE")
 	if !ok {
 		t.Skip("another test starts this one in a process of its own")
@@ -439,7 +439,7 @@ func TestChildServesUntilItIsKilled(t *testing.T) {
 }
 
 func TestAWriterKilledAtAnyMomentLeavesTheOldOrTheNew(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	last := 0
 	for range 30 {
 		cmd, lines := child(t, s, "TestChildServesUntilItIsKilled")
@@ -450,7 +450,7 @@ func TestAWriterKilledAtAnyMomentLeavesTheOldOrTheNew(t *testing.T) {
 			last, _ = strconv.Atoi(lines.Text())
 		}
 		for range rand.IntN(2000) { // anywhere in the next
-			_ = hashOf("some microseconds")
+			_ = Hash([]byte("some microseconds"))
 		}
 		must(t, cmd.Process.Kill())
 		for lines.Scan() { // what it had said before
@@ -481,7 +481,7 @@ func TestAWriterKilledAtAnyMomentLeavesTheOldOrTheNew(t *testing.T) {
 }
 
 func TestAReaderSeesTheOldOrTheNewWhileItIsWritten(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	cmd, lines := child(t, s, "TestChildServesUntilItIsKilled")
 	if !lines.Scan() {
 		t.Fatal("the child ended by itself")
@@ -511,7 +511,7 @@ func TestAReaderSeesTheOldOrTheNewWhileItIsWritten(t *testing.T) {
 }
 
 func TestAReaderFindsAContentThatMoves(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	must(t, s.Served([]byte("a"), at(1)))
 	stop, moves := make(chan struct{}), make(chan int)
 	go func() {
@@ -549,9 +549,9 @@ func TestChildAnnouncesItself(t *testing.T) {
 }
 
 func TestAKilledGatewayIsToldApart(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	var none *NotRunning
-	if _, err := s.Find(); !errors.As(err, &none) || none.Last != nil || !strings.Contains(err.Error(), s.Folder()) {
+	if _, err := s.Find(); !errors.As(err, &none) || none.Last != nil || !strings.Contains(err.Error(), s.Path()) {
 		t.Errorf("at first: %v", err)
 	}
 	cmd, lines := child(t, s, "TestChildAnnouncesItself")
@@ -574,14 +574,14 @@ func TestAKilledGatewayIsToldApart(t *testing.T) {
 	if got, err := s.Find(); err != nil || got.PID != 7 {
 		t.Errorf("found %v, %v", got, err)
 	}
-	if files, _ := os.ReadDir(s.Folder()); len(files) != 1 {
+	if files, _ := os.ReadDir(s.Path()); len(files) != 1 {
 		t.Errorf("%d files", len(files))
 	}
 	must(t, withdraw())
 }
 
 func TestOfTwoGatewaysTheLatestIsFoundAndEachWithdrawsItself(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	found := func() string {
 		a, err := s.Find()
 		if err != nil {
@@ -603,20 +603,20 @@ func TestOfTwoGatewaysTheLatestIsFoundAndEachWithdrawsItself(t *testing.T) {
 		{second, "http://127.0.0.1:3"},
 		{third, "http://127.0.0.1:1"},
 		{third, "http://127.0.0.1:1"},
-		{first, (&NotRunning{Folder: s.Folder()}).Error()},
+		{first, (&NotRunning{Folder: s.Path()}).Error()},
 	} {
 		must(t, step.withdraw())
 		if got := found(); got != step.want {
 			t.Errorf("found %s, want %s", got, step.want)
 		}
 	}
-	if files, _ := os.ReadDir(s.Folder()); len(files) != 0 {
+	if files, _ := os.ReadDir(s.Path()); len(files) != 0 {
 		t.Errorf("%d files are left", len(files))
 	}
 }
 
 func TestWhatIsNoAddressIsNeitherAnnouncedNorFound(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	for _, a := range []Address{
 		{PID: 0, Started: at(1)}, {PID: 1}, {PID: 1, Started: at(1), Admin: "file:///etc/passwd"},
 		{PID: 1, Started: at(1), Admin: "http://"}, {PID: 1, Started: at(1), Admin: "http://user:pass@host"},
@@ -626,7 +626,7 @@ func TestWhatIsNoAddressIsNeitherAnnouncedNorFound(t *testing.T) {
 		}
 	}
 	must(t, s.Served([]byte("a"), at(1)))
-	must(t, os.WriteFile(filepath.Join(s.Folder(), "gateway-1-X.json"), nil, 0o600))
+	must(t, os.WriteFile(filepath.Join(s.Path(), "gateway-1-X.json"), nil, 0o644))
 	var none *NotRunning
 	if _, err := s.Find(); !errors.As(err, &none) || none.Last != nil {
 		t.Errorf("found %v", err)
@@ -663,4 +663,16 @@ func FuzzAnAddress(f *testing.F) {
 			t.Errorf("%q was read as %v, and then as %v, %v", data, a, again, err)
 		}
 	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, file, content string) {
+	t.Helper()
+	must(t, os.WriteFile(file, []byte(content), 0o644))
 }

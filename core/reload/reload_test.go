@@ -1,4 +1,4 @@
-package engine
+package reload
 
 import (
 	"context"
@@ -17,14 +17,17 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/engine/enginetest"
+	"github.com/dragoman-mt/dragoman/core/state"
 )
 
 // A site is a gateway's file and what reloads it. What the file holds is the
 // configuration of one stage, "soft" in front of a text that changes in place.
 type site struct {
-	*house
+	*enginetest.House
 	t        *testing.T
-	engine   *Engine
+	engine   *engine.Engine
 	reloader *Reloader
 	file     string
 }
@@ -33,8 +36,8 @@ func newSite(t *testing.T, first string) *site { return newSiteWith(t, first, (*
 
 // newSiteWith is newSite with another meaning of what the file holds.
 func newSiteWith(t *testing.T, first string, load func(*site, []byte) (*config.File, error)) *site {
-	s := &site{house: &house{}, t: t, engine: New(nowhere{}, zap.NewNop()), file: filepath.Join(t.TempDir(), "pipeline.yaml")}
-	past, err := StateOf(s.file, func(name string) (string, bool) { return filepath.Dir(s.file), name == "STATE_DIRECTORY" })
+	s := &site{House: &enginetest.House{}, t: t, engine: engine.New(enginetest.Nowhere{}, zap.NewNop()), file: filepath.Join(t.TempDir(), "pipeline.yaml")}
+	past, err := state.Of(s.file, func(name string) (string, bool) { return filepath.Dir(s.file), name == "STATE_DIRECTORY" })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +46,15 @@ func newSiteWith(t *testing.T, first string, load func(*site, []byte) (*config.F
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, s.engine, loaded)
-	s.reloader = NewReloader(ReloaderOptions{
+	g, err := s.engine.Build(loaded, time.Second)
+	if err == nil {
+		err = g.Start(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.engine.Serve(g, time.Minute)
+	s.reloader = New(Options{
 		Engine: s.engine, File: s.file, Load: func(content []byte) (*config.File, error) { return load(s, content) }, Past: past, Log: zap.NewNop(),
 		Times:     func(*config.File) (deadline, drain time.Duration) { return time.Second, time.Minute },
 		Warnings:  func(*config.File) []string { return nil },
@@ -70,7 +80,7 @@ func (s *site) load(content []byte) (*config.File, error) {
 	if strings.Contains(v, "broken") {
 		return nil, config.Complaints{{File: s.file, Line: 1, Column: 1, Message: "is broken"}}
 	}
-	f := s.house.file(s.stage("a", "soft", v, true))
+	f := s.House.File(s.Stage("a", "soft", v, true))
 	f.Path = s.file
 	f.Values = []config.Value{{Path: "stages.a.v", Text: v, Sum: uint64(len(v))<<32 | uint64(v[0])}}
 	return f, nil
@@ -93,8 +103,8 @@ func TestTheVerdictSaysWhatChangedAndWhatWasCarriedOver(t *testing.T) {
 	s := newSite(t, "1")
 	s.expect(s.reloader.Reload(t.Context(), "test"), "nothing to do: generation 1 serves this already, since TIME")
 	s.save("2")
-	s.expect(s.reloader.Reload(t.Context(), "test"), "reloaded generation 2 (was 1) in TIME: stages.a.v 1 -> 2; carried over: a brick 1, 1 plugin")
-	if got := s.says(t, s.engine); got != "hi 12" {
+	s.expect(s.reloader.Reload(t.Context(), "test"), "reloaded generation 2 (was 1) in TIME: stages.a.v 1 -> 2; carried over: a Brick 1, 1 plugin")
+	if got := s.Says(t, s.engine); got != "hi 12" {
 		t.Errorf("what serves says %q", got)
 	}
 	s.reloader.Reload(t.Context(), "test")
@@ -111,11 +121,11 @@ func TestTheVerdictSaysWhatChangedAndWhatWasCarriedOver(t *testing.T) {
 	if v := s.reloader.Reload(t.Context(), "test"); v.Outcome != Refused || !errors.Is(v.Err, os.ErrNotExist) || !v.Differs {
 		t.Errorf("without a file: %v", v)
 	}
-	if got := s.says(t, s.engine); got != "hi 12" {
+	if got := s.Says(t, s.engine); got != "hi 12" {
 		t.Errorf("what serves says %q", got)
 	}
 	now := s.reloader.Serving()
-	if now.Last == nil || now.Last.Outcome != Refused || !now.Differs || now.Hash != hashOfContent([]byte("2")) {
+	if now.Last == nil || now.Last.Outcome != Refused || !now.Differs || now.Hash != state.Hash([]byte("2")) {
 		t.Errorf("%+v", now)
 	}
 }
@@ -126,9 +136,9 @@ func TestPreviousGoesOneStepFurtherBackEachTime(t *testing.T) {
 		s.save(v)
 		s.reloader.Reload(t.Context(), "test")
 	}
-	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 5 (was 4) in TIME: stages.a.v 4 -> 3; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
-	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 6 (was 5) in TIME: stages.a.v 3 -> 2; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
-	s.expect(s.reloader.Reload(t.Context(), "test"), "reloaded generation 7 (was 6) in TIME: stages.a.v 2 -> 4; carried over: a brick 1, 1 plugin")
+	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 5 (was 4) in TIME: stages.a.v 4 -> 3; back to what served at TIME; carried over: a Brick 1, 1 plugin; the file on disk differs from what serves")
+	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 6 (was 5) in TIME: stages.a.v 3 -> 2; back to what served at TIME; carried over: a Brick 1, 1 plugin; the file on disk differs from what serves")
+	s.expect(s.reloader.Reload(t.Context(), "test"), "reloaded generation 7 (was 6) in TIME: stages.a.v 2 -> 4; carried over: a Brick 1, 1 plugin")
 	if v := s.reloader.Previous(t.Context(), "test"); v.Outcome != Reloaded || v.Changes[0].New != "2" {
 		t.Errorf("back from the file: %v", v)
 	}
@@ -142,7 +152,7 @@ func TestAnUndoIsNotUndoneByWhoeverHearsOfTheFileLate(t *testing.T) {
 	if v := s.reloader.Content(t.Context(), "file", []byte("2")); v.Outcome != Unchanged {
 		t.Errorf("got %v", v)
 	}
-	if got := s.says(t, s.engine); got != "hi 11" {
+	if got := s.Says(t, s.engine); got != "hi 11" {
 		t.Errorf("what serves says %q", got)
 	}
 	if now := s.reloader.Serving(); now.Last.Trigger != "admin" || !now.Differs {
@@ -174,10 +184,10 @@ func TestPreviousPassesOverWhatCannotBeServedAnyMore(t *testing.T) {
 	if v.Outcome != Reloaded || v.Changes[0].New != "1" || len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], "its plugin is gone") {
 		t.Errorf("%v, %q", v, v.Warnings)
 	}
-	if v := s.reloader.Previous(t.Context(), "test"); v.Outcome != Refused || !errors.Is(v.Err, ErrNothingOlder) {
+	if v := s.reloader.Previous(t.Context(), "test"); v.Outcome != Refused || !errors.Is(v.Err, state.ErrNothingOlder) {
 		t.Errorf("at the end of the walk: %v", v)
 	}
-	if got := s.says(t, s.engine); got != "hi 11" {
+	if got := s.Says(t, s.engine); got != "hi 11" {
 		t.Errorf("what serves says %q", got)
 	}
 }
@@ -191,7 +201,7 @@ func TestReloadsThatComeTogetherEndWithTheNewestFile(t *testing.T) {
 	}
 	all.Wait()
 	s.expect(s.reloader.Reload(t.Context(), "test"), "nothing to do: generation "+strconv.FormatInt(s.engine.Number(), 10)+" serves this already, since TIME")
-	if got := s.says(t, s.engine); got != "hi 1t" {
+	if got := s.Says(t, s.engine); got != "hi 1t" {
 		t.Errorf("what serves says %q", got)
 	}
 }
@@ -231,7 +241,7 @@ func TestReloadsAreMeasured(t *testing.T) {
 	for name, want := range map[string]float64{
 		"reloads_total outcome reloaded": 1, "reloads_total outcome refused": 1, "reloads_total outcome unchanged": 0,
 		"config_last_reload_success": 0, "config_file_differs": 1,
-		"config_info hash " + hashOfContent([]byte("2"))[:12]: 1,
+		"config_info hash " + state.Hash([]byte("2"))[:12]: 1,
 	} {
 		if got[name] != want {
 			t.Errorf("%s: got %v, want %v", name, got[name], want)
@@ -263,7 +273,7 @@ func TestAfterARefusedSaveThereIsNothingToUndoWhichIsSaidOnce(t *testing.T) {
 		s.expect(s.reloader.Rehearse(t.Context(), Target{Previous: true}), want)
 		v := s.reloader.Previous(t.Context(), "test")
 		s.expect(v, want)
-		if got := s.says(t, s.engine); got != "hi 12" || v.Outcome != Unchanged {
+		if got := s.Says(t, s.engine); got != "hi 12" || v.Outcome != Unchanged {
 			t.Errorf("what serves says %q, %s", got, v.Outcome)
 		}
 		if now := s.reloader.Serving(); now.Last.Outcome != Refused {
@@ -273,7 +283,7 @@ func TestAfterARefusedSaveThereIsNothingToUndoWhichIsSaidOnce(t *testing.T) {
 		s.reloader.Reload(t.Context(), "test")
 	}
 	s.reloader.Previous(t.Context(), "test")
-	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 3 (was 2) in TIME: stages.a.v 2 -> 1; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
+	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 3 (was 2) in TIME: stages.a.v 2 -> 1; back to what served at TIME; carried over: a Brick 1, 1 plugin; the file on disk differs from what serves")
 	// Once a file was taken, it is undone at once.
 	s.save("3")
 	s.reloader.Reload(t.Context(), "test")
@@ -311,9 +321,9 @@ func TestAReloadGoesToWhatHasTheNumber(t *testing.T) {
 			t.Errorf("number %d: %v", n, v)
 		}
 	}
-	s.expect(s.reloader.Serve(t.Context(), "test", Target{To: 3}), "reloaded generation 4 (was 3) in TIME: stages.a.v 3 -> 1; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
+	s.expect(s.reloader.Serve(t.Context(), "test", Target{To: 3}), "reloaded generation 4 (was 3) in TIME: stages.a.v 3 -> 1; back to what served at TIME; carried over: a Brick 1, 1 plugin; the file on disk differs from what serves")
 	s.expect(s.reloader.Serve(t.Context(), "test", Target{To: 1}), "nothing to do: generation 4 serves this already, since TIME; the file on disk differs from what serves")
-	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 5 (was 4) in TIME: stages.a.v 1 -> 2; back to what served at TIME; carried over: a brick 1, 1 plugin; the file on disk differs from what serves")
+	s.expect(s.reloader.Previous(t.Context(), "test"), "reloaded generation 5 (was 4) in TIME: stages.a.v 1 -> 2; back to what served at TIME; carried over: a Brick 1, 1 plugin; the file on disk differs from what serves")
 }
 
 func TestADryRunSaysWhatAReloadWouldDoAndDoesNothing(t *testing.T) {
@@ -339,7 +349,7 @@ func TestADryRunSaysWhatAReloadWouldDoAndDoesNothing(t *testing.T) {
 	}
 	s.save("2")
 	now := s.reloader.Serving()
-	if now.Last != before.Last || now.Hash != before.Hash || s.engine.Number() != was || s.says(t, s.engine) != "hi 12" {
+	if now.Last != before.Last || now.Hash != before.Hash || s.engine.Number() != was || s.Says(t, s.engine) != "hi 12" {
 		t.Errorf("it did something: %+v", now)
 	}
 	if all, err := s.reloader.Kept(); err != nil || len(all) != 2 || !all[0].Serves {

@@ -1,4 +1,7 @@
-package engine
+// Package state is the folder in which a gateway keeps what must outlive its process: the
+// contents of pipeline.yaml that served, and the address at which the gateway that runs can
+// be reached. It knows nothing of what a configuration says.
+package state
 
 import (
 	"cmp"
@@ -22,15 +25,15 @@ import (
 	"github.com/dragoman-mt/dragoman/core/config"
 )
 
-// A State is the folder of one configuration file in which a gateway keeps what
+// A Folder is that of one configuration file in which a gateway keeps what
 // must outlive it: the contents that served, and where the gateway is that runs.
-// Everything in it is for this user alone. A State holds nothing open, and is
+// Everything in it is for this user alone. A Folder holds nothing open, and is
 // safe for concurrent use, by several processes too: whoever reads sees what was
 // there before a change or after it, whenever the writer dies.
 //
 // The contents are plain files, named by the time at which they served last, so
 // that a person can list, compare and copy them.
-type State struct {
+type Folder struct {
 	base string // for all configuration files of this user
 	name string // for this one
 	was  string // what base was in older versions, if that was another
@@ -41,10 +44,10 @@ type State struct {
 // $XDG_STATE_HOME or ~/.local/state, else below dragoman-state-UID in the folder
 // for temporary files. The file is told apart by its absolute path, in which
 // symbolic links stay links.
-func StateOf(file string, lookup func(string) (string, bool)) (State, error) {
+func Of(file string, lookup func(string) (string, bool)) (Folder, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
-		return State{}, fmt.Errorf("finding the folder of %s: %w", file, err)
+		return Folder{}, fmt.Errorf("finding the folder of %s: %w", file, err)
 	}
 	readable := strings.Map(func(r rune) rune {
 		if 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '-' || r == '_' {
@@ -56,11 +59,11 @@ func StateOf(file string, lookup func(string) (string, bool)) (State, error) {
 		readable = readable[:64]
 	}
 	base, was := stateBase(lookup)
-	return State{base: base, name: readable + "-" + hashOfContent([]byte(path))[:12], was: was}, nil
+	return Folder{base: base, name: readable + "-" + Hash([]byte(path))[:12], was: was}, nil
 }
 
 // older is the state where an older version kept it, when that is elsewhere.
-func (s State) older() (State, bool) { return State{base: s.was, name: s.name}, s.was != "" }
+func (s Folder) older() (Folder, bool) { return Folder{base: s.was, name: s.name}, s.was != "" }
 
 func stateBase(lookup func(string) (string, bool)) (base, was string) {
 	// Paths that are not absolute are to be ignored, says the XDG specification.
@@ -90,7 +93,7 @@ func stateBase(lookup func(string) (string, bool)) (base, was string) {
 }
 
 // Folder is where all this is, for messages.
-func (s State) Folder() string { return filepath.Join(s.base, s.name) }
+func (s Folder) Path() string { return filepath.Join(s.base, s.name) }
 
 // A Kept is the content of a configuration that served.
 type Kept struct {
@@ -108,15 +111,15 @@ const most = 5
 // Served notes that content serves since at, having been loaded from the file:
 // going back starts anew from here. Content that is kept already moves to the
 // top; of more than five, the oldest is dropped.
-func (s State) Served(content []byte, at time.Time) error { return s.note(content, at, false) }
+func (s Folder) Served(content []byte, at time.Time) error { return s.note(content, at, false) }
 
 // WentBack notes that content serves since at, and that it was gone back to: the
 // next step back goes further.
-func (s State) WentBack(content []byte, at time.Time) error { return s.note(content, at, true) }
+func (s Folder) WentBack(content []byte, at time.Time) error { return s.note(content, at, true) }
 
 // Latest returns the content that served last. The error is ErrNothingOlder when
 // none did.
-func (s State) Latest() (Kept, error) {
+func (s Folder) Latest() (Kept, error) {
 	return s.pick(func([]entry) int { return 0 })
 }
 
@@ -126,7 +129,7 @@ func (s State) Latest() (Kept, error) {
 // that this walk has left behind; from what was loaded from the file, to what
 // served right before it. From a content that is not kept, it is the latest. The
 // error is ErrNothingOlder when the walk is at its end.
-func (s State) Before(hash string) (Kept, error) {
+func (s Folder) Before(hash string) (Kept, error) {
 	return s.pick(func(all []entry) int { return stepBack(all, hash) })
 }
 
@@ -147,10 +150,10 @@ func stepBack(all []entry, hash string) int {
 }
 
 // pick returns the content of which choose gives the place.
-func (s State) pick(choose func([]entry) int) (Kept, error) {
+func (s Folder) pick(choose func([]entry) int) (Kept, error) {
 	root, err := s.reading()
 	if errors.Is(err, fs.ErrNotExist) {
-		return Kept{}, fmt.Errorf("%w in %s", ErrNothingOlder, s.Folder())
+		return Kept{}, fmt.Errorf("%w in %s", ErrNothingOlder, s.Path())
 	}
 	if err != nil {
 		return Kept{}, err
@@ -163,7 +166,7 @@ func (s State) pick(choose func([]entry) int) (Kept, error) {
 		}
 		i := choose(all)
 		if i >= len(all) {
-			return Kept{}, fmt.Errorf("%w in %s", ErrNothingOlder, s.Folder())
+			return Kept{}, fmt.Errorf("%w in %s", ErrNothingOlder, s.Path())
 		}
 		content, err := all[i].read(root)
 		if errors.Is(err, fs.ErrNotExist) && try < 10 {
@@ -172,11 +175,11 @@ func (s State) pick(choose func([]entry) int) (Kept, error) {
 		if err != nil {
 			return Kept{}, err
 		}
-		return Kept{Content: content, Hash: hashOfContent(content), At: all[i].at}, nil
+		return Kept{Content: content, Hash: Hash(content), At: all[i].at}, nil
 	}
 }
 
-func (s State) note(content []byte, at time.Time, back bool) error {
+func (s Folder) note(content []byte, at time.Time, back bool) error {
 	root, err := s.open(true)
 	if err != nil {
 		return err
@@ -186,12 +189,12 @@ func (s State) note(content []byte, at time.Time, back bool) error {
 	if err != nil {
 		return err
 	}
-	now := entry{at: at.UTC(), hash: hashOfContent(content)[:shortHash], back: back}
+	now := entry{at: at.UTC(), hash: Hash(content)[:shortHash], back: back}
 	if len(all) > 0 && !now.at.After(all[0].at) {
 		now.at = all[0].at.Add(1) // the clock was set back
 	}
 	if err := now.place(root, content, all); err != nil {
-		return fmt.Errorf("keeping the configuration in %s: %w", s.Folder(), err)
+		return fmt.Errorf("keeping the configuration in %s: %w", s.Path(), err)
 	}
 	return tidy(root)
 }
@@ -310,7 +313,7 @@ func (x entry) read(root *os.Root) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !x.is(hashOfContent(content)) {
+	if !x.is(Hash(content)) {
 		return nil, fmt.Errorf("%s was changed since it served: load it with --config, or remove it", filepath.Join(root.Name(), x.String()))
 	}
 	return content, nil
@@ -360,7 +363,7 @@ func (e *NotRunning) Error() string {
 // withdraw is called or the process ends, by kill -9 too. Of several gateways
 // with the same file, the one started last is found, and when it ends, the one
 // before.
-func (s State) Announce(a Address) (withdraw func() error, err error) {
+func (s Folder) Announce(a Address) (withdraw func() error, err error) {
 	data, err := json.Marshal(a)
 	if err != nil {
 		return nil, err
@@ -393,7 +396,7 @@ func (s State) Announce(a Address) (withdraw func() error, err error) {
 		root.Remove(name)
 		file.Close()
 		root.Close()
-		return nil, fmt.Errorf("saying in %s where the gateway is: %w", s.Folder(), err)
+		return nil, fmt.Errorf("saying in %s where the gateway is: %w", s.Path(), err)
 	}
 	return sync.OnceValue(func() error {
 		err := root.Remove(final)
@@ -408,7 +411,7 @@ func (s State) Announce(a Address) (withdraw func() error, err error) {
 
 // Find returns where the gateway is that runs with this file. The error is a
 // *NotRunning when there is none.
-func (s State) Find() (Address, error) {
+func (s Folder) Find() (Address, error) {
 	at, err := s.find()
 	if older, has := s.older(); has && errors.As(err, new(*NotRunning)) {
 		if at, err := older.find(); err == nil {
@@ -419,7 +422,7 @@ func (s State) Find() (Address, error) {
 }
 
 // Announced says whether a is found here.
-func (s State) Announced(a Address) bool {
+func (s Folder) Announced(a Address) bool {
 	root, err := s.open(false)
 	if err != nil {
 		return false
@@ -443,8 +446,8 @@ func (s State) Announced(a Address) bool {
 	})
 }
 
-func (s State) find() (Address, error) {
-	none := &NotRunning{Folder: s.Folder()}
+func (s Folder) find() (Address, error) {
+	none := &NotRunning{Folder: s.Path()}
 	root, err := s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Address{}, none
@@ -530,7 +533,7 @@ func alive(root *os.Root, name string) bool {
 }
 
 // removeStale removes what gateways that died have left.
-func (s State) removeStale(root *os.Root) {
+func (s Folder) removeStale(root *os.Root) {
 	names, _ := names(root)
 	for _, name := range names {
 		if isAddress(name) && !alive(root, name) || isSocket(name) && s.unheard(root, name) {
@@ -542,7 +545,7 @@ func (s State) removeStale(root *os.Root) {
 // open returns the folder, making it if that is asked for. It refuses what
 // others own or may write: they could plant a configuration, or an address to
 // which an operator sends a key.
-func (s State) open(create bool) (*os.Root, error) {
+func (s Folder) open(create bool) (*os.Root, error) {
 	if create {
 		if err := os.MkdirAll(s.base, 0o700); err != nil {
 			return nil, fmt.Errorf("making a folder for what outlives the gateway: %w; set XDG_STATE_HOME to one that this user may write", err)
@@ -576,7 +579,7 @@ func (s State) open(create bool) (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ours(root, s.Folder()); err != nil {
+	if err := ours(root, s.Path()); err != nil {
 		root.Close()
 		return nil, err
 	}
@@ -588,7 +591,7 @@ func (s State) open(create bool) (*os.Root, error) {
 
 // inherit copies what an older version kept, which stays there for a gateway of
 // that version that may still run. What cannot be read is left.
-func (s State) inherit(root *os.Root) {
+func (s Folder) inherit(root *os.Root) {
 	older, has := s.older()
 	if !has {
 		return
@@ -661,7 +664,8 @@ func names(root *os.Root) ([]string, error) {
 	return dir.Readdirnames(-1)
 }
 
-func hashOfContent(content []byte) string {
+// Hash is the name of a content: the SHA-256 of it, in hexadecimal.
+func Hash(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
 }

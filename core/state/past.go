@@ -1,4 +1,4 @@
-package engine
+package state
 
 import (
 	"cmp"
@@ -13,12 +13,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// A past is what is kept of the contents that served, as a running gateway has it:
+// A Past is what is kept of the contents that served, as a running gateway has it:
 // on disk, and in memory what it has noted itself. So a disk that is full, or a
 // folder that somebody removed, takes nothing from `dragoman reload --previous`,
 // and is written again when that can be done.
-type past struct {
-	State
+type Past struct {
+	Folder
 	log *zap.Logger
 
 	mu    sync.Mutex
@@ -32,12 +32,15 @@ type held struct {
 	content []byte
 }
 
-// note keeps content, which serves since at; back says that it was gone back to.
+// NewPast returns the past that folder holds.
+func NewPast(folder Folder, log *zap.Logger) *Past { return &Past{Folder: folder, log: log} }
+
+// Note keeps content, which serves since at; back says that it was gone back to.
 // What cannot be written is no reason not to serve.
-func (p *past) note(content []byte, at time.Time, back bool) {
+func (p *Past) Note(content []byte, at time.Time, back bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := entry{at: at.UTC(), hash: hashOfContent(content)[:shortHash], back: back}
+	now := entry{at: at.UTC(), hash: Hash(content)[:shortHash], back: back}
 	if all, _ := p.all(); len(all) > 0 && !now.at.After(all[0].at) {
 		now.at = all[0].at.Add(1) // the clock was set back
 	}
@@ -48,13 +51,13 @@ func (p *past) note(content []byte, at time.Time, back bool) {
 }
 
 // Persist writes what could not be written before.
-func (p *past) Persist() {
+func (p *Past) Persist() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.write()
 }
 
-func (p *past) write() {
+func (p *Past) write() {
 	err := p.flush()
 	switch {
 	case err == nil && p.told:
@@ -66,7 +69,7 @@ func (p *past) write() {
 }
 
 // flush brings to disk what is missing there.
-func (p *past) flush() error {
+func (p *Past) flush() error {
 	root, err := p.open(true)
 	if err != nil {
 		return err
@@ -85,14 +88,14 @@ func (p *past) flush() error {
 			continue
 		}
 		if err := h.place(root, h.content, all); err != nil {
-			return fmt.Errorf("keeping the configuration in %s: %w", p.Folder(), err)
+			return fmt.Errorf("keeping the configuration in %s: %w", p.Path(), err)
 		}
 	}
 	return tidy(root)
 }
 
 // all returns the names of what is kept, latest first.
-func (p *past) all() ([]entry, error) {
+func (p *Past) all() ([]entry, error) {
 	root, err := p.reading()
 	var all []entry
 	if err == nil {
@@ -120,13 +123,13 @@ func once(all []entry) (kept []entry) {
 	return kept
 }
 
-// Before is State's, and knows what is in memory.
-func (p *past) Before(hash string) (Kept, error) {
+// Before is the Folder's, and knows what is in memory.
+func (p *Past) Before(hash string) (Kept, error) {
 	return p.pick(func(all []entry) (int, error) { return stepBack(all, hash), nil })
 }
 
 // Kept returns what is kept, latest first. What cannot be read has no content.
-func (p *past) Kept() ([]Kept, error) {
+func (p *Past) Kept() ([]Kept, error) {
 	p.mu.Lock()
 	all, err := p.all()
 	p.mu.Unlock()
@@ -155,7 +158,7 @@ func (p *past) Kept() ([]Kept, error) {
 var errMoved = errors.New("what is kept has changed")
 
 // pick returns the content of which choose gives the place.
-func (p *past) pick(choose func([]entry) (int, error)) (Kept, error) {
+func (p *Past) pick(choose func([]entry) (int, error)) (Kept, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for try := 0; ; try++ {
@@ -168,11 +171,11 @@ func (p *past) pick(choose func([]entry) (int, error)) (Kept, error) {
 			return Kept{}, err
 		}
 		if i >= len(all) {
-			return Kept{}, fmt.Errorf("%w in %s", ErrNothingOlder, p.Folder())
+			return Kept{}, fmt.Errorf("%w in %s", ErrNothingOlder, p.Path())
 		}
 		x := all[i]
 		if h := slices.IndexFunc(p.noted, func(h held) bool { return h.hash == x.hash }); h >= 0 {
-			return Kept{Content: p.noted[h].content, Hash: hashOfContent(p.noted[h].content), At: x.at}, nil
+			return Kept{Content: p.noted[h].content, Hash: Hash(p.noted[h].content), At: x.at}, nil
 		}
 		content, err := p.read(x)
 		if errors.Is(err, fs.ErrNotExist) && try < 10 {
@@ -181,11 +184,11 @@ func (p *past) pick(choose func([]entry) (int, error)) (Kept, error) {
 		if err != nil {
 			return Kept{}, err
 		}
-		return Kept{Content: content, Hash: hashOfContent(content), At: x.at}, nil
+		return Kept{Content: content, Hash: Hash(content), At: x.at}, nil
 	}
 }
 
-func (p *past) read(x entry) ([]byte, error) {
+func (p *Past) read(x entry) ([]byte, error) {
 	root, err := p.reading()
 	if err != nil {
 		return nil, err
@@ -195,7 +198,7 @@ func (p *past) read(x entry) ([]byte, error) {
 }
 
 // reading opens the folder, or that of an older version when there is none yet.
-func (s State) reading() (*os.Root, error) {
+func (s Folder) reading() (*os.Root, error) {
 	root, err := s.open(false)
 	if older, has := s.older(); has && errors.Is(err, fs.ErrNotExist) {
 		return older.open(false)

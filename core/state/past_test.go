@@ -1,4 +1,4 @@
-package engine
+package state
 
 import (
 	"errors"
@@ -33,20 +33,20 @@ func fullDisk(t *testing.T) (dir string, room func()) {
 	return dir, func() { must(t, os.Remove(filler)) }
 }
 
-func newPast(s State) (*past, *observer.ObservedLogs) {
+func newPast(s Folder) (*Past, *observer.ObservedLogs) {
 	seen, logs := observer.New(zap.InfoLevel)
-	return &past{State: s, log: zap.New(seen)}, logs
+	return &Past{Folder: s, log: zap.New(seen)}, logs
 }
 
-func walkBack(t *testing.T, p *past, from string) (all string) {
+func walkBack(t *testing.T, p *Past, from string) (all string) {
 	t.Helper()
 	for {
-		k, err := p.Before(hashOf(from))
+		k, err := p.Before(Hash([]byte(from)))
 		if errors.Is(err, ErrNothingOlder) {
 			return strings.TrimSpace(all)
 		}
 		must(t, err)
-		if from = string(k.Content); k.Hash != hashOf(from) {
+		if from = string(k.Content); k.Hash != Hash([]byte(from)) {
 			t.Errorf("%s has the hash %s", from, k.Hash)
 		}
 		all += from + " "
@@ -58,7 +58,7 @@ func TestOnAFullDiskTheWayBackIsInMemoryAndWrittenOnceThereIsRoom(t *testing.T) 
 	s := stateIn(t, filepath.Join(dir, "state"))
 	p, logs := newPast(s)
 	for i, c := range []string{"a", "b", "c"} {
-		p.note([]byte(c), at(i), false)
+		p.Note([]byte(c), at(i), false)
 	}
 	if got := walkBack(t, p, "c"); got != "b a" {
 		t.Errorf("with a full disk: %q", got)
@@ -90,10 +90,10 @@ func TestOnAFullDiskTheWayBackIsInMemoryAndWrittenOnceThereIsRoom(t *testing.T) 
 }
 
 func TestAFolderThatWasRemovedIsWrittenAgain(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	p, _ := newPast(s)
 	for i, c := range []string{"a", "b", "c", "d", "e", "f", "g"} {
-		p.note([]byte(c), at(i), false)
+		p.Note([]byte(c), at(i), false)
 	}
 	must(t, os.RemoveAll(s.base))
 	if got := walkBack(t, p, "g"); got != "f e d c" {
@@ -115,7 +115,7 @@ func TestAFolderThatWasRemovedIsWrittenAgain(t *testing.T) {
 // temporary files, leave alone, and what those kept is found.
 func TestTheStateOfAnOlderVersionIsTakenOver(t *testing.T) {
 	tmp := t.TempDir()
-	s, err := StateOf("/etc/dragoman/pipeline.yaml", env("TMPDIR="+tmp))
+	s, err := Of("/etc/dragoman/pipeline.yaml", env("TMPDIR="+tmp))
 	must(t, err)
 	if swept, _ := filepath.Glob(filepath.Join(tmp, fmt.Sprintf("dragoman-%d-*", os.Getuid()))); strings.HasPrefix(filepath.Base(s.base), fmt.Sprintf("dragoman-%d-", os.Getuid())) || len(swept) > 0 {
 		t.Errorf("%s goes with the next sweep", s.base)
@@ -153,7 +153,7 @@ func TestASocketIsThisUsersAloneHoweverLongItsPath(t *testing.T) {
 			s := stateIn(t, filepath.Join(t.TempDir(), dir))
 			ln, socket, err := s.Listen()
 			must(t, err)
-			info, err := os.Lstat(filepath.Join(s.Folder(), socket))
+			info, err := os.Lstat(filepath.Join(s.Path(), socket))
 			must(t, err)
 			if info.Mode() != os.ModeSocket|0o600 {
 				t.Errorf("mode %v", info.Mode())
@@ -183,12 +183,12 @@ func TestASocketIsThisUsersAloneHoweverLongItsPath(t *testing.T) {
 			if !s.Announced(address) {
 				t.Error("it is not announced")
 			}
-			must(t, os.Chmod(filepath.Join(s.Folder(), socket), 0o622))
+			must(t, os.Chmod(filepath.Join(s.Path(), socket), 0o622))
 			if _, err := s.Dial(t.Context(), found); err == nil || !strings.Contains(err.Error(), "may be written by other users") {
 				t.Errorf("a socket that others may write: %v", err)
 			}
 			ln.Close()
-			if _, err := os.Lstat(filepath.Join(s.Folder(), socket)); err == nil || s.Announced(address) {
+			if _, err := os.Lstat(filepath.Join(s.Path(), socket)); err == nil || s.Announced(address) {
 				t.Errorf("it is there after it was closed: %v", err)
 			}
 		})
@@ -196,11 +196,11 @@ func TestASocketIsThisUsersAloneHoweverLongItsPath(t *testing.T) {
 }
 
 func TestASocketThatAKilledGatewayLeftIsSwept(t *testing.T) {
-	s := newState(t)
+	s := newFolder(t)
 	must(t, s.Served([]byte("a"), at(1)))
 	ln, name, err := s.Listen()
 	must(t, err)
-	left := filepath.Join(s.Folder(), name)
+	left := filepath.Join(s.Path(), name)
 	must(t, ln.(*socket).UnixListener.Close()) // as a kill does
 	withdraw, err := s.Announce(Address{PID: 1, Started: at(1)})
 	must(t, err)
