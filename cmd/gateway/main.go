@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -63,26 +64,28 @@ func (p program) run(args []string) int {
 	return exitFailed
 }
 
-// sound says which of the kinds cannot be linked: a file could not tell two of one
-// name and role apart.
+// sound says which of the linked kinds cannot be: a file could not tell two stages, or
+// two providers, of one name apart.
 func (p program) sound() error {
-	type place struct {
-		role core.Role
-		name string
-	}
-	taken := map[place]bool{}
-	for _, k := range append(stages.Kinds(), host.New().Kinds()...) {
-		taken[place{k.Role, k.Name}] = true
-	}
-	for _, k := range p.kinds {
-		switch at := (place{k.Role, k.Name}); {
-		case k.Name == "" || k.Config == nil || k.Build == nil || k.Role != core.RoleStage && k.Role != core.RoleProvider:
-			return fmt.Errorf("the linked kind %q is not whole: it needs a name, a role, Config and Build; core.NewKind makes one", k.Name)
-		case taken[at]:
-			return fmt.Errorf("the linked %s %q has a name that is taken; give it another", k.Role, k.Name)
-		default:
-			taken[at] = true
+	taken := map[string]bool{}
+	what := func(k core.Kind) string {
+		if k.Role == core.RoleProvider {
+			return "provider " + strconv.Quote(k.Name)
 		}
+		return "stage " + strconv.Quote(k.Name)
+	}
+	for _, k := range append(stages.Kinds(), host.New().Kinds()...) {
+		taken[what(k)] = true
+	}
+	roles := []core.Role{core.RoleStage, core.RoleLookup, core.RoleGate, core.RoleCaller, core.RoleProvider}
+	for _, k := range p.kinds {
+		switch {
+		case k.Name == "" || k.Config == nil || k.Build == nil || !slices.Contains(roles, k.Role):
+			return fmt.Errorf("the linked %s is not whole: it needs a name, a role, Config and Build; core.NewKind makes one", what(k))
+		case taken[what(k)]:
+			return fmt.Errorf("the linked %s has a name that is taken; give it another", what(k))
+		}
+		taken[what(k)] = true
 	}
 	return nil
 }
@@ -117,7 +120,7 @@ func (p program) root() *cobra.Command {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	cmd.AddCommand(p.serveCommand(), p.reloadCommand(), p.statusCommand(), p.tapCommand(), p.translateCommand(), p.checkCommand(), p.explainCommand(), p.testCommand(),
-		p.schemaCommand(), benchCommand(), p.pluginCommand(), versionCommand())
+		p.schemaCommand(), benchCommand(), buildCommand(), p.pluginCommand(), p.versionCommand())
 	return cmd
 }
 

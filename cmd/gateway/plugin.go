@@ -58,7 +58,7 @@ go.mod names; a Python plugin gets a copy of the SDK.`,
 			if p.Checkout == "" {
 				program, _ := os.Executable()
 				folder, _ := os.Getwd()
-				places = []string{program, folder, source()}
+				places = []string{program, folder, sourceFile()}
 			} else if absolute, err := filepath.Abs(p.Checkout); err == nil {
 				places = []string{absolute}
 			}
@@ -88,9 +88,9 @@ go.mod names; a Python plugin gets a copy of the SDK.`,
 	return cmd
 }
 
-// source is this file, where the program was built; no whole path when that was
+// sourceFile is this file, where the program was built; no whole path when that was
 // left out of it.
-func source() string {
+func sourceFile() string {
 	_, file, _, _ := runtime.Caller(0)
 	return file
 }

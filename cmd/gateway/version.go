@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,8 @@ type built struct {
 	OS             string `json:"os"`
 	Arch           string `json:"arch"`
 	PluginProtocol int    `json:"plugin_protocol"`
+	// Linked are the kinds beside the shipped ones.
+	Linked []string `json:"linked,omitempty"`
 }
 
 func builtFrom() built {
@@ -32,8 +35,11 @@ func builtFrom() built {
 	if !ok {
 		return b
 	}
-	if info.Main.Version != "" {
-		b.Version = info.Main.Version
+	// One that was built with further kinds is a module of its own.
+	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
+		if m.Path == self && m.Version != "" && m.Version != unpublished {
+			b.Version = m.Version
+		}
 	}
 	for _, s := range info.Settings {
 		switch s.Key {
@@ -46,7 +52,7 @@ func builtFrom() built {
 	return b
 }
 
-func versionCommand() *cobra.Command {
+func (p program) versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "version",
@@ -54,6 +60,9 @@ func versionCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b, out := builtFrom(), cmd.OutOrStdout()
+			for _, k := range p.kinds {
+				b.Linked = append(b.Linked, k.Name)
+			}
 			if asJSON {
 				return json.NewEncoder(out).Encode(b)
 			}
@@ -64,7 +73,11 @@ func versionCommand() *cobra.Command {
 			if b.Dirty {
 				revision += ", with changes that are in no commit"
 			}
-			_, err := fmt.Fprintf(out, "dragoman %s (%s)\nbuilt with %s for %s/%s, plugin protocol %d\n", b.Version, revision, b.Go, b.OS, b.Arch, b.PluginProtocol)
+			linked := ""
+			if len(b.Linked) > 0 {
+				linked = "linked besides: " + strings.Join(b.Linked, ", ") + "\n"
+			}
+			_, err := fmt.Fprintf(out, "dragoman %s (%s)\nbuilt with %s for %s/%s, plugin protocol %d\n%s", b.Version, revision, b.Go, b.OS, b.Arch, b.PluginProtocol, linked)
 			return err
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestVersionTellsWhatItWasBuiltFrom(t *testing.T) {
 	if err := json.Unmarshal([]byte(say("--json")), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got != builtFrom() || got.Version == "" || got.Go != runtime.Version() || got.OS != runtime.GOOS || got.Arch != runtime.GOARCH || got.PluginProtocol != wire.Protocol {
+	if !reflect.DeepEqual(got, builtFrom()) || got.Version == "" || got.Go != runtime.Version() || got.OS != runtime.GOOS || got.Arch != runtime.GOARCH || got.PluginProtocol != wire.Protocol {
 		t.Errorf("%+v", got)
 	}
 	text := say()

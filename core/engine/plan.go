@@ -271,10 +271,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	case plans:
 		apply, err := planner.Plan(item.Config)
 		if err != nil {
-			if all := config.AsComplaints(err); all != nil {
-				return nil, all // they name their place, and better
-			}
-			return nil, fmt.Errorf("%s: %w", p.at, err)
+			return nil, p.placed(item.Origin, err)
 		}
 		g.applies = append(g.applies, change{p.place(), apply})
 		g.step(p.place(), Change, former.digest == p.digest, false)
@@ -293,6 +290,30 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	}
 	g.hold(p)
 	return p, nil
+}
+
+// placed gives err, which a part has of its configuration, its place in the file: that
+// of the key which it names as its field, else that of the part.
+func (p *part) placed(origin core.Origin, err error) error {
+	if all := config.AsComplaints(err); all != nil {
+		return all // they name their place, and better
+	}
+	errs := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		errs = joined.Unwrap()
+	}
+	var all config.Complaints
+	for _, one := range errs {
+		e, ok := errors.AsType[*core.Error](one)
+		if !ok || e.Field == "" || origin == nil {
+			return fmt.Errorf("%s: %w", p.at, err)
+		}
+		all = append(all, config.AsComplaints(origin.Complain(e.Field, cmp.Or(e.Detail, e.Error())))...)
+	}
+	if all == nil {
+		return fmt.Errorf("%s: %w", p.at, err)
+	}
+	return all
 }
 
 func outdated(section any) bool {
@@ -322,11 +343,8 @@ func (g *Generation) build(p *part, item config.Item) error {
 	if err == nil {
 		err = fits(item.Kind.Role, built)
 	}
-	if all := config.AsComplaints(err); all != nil {
-		return all // they name their place, and better
-	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", p.at, err)
+		return p.placed(item.Origin, err)
 	}
 	p.shared, p.fresh = &shared{item: built}, true
 	g.hold(p)

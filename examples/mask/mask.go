@@ -1,9 +1,9 @@
 // Package mask is a stage that hides e-mail addresses and card numbers from
 // everything below it, the cache included, and puts them back into the answer.
 //
-// It is an example of a stage in Go: the same Kind is linked into a gateway of
-// your own, append(stages.Kinds(), mask.Kind()), or served out of process,
-// sdk.Serve(mask.Kind()). Nothing in it knows which.
+// It is an example of a stage in Go: the same Kinds are linked into a gateway of
+// your own, by dragoman build --with, or served out of process, by sdk.Serve.
+// Nothing in it knows which.
 package mask
 
 import (
@@ -18,11 +18,11 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 )
 
-// Kind declares the stage.
-func Kind() core.Kind {
-	return core.NewKind("mask", core.RoleStage, "Hides e-mail addresses and card numbers from what stands below, and puts them back.",
+// Kinds declares the stage.
+func Kinds() []core.Kind {
+	return []core.Kind{core.NewKind("mask", core.RoleStage, "Hides e-mail addresses and card numbers from what stands below, and puts them back.",
 		func() Config { return Config{} },
-		func(core.Env, *Config) (any, error) { return stage{}, nil })
+		func(core.Env, *Config) (any, error) { return stage{}, nil })}
 }
 
 // Config has no keys.

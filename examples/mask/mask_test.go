@@ -31,12 +31,12 @@ import (
 // TestMain is also the plugin itself: the tests start this program as one.
 func TestMain(m *testing.M) {
 	if os.Getenv(wire.CookieKey) != "" {
-		sdk.Serve(Kind())
+		sdk.Serve(Kinds()...)
 	}
 	goleak.VerifyTestMain(m)
 }
 
-func TestConforms(t *testing.T) { coretest.Stage(t, Kind(), nil) }
+func TestConforms(t *testing.T) { coretest.Stage(t, Kinds()[0], nil) }
 
 func before(t interface{ Fatal(...any) }, req *core.Request) (core.Verdict, *core.Request) {
 	v, err := stage{}.Before(context.Background(), req)

@@ -6,4 +6,4 @@ import (
 	"github.com/dragoman-mt/dragoman/plugins/sdk"
 )
 
-func main() { sdk.Serve(mask.Kind()) }
+func main() { sdk.Serve(mask.Kinds()...) }
