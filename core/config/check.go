@@ -119,7 +119,8 @@ func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) 
 	}
 	for _, e := range n.entries {
 		next := below(shape, e.name)
-		if v := e.value; v.secret && v.kind == yaml.ScalarNode && strings.Contains(e.name, ":") {
+		// Of a mapping in the place of a secret, the keys may be the secret.
+		if v := e.value; v.secret && !n.secret && v.kind == yaml.ScalarNode && strings.Contains(e.name, ":") {
 			switch {
 			case v.text == "":
 				l.aboutKey(p, path, e.name, "has no value; write a blank after the colon")
