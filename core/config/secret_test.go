@@ -259,6 +259,7 @@ func FuzzSecrets(f *testing.F) {
 	f.Add("\n  - "+canary+"\n  -"+canary, 1)
 	f.Add("{0"+canary+":0}", 0)
 	f.Add("{a: {"+canary+":}}", 1)
+	f.Add("{"+canary+"}", 2)
 	checker, err := vaultSchema().checker()
 	if err != nil {
 		f.Fatal(err)
