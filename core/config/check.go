@@ -119,8 +119,15 @@ func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) 
 	}
 	for _, e := range n.entries {
 		next := below(shape, e.name)
-		if v := e.value; v.secret && v.kind == yaml.ScalarNode && strings.Contains(e.name, ":") {
-			switch {
+		// Of a mapping in the place of a secret, the keys may be the secret.
+		if v := e.value; v.secret && !n.secret && v.kind == yaml.ScalarNode {
+			_, ours := property(shape, e.name)
+			switch colon := strings.Contains(e.name, ":"); {
+			case !colon && v.isNull() && !ours && next != nil && next.WriteOnly:
+				// As `{SECRET}` is read: the name may be what should be its value.
+				l.about(v, e.pos, p.write(p.path, path), p.write(p.key, path), "holds a name without a value; write NAME: VALUE")
+				v.bad = true
+			case !colon:
 			case v.text == "":
 				l.aboutKey(p, path, e.name, "has no value; write a blank after the colon")
 				v.bad = true
@@ -175,15 +182,21 @@ func below(shape *jsonschema.Schema, key string) *jsonschema.Schema {
 	if shape == nil {
 		return nil
 	}
-	if shape.Properties != nil {
-		if property, ok := shape.Properties.Get(key); ok {
-			return property
-		}
+	if known, ok := property(shape, key); ok {
+		return known
 	}
 	if shape.AdditionalProperties == jsonschema.FalseSchema {
 		return nil
 	}
 	return shape.AdditionalProperties
+}
+
+// property is the schema of one key that the schema of its object names.
+func property(shape *jsonschema.Schema, key string) (*jsonschema.Schema, bool) {
+	if shape.Properties == nil {
+		return nil, false
+	}
+	return shape.Properties.Get(key)
 }
 
 // keys lists what may stand in an object.

@@ -257,6 +257,9 @@ func FuzzSecrets(f *testing.F) {
 	f.Add("["+canary+"]", 0)
 	f.Add("{a: !"+canary+", b: *"+canary+"}", 3)
 	f.Add("\n  - "+canary+"\n  -"+canary, 1)
+	f.Add("{0"+canary+":0}", 0)
+	f.Add("{a: {"+canary+":}}", 1)
+	f.Add("{"+canary+"}", 2)
 	checker, err := vaultSchema().checker()
 	if err != nil {
 		f.Fatal(err)
@@ -283,7 +286,8 @@ func FuzzSecrets(f *testing.F) {
 		if err == nil {
 			said = fmt.Sprint(loaded.Values)
 		}
-		if strings.Contains(said, canary) && name != "rows" {
+		// A slip of a key is shown, and so is the host of a proxy.
+		if strings.Contains(said, canary) && name != "rows" && name != "proxy" {
 			t.Errorf("%s\nis answered with\n%s", file, said)
 		}
 	})
