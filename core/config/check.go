@@ -169,9 +169,23 @@ func (l *loader) foreign(p *part, n *node, shape *jsonschema.Schema, path []stri
 	if why == "" {
 		return false
 	}
+	if name := strings.Trim(raw, "${}%() "); l.refers(p, path) && slices.ContainsFunc(l.providers, func(p *part) bool { return p.name == name }) {
+		why = fmt.Sprintf("names no provider; write %s for the one of that name, and ${%[1]s} for the one that a variable names", name)
+	}
 	n.bad = true
 	l.about(n, n.pos, p.write(p.path, path), p.write(p.key, path), why)
 	return true
+}
+
+// refers says whether what stands at path names a provider.
+func (l *loader) refers(p *part, path []string) (yes bool) {
+	if p.config == nil {
+		return false
+	}
+	eachReference(reflect.TypeOf(p.config), nil, func(at []string) {
+		yes = yes || len(path) >= len(at) && len(path) <= len(at)+1 && slices.Equal(path[:len(at)], at)
+	})
+	return yes
 }
 
 // short says that text may stand in place of the mapping that shape describes.

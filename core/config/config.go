@@ -98,6 +98,9 @@ type Value struct {
 	// Sum tells apart two values that Text shows alike, such as two secrets. It
 	// means nothing to another process.
 	Sum uint64
+	// Below tells what the file says where From is --set, as Sum does; 0 when it
+	// says nothing there.
+	Below uint64
 }
 
 // Complaints are everything that is wrong with a configuration, in the order

@@ -73,6 +73,23 @@ func Diff(old, new *File) []Change {
 	return changes
 }
 
+// Overruled returns the values of new which the file gives otherwise than that of
+// old did, or not any more, and which a --set gives all the same: an edit of
+// such a key changes nothing.
+func Overruled(old, new *File) []Value {
+	var all []Value
+	for _, v := range new.Values {
+		i := slices.IndexFunc(old.Values, func(w Value) bool { return w.Path == v.Path })
+		if v.From == bySet && i >= 0 && old.Values[i].From == bySet && old.Values[i].Below != v.Below {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// bySet is the origin of a value that a --set gives.
+const bySet = "--set"
+
 // effective returns the values of f, and that a stage is enabled which says
 // nothing about it.
 func effective(f *File) []Value {

@@ -35,3 +35,32 @@ func TestContentIsLoadedInPlaceOfTheFile(t *testing.T) {
 		t.Errorf("got %v, %v", f, err)
 	}
 }
+
+func TestAnEditThatASetHidesIsTold(t *testing.T) {
+	const base = "pool: {mode: pooled}\nproviders: {p: {type: openai, api_key: one}}\nstages: [cache: {}, {queue: {max_concurrent: 3}, enabled: true}, provider: {use: p}]\n"
+	sets := []string{"pool.mode=direct", "stages.queue={max_concurrent: 7}", "stages.queue.enabled=false", "providers.p.api_key=kept"}
+	for name, c := range map[string]struct{ with, want string }{
+		"nothing":                         {base, ""},
+		"a comment":                       {"# more\n" + base, ""},
+		"a value that is spelt otherwise": {strings.Replace(base, "mode: pooled", "mode: 'pooled'", 1), ""},
+		"what no --set gives":             {strings.Replace(base, "cache: {}", "cache: {ttl: 1h}", 1), ""},
+		"a value":                         {strings.Replace(base, "mode: pooled", "mode: direct", 1), "pool.mode direct"},
+		"one that goes":                   {strings.Replace(base, "pool: {mode: pooled}\n", "", 1), "pool.mode direct"},
+		"one below a mapping":             {strings.Replace(base, "max_concurrent: 3", "max_concurrent: 5", 1), "stages.queue.max_concurrent 7"},
+		"one that comes":                  {strings.Replace(base, "max_concurrent: 3", "", 1), "stages.queue.max_concurrent 7"},
+		"whether a stage is on":           {strings.Replace(base, "enabled: true", "enabled: false", 1), "stages.queue.enabled false"},
+		"a secret":                        {strings.Replace(base, "one", "two", 1), "providers.p.api_key [redacted]"},
+	} {
+		was, is := mustLoad(t, base, Options{Set: sets}), mustLoad(t, c.with, Options{Set: sets})
+		var got []string
+		for _, v := range Overruled(was, is) {
+			got = append(got, v.Path+" "+v.Text)
+		}
+		if strings.Join(got, "; ") != c.want {
+			t.Errorf("%s: got %q, want %q", name, strings.Join(got, "; "), c.want)
+		}
+		if hidden := Overruled(mustLoad(t, base, Options{}), mustLoad(t, c.with, Options{})); len(hidden) > 0 {
+			t.Errorf("%s: without a --set: %v", name, hidden)
+		}
+	}
+}

@@ -58,7 +58,7 @@ func TestAPlainReferenceIsTypedAndOneAmongQuotedTextIsText(t *testing.T) {
 
 func TestKeysAreNotExpanded(t *testing.T) {
 	_, err := loadText(t, with("\"${A}\": 1\n"), Options{File: "p", LookupEnv: env("A", "pool")})
-	if got, want := fmt.Sprint(err), "p:3:1: ${A}: there is no such key here; known are version, providers, stages, server, pool"; got != want {
+	if got, want := fmt.Sprint(err), "p:3:1: ${A}: there is no such key here; known are version, providers, stages, server, pool; a key of your own, such as one that holds anchors, begins with x-"; got != want {
 		t.Errorf("got %q", got)
 	}
 }

@@ -96,6 +96,8 @@ type part struct {
 	kind    core.Kind
 	typ     *node // the value of `type`
 	enabled *node
+	// enabledInFile is what the file says about that, whatever --set does.
+	enabledInFile *node
 }
 
 type loader struct {
@@ -217,7 +219,11 @@ func (l *loader) split(root *node) {
 			l.splitStages(e)
 		case strings.HasPrefix(e.name, ours):
 		case !slices.Contains(known, e.name):
-			l.complain(e.pos, join("", e.name), unknownKey(e.name, known))
+			message := unknownKey(e.name, known)
+			if nearest(e.name, known) == "" {
+				message += "; a key of your own, such as one that holds anchors, begins with " + ours
+			}
+			l.complain(e.pos, join("", e.name), message)
 		}
 	}
 }
@@ -327,7 +333,7 @@ func (l *loader) stage(n *node, path string) *part {
 		return nil
 	}
 
-	p := &part{pos: word.pos, path: join(path, kind.Name), name: kind.Name, kind: kind, file: word.value, enabled: enabled, config: kind.Config()}
+	p := &part{pos: word.pos, path: join(path, kind.Name), name: kind.Name, kind: kind, file: word.value, enabled: enabled, enabledInFile: enabled, config: kind.Config()}
 	l.define(p, stageDef(kind.Name))
 	for _, e := range others {
 		_, isKind := l.kind(e.name, false)
@@ -470,7 +476,11 @@ func (l *loader) checkReferences() {
 				if n.kind == yaml.SequenceNode {
 					at = append(slices.Clip(path), fmt.Sprint(i))
 				}
-				message := fmt.Sprintf("there is no provider %s%s", quote(name), orKnown(name, names))
+				holder := ""
+				if via := ref.variables(); len(via) > 0 {
+					holder = ", as the variable " + strings.Join(via, ", ") + " says"
+				}
+				message := fmt.Sprintf("there is no provider %s%s%s", quote(name), holder, orKnown(name, names))
 				l.about(ref, ref.pos, p.write(p.path, at), p.write(p.key, at), message)
 			}
 		})
@@ -587,7 +597,11 @@ func (l *loader) values() []Value {
 		var places []pos
 		var group []Value
 		add := func(key, text, whole string, n, inFile *node) {
-			group = append(group, Value{key, text, l.from(n), maphash.String(seed, whole)})
+			v := Value{Path: key, Text: text, From: l.from(n), Sum: maphash.String(seed, whole)}
+			if n != nil && n.set != "" && inFile != nil {
+				v.Below = maphash.String(seed, fmt.Sprint(inFile.data(false)))
+			}
+			group = append(group, v)
 			if inFile == nil {
 				inFile = &node{}
 			}
@@ -606,7 +620,7 @@ func (l *loader) values() []Value {
 		})
 		if p.enabled != nil {
 			on := fmt.Sprint(!l.disabled(p))
-			add(p.key+".enabled", on, on, p.enabled, p.enabled)
+			add(p.key+".enabled", on, on, p.enabled, p.enabledInFile)
 		}
 		order := make([]int, len(group))
 		for i := range order {
@@ -640,7 +654,7 @@ func (l *loader) from(n *node) string {
 	case n == nil:
 		return "default"
 	case n.set != "":
-		return "--set"
+		return bySet
 	}
 	at := fmt.Sprintf("%s:%d", filepath.Base(l.File), n.line)
 	via := n.variables()

@@ -327,7 +327,7 @@ func TestComplaints(t *testing.T) {
 			"3:26: pool.warm_connections: this is not a finite number\n3:49: pool.max_connections: the number is too large\n4:17: server.keys[0]: the number is too large"},
 
 		// Keys.
-		{"unknown at the top", with("sever: {}\nother: 1\n"), "3:1: sever: there is no such key here; did you mean server?\n4:1: other: there is no such key here; known are version, providers, stages, server, pool"},
+		{"unknown at the top", with("sever: {}\nother: 1\n"), "3:1: sever: there is no such key here; did you mean server?\n4:1: other: there is no such key here; known are version, providers, stages, server, pool; a key of your own, such as one that holds anchors, begins with x-"},
 		{"unknown below", with("pool:\n  mod: direct\n  warm: 3\n  size: 3\n"),
 			"4:3: pool.mod: there is no such key here; did you mean mode?\n5:3: pool.warm: there is no such key here; did you mean warm_connections?\n6:3: pool.size: there is no such key here; known are mode, warm_connections, max_connections, idle_timeout, ca_file, proxy"},
 		{"twice", with("pool: {mode: direct}\nserver: {}\npool: {mode: pooled}\n"), "5:1: pool: the key stands here twice, first in line 3"},
@@ -360,7 +360,7 @@ func TestComplaints(t *testing.T) {
 		{"secret number", "providers: {p: {type: openai, api_key: 12345}}\nstages: [provider: {use: p}]\n", "1:40: providers.p.api_key: must be text; put it in quotes"},
 		{"password", with("pool: {mode: 'http://me:pass@proxy'}\n"), `3:14: pool.mode: must be one of pooled, direct, got "http://[redacted]@proxy"`},
 		{"one mistake under two names", with("x: &x {mode: no}\npool: *x\n"),
-			"3:1: x: there is no such key here; known are version, providers, stages, server, pool\n3:14: pool.mode: must be one of pooled, direct, got \"no\""},
+			"3:1: x: there is no such key here; known are version, providers, stages, server, pool; a key of your own, such as one that holds anchors, begins with x-\n3:14: pool.mode: must be one of pooled, direct, got \"no\""},
 
 		// Providers.
 		{"no mapping", "providers: [openai]\nstages: [provider: {use: p}]\n", "1:12: providers: must be a mapping of names to providers, got a list"},

@@ -120,7 +120,7 @@ func (e expander) misspelt(raw string, secret bool) string {
 	}
 	_, set := e.lookup(name)
 	if secret && !set && !likely.MatchString(name) {
-		return "looks like a reference of another program and would be sent on as it stands; a reference to a variable is written ${NAME}" + literal
+		return "looks like a reference of another program and would be taken as it stands; a reference to a variable is written ${NAME}" + literal
 	}
-	return fmt.Sprintf("looks like a reference of another program and would be sent on as it stands; write ${%s}%s", name, literal)
+	return fmt.Sprintf("looks like a reference of another program and would be taken as it stands; write ${%s}%s", name, literal)
 }

@@ -41,6 +41,23 @@ func TestAReferenceOfAnotherProgramIsComplainedOfAndNotSentOn(t *testing.T) {
 	}
 }
 
+func TestAProviderNamedByAVariableThatIsWrittenWronglyIsComplainedOfWithBothWaysToNameIt(t *testing.T) {
+	const file = "providers: {p: {type: openai}, q: {type: openai}}\nstages:\n  - provider: {use: USE, fallback: [FALLBACK]}\n"
+	for _, c := range []struct{ use, fallback, want string }{
+		{"$p", "q", "stages[0].provider.use: names no provider; write p for the one of that name, and ${p} for the one that a variable names"},
+		{"p", "$q", "stages[0].provider.fallback[0]: names no provider; write q for the one of that name, and ${q} for the one that a variable names"},
+		{"$ENGINE", "q", "stages[0].provider.use: looks like a reference of another program and would be taken as it stands; write ${ENGINE}; a dollar that is meant as one is $$"},
+		{"'${ENGINE}'", "q", `stages[0].provider.use: there is no provider "pp", as the variable ENGINE says; `},
+		{"p", "'${ENGINE}'", `stages[0].provider.fallback[0]: there is no provider "pp", as the variable ENGINE says; `},
+		{"'${NONE}'", "q", "stages[0].provider.use: the variable NONE is not set; set it, or give a default: ${NONE:-...}"},
+	} {
+		_, err := loadText(t, strings.NewReplacer("USE", c.use, "FALLBACK", c.fallback).Replace(file), Options{File: "p.yaml", LookupEnv: env("ENGINE", "pp")})
+		if said := fmt.Sprint(err); !strings.Contains(said, c.want) || strings.Count(said, "\n") > 0 {
+			t.Errorf("use: %s, fallback: [%s]: %s, want %s", c.use, c.fallback, said, c.want)
+		}
+	}
+}
+
 func TestWhatOnlyLooksLikeAReferenceIsTakenAsItStands(t *testing.T) {
 	for written, want := range map[string]string{
 		`"$$MY_KEY"`: "$MY_KEY", `"a $MY_KEY"`: "a $MY_KEY", `"50%"`: "50%", `"%20%20%"`: "%20%20%", `environment`: "environment", `"$5"`: "$5", `"$"`: "$", `"{}"`: "{}", `"{json}"`: "{json}",

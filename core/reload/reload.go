@@ -353,14 +353,17 @@ func (r *Reloader) tell(g *engine.Generation, v *Verdict) {
 	}
 }
 
-// news are the warnings about file that do not hold for what serves already, and
-// all of them.
+// news are the warnings about file that do not hold for what serves already, those
+// about this change of it included, and all that may hold for the next as well.
 func (r *Reloader) news(file *config.File) (fresh, all []string) {
 	all = r.o.Warnings(file)
 	for _, w := range all {
 		if !slices.Contains(r.warned, w) {
 			fresh = append(fresh, w)
 		}
+	}
+	for _, v := range config.Overruled(r.state.File, file) {
+		fresh = append(fresh, fmt.Sprintf("what the file says about %s changed, and it stays %s by a --set that this gateway was started with; start it without that for the file to count", v.Path, v.Text))
 	}
 	return fresh, all
 }

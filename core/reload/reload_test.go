@@ -192,6 +192,28 @@ func TestPreviousPassesOverWhatCannotBeServedAnyMore(t *testing.T) {
 	}
 }
 
+func TestAnEditThatASetHidesIsSaidByTheReloadThatBringsItAndByNoLaterOne(t *testing.T) {
+	s := newSiteWith(t, "1", func(s *site, content []byte) (*config.File, error) {
+		f, err := s.load(content)
+		if err == nil {
+			f.Values = append(f.Values, config.Value{Path: "pool.mode", Text: "direct", From: "--set", Below: uint64(content[0])})
+		}
+		return f, err
+	})
+	const want = "what the file says about pool.mode changed, and it stays direct by a --set that this gateway was started with; start it without that for the file to count"
+	for _, c := range []struct {
+		content, warns string
+	}{{"2", want}, {"22", ""}, {"33", want}} {
+		s.save(c.content)
+		if v := s.reloader.Rehearse(t.Context(), Target{}); strings.Join(v.Warnings, "; ") != c.warns {
+			t.Errorf("%s, rehearsed: %q", c.content, v.Warnings)
+		}
+		if v := s.reloader.Reload(t.Context(), "test"); v.Outcome != Reloaded || strings.Join(v.Warnings, "; ") != c.warns {
+			t.Errorf("%s: %v, %q", c.content, v, v.Warnings)
+		}
+	}
+}
+
 func TestReloadsThatComeTogetherEndWithTheNewestFile(t *testing.T) {
 	s := newSite(t, "1")
 	var all sync.WaitGroup
