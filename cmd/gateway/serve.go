@@ -156,7 +156,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	server := door.NewServer(door.Options{
 		Config:  *g.server,
 		Service: service,
-		Doors:   native.New(service, metrics, g.log.Named("native")),
+		Doors:   door.Doors{native.New(service, metrics, g.log.Named("native")).Dialect()},
 		Admin: admin.New(admin.Options{
 			Gatherer: registry,
 			Ready:    g.engine.Ready,
@@ -180,7 +180,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 				return g.restart(ctx, name)
 			},
 			Tap:      g.engine.Tap,
-			Stopping: cmd.Context().Done(),
+			Stopping: service.Stopping(),
 			Log:      g.log.Named("admin"),
 		}),
 		Metrics: metrics,

@@ -107,10 +107,15 @@ type Body struct {
 // unsupported_encoding; invalid_request; deadline_exceeded for one that comes too
 // slowly; canceled. Whoever gets a Body closes it.
 func (r *Rules) Body(w http.ResponseWriter, call *http.Request, client string) (*Body, error) {
-	limit := int64(r.MaxBody)
+	return r.BodyUpTo(w, call, client, r.MaxBody)
+}
+
+// BodyUpTo is Body for a door with a limit of its own.
+func (r *Rules) BodyUpTo(w http.ResponseWriter, call *http.Request, client string, most core.Size) (*Body, error) {
+	limit := int64(most)
 	packed, err := encoding(call.Header)
 	if err == nil && call.ContentLength > limit {
-		err = tooLarge(r.MaxBody)
+		err = r.tooLarge(most)
 	}
 	if err != nil {
 		refuseBody(w)
@@ -124,7 +129,10 @@ func (r *Rules) Body(w http.ResponseWriter, call *http.Request, client string) (
 		err = b.charge(call.Context(), call.ContentLength)
 	}
 	if err == nil {
-		err = b.receive(w, call, packed, r.MaxBody)
+		err = b.receive(w, call, packed, most)
+		if core.KindOf(err) == core.TooLarge {
+			err = r.tooLarge(most)
+		}
 	}
 	if err != nil {
 		if core.KindOf(err) != core.Canceled {
@@ -238,11 +246,11 @@ func (b *Body) receive(w http.ResponseWriter, call *http.Request, packed string,
 		b.buf = b.buf[:len(b.buf)+n]
 		switch {
 		case int64(len(b.buf)) > int64(limit):
-			return tooLarge(limit)
+			return errTooLarge
 		case err == io.EOF:
 			return nil
 		case err != nil && sent.err != nil && sent.err != io.EOF:
-			return notSent(ctx, sent.err, limit)
+			return notSent(ctx, sent.err)
 		case err != nil:
 			return &core.Error{Kind: core.InvalidRequest, Field: "Content-Encoding", Detail: fmt.Sprintf("the body is not what Content-Encoding: %s says: it is broken, or cut off", packed)}
 		}
@@ -263,9 +271,9 @@ func (b *Body) grow(ctx context.Context, most int64) error {
 }
 
 // notSent says why a body did not come.
-func notSent(ctx context.Context, err error, limit core.Size) error {
+func notSent(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return tooLarge(limit)
+		return errTooLarge
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &core.Error{Kind: core.DeadlineExceeded, Stage: "door", Detail: "the body did not arrive in time", Cause: err}
@@ -276,9 +284,16 @@ func notSent(ctx context.Context, err error, limit core.Size) error {
 	return &core.Error{Kind: core.InvalidRequest, Stage: "door", Detail: "the body cannot be read", Cause: err}
 }
 
-func tooLarge(limit core.Size) error {
-	return &core.Error{Kind: core.TooLarge, Detail: fmt.Sprintf("the body has more than %s; that is the most that is taken (server.max_body)", limit)}
+// tooLarge names the limit that a body is over, and where it was set.
+func (r *Rules) tooLarge(limit core.Size) error {
+	detail := fmt.Sprintf("the body has more than %s; that is the most that is taken", limit)
+	if limit == r.MaxBody {
+		detail += " (server.max_body)"
+	}
+	return &core.Error{Kind: core.TooLarge, Detail: detail}
 }
+
+var errTooLarge = &core.Error{Kind: core.TooLarge}
 
 // A sending is a body as the client sends it, cut when that is too slow. Of an
 // error it keeps which was the client's: an unpacker has errors of its own.

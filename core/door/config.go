@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,12 +19,13 @@ type Config struct {
 	Listen       string        `json:"listen" jsonschema:"minLength=1" jsonschema_description:"Address and port to listen on. Beyond loopback (127.0.0.1, ::1, localhost) only with keys that translate."`
 	Admin        string        `json:"admin" jsonschema_description:"Address and port for /metrics and /admin/, for operators. Empty: they are on the public listener, for keys with the role operate; without any keys, for calls from this machine that no proxy passes on."`
 	Keys         []Key         `json:"keys" jsonschema_description:"Keys that clients send as 'Authorization: Bearer KEY': text, or a mapping with a name and a role. None that translates: everybody who reaches the listener may translate."`
-	Origins      []string      `json:"origins" jsonschema_description:"Web pages that may call from a browser, such as https://app.example.com. Their host names are accepted in the Host header too."`
+	Origins      []string      `json:"origins" jsonschema_description:"Web pages that may call from a browser, such as https://app.example.com, whose host names are accepted in the Host header too; extensions and desktop programs too, such as chrome-extension://ID, or chrome-extension://* for all of them."`
 	Deadline     time.Duration `json:"deadline" jsonschema_extras:"minDuration=1ms,maxDuration=10m" jsonschema_description:"How long a request may take: the default, and the most that a client may ask for."`
 	DrainTimeout time.Duration `json:"drain_timeout" jsonschema_extras:"minDuration=0s,maxDuration=10m" jsonschema_description:"How long requests in flight may go on after the gateway was told to stop. The process ends within a second of it; docker stop kills after 10s."`
 	MaxBody      core.Size     `json:"max_body" jsonschema_extras:"minSize=1KiB,maxSize=64MiB" jsonschema_description:"Largest body of a request."`
 	MaxTexts     int           `json:"max_texts" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most translations that one call may ask for: its texts times its targets."`
 	Instructions string        `json:"instructions" jsonschema:"enum=on,enum=off" jsonschema_description:"Whether the instructions of clients reach the provider. off: they are left out, and the answers to those who gave some carry the flag instructions_ignored."`
+	Languages    Languages     `json:"languages" jsonschema_description:"Which languages are offered. Without it: whatever the providers take."`
 	MaxText      int           `json:"max_text" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"Longest text, in code points."`
 }
 
@@ -75,6 +77,23 @@ func (c Config) faults() (faults []error) {
 		}
 	}
 	keyFaults(c.Keys, fault)
+	for _, list := range []struct {
+		key  string
+		tags []string
+	}{{"source", c.Languages.Source}, {"target", c.Languages.Target}} {
+		for i, tag := range list.tags {
+			if _, err := core.ParseLanguage(tag); err != nil {
+				fault(fmt.Sprintf("languages.%s[%d]", list.key, i), "%s", core.AsError(err, "").Detail)
+			}
+		}
+	}
+	if d := c.Languages.DefaultTarget; d != "" {
+		if l, err := core.ParseLanguage(d); err != nil {
+			fault("languages.default_target", "%s", core.AsError(err, "").Detail)
+		} else if len(c.Languages.Target) > 0 && !slices.Contains(parsed(c.Languages.Target), l) {
+			fault("languages.default_target", "%s is not one of server.languages.target", d)
+		}
+	}
 	for i, o := range c.Origins {
 		if err := checkOrigin(o); err != nil {
 			fault(fmt.Sprintf("origins[%d]", i), "%v", err)
@@ -113,12 +132,20 @@ func checkOrigin(o string) error {
 	switch {
 	case strings.Contains(o, "@"): // what stands before it may be a password
 		return errors.New("an origin holds no @, name or password; leave only scheme, host and port, such as https://app.example.com")
-	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || o != strings.ToLower(o) || strings.Contains(o, "*"):
+	case err == nil && shells[u.Scheme] && o == u.Scheme+"://*":
+		return nil
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http" && !shells[u.Scheme]) || u.Host == "" || !shells[u.Scheme] && o != strings.ToLower(o) || strings.Contains(o, "*"):
 		return fmt.Errorf("%q is not the origin of a page; write scheme and host in lower case, such as https://app.example.com", o)
 	case u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "":
 		return fmt.Errorf("%q is more than an origin; leave only %s://%s", o, u.Scheme, u.Host)
 	}
 	return http.NewCrossOriginProtection().AddTrustedOrigin(o)
+}
+
+// shells are the schemes of the origins of browsers' extensions and of programs that
+// are pages in a window of their own. Of each "SCHEME://*" stands for all.
+var shells = map[string]bool{
+	"chrome-extension": true, "moz-extension": true, "safari-web-extension": true, "tauri": true, "app": true,
 }
 
 // loopback says whether only this machine can reach addr (host:port).

@@ -17,6 +17,7 @@ import (
 // keeps a panic from ending more than its own call.
 type guard struct {
 	next     http.Handler
+	doors    Doors // behind next, to which what they say of themselves applies
 	service  *Service
 	private  bool          // the listener is on loopback
 	deadline time.Duration // for which its connections' bounds were made
@@ -26,6 +27,7 @@ type guard struct {
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin, id := time.Now(), RequestID(w, r)
+	own := g.doors.of(r)
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler {
@@ -33,26 +35,34 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			err := &core.Error{Kind: core.Internal, Stage: "door", Cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
 			g.journal.Failed(id, err)
-			WriteError(w, r, err)
+			own.refuse(w, r, err)
 		}
 	}()
 	rules := g.service.Rules()
-	if rules.Deadline > g.deadline {
+	if deadline := own.deadline(rules); deadline > g.deadline {
 		// A running http.Server keeps its bounds. The one for the answer was
 		// made for a shorter deadline, so this call gets its own; made for a
 		// longer one, it only lets a slow client go on a little longer.
-		_ = http.NewResponseController(w).SetWriteDeadline(begin.Add(writeTimeout(rules.Deadline)))
+		_ = http.NewResponseController(w).SetWriteDeadline(begin.Add(writeTimeout(deadline)))
 	}
-	if err := g.refuses(rules, w, r); err != nil {
+	if err := g.refuses(rules, own.pages(), w, r); err != nil {
 		g.journal.Failed(id, err)
 		g.metrics.Count("guard", core.KindOf(err), time.Since(begin))
-		WriteError(w, r, err)
+		own.refuse(w, r, err)
 		return
 	}
-	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+	if preflight(r) {
 		h := w.Header()
 		h.Set("Access-Control-Allow-Methods", "GET, POST")
 		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id")
+		if own.pages() != Listed {
+			h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
+			if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+				// Clients of other services bring headers of their own, and none of them
+				// says more than the call itself.
+				h.Set("Access-Control-Allow-Headers", asked)
+			}
+		}
 		h.Set("Access-Control-Max-Age", "600")
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -66,29 +76,70 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.next.ServeHTTP(w, r)
 }
 
+// preflight says whether a browser asks what a page may send (Fetch standard,
+// section 3.2.2).
+func preflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
 // refuses returns why r is turned away, or sets what a browser needs to let the
 // page read the answer (the CORS protocol, Fetch standard section 3.2).
-func (g *guard) refuses(rules *Rules, w http.ResponseWriter, r *http.Request) error {
+func (g *guard) refuses(rules *Rules, pages Pages, w http.ResponseWriter, r *http.Request) error {
 	if g.private && !rules.hostKnown(r.Host) {
 		return &core.Error{Kind: core.Forbidden, Detail: fmt.Sprintf("this gateway serves its own machine alone and does not go by the name %.80q; use localhost, or add the page's origin to server.origins", r.Host)}
 	}
+	h := w.Header()
+	if pages == Every {
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Expose-Headers", "Authorization, X-Request-Id, Retry-After")
+		return nil
+	}
 	origin := r.Header.Get("Origin")
 	if origin == "" {
-		if rules.check(r) != nil {
+		if rules.check(r) != nil && !(pages == Keyed && rules.keyed(r)) {
 			return crossOrigin()
 		}
 		return nil
 	}
-	w.Header().Add("Vary", "Origin")
-	trusted := slices.Contains(rules.Origins, origin)
-	if rules.check(r) != nil || (r.Method == http.MethodOptions && !trusted) {
+	h.Add("Vary", "Origin")
+	trusted := rules.trusts(origin) || pages == Keyed && rules.keyed(r)
+	if !trusted && (rules.check(r) != nil || r.Method == http.MethodOptions) {
 		return crossOrigin()
 	}
 	if trusted {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
-		w.Header().Set("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+		if pages == Keyed {
+			h.Set("Access-Control-Expose-Headers", "*")
+		}
 	}
 	return nil
+}
+
+// trusts says whether a page of that origin may call.
+func (r *Rules) trusts(origin string) bool {
+	if slices.Contains(r.Origins, origin) {
+		return true
+	}
+	scheme, _, _ := strings.Cut(origin, "://")
+	return shells[scheme] && slices.Contains(r.Origins, scheme+"://*")
+}
+
+// keyed says whether a call shows a key that translates, in a header. A browser asks
+// whether a page may send one before it lets it.
+func (r *Rules) keyed(call *http.Request) bool {
+	if !r.has(Translate) {
+		return false
+	}
+	if preflight(call) {
+		return true
+	}
+	for _, shown := range HeaderKeys(call) {
+		if k := r.known(shown); k != nil && !k.operates {
+			return true
+		}
+	}
+	return false
 }
 
 // check refuses what a page of another origin asks for, unless it is a GET whose

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
 )
 
 // Rules are what the section `server` says to one call, from its arrival to its
@@ -16,17 +19,31 @@ type Rules struct {
 	keys    []key
 	hosts   []string // of Origins
 	cross   *http.CrossOriginProtection
+
+	sources, targets []core.Language // of Languages; empty for any
+	defaultTarget    core.Language
 }
 
 // newRules is for a c that passed Check, which refuses what is passed over here.
 func (s *Service) newRules(c Config) *Rules {
 	r := &Rules{Config: c, service: s, keys: newKeys(c.Keys), cross: http.NewCrossOriginProtection()}
+	r.sources, r.targets = parsed(c.Languages.Source), parsed(c.Languages.Target)
+	if d := parsed([]string{c.Languages.DefaultTarget}); len(d) > 0 {
+		r.defaultTarget = d[0]
+	}
 	for _, o := range c.Origins {
-		if u, err := url.Parse(o); err == nil && r.cross.AddTrustedOrigin(o) == nil {
+		if u, err := url.Parse(o); err == nil && r.cross.AddTrustedOrigin(o) == nil && !shells[u.Scheme] {
 			r.hosts = append(r.hosts, u.Hostname())
 		}
 	}
 	return r
+}
+
+// Within returns r for a door whose calls may take as long as deadline.
+func (r *Rules) Within(deadline time.Duration) *Rules {
+	own := *r
+	own.Deadline = deadline
+	return &own
 }
 
 // Plan takes another section `server` in place: for every call that arrives

@@ -22,7 +22,8 @@ type Options struct {
 	// Config has passed Check, and is what Service was made with.
 	Config  Config
 	Service *Service
-	// Doors answers everything that is not of the admin door.
+	// Doors answers everything that is not of the admin door. When it is of the type
+	// Doors, each dialect says how its calls are turned away.
 	Doors http.Handler
 	// Admin answers /healthz, /readyz, /metrics and /admin/. It is served where
 	// Config.AdminPlace says, to operators, and by Local; /healthz and /readyz are
@@ -113,10 +114,14 @@ func (s *Server) open(ctx context.Context, l *listening, key, addr string, handl
 		return err
 	}
 	l.listener = ln
+	var doors Doors
+	if l == &s.public {
+		doors, _ = s.o.Doors.(Doors)
+	}
 	l.server = &http.Server{
 		ConnState: ln.became,
 		Handler: &guard{
-			next: handler, service: s.o.Service, private: loopback(addr), deadline: s.o.Config.Deadline,
+			next: handler, doors: doors, service: s.o.Service, private: loopback(addr), deadline: s.o.Config.Deadline,
 			journal: s.journal, metrics: s.o.Metrics,
 		},
 		ReadHeaderTimeout: headerTimeout,
@@ -214,9 +219,10 @@ func (s *Server) busy() {
 	}
 }
 
-func stopping() error {
-	return &core.Error{Kind: core.Unavailable, Stage: "door", Detail: "the gateway is stopping", Retryable: true}
-}
+func stopping() error { return errStopping }
+
+// errStopping is one, so that whoever answers can tell it apart.
+var errStopping = &core.Error{Kind: core.Unavailable, Stage: "door", Detail: "the gateway is stopping", Retryable: true}
 
 // forOperators serves the admin door to whom mayOperate lets in.
 func (s *Server) forOperators(own bool) http.Handler {
@@ -294,6 +300,7 @@ func (s *Server) drain() {
 	ctx, cancel := context.WithDeadline(context.Background(), begin.Add(timeout))
 	defer cancel()
 	s.draining.Store(true)
+	s.o.Service.stop()
 	s.o.Log.Info("stopping", zap.Int64("in_flight", s.calls.Load()), zap.Duration("drain_timeout", timeout))
 	// Listening goes on, so that whoever routes calls here sees /readyz and turns
 	// elsewhere. With calls that never stop coming, the second half of the time is

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -22,12 +23,15 @@ type Service struct {
 	bodies     *bodies
 	strangers  strangers
 	slow       func() time.Duration
+	stopping   chan struct{} // closed when the gateway begins to stop
+	stop       func()        // closes it
 }
 
 // New returns a service in front of t, for a c that has passed Check. When t is
 // a core.Languager, its languages are what Languages returns.
 func New(c Config, t core.Translator) *Service {
-	s := &Service{translator: t, tags: map[string]core.Language{}, bodies: newBodies(), slow: func() time.Duration { return 0 }}
+	s := &Service{translator: t, tags: map[string]core.Language{}, bodies: newBodies(), slow: func() time.Duration { return 0 }, stopping: make(chan struct{})}
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	for a := byte('a'); a <= 'z'; a++ {
 		for b := byte('a'); b <= 'z'; b++ {
 			tag := string([]byte{a, b})
@@ -46,6 +50,10 @@ func (s *Service) SlowFrom(slow func() time.Duration) { s.slow = slow }
 
 // Slow is how long a text takes at least to leave a line in the log; 0 when none does.
 func (s *Service) Slow() time.Duration { return s.slow() }
+
+// Stopping is closed when the gateway begins to stop: calls in flight go on, and what
+// lasts, such as a session that took its connection over, is told to end.
+func (s *Service) Stopping() <-chan struct{} { return s.stopping }
 
 // Rules returns what holds for calls that arrive now.
 func (s *Service) Rules() *Rules { return s.rules.Load() }
@@ -97,6 +105,9 @@ func (r *Rules) Translate(ctx context.Context, req *core.Request) (*core.Result,
 	}
 	if req.Source == req.Target {
 		return &core.Result{Text: req.Text, Flags: sameLanguage}, nil
+	}
+	if err := r.offered(req); err != nil {
+		return nil, err
 	}
 
 	if until, ok := ctx.Deadline(); !ok || time.Until(until) > r.Deadline {

@@ -47,7 +47,9 @@ func (s *Stream) Send(events []byte) error {
 		s.begun = true
 		h := s.w.Header()
 		h.Set("Content-Type", "text/event-stream")
-		h.Set("Cache-Control", "no-store")
+		if h.Get("Cache-Control") == "" {
+			h.Set("Cache-Control", "no-store")
+		}
 		h.Set("X-Accel-Buffering", "no") // nginx would hold the events back
 		h["X-Content-Type-Options"] = noSniff
 		s.w.WriteHeader(http.StatusOK)

@@ -16,10 +16,10 @@ import (
 //
 // The body is put together by hand: with encoding/json it was the dearest part
 // of a call that the cache answers.
-func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan, items []item, begin time.Time) int {
-	if len(items) == 1 && items[0].err != nil {
-		door.WriteError(w, r, items[0].err)
-		return door.Answer(items[0].err.Kind).Status
+func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan, items []door.Item, begin time.Time) int {
+	if len(items) == 1 && items[0].Err != nil {
+		door.WriteError(w, r, items[0].Err)
+		return door.Answer(items[0].Err.Kind).Status
 	}
 	buf := d.buffer()
 	defer d.putBack(buf)
@@ -27,12 +27,12 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan
 
 	status, failed := http.StatusOK, 0
 	for i := range items {
-		if items[i].err != nil {
+		if items[i].Err != nil {
 			failed++
 		}
 	}
 	if failed == len(items) {
-		first := door.ProblemOf(items[0].err, id)
+		first := door.ProblemOf(items[0].Err, id)
 		first.Headers(w.Header())
 		status = first.Status
 		b = append(appendProblem(append(b, `"error":`...), first), ',')
@@ -53,11 +53,11 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan
 
 // appendEnd writes the fields that follow the translations: the id, and where
 // the time went.
-func (p *plan) appendEnd(b []byte, id string, items []item, begin time.Time) []byte {
+func (p *plan) appendEnd(b []byte, id string, items []door.Item, begin time.Time) []byte {
 	slowest, attempts := 0, 0
 	for i := range items {
 		attempts += p.traces[i].Attempts
-		if items[i].took > items[slowest].took {
+		if items[i].Took > items[slowest].Took {
 			slowest = i
 		}
 	}
@@ -77,13 +77,13 @@ func (p *plan) appendEnd(b []byte, id string, items []item, begin time.Time) []b
 
 // appendFields writes the fields of one translation. What the client gave to
 // tell its texts apart comes back; what is unknown is left out.
-func (p *plan) appendFields(b []byte, i int, it *item) []byte {
-	if res := it.res; it.err == nil {
+func (p *plan) appendFields(b []byte, i int, it *door.Item) []byte {
+	if res := it.Result; it.Err == nil {
 		b = appendString(append(b, `"text":`...), res.Text)
 		b = append(b, ',')
 	}
 	b = appendString(append(b, `"target":`...), string(p.requests[i].Target))
-	if res := it.res; it.err == nil {
+	if res := it.Result; it.Err == nil {
 		b = appendGiven(b, `,"detected_source":`, string(res.Source))
 		b = appendGiven(b, `,"provider":`, res.Provider)
 		b = appendGiven(b, `,"model":`, res.Model)
@@ -114,8 +114,8 @@ func (p *plan) appendFields(b []byte, i int, it *item) []byte {
 	if c.has(fFinal) {
 		b = strconv.AppendBool(append(b, `,"final":`...), c.final)
 	}
-	if it.err != nil {
-		b = appendProblem(append(b, `,"error":`...), door.ProblemOf(it.err, ""))
+	if it.Err != nil {
+		b = appendProblem(append(b, `,"error":`...), door.ProblemOf(it.Err, ""))
 	}
 	return b
 }
@@ -196,7 +196,7 @@ func (d *Door) putBack(buf *bytes.Buffer) {
 
 // languages answers GET /v1/languages.
 func (d *Door) languages(w http.ResponseWriter, r *http.Request) {
-	if _, err := d.service.Rules().Client(r, door.Bearer(r)); err != nil {
+	if _, err := d.Service.Rules().Client(r, door.Bearer(r)); err != nil {
 		d.refuse(w, r, door.RequestID(w, r), time.Now(), err)
 		return
 	}
@@ -204,7 +204,7 @@ func (d *Door) languages(w http.ResponseWriter, r *http.Request) {
 		Source  core.Language   `json:"source"`
 		Targets []core.Language `json:"targets"`
 	}
-	known := d.service.Languages()
+	known := d.Service.Languages()
 	pairs := make([]pair, len(known))
 	for i, l := range known {
 		pairs[i] = pair{l.Source, l.Targets}

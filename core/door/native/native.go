@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,9 +29,7 @@ const maxName = 128
 
 // A Door is the handler of the native door. It is safe for concurrent use.
 type Door struct {
-	service *door.Service
-	journal *door.Journal
-	metrics *door.Metrics
+	door.Teller
 	buffers sync.Pool // of *bytes.Buffer
 
 	// Those of package door; tests are less patient.
@@ -44,11 +41,15 @@ var _ http.Handler = (*Door)(nil)
 // New returns a door to service.
 func New(service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
 	return &Door{
-		service: service, metrics: metrics, journal: door.NewJournal(log),
+		Teller:    door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log)},
 		buffers:   sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		heartbeat: door.Heartbeat, patience: door.Patience,
 	}
 }
+
+// Dialect returns d as one of the gateway's doors: it answers whatever no other door
+// takes.
+func (d *Door) Dialect() door.Dialect { return door.Dialect{Name: name, Serve: d} }
 
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
@@ -80,70 +81,34 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 
 	if p.call.stream {
 		status := d.stream(ctx, w, r, id, p, begin)
-		d.journal.Served(name, id, p.client, status, len(p.requests), time.Since(begin))
+		d.Journal.Served(name, id, p.client, status, len(p.requests), time.Since(begin))
 		return
 	}
-	items := make([]item, len(p.requests))
-	if len(items) == 1 {
-		d.one(ctx, p, items, 0, begin)
-	} else {
-		// max_texts bounds them, and the line decides which goes first.
-		var all sync.WaitGroup
-		for i := range items {
-			all.Go(func() { d.one(ctx, p, items, i, begin) })
-		}
-		all.Wait()
+	items := d.Each(ctx, p.rules, p.requests, begin)
+	for i := range items {
+		p.settle(&items[i], i)
 	}
 	status := d.answer(w, r, id, p, items, begin)
-	d.journal.Served(name, id, p.client, status, len(items), time.Since(begin))
+	d.Journal.Served(name, id, p.client, status, len(items), time.Since(begin))
 }
 
 // refuse answers a call none of whose texts was asked for.
 func (d *Door) refuse(w http.ResponseWriter, r *http.Request, id string, begin time.Time, err error) {
-	d.metrics.Count(name, core.KindOf(err), time.Since(begin))
-	d.journal.Failed(id, err)
+	d.Failed(id, begin, err)
 	door.WriteError(w, r, err)
 }
 
-// An item is one text on its way to one language.
-type item struct {
-	res  *core.Result
-	err  *core.Error
-	took time.Duration
-}
-
-func (d *Door) one(ctx context.Context, p *plan, items []item, i int, begin time.Time) {
-	req := &p.requests[i]
-	res, err := p.ask(ctx, req)
-	it := &items[i]
-	it.res, it.took = res, time.Since(begin)
-	if err != nil {
-		it.err = core.AsError(err, "door")
-		if p.call.several && it.err.Field == "text" {
-			named := *it.err
-			named.Field = "text[" + strconv.Itoa(i/p.targets) + "]"
-			it.err = &named
-		}
-		d.journal.Asked(door.Asked{Door: name, Request: req, Err: it.err, Took: it.took}, d.service.Slow())
-		d.metrics.Count(name, it.err.Kind, it.took)
-		return
+// settle gives item i what is this call's alone: the name of the text at fault, and
+// that instructions were ignored.
+func (p *plan) settle(it *door.Item, i int) {
+	switch {
+	case it.Err == nil && p.ignored:
+		it.Result = it.Result.WithFlag(core.FlagInstructionsIgnored)
+	case it.Err != nil && p.call.several && it.Err.Field == "text":
+		named := *it.Err
+		named.Field = "text[" + strconv.Itoa(i/p.targets) + "]"
+		it.Err = &named
 	}
-	d.journal.Asked(door.Asked{Door: name, Request: req, Result: res, Took: it.took}, d.service.Slow())
-	if p.ignored {
-		it.res = res.WithFlag(core.FlagInstructionsIgnored)
-	}
-	d.metrics.Count(name, "", it.took)
-}
-
-// ask translates req. A panic fails that text alone: several run on goroutines
-// of their own, where it would end the process.
-func (p *plan) ask(ctx context.Context, req *core.Request) (res *core.Result, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &core.Error{Kind: core.Internal, Stage: "door", Cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
-		}
-	}()
-	return p.rules.Translate(ctx, req)
 }
 
 // A plan is a call that was understood: texts outer, targets inner.
@@ -161,7 +126,7 @@ type plan struct {
 // prepare reads and checks a call. What is wrong with a single text is found
 // later and fails that text alone; everything else fails the call.
 func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan, error) {
-	rules := d.service.Rules()
+	rules := d.Service.Rules()
 	client, err := rules.Client(r, door.Bearer(r))
 	if err != nil {
 		return nil, err
@@ -249,7 +214,7 @@ func unknownSource(tag string) bool { return tag == "" || strings.EqualFold(tag,
 // languagesOf returns the languages of c in canonical form.
 func (d *Door) languagesOf(c *call) (source core.Language, targets []core.Language, err error) {
 	if c.has(fSource) && !unknownSource(c.source) {
-		if source, err = d.service.Language(c.source, names[fSource]); err != nil {
+		if source, err = d.Service.Language(c.source, names[fSource]); err != nil {
 			return "", nil, err
 		}
 	}
@@ -259,7 +224,7 @@ func (d *Door) languagesOf(c *call) (source core.Language, targets []core.Langua
 	case c.has(fTarget) && strings.EqualFold(c.target, "auto"):
 		return "", nil, &core.Error{Kind: core.UnsupportedLanguage, Field: names[fTarget], Detail: `target is "auto"; only the source may be left open, so name the language wanted: "target": "es"`}
 	case c.has(fTarget):
-		target, err := d.service.Language(c.target, names[fTarget])
+		target, err := d.Service.Language(c.target, names[fTarget])
 		return source, []core.Language{target}, err
 	case !c.has(fTargets):
 		return "", nil, missing(fTarget, `say into which language: "target": "es"`)
@@ -269,7 +234,7 @@ func (d *Door) languagesOf(c *call) (source core.Language, targets []core.Langua
 	first := make(map[core.Language]int, len(c.targets))
 	for i, t := range c.targets {
 		field := "targets[" + strconv.Itoa(i) + "]"
-		target, err := d.service.Language(t, field)
+		target, err := d.Service.Language(t, field)
 		if err != nil {
 			return "", nil, err
 		}

@@ -43,7 +43,7 @@ func takesStream(r *http.Request) bool {
 // log. Only this goroutine, the handler's, ever waits for the client.
 func (d *Door) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, id string, p *plan, begin time.Time) int {
 	ctx, cancel := context.WithCancel(ctx)
-	items, f := make([]item, len(p.requests)), newFeed(len(p.requests))
+	items, f := make([]door.Item, len(p.requests)), newFeed(len(p.requests))
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel()
@@ -51,7 +51,8 @@ func (d *Door) stream(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		p.requests[i].OnDelta = func(text string) error { f.delta(i, text); return nil }
 		all.Go(func() {
 			defer f.end(i)
-			d.one(ctx, p, items, i, begin)
+			items[i] = d.One(ctx, p.rules, &p.requests[i], begin)
+			p.settle(&items[i], i)
 		})
 	}
 
@@ -72,11 +73,11 @@ func (d *Door) stream(ctx context.Context, w http.ResponseWriter, r *http.Reques
 			continue
 		}
 		b, ended = f.take(b[:0], ended[:0])
-		if len(items) == 1 && len(ended) == 1 && items[0].err != nil && len(b) == 0 && !out.Begun() {
+		if len(items) == 1 && len(ended) == 1 && items[0].Err != nil && len(b) == 0 && !out.Begun() {
 			return d.answer(w, r, id, p, items, begin)
 		}
 		for _, i := range ended {
-			left = left || items[i].err != nil && items[i].err.Kind == core.Canceled
+			left = left || items[i].Err != nil && items[i].Err.Kind == core.Canceled
 			b = strconv.AppendInt(append(b, "event: result\ndata: {\"index\":"...), int64(i), 10)
 			b = append(p.appendFields(append(b, ','), i, &items[i]), "}\n\n"...)
 			if len(b) >= batch {

@@ -1,0 +1,81 @@
+package door
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// A Teller asks for texts in the name of one door, and tells the log and the metrics
+// what became of them. It is safe for concurrent use.
+type Teller struct {
+	Door    string
+	Service *Service
+	Journal *Journal
+	Metrics *Metrics
+	// Patient says that a text waits for as long as its call may take rather than
+	// be refused for what will pass.
+	Patient bool
+}
+
+// An Item is what became of one text: a result or an error.
+type Item struct {
+	Result *core.Result
+	Err    *core.Error
+	Took   time.Duration // since the call arrived
+}
+
+// Each asks for all of reqs at the same time, each of which has a trace, and returns
+// when every one has an item, in their order. One that fails, or panics, fails
+// alone. The line decides which goes first, and the caller bounds how many there
+// are. Begin is when their call arrived.
+func (t *Teller) Each(ctx context.Context, rules *Rules, reqs []core.Request, begin time.Time) []Item {
+	items := make([]Item, len(reqs))
+	if len(reqs) == 1 {
+		items[0] = t.One(ctx, rules, &reqs[0], begin)
+		return items
+	}
+	var all sync.WaitGroup
+	for i := range items {
+		all.Go(func() { items[i] = t.One(ctx, rules, &reqs[i], begin) })
+	}
+	all.Wait()
+	return items
+}
+
+// One asks for req, as Each does.
+func (t *Teller) One(ctx context.Context, rules *Rules, req *core.Request, begin time.Time) (item Item) {
+	once := func() (*core.Result, error) { return ask(ctx, rules, req) }
+	var res *core.Result
+	var err error
+	if t.Patient {
+		res, err = t.patiently(ctx, once)
+	} else {
+		res, err = once()
+	}
+	item = Item{Result: res, Err: core.AsError(err, "door"), Took: time.Since(begin)}
+	t.Journal.Asked(Asked{Door: t.Door, Request: req, Result: res, Err: item.Err, Took: item.Took}, t.Service.Slow())
+	t.Metrics.Count(t.Door, core.KindOf(err), item.Took)
+	return item
+}
+
+// ask translates req. A panic fails that text alone: on a goroutine of its own it
+// would end the process.
+func ask(ctx context.Context, rules *Rules, req *core.Request) (res *core.Result, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			res, err = nil, &core.Error{Kind: core.Internal, Stage: "door", Cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
+		}
+	}()
+	return rules.Translate(ctx, req)
+}
+
+// Failed tells of a call none of whose texts was asked for.
+func (t *Teller) Failed(id string, begin time.Time, err error) {
+	t.Metrics.Count(t.Door, core.KindOf(err), time.Since(begin))
+	t.Journal.Failed(id, err)
+}
