@@ -191,9 +191,13 @@ func (e *Engine) Translate(ctx context.Context, req *core.Request) (*core.Result
 	}
 	defer g.release()
 	if req.Trace == nil {
-		traced := *req
-		traced.Trace = core.NewTrace(g)
-		req = &traced
+		traced := &struct { // one allocation
+			req   core.Request
+			trace core.Trace
+		}{req: *req}
+		traced.trace.SetOwner(g)
+		traced.req.Trace = &traced.trace
+		req = &traced.req
 	} else {
 		req.Trace.SetOwner(g)
 	}
