@@ -270,10 +270,16 @@ const redacted = "[redacted]"
 var (
 	afterScheme = regexp.MustCompile(`://[^\s"'<>]*`)
 	hostAndPort = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]*\]|[^:@]*)(:[0-9]{0,5})?$`)
+	// inQuery finds what a query says under the name of a secret, such as ?key= or
+	// &subscription-key=, but not api-version=.
+	inQuery = regexp.MustCompile(`(?i)([?&;](?:[^=&;#]*(?:key|token|secret|signature|passw|credential)[^=&;#]*|auth|code|pass|pwd|sig)=)[^&;#\s"'<>]+`)
 )
 
-// withoutPassword hides the name and the password of every URL in s. What a person
-// wrote with a / or an @ in it is a password all the same.
+// withoutKeys hides what the query of an address says under the name of a secret.
+func withoutKeys(s string) string { return inQuery.ReplaceAllString(s, "${1}"+redacted) }
+
+// withoutPassword hides the name and the password of every URL in s, and the keys in
+// its query. What a person wrote with a / or an @ in it is a password all the same.
 func withoutPassword(s string) string {
 	return afterScheme.ReplaceAllStringFunc(s, func(rest string) string {
 		rest = rest[len("://"):]
@@ -283,15 +289,16 @@ func withoutPassword(s string) string {
 			host = rest[:end]
 		}
 		if at < 0 || hostAndPort.MatchString(host) {
-			return "://" + rest
+			return "://" + withoutKeys(rest)
 		}
-		return "://" + redacted + rest[at:]
+		return "://" + redacted + withoutKeys(rest[at:])
 	})
 }
 
 // withoutUser hides whatever stands before an @ in s, which may be an address
-// without a scheme.
+// without a scheme, and the keys in its query.
 func withoutUser(s string) string {
+	s = withoutKeys(s)
 	at := strings.LastIndexByte(s, '@')
 	if at < 0 {
 		return s
