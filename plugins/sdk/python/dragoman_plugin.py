@@ -578,11 +578,15 @@ class _Instance:
     def sent(self, make):
         """Returns the message that make makes of the author's values."""
         try:
-            return make()
+            message = make()
         except UnicodeError:
             raise Error("bad_answer", "the answer is not valid UTF-8", retryable=True) from None
         except (AttributeError, TypeError, ValueError) as mistake:
             raise self.wrong(f"what the plugin answered cannot be sent: {mistake}") from None
+        size = message.ByteSize()
+        if size > _MAX_MESSAGE:  # gRPC would fail the call, and nobody would know why
+            raise Error("too_large", f"the plugin's answer to it has {size} bytes, and a message of the protocol holds {_MAX_MESSAGE}", field="text")
+        return message
 
     def as_result(self, answer, hook):
         if isinstance(answer, str):
@@ -603,7 +607,7 @@ class _Instance:
                 raise self.wrong("before returned a tuple that is not of two things, the second of type bytes")
             what, state = what
         if what is None:
-            return _wire.Verdict(state=state)
+            return self.sent(lambda: _wire.Verdict(state=state))
         if isinstance(what, Request):
             return self.sent(lambda: _wire.Verdict(request=_changed(what), state=state))
         if isinstance(what, Result):

@@ -629,8 +629,10 @@ func TestALongTextIsRefusedAndItServesOn(t *testing.T) {
 	if err != nil || len(events) != 1 || len(events[0].GetResult().GetText()) != wire.MaxMessage-1024+1 {
 		t.Errorf("a text of nearly 8 MiB: %d events, %v", len(events), err)
 	}
-	if _, err := p.say(&wire.Text{Text: "long 16777216"}); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("an answer of 16 MiB: %v", err)
+	for _, size := range []string{"16777216", fmt.Sprint(wire.MaxMessage)} {
+		if e := p.last("long " + size).GetError(); e.GetKind() != "too_large" || e.GetField() != "text" || !strings.Contains(e.GetDetail(), "a message of the protocol holds") {
+			t.Errorf("an answer of %s bytes: %v", size, e)
+		}
 	}
 	if e := p.last("endless").GetError(); e.GetKind() != "provider_failed" || !strings.Contains(e.GetDetail(), "says more") {
 		t.Errorf("an answer without an end: %v", e)
