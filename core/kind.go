@@ -31,8 +31,9 @@ const (
 // A Kind declares a part that a configuration can name.
 //
 // The struct that Config points to is the only source of its keys, defaults,
-// bounds and help. Tags: `json` names the key; `jsonschema` bounds it
-// (minimum=1,maximum=64,enum=a,enum=b); `jsonschema_extras` bounds a duration or a size
+// bounds and help. Tags: `json` names the key; `jsonschema:"required"` says that it must be there, and
+// every other may be left out and has the value that Config put there; `jsonschema` also bounds it
+// (minimum=1,maximum=64,enum=a,enum=b, after a comma behind required); `jsonschema_extras` bounds a duration or a size
 // (minDuration=1ms,maxDuration=1h,minSize=1MiB,maxSize=1GiB); `jsonschema_description` helps; `ref:"providers"`
 // says that the value names an entry of that section; `short:"true"` on a field of a
 // struct says that its value may stand in place of the whole mapping; `secret:"true"` that it is never shown, whatever

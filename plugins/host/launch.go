@@ -223,7 +223,7 @@ func run(ctx context.Context, program *Program, folder, sockets string, k *kin, 
 	if err != nil {
 		stop()
 		if p.ID() == "" {
-			return nil, fmt.Errorf("it cannot be started: %w", err)
+			return nil, fmt.Errorf("it cannot be started: %w", wire.Unstarted(err))
 		}
 		err = fmt.Errorf("it did not begin to serve: %s; %s", clip(err.Error(), lastLine), out.tail())
 		if p.died() {

@@ -318,6 +318,77 @@ func TestWhatGoesWrongIsAnErrorOfItsText(t *testing.T) {
 	}
 }
 
+// grow answers with many times what it was asked for, at every place where that can be said.
+type grow struct{ deltas bool }
+
+func (g grow) Translate(_ context.Context, req *core.Request) (*core.Result, error) {
+	long := strings.Repeat(req.Text, 3)
+	if g.deltas && req.OnDelta != nil {
+		if err := req.OnDelta(long); err != nil {
+			return nil, err
+		}
+	}
+	return &core.Result{Text: long, Usage: core.Usage{PromptTokens: 7}}, nil
+}
+
+func (grow) Before(_ context.Context, req *core.Request) (core.Verdict, error) {
+	changed := *req
+	changed.Text = strings.Repeat(req.Text, 3)
+	switch {
+	case req.Target == "fr":
+		return core.Verdict{Result: &core.Result{Text: changed.Text}}, nil
+	case req.Target == "de":
+		return core.Verdict{State: []byte(changed.Text)}, nil
+	}
+	return core.Verdict{Request: &changed}, nil
+}
+
+func (grow) After(_ context.Context, req *core.Request, res *core.Result, _ []byte) (*core.Result, error) {
+	return &core.Result{Text: strings.Repeat(res.Text, 3)}, nil
+}
+
+func TestAnAnswerThatNoMessageHoldsIsTooLargeAndNoFailureOfTheCall(t *testing.T) {
+	for _, deltas := range []bool{false, true} {
+		build := func(role core.Role) core.Kind {
+			return core.NewKind("grow", role, "Answers at length.", func() struct{} { return struct{}{} }, func(core.Env, *struct{}) (any, error) { return grow{deltas}, nil })
+		}
+		c := dial(t, build(core.RoleProvider), build(core.RoleStage))
+		c.configure(t, "p", wire.Role_ROLE_PROVIDER, "{}")
+		c.configure(t, "s", wire.Role_ROLE_STAGE, "{}")
+		for _, long := range []bool{true, false} {
+			text := &wire.Text{Id: "1", Text: "a", Target: "es", Deltas: true}
+			if long {
+				text.Text = strings.Repeat("a", 3<<20)
+			}
+			fits := func(call string, err error, e *wire.Error) {
+				t.Helper()
+				switch {
+				case err != nil:
+					t.Errorf("%s, long %v: %v", call, long, err)
+				case long && (e.GetKind() != "too_large" || e.GetField() != "text" || !strings.Contains(e.GetDetail(), "a message of the protocol holds")):
+					t.Errorf("%s: %v", call, e)
+				case !long && e != nil:
+					t.Errorf("%s of a short text: %v", call, e)
+				}
+			}
+			e, err := c.ProviderClient.Answer(t.Context(), &wire.Visit{Instance: "p", Text: text})
+			fits("Answer", err, e.GetError())
+			if long && e.GetSpent().GetPromptTokens() != 7 {
+				t.Errorf("it cost %v", e.GetSpent())
+			}
+			events := c.say(t, &wire.Text{Id: "1", Text: text.Text, Target: "es", Deltas: true})[0]
+			fits("Translate", nil, events[len(events)-1].GetError())
+			for _, target := range []string{"es", "fr", "de"} {
+				text.Target = target
+				v, err := c.StageClient.Before(t.Context(), &wire.Visit{Instance: "s", Text: text})
+				fits("Before to "+target, err, v.GetError())
+			}
+			r, err := c.StageClient.After(t.Context(), &wire.Done{Instance: "s", Text: &wire.Text{Id: "1"}, Result: &wire.Result{Text: text.Text}})
+			fits("After", err, r.GetError())
+		}
+	}
+}
+
 func TestACallEndsWithItsCaller(t *testing.T) {
 	hang := &wire.Text{Text: "hang", Target: "es"}
 	for name, call := range map[string]func(context.Context, client) error{

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/fields"
@@ -298,12 +299,28 @@ func (in *instance) translate(ctx context.Context, index uint32, text *wire.Text
 			if !utf8.ValidString(delta) {
 				return notText
 			}
-			return send(&wire.Event{Index: index, What: &wire.Event_Delta{Delta: delta}})
+			event := &wire.Event{Index: index, What: &wire.Event_Delta{Delta: delta}}
+			if e := tooLong(event); e != nil {
+				return wire.DecodeError(e, "")
+			}
+			return send(event)
 		}
 	}
 	last := in.answer(ctx, text, onDelta)
 	last.Index = index
 	return send(last)
+}
+
+// tooLong is the error that goes out in place of a reply which no message can
+// hold; nil for one that fits. Without it gRPC would fail the call, and the author
+// could neither see nor mend that.
+func tooLong(reply proto.Message) *wire.Error {
+	n := proto.Size(reply)
+	if n <= wire.MaxMessage {
+		return nil
+	}
+	return wire.EncodeError(&core.Error{Kind: core.TooLarge, Field: "text",
+		Detail: fmt.Sprintf("the plugin's answer to it has %d bytes, and a message of the protocol holds %d", n, wire.MaxMessage)})
 }
 
 // answer returns the last event of one text.
@@ -317,6 +334,9 @@ func (in *instance) answer(ctx context.Context, text *wire.Text, onDelta func(st
 		last.What, last.Spent = &wire.Event_Error{Error: wire.EncodeError(err)}, wire.EncodeUsage(trace.Usage)
 	} else {
 		last.What = &wire.Event_Result{Result: wire.EncodeResult(res)}
+	}
+	if e := tooLong(last); e != nil {
+		last.What, last.Spent = &wire.Event_Error{Error: e}, wire.EncodeUsage(res.Usage)
 	}
 	return last
 }
@@ -340,7 +360,7 @@ func (in *instance) result(ctx context.Context, req *core.Request) (res *core.Re
 	return res, nil
 }
 
-func (s *server) Before(ctx context.Context, v *wire.Visit) (*wire.Verdict, error) {
+func (s *server) Before(ctx context.Context, v *wire.Visit) (reply *wire.Verdict, err error) {
 	in, leave, err := s.enter(v.GetInstance(), wire.Role_ROLE_STAGE)
 	if err != nil {
 		return nil, err
@@ -348,6 +368,11 @@ func (s *server) Before(ctx context.Context, v *wire.Visit) (*wire.Verdict, erro
 	defer leave()
 	ctx, cancel := wire.Within(ctx, in.deadline)
 	defer cancel()
+	defer func() {
+		if e := tooLong(reply); err == nil && e != nil {
+			reply = &wire.Verdict{What: &wire.Verdict_Error{Error: e}}
+		}
+	}()
 	var verdict core.Verdict
 	err = in.protect(func() (err error) {
 		verdict, err = in.hooks().Before(ctx, wire.DecodeRequest(v.GetText()))
@@ -383,7 +408,11 @@ func (s *server) After(ctx context.Context, d *wire.Done) (*wire.Reply, error) {
 	if err != nil {
 		return &wire.Reply{What: &wire.Reply_Error{Error: wire.EncodeError(err)}}, nil
 	}
-	return &wire.Reply{What: &wire.Reply_Result{Result: wire.EncodeResult(res)}}, nil
+	reply := &wire.Reply{What: &wire.Reply_Result{Result: wire.EncodeResult(res)}}
+	if e := tooLong(reply); e != nil {
+		reply.What = &wire.Reply_Error{Error: e}
+	}
+	return reply, nil
 }
 
 // protect turns a panic of f into its error, and logs where it was.

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -77,6 +79,8 @@ type schema struct {
 	properties map[string]struct {
 		Type any `json:"type"`
 	}
+	required []string
+	rules    *jsonschema.Schema
 }
 
 func schemaOf(part *wire.Part) (s schema) {
@@ -84,7 +88,7 @@ func schemaOf(part *wire.Part) (s schema) {
 	if err == nil {
 		c := jsonschema.NewCompiler()
 		if err = c.AddResource("schema.json", doc); err == nil {
-			_, err = c.Compile("schema.json")
+			s.rules, err = c.Compile("schema.json")
 		}
 	}
 	var top struct {
@@ -92,6 +96,7 @@ func schemaOf(part *wire.Part) (s schema) {
 		Properties map[string]struct {
 			Type any `json:"type"`
 		} `json:"properties"`
+		Required []string `json:"required"`
 	}
 	if err == nil {
 		err = json.Unmarshal(part.GetConfigSchema(), &top)
@@ -99,7 +104,81 @@ func schemaOf(part *wire.Part) (s schema) {
 	if err == nil && top.Type != "object" {
 		err = fmt.Errorf("its type is %q", top.Type)
 	}
-	return schema{fault: err, properties: top.Properties}
+	s.fault, s.properties, s.required = err, top.Properties, top.Required
+	return s
+}
+
+// config is what a part is configured with: of a program with several, the keys
+// that it knows.
+func (k *kit) config(part *wire.Part) []byte {
+	var given map[string]json.RawMessage
+	if len(k.about.GetParts()) < 2 || json.Unmarshal(k.o.Config, &given) != nil {
+		return k.o.Config
+	}
+	properties := schemaOf(part).properties
+	for key := range given {
+		if _, known := properties[key]; !known && slices.ContainsFunc(k.about.GetParts(), func(other *wire.Part) bool {
+			_, known := schemaOf(other).properties[key]
+			return known
+		}) {
+			delete(given, key)
+		}
+	}
+	config, _ := json.Marshal(given) // cannot fail
+	return config
+}
+
+// fits holds the configuration against the schema of each part, as the gateway
+// does before a plugin sees it.
+func (k *kit) fits() error {
+	var missing []string
+	example := map[string]any{}
+	for _, part := range k.about.GetParts() {
+		s := schemaOf(part)
+		var given map[string]json.RawMessage
+		json.Unmarshal(k.config(part), &given) // it was looked at before
+		for _, key := range s.required {
+			if _, ok := given[key]; !ok && !slices.Contains(missing, key) {
+				missing = append(missing, key)
+				example[key] = "..."
+				switch s.properties[key].Type {
+				case "integer", "number":
+					example[key] = 1
+				case "boolean":
+					example[key] = true
+				case "array":
+					example[key] = []any{}
+				case "object":
+					example[key] = map[string]any{}
+				}
+			}
+		}
+	}
+	if len(missing) > 0 {
+		text, _ := json.Marshal(example) // cannot fail
+		return fmt.Errorf("its schema says that %s must be there, and the gateway would refuse a file without: give what is missing with --config, such as --config '%s'", strings.Join(missing, " and "), text)
+	}
+	for _, part := range k.about.GetParts() {
+		given, err := jsonschema.UnmarshalJSON(bytes.NewReader(k.config(part)))
+		if err == nil {
+			err = schemaOf(part).rules.Validate(given)
+		}
+		if wrong, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
+			for len(wrong.Causes) > 0 {
+				wrong = wrong.Causes[0]
+			}
+			at, rule := strings.Join(wrong.InstanceLocation, "."), strings.Join(wrong.ErrorKind.KeywordPath(), ".")
+			if more, ok := wrong.ErrorKind.(*kind.AdditionalProperties); ok {
+				at, rule = strings.Trim(at+"."+more.Properties[0], "."), "list of keys"
+			}
+			// Not its own words: they may repeat a value, which may be a key.
+			return fmt.Errorf("the schema of the %s does not allow the configuration, and the gateway would refuse it: see %s, and the schema's %s: mend it in --config, or the schema", roleName(part.GetRole()), at, rule)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // serving returns the plugin, started anew and configured: one instance of each
@@ -111,7 +190,7 @@ func (k *kit) serving(ctx context.Context) (p *program, err error) {
 	}
 	for _, part := range k.about.GetParts() {
 		var said []*wire.ConfigError
-		if said, err = k.make(ctx, p, part, roleName(part.GetRole()), k.o.Config); err != nil {
+		if said, err = k.make(ctx, p, part, roleName(part.GetRole()), k.config(part)); err != nil {
 			break
 		}
 		if len(said) > 0 {
@@ -395,7 +474,7 @@ func (k *kit) instances(ctx context.Context) (string, error) {
 	defer cancel()
 	for _, part := range k.about.GetParts() {
 		role := roleName(part.GetRole())
-		if said, err := k.make(ctx, p, part, "second", k.o.Config); err != nil || len(said) > 0 {
+		if said, err := k.make(ctx, p, part, "second", k.config(part)); err != nil || len(said) > 0 {
 			return "", fmt.Errorf("a second instance of the %s beside the first: %s: one process serves as many as the file has", role, first(errors.Join(err, complaint(said))))
 		}
 		if _, err := p.plugin.Release(ctx, &wire.Instance{Id: "second"}); err != nil {

@@ -136,6 +136,9 @@ func launch(cmd *exec.Cmd) (p *program, err error) {
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
 	if err := cmd.Start(); err != nil {
+		if errors.Is(err, syscall.ETXTBSY) {
+			return nil, fmt.Errorf("it cannot be started: %w", wire.Unstarted(err))
+		}
 		return nil, fmt.Errorf("it cannot be started: %w: name the program as a shell would find it", err)
 	}
 	p.stdin, p.stdout, p.stderr = ours[0], ours[1], ours[2]

@@ -230,6 +230,9 @@ func (p *program) strangers(ctx context.Context) (string, error) {
 }
 
 func (k *kit) configure(ctx context.Context) (string, error) {
+	if err := k.fits(); err != nil {
+		return "", err
+	}
 	p, err := k.serving(ctx)
 	if err != nil {
 		return "", err
@@ -296,7 +299,7 @@ func (k *kit) longTexts(ctx context.Context) (string, error) {
 		late := call.Err() != nil
 		leave()
 		if err != nil && !late {
-			return "", fmt.Errorf("%w: a text of %d MiB is answered, with a result or with an error such as too_large; let the gRPC server take and send messages of %d MiB", err, size>>20, wire.MaxMessage>>20)
+			return "", fmt.Errorf("%w: a text of %d MiB is answered, with a result or with an error such as too_large, which the SDKs give by themselves for an answer that no message holds (without one, or with an SDK of before: let the gRPC server take and send messages of %d MiB, and answer too_large where yours would be longer)", err, size>>20, wire.MaxMessage>>20)
 		}
 		// Whether it takes a message that is longer than any that the gateway
 		// sends is its own affair, as long as it lives.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,6 +25,8 @@ func TestMain(m *testing.M) {
 	case "":
 	case "sdk":
 		sdk.Serve(echo(), pass())
+	case "demanding":
+		sdk.Serve(demanding(), demandingToo())
 	default:
 		byHand(os.Getenv("DRAGOMAN_TEST_PLUGIN"))
 	}
@@ -57,6 +60,51 @@ func (passing) After(_ context.Context, _ *core.Request, res *core.Result, _ []b
 
 func pass() core.Kind {
 	return core.NewKind("pass", core.RoleStage, "Changes nothing.", func() struct{} { return struct{}{} }, func(core.Env, *struct{}) (any, error) { return passing{}, nil })
+}
+
+type demandingConfig struct {
+	APIKey core.Secret `json:"api_key" jsonschema:"required,maxLength=20"`
+	Model  string      `json:"model" jsonschema:"required"`
+	Tries  int         `json:"tries" jsonschema:"required"`
+}
+
+func demanding() core.Kind {
+	return core.NewKind("demanding", core.RoleProvider, "Wants to be told.", func() demandingConfig { return demandingConfig{} },
+		func(core.Env, *demandingConfig) (any, error) { return echoing{"es:"}, nil })
+}
+
+type demandingStage struct {
+	Names []string `json:"names" jsonschema:"required"`
+}
+
+func demandingToo() core.Kind {
+	return core.NewKind("demanding-too", core.RoleStage, "Wants to be told.", func() demandingStage { return demandingStage{} },
+		func(core.Env, *demandingStage) (any, error) { return passing{}, nil })
+}
+
+// TestRequiredKeysThatAreMissingAreNamedAndSoIsWhatGivesThem looks at a plugin whose SDK leaves that to the gateway.
+func TestRequiredKeysThatAreMissingAreNamedAndSoIsWhatGivesThem(t *testing.T) {
+	for config, want := range map[string]string{
+		"": `that api_key and model and tries and names must be there, and the gateway would refuse a file without: give what is missing with --config, such as --config '{"api_key":"...","model":"...","names":[],"tries":1}'`,
+		`{"api_key": "hush", "names": ["x"], "tries": 2}`:                                   `that model must be there`,
+		`{"api_key": "hush", "names": ["x"], "tries": 2, "model": 7}`:                       "see model, and the schema's type",
+		`{"api_key": "hush, this is a long one", "names": ["x"], "tries": 2, "model": "m"}`: "see api_key, and the schema's maxLength",
+		`{"api_key": "hush", "names": ["x"], "tries": 2, "model": "m", "modle": "hush"}`:    "see modle, and the schema's list of keys",
+		`{"api_key": "hush", "names": ["x"], "tries": 2, "model": "m"}`:                     "",
+	} {
+		o := self(t, "demanding")
+		if config != "" {
+			o.Config = []byte(config)
+		}
+		all := results(t, o, checks())
+		r := all["configure"]
+		if r.Failed != (want != "") || !strings.Contains(r.Detail, want) || strings.Contains(r.Detail, "hush") {
+			t.Errorf("%s: %+v", config, r)
+		}
+		if r := all["texts"]; r.Skipped != (want != "") || r.Failed {
+			t.Errorf("%s: %+v", config, r)
+		}
+	}
 }
 
 // self is this program as a plugin.
@@ -236,5 +284,26 @@ func TestItEndsWhenItIsToldTo(t *testing.T) {
 func TestThereIsSomethingToLookAt(t *testing.T) {
 	if _, err := Run(t.Context(), Options{}, func(Result) {}); err == nil {
 		t.Error("no command passes")
+	}
+}
+
+// TestAProgramThatIsBeingWrittenIsToldToBeMovedIntoPlace holds a program open for
+// writing, as a copy over it does.
+func TestAProgramThatIsBeingWrittenIsToldToBeMovedIntoPlace(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "plugin")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.OpenFile(program, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := exec.Command(program).Run(); !errors.Is(err, syscall.ETXTBSY) {
+		t.Skipf("not tested: this system starts a program that is being written: %v", err)
+	}
+	r := results(t, Options{Command: []string{program}}, checks()[:1])["handshake"]
+	if !r.Failed || !strings.Contains(r.Detail, "text file busy") || !strings.Contains(r.Detail, "move it into place (mv), then reload") {
+		t.Errorf("%+v", r)
 	}
 }

@@ -37,6 +37,7 @@ import logging
 import os
 import pathlib
 import queue
+import re
 import signal
 import stat
 import sys
@@ -52,7 +53,7 @@ except ImportError as _missing:
     sys.exit(f"dragoman_plugin: {_missing}; {sys.executable} needs grpcio and protobuf: "
              "apt-get install python3-grpcio python3-protobuf, and name /usr/bin/python3 as the program")
 
-__all__ = ["serve", "Request", "Pair", "Result", "Usage", "Limits", "Limit", "Error", "ConfigError", "KINDS"]
+__all__ = ["serve", "Request", "Pair", "Result", "Usage", "Limits", "Limit", "Error", "ConfigError", "KINDS", "parse_duration", "parse_size"]
 
 # As plugins/wire says.
 _PROTOCOL = 1
@@ -181,6 +182,29 @@ class ConfigError(Exception):
     def __init__(self, mistakes):
         super().__init__("; ".join(f"{field}: {detail}" for field, detail in mistakes.items()))
         self.mistakes = dict(mistakes)
+
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_STEP = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)")
+_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def parse_duration(text):
+    """Returns the seconds that a duration of pipeline.yaml says: "250ms", "1h30m", "0"."""
+    steps = list(_STEP.finditer(text)) if isinstance(text, str) else []
+    if text != "0" and (not steps or "".join(step[0] for step in steps) != text):
+        raise ValueError("must be a duration, such as 250ms, 1.5s or 1h30m")
+    return float(sum(float(step[1]) * _UNITS[step[2]] for step in steps))
+
+
+def parse_size(text):
+    """Returns the bytes that a size of pipeline.yaml says: "64MiB", "10 KB", 4096."""
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    found = re.fullmatch("([0-9]+) *(|B|KB|MB|GB|KiB|MiB|GiB)", text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError("must be a size, such as 64MiB or 4096")
+    return int(found[1]) * _SIZES[found[2]]
 
 
 def serve(*classes, threads=_THREADS):
@@ -392,11 +416,16 @@ class _Part:
         self.keys = getattr(cls, "keys", {})
         try:
             self.schema = json.dumps({
-                "type": "object", "description": self.doc, "properties": self.keys, "additionalProperties": False,
+                "type": "object", "description": self.doc, "properties": _told(self.keys), "additionalProperties": False,
                 "required": [key for key, schema in self.keys.items() if "default" not in schema],
             }).encode()
         except (TypeError, AttributeError) as mistake:
             raise TypeError(f"{cls.__name__}.keys must be a dictionary from each key to its JSON Schema: {mistake}") from None
+        mistakes = {}
+        for key, schema in self.keys.items():
+            _taken(schema.get("default"), schema, key, mistakes)
+        for key, mistake in mistakes.items():
+            raise TypeError(f"the default of {cls.__name__}.keys[{key!r}] {mistake}")
 
     def describe(self):
         return _wire.Part(
@@ -420,13 +449,52 @@ class _Part:
                 continue
             config[key] = given.get(key, copy.deepcopy(schema.get("default")))
             # The gateway has checked all of the schema, unless the keys are another provider's.
-            if key in given and not _fits(given[key], schema.get("type")):
+            if key in given and not _fits(given[key], None if schema.get("format") in _FORMATS else schema.get("type")):
                 mistakes[key] = f"must be of type {schema['type']}"
+                continue
+            config[key] = _taken(config[key], schema, key, mistakes)
         if mistakes:
             raise ConfigError(mistakes)
         if self.cls.__init__ is object.__init__:
             return self.cls()
         return self.cls(config)
+
+
+# What the formats of keys are called by the gateway, what it writes them as, and how they are read.
+_FORMATS = {"duration": ("go-duration", ["string"], parse_duration), "bytes": ("size", ["string", "integer"], parse_size)}
+
+
+def _told(schema):
+    """Returns a schema, or a part of one, as the gateway knows it."""
+    if isinstance(schema, list):
+        return [_told(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    told = {key: value if key in ("default", "const", "enum", "examples") and not isinstance(value, dict) else _told(value) for key, value in schema.items()}
+    format = schema.get("format")
+    if isinstance(format, str) and format in _FORMATS:
+        told["format"], types = _FORMATS[format][:2]
+        told["type"] = types + ["null"] if "null" in (schema.get("type") or ()) else types
+    return told
+
+
+def _taken(value, schema, path, mistakes):
+    """Returns a value as the class gets it: durations as seconds, sizes as bytes. What is none is noted in mistakes."""
+    if not isinstance(schema, dict):
+        return value
+    format = schema.get("format")
+    if isinstance(format, str) and format in _FORMATS and value is not None:
+        try:
+            return _FORMATS[format][2](value)
+        except ValueError as mistake:
+            mistakes[path] = str(mistake)
+            return value
+    if isinstance(value, list):
+        return [_taken(item, schema.get("items"), f"{path}[{n}]", mistakes) for n, item in enumerate(value)]
+    if isinstance(value, dict):
+        properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
+        return {key: _taken(item, properties.get(key, others), f"{path}.{key}", mistakes) for key, item in value.items()}
+    return value
 
 
 _TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict, "null": type(None)}
@@ -510,11 +578,15 @@ class _Instance:
     def sent(self, make):
         """Returns the message that make makes of the author's values."""
         try:
-            return make()
+            message = make()
         except UnicodeError:
             raise Error("bad_answer", "the answer is not valid UTF-8", retryable=True) from None
         except (AttributeError, TypeError, ValueError) as mistake:
             raise self.wrong(f"what the plugin answered cannot be sent: {mistake}") from None
+        size = message.ByteSize()
+        if size > _MAX_MESSAGE:  # gRPC would fail the call, and nobody would know why
+            raise Error("too_large", f"the plugin's answer to it has {size} bytes, and a message of the protocol holds {_MAX_MESSAGE}", field="text")
+        return message
 
     def as_result(self, answer, hook):
         if isinstance(answer, str):
@@ -535,7 +607,7 @@ class _Instance:
                 raise self.wrong("before returned a tuple that is not of two things, the second of type bytes")
             what, state = what
         if what is None:
-            return _wire.Verdict(state=state)
+            return self.sent(lambda: _wire.Verdict(state=state))
         if isinstance(what, Request):
             return self.sent(lambda: _wire.Verdict(request=_changed(what), state=state))
         if isinstance(what, Result):

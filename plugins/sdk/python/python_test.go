@@ -30,6 +30,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
 
@@ -349,6 +350,106 @@ func TestAConfigurationIsRefusedByItsKeys(t *testing.T) {
 	}
 }
 
+// TestDurationsAndSizesArriveAsNumbers builds classes without a gateway: what it is told of their keys, and what they get.
+func TestDurationsAndSizesArriveAsNumbers(t *testing.T) {
+	needPython(t)
+	const program = `
+import json, sys
+import dragoman_plugin as sdk
+
+class Part:
+    keys = {
+        "wait": {"format": "duration", "default": "250ms", "minDuration": "1ms", "description": "How long."},
+        "never": {"type": ["string", "null"], "format": "duration", "default": None},
+        "room": {"format": "bytes", "default": "64MiB"},
+        "waits": {"type": "array", "items": {"format": "duration"}, "default": ["1s"]},
+        "each": {"type": "object", "properties": {"format": {"format": "bytes"}}, "additionalProperties": {"format": "duration"}, "default": {}},
+        "former": {"type": "string", "format": "go-duration", "default": "2s"},
+        "formers": {"format": "size", "default": "1KiB"},
+    }
+    def __init__(self, config):
+        self.config = config
+    def translate(self, request):
+        return request.text
+
+part = sdk._Part(Part)
+try:
+    print(json.dumps(json.loads(part.schema)["properties"] if sys.argv[1] == "schema" else part.build(sys.argv[1].encode()).config, sort_keys=True))
+except sdk.ConfigError as error:
+    print(json.dumps(error.mistakes, sort_keys=True))
+`
+	for given, want := range map[string]string{
+		"schema": `{"each": {"additionalProperties": {"format": "go-duration", "type": ["string"]}, "default": {}, "properties": {"format": {"format": "size", "type": ["string", "integer"]}}, "type": "object"}, ` +
+			`"former": {"default": "2s", "format": "go-duration", "type": "string"}, "formers": {"default": "1KiB", "format": "size"}, ` +
+			`"never": {"default": null, "format": "go-duration", "type": ["string", "null"]}, "room": {"default": "64MiB", "format": "size", "type": ["string", "integer"]}, ` +
+			`"wait": {"default": "250ms", "description": "How long.", "format": "go-duration", "minDuration": "1ms", "type": ["string"]}, ` +
+			`"waits": {"default": ["1s"], "items": {"format": "go-duration", "type": ["string"]}, "type": "array"}}`,
+		`{}`: `{"each": {}, "former": "2s", "formers": "1KiB", "never": null, "room": 67108864, "wait": 0.25, "waits": [1.0]}`,
+		`{"wait": "1h2m3.5s", "never": "0", "room": 12, "waits": [], "each": {"format": "2 KB", "b": "3us"}, "former": "1m"}`: `{"each": {"b": 3e-06, "format": 2000}, "former": "1m", "formers": "1KiB", "never": 0.0, "room": 12, "wait": 3723.5, "waits": []}`,
+		`{"wait": "soon", "room": "much", "waits": ["1s", 2], "each": {"a": ""}}`: `{"each.a": "must be a duration, such as 250ms, 1.5s or 1h30m", "room": "must be a size, such as 64MiB or 4096", ` +
+			`"wait": "must be a duration, such as 250ms, 1.5s or 1h30m", "waits[1]": "must be a duration, such as 250ms, 1.5s or 1h30m"}`,
+		`{"wait": true, "room": true}`: `{"room": "must be a size, such as 64MiB or 4096", "wait": "must be a duration, such as 250ms, 1.5s or 1h30m"}`,
+	} {
+		cmd := exec.Command(interpreter, "-c", program, given)
+		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("%s: %v\ngot  %s\nwant %s", given, err, out, want)
+		}
+	}
+	wrong := strings.Replace(program, `"64MiB"`, `"64 things"`, 1)
+	if out, err := exec.Command(interpreter, "-c", wrong, "{}").CombinedOutput(); err == nil || !strings.Contains(string(out), "the default of Part.keys['room'] must be a size") {
+		t.Errorf("a default that is none: %v\n%s", err, out)
+	}
+}
+
+// TestADurationMeansWhatTheGatewayTakesItFor compares the parsers of both.
+func TestADurationMeansWhatTheGatewayTakesItFor(t *testing.T) {
+	needPython(t)
+	durations := []string{"0", "1ns", "2us", "3µs", "4μs", "5ms", "1.5s", ".5s", "2.m", "1h", "1h2m3s", "100h", "", "1", "s", "1d", "-1s", "1s ", "1 s", "1s2", "１s", "1h\n", "00s"}
+	sizes := []string{"0", "12", "1B", "1KB", "2 MB", "3  GB", "1KiB", "64MiB", "2GiB", "", "x", "1.5MiB", "-1", "1kb", "1TB", "１"}
+	out, err := exec.Command(interpreter, append([]string{"-c", `
+import sys
+import dragoman_plugin as sdk
+for parse, text in [(sdk.parse_duration if i[0] == "d" else sdk.parse_size, i[1:]) for i in sys.argv[1:]]:
+    try:
+        print(round(parse(text) * (1e9 if parse is sdk.parse_duration else 1)))
+    except ValueError:
+        print("none")
+`}, func() (all []string) {
+		for _, d := range durations {
+			all = append(all, "d"+d)
+		}
+		for _, s := range sizes {
+			all = append(all, "s"+s)
+		}
+		return all
+	}()...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(lines) != len(durations)+len(sizes) {
+		t.Fatalf("%d answers: %s", len(lines), out)
+	}
+	for i, text := range durations {
+		want := "none"
+		if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+			want = fmt.Sprint(d.Nanoseconds())
+		}
+		if lines[i] != want {
+			t.Errorf("the duration %q is %s, want %s", text, lines[i], want)
+		}
+	}
+	for i, text := range sizes {
+		want := "none"
+		if s, err := core.ParseSize(text); err == nil {
+			want = fmt.Sprint(int64(s))
+		}
+		if got := lines[len(durations)+i]; got != want {
+			t.Errorf("the size %q is %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestATextIsAnsweredWithDeltasAndAResult(t *testing.T) {
 	p := odd(t)
 	if got := p.last("hello").GetResult().GetText(); got != "HELLO!" {
@@ -528,8 +629,10 @@ func TestALongTextIsRefusedAndItServesOn(t *testing.T) {
 	if err != nil || len(events) != 1 || len(events[0].GetResult().GetText()) != wire.MaxMessage-1024+1 {
 		t.Errorf("a text of nearly 8 MiB: %d events, %v", len(events), err)
 	}
-	if _, err := p.say(&wire.Text{Text: "long 16777216"}); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("an answer of 16 MiB: %v", err)
+	for _, size := range []string{"16777216", fmt.Sprint(wire.MaxMessage)} {
+		if e := p.last("long " + size).GetError(); e.GetKind() != "too_large" || e.GetField() != "text" || !strings.Contains(e.GetDetail(), "a message of the protocol holds") {
+			t.Errorf("an answer of %s bytes: %v", size, e)
+		}
 	}
 	if e := p.last("endless").GetError(); e.GetKind() != "provider_failed" || !strings.Contains(e.GetDetail(), "says more") {
 		t.Errorf("an answer without an end: %v", e)
