@@ -36,8 +36,8 @@ func newCommand() *cobra.Command {
 		Long: `Write a plugin to start from into a new folder NAME, wherever you are: a program
 that builds, a test that passes, and a pipeline.yaml that calls it.
 
-A Go plugin is built with the sources of Dragoman, which the replace line of its
-go.mod names; a Python plugin gets a copy of the SDK.`,
+A Go plugin is a package that can be linked as well (dragoman build). It is built with
+the sources of Dragoman, which the replace line of its go.mod names; a Python plugin gets a copy of the SDK.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{fmt.Errorf("%s needs one name; see `%[1]s --help`", cmd.CommandPath())}
@@ -54,17 +54,29 @@ go.mod names; a Python plugin gets a copy of the SDK.`,
 					return usageError{fmt.Errorf("%s must be %s, got %q", f.flag, strings.Join(f.known, " or "), f.value)}
 				}
 			}
-			places := []string{p.Checkout}
-			if p.Checkout == "" {
+			asked := p.Checkout
+			places := []string{asked}
+			if asked == "" {
 				program, _ := os.Executable()
 				folder, _ := os.Getwd()
 				places = []string{program, folder, sourceFile()}
-			} else if absolute, err := filepath.Abs(p.Checkout); err == nil {
+			} else if absolute, err := filepath.Abs(asked); err == nil {
 				places = []string{absolute}
 			}
 			var err error
 			if p.Checkout, err = scaffold.Checkout(places...); err != nil {
 				return err
+			}
+			if p.Replace = p.Checkout; !filepath.IsAbs(asked) {
+				// A path from the new folder, so that both can be moved together.
+				to, err := filepath.Abs(p.Name)
+				if err == nil {
+					to, err = filepath.Rel(to, p.Checkout)
+				}
+				if err != nil {
+					return err
+				}
+				p.Replace = filepath.ToSlash(to)
 			}
 			files, err := scaffold.Write(p.Name, p)
 			if err != nil {
@@ -74,7 +86,7 @@ go.mod names; a Python plugin gets a copy of the SDK.`,
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%s/ is a %s in %s: %s\n", p.Name, p.Role, p.Lang, strings.Join(files, ", "))
 			if p.Lang == "go" {
-				fmt.Fprintf(out, "its go.mod says: replace github.com/dragoman-mt/dragoman => %q; change that line when the sources move\n", p.Checkout)
+				fmt.Fprintf(out, "its go.mod says: replace github.com/dragoman-mt/dragoman => %q; change that line when the sources move\n", p.Replace)
 			} else {
 				fmt.Fprintf(out, "the SDK was copied from %s\n", p.Checkout)
 			}

@@ -81,7 +81,7 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 				}
 				dir = filepath.Join(dir, "new-one")
 				if lang == "go" {
-					build := exec.Command("go", "build", ".")
+					build := exec.Command("go", "build", "-o", ".", "./cmd/...")
 					build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off")
 					if out, err := build.CombinedOutput(); err != nil {
 						t.Fatalf("%v\n%s", err, out)

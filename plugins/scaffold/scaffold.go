@@ -32,7 +32,15 @@ type Plugin struct {
 	// Checkout is the folder of Dragoman's sources, absolute. A Go plugin is
 	// built with it, a Python one gets a copy of its SDK.
 	Checkout string
+	// Replace is how a go.mod names it, absolute or from the new folder.
+	Replace string
 }
+
+// Import is the path of a Go plugin's package.
+func (p Plugin) Import() string { return "example.com/" + p.Name }
+
+// Package is the name of a Go plugin's package.
+func (p Plugin) Package() string { return strings.ReplaceAll(p.Name, "-", "") }
 
 // Module is the name of a Python plugin's module, which hides none of Python's
 // own.
@@ -81,6 +89,9 @@ func Write(dir string, p Plugin) (files []string, err error) {
 		return nil, err
 	}
 	for file, content := range contents {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o777); err != nil {
+			return nil, err
+		}
 		if err := os.WriteFile(filepath.Join(dir, file), content, 0o666); err != nil {
 			return nil, err
 		}
@@ -104,7 +115,11 @@ func (p Plugin) fill(contents map[string][]byte, folder string) error {
 		if err := t.Execute(&out, p); err != nil {
 			return err
 		}
-		contents[strings.ReplaceAll(strings.TrimSuffix(file.Name(), ".tmpl"), "MODULE", p.Module())] = out.Bytes()
+		to := strings.ReplaceAll(strings.TrimSuffix(file.Name(), ".tmpl"), "MODULE", p.Module())
+		if to == "main.go" { // beside the package, which may be linked into a gateway as well
+			to = "cmd/" + p.Name + "/main.go"
+		}
+		contents[to] = out.Bytes()
 	}
 	return nil
 }
@@ -123,7 +138,7 @@ func (p Plugin) module(contents map[string][]byte) error {
 		rest = before + after
 	}
 	contents["go.mod"] = fmt.Appendf(nil, "module %s\n%s\nrequire %s v0.0.0\n\n// Where Dragoman's sources are.\nreplace %[3]s => %[4]s\n",
-		p.Name, rest, dragoman, strconv.Quote(p.Checkout))
+		p.Import(), rest, dragoman, strconv.Quote(p.Replace))
 	contents["go.sum"], err = os.ReadFile(filepath.Join(p.Checkout, "go.sum"))
 	return err
 }

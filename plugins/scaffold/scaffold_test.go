@@ -25,12 +25,12 @@ func checkout(t *testing.T) string {
 func TestEveryPluginIsWholeAndNeedsNothingElse(t *testing.T) {
 	for _, role := range Roles() {
 		dir := filepath.Join(t.TempDir(), "my-thing")
-		files, err := Write(dir, Plugin{Name: "my-thing", Lang: "go", Role: role, Checkout: checkout(t)})
+		files, err := Write(dir, Plugin{Name: "my-thing", Lang: "go", Role: role, Checkout: checkout(t), Replace: checkout(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		slices.Sort(files)
-		if got := strings.Join(files, " "); got != ".gitignore README.md go.mod go.sum main.go pipeline.yaml plugin.go plugin_test.go" {
+		if got := strings.Join(files, " "); got != ".gitignore README.md cmd/my-thing/main.go go.mod go.sum pipeline.yaml plugin.go plugin_test.go" {
 			t.Errorf("%s: %s", role, got)
 		}
 		for _, args := range [][]string{{"build", "."}, {"vet", "."}, {"test", "./..."}} {
