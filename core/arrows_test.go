@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -93,6 +94,41 @@ func TestImportsFollowTheArrows(t *testing.T) {
 	}
 	if packages < 10 {
 		t.Errorf("go list named %d packages of ours: the test looks at nothing", packages)
+	}
+}
+
+// TestEveryRoomIsInTheTable holds the rooms that doc.go lists against the tree.
+func TestEveryRoomIsInTheTable(t *testing.T) {
+	raw, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(raw), "// # Rooms\n")
+	rooms := map[string]int{}
+	for line := range strings.Lines(table) {
+		if fields := strings.Fields(strings.TrimPrefix(line, "//\t")); strings.HasPrefix(line, "//\t") && len(fields) > 2 {
+			rooms[fields[0]] = 0
+		}
+	}
+	out, err := exec.Command("go", "list", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for path := range strings.Lines(string(out)) {
+		path = strings.TrimPrefix(strings.TrimSpace(path), module)
+		room := path
+		for _, is := rooms[room]; !is && strings.Contains(room, "/"); _, is = rooms[room] {
+			room = room[:strings.LastIndex(room, "/")]
+		}
+		if _, is := rooms[room]; !is || room == "core" && path != "core" {
+			t.Errorf("%s is in no room that the table in doc.go lists", path)
+		}
+		rooms[room]++
+	}
+	for room, packages := range rooms {
+		if packages == 0 {
+			t.Errorf("the table in doc.go lists %s, which is not there", room)
+		}
 	}
 }
 

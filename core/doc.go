@@ -24,4 +24,32 @@
 // The list in the file is the order. A request walks down to the stage
 // `provider`, the answer walks back up. What stands after `provider` is linked
 // round each attempt, the first listed innermost.
+//
+// # Rooms
+//
+// Each folder with Go code, what it does, and what it may import of this module. A name
+// stands for what is below it as well, unless that is named by itself.
+//
+//	core            what an author of a stage, a gate or a provider imports; nothing of ours
+//	core/chain      links stages, gates and providers, and watches them
+//	core/line       the one line in which attempts wait for their turn; no I/O
+//	core/pool       warm upstream connections
+//	core/config     pipeline.yaml: loading, checking, explaining, the schema
+//	core/fields     structs as keys, in the configuration and in plugins
+//	core/files      reads files that a configuration names, bounded
+//	core/engine     generations: plan, build, start, probe, swap, drain, close
+//	core/reload     the file: following it, the verdict, undo
+//	core/state      the folder that outlives the process, and the addresses of running gateways
+//	core/text       what is known about texts and languages
+//	core/door       what doors share; a dialect a folder below it
+//	core/coretest   the conformance suite for stages, gates and providers
+//	stages          the built-in stages and providers, a folder each; no stage imports another
+//	plugins         programs that serve a stage or a provider: host, SDKs, protocol, and two that are shipped
+//	cmd/gateway     the program: commands, a file each, and the one place that knows every part
+//	cmd/dragoman    its main
+//	cmd/openai-sim  a simulated OpenAI
+//	cmd/internal    the lab: what measures the product and is no part of it
+//	examples        stages and plugins to read, and the quick start
+//
+// The test beside this file holds this list and the imports against the tree.
 package core

@@ -37,7 +37,7 @@ func builtFrom() built {
 	}
 	// One that was built with further kinds is a module of its own.
 	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
-		if m.Path == self && m.Version != "" && m.Version != unpublished {
+		if m.Path == self && m.Version != "" && m.Replace == nil {
 			b.Version = m.Version
 		}
 	}
