@@ -161,14 +161,12 @@ func TestEveryUpstreamFaultHasItsKindAndLeavesNothing(t *testing.T) {
 
 			// Once any pause that the fault began is over, the same text is asked
 			// upstream: the fault was not stored.
-			for kind := "rate_limited"; kind == "rate_limited" || kind == "deadline_exceeded"; {
+			until(t, func() bool {
 				if a, _, err = in.ask(t.Context(), "The bridge is open."); err != nil {
 					t.Fatal(err)
 				}
-				if kind = ""; a.Error != nil {
-					kind = a.Error.Kind
-				}
-			}
+				return a.Error == nil || a.Error.Kind != "rate_limited" && a.Error.Kind != "deadline_exceeded"
+			})
 			if a, _, err = in.ask(t.Context(), text); err != nil {
 				t.Fatal(err)
 			}
@@ -237,10 +235,10 @@ func TestAClientThatLeavesEndsItsCallUnlessAnotherSharesIt(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan struct{})
 	go func() { defer close(gone); in.ask(ctx, "Nobody waits for this.") }()
-	<-seen
+	receive(t, seen)
 	leave()
-	<-gone
-	stats, err := in.sim.Settled(t.Context())
+	receive(t, gone)
+	stats, err := in.sim.Settled(patiently(t))
 	if err != nil || stats.Aborted != 1 {
 		t.Errorf("aborted upstream: %d, %v", stats.Aborted, err)
 	}
@@ -249,16 +247,15 @@ func TestAClientThatLeavesEndsItsCallUnlessAnotherSharesIt(t *testing.T) {
 	stays := make(chan answer, 1)
 	gone = make(chan struct{})
 	go func() { defer close(gone); in.ask(ctx, "Somebody waits for this.") }()
-	<-seen
+	receive(t, seen)
 	go func() { a, _, _ := in.ask(t.Context(), "Somebody waits for this."); stays <- a }()
-	for in.measures()["cache_joins_total"] == 0 {
-	}
+	until(t, func() bool { return in.measures()["cache_joins_total"] != 0 })
 	leave()
-	<-gone
-	if a := <-stays; a.text(t) != "[es] Somebody waits for this." {
+	receive(t, gone)
+	if a := receive(t, stays); a.text(t) != "[es] Somebody waits for this." {
 		t.Errorf("%+v", a)
 	}
-	stats, err = in.sim.Settled(t.Context())
+	stats, err = in.sim.Settled(patiently(t))
 	if err != nil || stats.Aborted != 1 {
 		t.Errorf("aborted upstream: %d, %v", stats.Aborted, err)
 	}

@@ -70,11 +70,11 @@ func TestOverHTTP2AClientThatLeavesCostsNoConnection(t *testing.T) {
 		wg.Go(func() { in.ask(ctx, fmt.Sprintf("Nobody waits for sentence %d.", i)) })
 	}
 	for range calls {
-		<-seen
+		receive(t, seen)
 	}
 	leave()
 	wg.Wait()
-	stats, err := in.sim.Settled(t.Context())
+	stats, err := in.sim.Settled(patiently(t))
 	if err != nil || stats.Aborted != calls {
 		t.Errorf("aborted upstream: %d of %d, %v", stats.Aborted, calls, err)
 	}
@@ -90,9 +90,7 @@ func TestOverHTTP2AClientThatLeavesCostsNoConnection(t *testing.T) {
 	}
 	// The pool hears of it a moment after the simulator.
 	o := in.pool.Stats()[0]
-	for end := time.Now().Add(10 * time.Second); o.InUse > 0 && time.Now().Before(end); {
-		o = in.pool.Stats()[0]
-	}
+	until(t, func() bool { o = in.pool.Stats()[0]; return o.InUse == 0 })
 	if o.Cancelled != calls || o.Dials != 2 || o.InUse != 0 {
 		t.Errorf("the pool: %+v", o)
 	}

@@ -106,7 +106,7 @@ func (tr *traffic) count(provider string) int {
 func (tr *traffic) end(t *testing.T) {
 	t.Helper()
 	close(tr.stop)
-	<-tr.ended
+	receive(t, tr.ended)
 	if n := tr.failed.Load(); n > 0 {
 		t.Errorf("%d of %d requests failed, the first with %s", n, tr.asked.Load(), tr.firstFailed)
 	}
@@ -144,7 +144,7 @@ stages:
 	var kills []time.Time
 	var died []int // with each process
 	pid, before := 0, 0
-	for range repeats(20, 6) {
+	for range repeats(20, 4) {
 		pid = g.plugin(pid)
 		tr.answered(t, "direct", 250) // more than a second's
 		if n := lost(); len(kills) > 0 {
@@ -158,11 +158,11 @@ stages:
 	tr.end(t)
 	died = append(died, lost()-before)
 
-	first, err := primary.Settled(t.Context())
+	first, err := primary.Settled(patiently(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := spare.Settled(t.Context())
+	second, err := spare.Settled(patiently(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,14 +26,17 @@ type order struct {
 
 func inOrder(t *testing.T, limits string) *order {
 	o := &order{arrived: make(chan string, 1000), let: make(chan struct{})}
-	observe := func(_ *http.Request, body []byte) {
+	observe := func(r *http.Request, body []byte) {
 		var sent struct{ Messages []struct{ Content string } }
 		if err := json.Unmarshal(body, &sent); err != nil || len(sent.Messages) == 0 {
 			t.Errorf("%s: %v", body, err)
 			return
 		}
 		o.arrived <- sent.Messages[len(sent.Messages)-1].Content
-		<-o.let
+		select {
+		case <-o.let:
+		case <-r.Context().Done(): // the test has failed
+		}
 	}
 	o.inside = newInside(t, openaitest.Config{Observe: observe}, strings.NewReplacer("deadline: 2s", "deadline: 10m",
 		"timeout: 400ms", "timeout: 5m", "- ratelimit\n  - queue: {max_concurrent: 2, min_interval: 0s}", limits).Replace(small))
@@ -59,8 +62,9 @@ func (o *order) send(t *testing.T, ctx context.Context, n int, body map[string]a
 			res.Body.Close()
 		}
 	})
-	for there := 0; there < n; {
-		there, started = 0, map[string]int{}
+	until(t, func() bool {
+		there := 0
+		started = map[string]int{}
 		o.engine.Measure(func(m core.Measure) {
 			switch m.Name {
 			case "line_starts_total":
@@ -70,7 +74,8 @@ func (o *order) send(t *testing.T, ctx context.Context, n int, body map[string]a
 				there += int(m.Value)
 			}
 		})
-	}
+		return there >= n
+	})
 	return started
 }
 
@@ -95,11 +100,11 @@ func TestAFinalIsTheNextToStartBeforeAHundredThatWait(t *testing.T) {
 		t.Fatalf("%d of the hundred have started: nothing holds them up", started["bulk"])
 	}
 	for range started["bulk"] {
-		if text := <-o.arrived; text == said {
+		if text := receive(t, o.arrived); text == said {
 			return
 		}
 	}
-	if next := <-o.arrived; next != said {
+	if next := receive(t, o.arrived); next != said {
 		t.Errorf("the next to start was %q", next)
 	}
 }
@@ -110,7 +115,7 @@ func TestAFinalIsTheNextToStartBeforeAHundredThatWait(t *testing.T) {
 func TestSessionsShareTheStartsAsTheUpstreamSeesThem(t *testing.T) {
 	o := inOrder(t, "- ratelimit\n  - queue: {max_concurrent: 1, min_interval: 0s}")
 	o.send(t, t.Context(), 1, map[string]any{"text": "Everybody lines up behind this one."})
-	<-o.arrived
+	receive(t, o.arrived)
 
 	const sessions, each, leavers = 4, 12, 3
 	leave := make([]context.CancelFunc, 0, leavers*sessions)
@@ -130,8 +135,7 @@ func TestSessionsShareTheStartsAsTheUpstreamSeesThem(t *testing.T) {
 	for _, cancel := range leave {
 		cancel()
 	}
-	for int(o.measures()["line_waiting"]) != sessions*each {
-	}
+	until(t, func() bool { return int(o.measures()["line_waiting"]) == sessions*each })
 	close(o.let)
 	o.clients.Wait()
 	close(o.arrived)

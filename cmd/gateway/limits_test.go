@@ -36,7 +36,7 @@ func TestTheUpstreamNeverSeesMoreCallsAtOnceThanSlots(t *testing.T) {
 		}
 		all.Wait()
 	}
-	st, err := in.sim.Settled(t.Context())
+	st, err := in.sim.Settled(patiently(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestAnUpstreamThatAllowsLessNeedNotRefuse(t *testing.T) {
 		})
 	}
 	all.Wait()
-	st, err := in.sim.Settled(t.Context())
+	st, err := in.sim.Settled(patiently(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ func TestTheShippedPluginsPassTheKit(t *testing.T) {
 		"word-by-word":  {"/usr/bin/python3", "word_by_word.py"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits most of the time
 			dir := t.TempDir()
 			switch name {
 			case "apertium":
@@ -69,6 +70,7 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 	for _, lang := range scaffold.Languages() {
 		for _, role := range scaffold.Roles() {
 			t.Run(lang+" "+role, func(t *testing.T) {
+				t.Parallel()
 				starts := []string{"./new-one"}
 				if lang == "python" {
 					starts = []string{"/usr/bin/python3", "new_one_plugin.py"}

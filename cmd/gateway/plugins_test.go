@@ -132,7 +132,7 @@ func TestNoPluginOutlivesAGatewayThatIsKilled(t *testing.T) {
 	g := serveYAML(t, direct(s, "{use: direct}"), nil)
 	pid := g.plugin()
 	g.signal(syscall.SIGKILL)
-	<-g.done
+	receive(t, g.done)
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
 		if ended(pid) {
 			return
@@ -221,6 +221,7 @@ func TestWhenNobodyElseAnswersApertiumDoes(t *testing.T) {
 		t.Skip("not tested: ", err)
 	}
 	g := serveYAML(t, `version: 1
+server: {deadline: 60s}
 providers:
   openai: {type: openai, base_url: "http://127.0.0.1:9/v1", api_key: x}
   apertium: {type: plugin, command: [`+filepath.Join(programs, "apertium")+`]}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -33,7 +34,8 @@ func TestMain(m *testing.M) {
 		// What gateways keep of their configurations is none of the user's.
 		os.Unsetenv("STATE_DIRECTORY")
 		os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
-		build := exec.Command("go", "build", "-o", dir, "../dragoman", "./testdata/badplugin", "./testdata/sloth", "../openai-sim", "../../plugins/openai-direct", "../../plugins/apertium", "../../examples/mask/mask-plugin")
+		build := exec.Command("go", "build", "-ldflags=-w", "-o", dir, "../dragoman", "./testdata/badplugin", "./testdata/sloth", "../openai-sim", "../../plugins/openai-direct", "../../plugins/apertium", "../../examples/mask/mask-plugin")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds them
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}
@@ -45,9 +47,43 @@ func TestMain(m *testing.M) {
 	if flag.Parse(); flag.Lookup("test.parallel").Value.String() == flag.Lookup("test.parallel").DefValue {
 		flag.Set("test.parallel", "4")
 	}
+	// What is never answered fails its test, and not, much later, all of them.
+	http.DefaultClient.Timeout = patience
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// patience is how long a test waits for what comes at once, or never, on the
+// busiest of machines.
+const patience = time.Minute
+
+// receive returns what comes out of a channel, the zero value when it is closed.
+func receive[T any](t testing.TB, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(patience):
+		t.Fatalf("waited for %v", patience)
+	}
+	return v
+}
+
+// patiently is the test's context, for so long.
+func patiently(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// until waits for what comes soon, and of which no event tells.
+func until(t testing.TB, there func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !there(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for %v", patience)
+		}
+	}
 }
 
 // repeats is how often a test that takes long repeats what it does: in full in
@@ -154,7 +190,7 @@ func (p *process) wait() int {
 	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(60 * time.Second):
+	case <-time.After(patience):
 		p.t.Fatalf("still running:\n%s", p.output())
 	}
 	return p.cmd.ProcessState.ExitCode()
@@ -164,7 +200,7 @@ func (p *process) wait() int {
 func (p *process) see(pattern string) string {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
-	deadline := time.After(120 * time.Second)
+	deadline := time.After(patience)
 	for {
 		p.mu.Lock()
 		found, more := re.FindStringSubmatch(p.out.String()), p.more
@@ -265,15 +301,18 @@ func write(t testing.TB, yaml string) string {
 // command runs dragoman to its end.
 func command(t testing.TB, dir string, env []string, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(programs, "dragoman"), args...)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(programs, "dragoman"), args...)
+	cmd.WaitDelay = time.Second // for what it has started and left
 	cmd.Dir = dir
 	cmd.Env = append(clean(os.Environ()), env...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
-	if _, exited := err.(*exec.ExitError); err != nil && !exited {
-		t.Fatal(err)
+	if _, exited := err.(*exec.ExitError); err != nil && !exited || ctx.Err() != nil {
+		t.Fatalf("dragoman %q: %v: %s%s", args, err, out.String(), errs.String())
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }

@@ -119,7 +119,7 @@ func TestMakeRunServesAndAnswers(t *testing.T) {
 			t.Skip("make is not installed")
 		}
 	}
-	run := start(t, repository(t), []string{"PATH=" + os.Getenv("PATH")}, "make", "run", "ARGS=--set server.listen=127.0.0.1:0")
+	run := start(t, repository(t), []string{"PATH=" + os.Getenv("PATH")}, "make", "run", "ARGS=--set server.listen=127.0.0.1:0 --set server.deadline=60s")
 	url := run.see(`at (http://127\.0\.0\.1:\d+)`)
 	before, _, _ := strings.Cut(run.output(), "Dragoman serves")
 	said := 0

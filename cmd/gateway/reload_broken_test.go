@@ -139,10 +139,10 @@ func TestMistakesLeaveNothingBehind(t *testing.T) {
 			}
 		}
 	}
-	make(150)
+	make(repeats(150, 100))
 	g.keeps(0)
 	goroutines, descriptors, memory := g.number("go_goroutines"), g.number("process_open_fds"), g.number("process_resident_memory_bytes")
-	make(repeats(1000, 200))
+	make(repeats(1000, 100))
 	g.keeps(0)
 	g.sinks("go_goroutines", goroutines+10)
 	g.sinks("process_open_fds", descriptors+10)

@@ -113,7 +113,8 @@ func translate(client *http.Client, url, text string) (a answer, err error) {
 }
 
 // phase begins another one when the present one has had n answers.
-func (m *mix) phase(name string, n int) {
+func (m *mix) phase(t *testing.T, name string, n int) {
+	t.Helper()
 	for {
 		m.mu.Lock()
 		if len(m.phases[len(m.phases)-1].took) >= n {
@@ -122,14 +123,14 @@ func (m *mix) phase(name string, n int) {
 			return
 		}
 		m.mu.Unlock()
-		<-m.waits
+		receive(t, m.waits)
 	}
 }
 
 func (m *mix) end(t *testing.T) {
 	t.Helper()
 	close(m.stop)
-	<-m.ended
+	receive(t, m.ended)
 	m.client.CloseIdleConnections()
 	if len(m.failed) > 0 {
 		t.Errorf("%d of %d requests failed, the first with %s", len(m.failed), m.sent.Load(), m.failed[0])
@@ -217,13 +218,14 @@ func TestAHundredReloadsUnderLoadFailNothing(t *testing.T) {
 
 	m := newMix(g.gatewayProcess)
 	m.begin(5*time.Millisecond, "before")
-	m.phase("during", 400)
+	m.phase(t, "during", 400)
+	reloads := repeats(100, 40)
 	began := time.Now()
 	random := rand.New(rand.NewPCG(1, 2))
 	c, outcomes := first, map[string]int{}
 	var slowest time.Duration
-	for i := range 100 {
-		if c = c.another(random); i == 99 {
+	for i := range reloads {
+		if c = c.another(random); i == reloads-1 {
 			c = first
 		}
 		g.edit(c.yaml(s) + fmt.Sprintf("# %d\n", i))
@@ -235,24 +237,24 @@ func TestAHundredReloadsUnderLoadFailNothing(t *testing.T) {
 			t.Errorf("%s", v.Text)
 		}
 	}
-	reloads := time.Since(began)
-	m.phase("after", 1)
-	m.phase("", 400)
+	all := time.Since(began)
+	m.phase(t, "after", 1)
+	m.phase(t, "", 400)
 	m.end(t)
 
 	calls, _ := s.asked()
 	calls -= warm
 	misses := int(g.number("dragoman_cache_misses_total")) - warm
 	fresh, sent := int(m.fresh.Load()), int(m.sent.Load())
-	t.Logf("100 reloads in %v, the slowest took %v: %v\n%v\n%v\n%v", reloads.Round(time.Millisecond), slowest.Round(time.Millisecond), outcomes, m.phases[0], m.phases[1], m.phases[2])
+	t.Logf("%d reloads in %v, the slowest took %v: %v\n%v\n%v\n%v", reloads, all.Round(time.Millisecond), slowest.Round(time.Millisecond), outcomes, m.phases[0], m.phases[1], m.phases[2])
 	if calls != fresh || misses != fresh {
 		t.Errorf("%d calls and %d misses for %d new texts", calls, misses, fresh)
 	}
 	if n := int(g.number("dragoman_cache_hits_total") - hits); n != sent-fresh {
 		t.Errorf("%d hits, %d texts were known", n, sent-fresh)
 	}
-	if int(g.number("dragoman_generation")) < 100 {
-		t.Errorf("generation %v after 100 reloads", g.number("dragoman_generation"))
+	if int(g.number("dragoman_generation")) < reloads {
+		t.Errorf("generation %v after %d reloads", g.number("dragoman_generation"), reloads)
 	}
 	// Nothing of the former generations is left.
 	g.sinks("dragoman_generations_draining", 0)

@@ -31,7 +31,7 @@ func TestAPluginThatWasBuiltAnewAnswersAfterAReload(t *testing.T) {
 	g := serveFile(t, file, nil)
 	load := newMix(g)
 	load.begin(5*time.Millisecond, "under way")
-	load.phase("rebuilt", 100)
+	load.phase(t, "rebuilt", 100)
 
 	g.ask("The kettle is boiling.")
 	first := g.pids()
@@ -67,7 +67,7 @@ func TestAPluginThatWasBuiltAnewAnswersAfterAReload(t *testing.T) {
 	if _, errs, status := command(t, "", nil, "", "plugin", "restart", "--config", file, "nosuch"); status != 1 || !strings.Contains(errs, `no plugin in use is called "nosuch"; there are direct`) {
 		t.Errorf("status %d\n%s", status, errs)
 	}
-	load.phase("after", 100)
+	load.phase(t, "after", 100)
 	load.end(t)
 }
 

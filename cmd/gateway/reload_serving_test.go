@@ -129,7 +129,7 @@ stages:
 			}
 			g.sinks("dragoman_generations_draining", 0)
 			g.keeps(0)
-			st, err := slow.Settled(t.Context())
+			st, err := slow.Settled(patiently(t))
 			if err != nil || st.Chats != 1 || st.Aborted != 0 {
 				t.Errorf("%d calls, %d given up, %v", st.Chats, st.Aborted, err)
 			}
@@ -163,14 +163,17 @@ stages:
 
 func hold(t *testing.T) *waiting {
 	w := &waiting{arrived: make(chan string, 10_000), let: make(chan struct{}), failed: make(chan string, 10_000)}
-	w.sim = upstream(t, openaitest.Config{Observe: func(_ *http.Request, body []byte) {
+	w.sim = upstream(t, openaitest.Config{Observe: func(r *http.Request, body []byte) {
 		var sent struct{ Messages []struct{ Content string } }
 		if err := json.Unmarshal(body, &sent); err != nil || len(sent.Messages) == 0 {
 			t.Errorf("%s: %v", body, err)
 			return
 		}
 		w.arrived <- sent.Messages[len(sent.Messages)-1].Content
-		<-w.let
+		select {
+		case <-w.let:
+		case <-r.Context().Done(): // the test has failed
+		}
 	}})
 	w.reloading = serveAndEdit(t, w.yaml("max_concurrent: 1"))
 	return w
@@ -204,7 +207,7 @@ func (w *waiting) send(text, session string) {
 // lined waits until n requests wait.
 func (w *waiting) lined(n int) {
 	w.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		there := int(w.number(`dragoman_line_waiting{lane="final"`))
 		if there == n {
 			return

@@ -16,7 +16,7 @@ import (
 )
 
 // insecure asks the simulator about itself.
-var insecure = &http.Client{Transport: &http.Transport{
+var insecure = &http.Client{Timeout: patience, Transport: &http.Transport{
 	TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
 }}
 
@@ -167,13 +167,9 @@ func TestSigtermFinishesWhatIsInFlight(t *testing.T) {
 	g := serveYAML(t, pipeline(s, "pooled", ""), nil)
 	got := make(chan answer, 1)
 	go func() { got <- g.ask("Mind the step.") }()
-	for {
-		if n := g.metric("dragoman_requests_in_flight"); n != "" && n != "0" {
-			break
-		}
-	}
+	until(t, func() bool { return g.number("dragoman_requests_in_flight") > 0 })
 	g.signal(syscall.SIGTERM)
-	if a := <-got; a.text(t) != "[es] Mind the step." {
+	if a := receive(t, got); a.text(t) != "[es] Mind the step." {
 		t.Errorf("%+v", a)
 	}
 	if status := g.wait(); status != 0 {

@@ -55,6 +55,7 @@ func TestOneTroubleAfterTheOtherHoldsNothingUp(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		for state, last := range map[string]int{"six answers that are none": 1, "a probe that is never answered": 2, "a pipe": 3, "the way back": 4} {
 			t.Run(fmt.Sprintf("TLS %v SIGTERM after %s", secure, state), func(t *testing.T) {
+				t.Parallel() // it waits most of the time
 				u := startRaw(t, secure)
 				usual := u.config("", "{use: openai, breaker: {failures: 0}}")
 				g := serveYAML(t, usual, nil)
@@ -80,12 +81,12 @@ func TestOneTroubleAfterTheOtherHoldsNothingUp(t *testing.T) {
 					}
 					hung <- fmt.Sprint(err)
 				}()
-				<-asked
+				receive(t, asked)
 				if last == 2 {
 					g.ends(0, "stopped")
 					return
 				}
-				within(t, 8*time.Second, "the reload whose probe hangs", func() { <-hung })
+				within(t, 8*time.Second, "the reload whose probe hangs", func() { receive(t, hung) })
 				within(t, 2*time.Second, "the reload that names a pipe", func() {
 					g.save(strings.Replace(usual, "mode: pooled", "mode: pooled, ca_file: "+pipe, 1))
 					if u.ca != "" {
@@ -271,8 +272,10 @@ func TestAProcessThatStopsIsWaitedForByNobody(t *testing.T) {
 		if _, err := os.Stat("/usr/share/apertium/modes/eng-spa.mode"); err != nil && name != "a plugin" {
 			continue
 		}
-		t.Run(name, func(t *testing.T) {
-			yaml := `version: 1
+		for _, end := range []string{"at rest", "in calls"} {
+			t.Run(name+" "+end, func(t *testing.T) {
+				t.Parallel() // it waits most of the time
+				yaml := `version: 1
 server: {drain_timeout: 2s, deadline: 2s}
 providers:
   bad: {type: plugin, command: [` + c.command + `]}
@@ -280,7 +283,6 @@ stages:
   - queue: {max_concurrent: 6}
   - provider: {use: bad, breaker: {failures: 0}, retries: 0}
 `
-			for _, end := range []string{"at rest", "in calls"} {
 				g := serveYAML(t, yaml, nil)
 				for until := time.Now().Add(30 * time.Second); g.ask("The house is big.").Status != http.StatusOK; {
 					if time.Now().After(until) {
@@ -320,7 +322,7 @@ stages:
 					}
 					time.Sleep(10 * time.Millisecond) // they are nobody's children that could wait for them
 				}
-			}
-		})
+			})
+		}
 	}
 }

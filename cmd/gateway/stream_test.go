@@ -104,7 +104,7 @@ func TestAnAnswerIsStreamedThroughTheChainAndCachedAfterwards(t *testing.T) {
 	if deltas, result := in.stream(t.Context(), t, long).rest(); len(deltas) > 0 || !result.Cached || result.Text != "[es] "+long {
 		t.Errorf("cached: deltas %q, result %+v", deltas, result)
 	}
-	if stats, err := in.sim.Settled(t.Context()); err != nil || stats.Chats != 1 || !stats.Records[0].Stream {
+	if stats, err := in.sim.Settled(patiently(t)); err != nil || stats.Chats != 1 || !stats.Records[0].Stream {
 		t.Errorf("%d calls upstream, %v: %+v", stats.Chats, err, stats.Records)
 	}
 }
@@ -116,7 +116,7 @@ func TestAnAnswerThatBreaksOffAfterItBeganIsNotAskedForAgain(t *testing.T) {
 	if len(deltas) == 0 || result.Error == nil || result.Error.Kind != "provider_failed" {
 		t.Errorf("deltas %q, result %+v", deltas, result)
 	}
-	if stats, err := in.sim.Settled(t.Context()); err != nil || stats.Chats != 1 {
+	if stats, err := in.sim.Settled(patiently(t)); err != nil || stats.Chats != 1 {
 		t.Errorf("%d calls upstream, %v", stats.Chats, err)
 	}
 }
@@ -129,7 +129,7 @@ func TestAClientThatLeavesItsStreamEndsTheCallUpstream(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	leave()
-	if stats, err := in.sim.Settled(t.Context()); err != nil || stats.Aborted != 1 || stats.Chats != 1 {
+	if stats, err := in.sim.Settled(patiently(t)); err != nil || stats.Aborted != 1 || stats.Chats != 1 {
 		t.Errorf("%d calls upstream, %d aborted, %v", stats.Chats, stats.Aborted, err)
 	}
 	for m := in.measures(); m["queue_in_flight"] != 0 || m["cache_flights"] != 0; m = in.measures() {
@@ -152,7 +152,7 @@ func TestAClientThatLeavesASharedStreamTakesNothingFromTheOther(t *testing.T) {
 	if got := begins.Text + strings.Join(deltas, ""); got != "[es] "+long || len(deltas) == 0 || result.Text != got {
 		t.Errorf("%q then %q, result %+v", begins.Text, deltas, result)
 	}
-	if stats, err := in.sim.Settled(t.Context()); err != nil || stats.Chats != 1 || stats.Aborted != 0 || in.measures()["cache_joins_total"] != 1 {
+	if stats, err := in.sim.Settled(patiently(t)); err != nil || stats.Chats != 1 || stats.Aborted != 0 || in.measures()["cache_joins_total"] != 1 {
 		t.Errorf("%d calls upstream, %d aborted, %v", stats.Chats, stats.Aborted, err)
 	}
 }

@@ -371,7 +371,7 @@ func TestTapsLeaveNothingBehind(t *testing.T) {
 		}
 		end()
 		io.Copy(io.Discard, lines)
-		if err := <-ended; err != nil {
+		if err := receive(t, ended); err != nil {
 			t.Errorf("after Ctrl-C: %v", err)
 		}
 	}

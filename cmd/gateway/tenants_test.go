@@ -45,16 +45,6 @@ func (g *gatewayProcess) as(ctx context.Context, key string, body map[string]any
 	return a, time.Since(began), err
 }
 
-// until waits for what comes soon.
-func until(t *testing.T, there func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !there(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited for 30 s")
-		}
-	}
-}
-
 // said is the text of a chat request.
 func said(t *testing.T, body []byte) string {
 	var sent struct{ Messages []struct{ Content string } }
@@ -80,6 +70,7 @@ func TestThePauseOfOneAccountEndsWithItsUse(t *testing.T) {
 		{"nothing that matters", func(y string) string { return strings.Replace(y, "timeout: 20s", "timeout: 21s", 1) }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // it waits most of the time
 			limited := upstream(t, openaitest.Config{RetryAfter: 5 * time.Minute, Schedule: []openaitest.Step{{Kind: openaitest.RateLimit, Count: 1}}})
 			other := upstream(t, openaitest.Config{})
 			yaml := strings.NewReplacer("A", limited.URL(), "B", other.URL()).Replace(`version: 1
@@ -137,6 +128,7 @@ stages:
 func TestSlowBulkWorkHasNoCaptionRefused(t *testing.T) {
 	for name, captions := range map[string]string{"one client": "jobs", "two clients": "captions"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits most of the time
 			sim := upstream(t, openaitest.Config{Latency: 20 * time.Millisecond, Observe: func(r *http.Request, body []byte) {
 				if strings.Contains(said(t, body), "catalogue") {
 					select {
@@ -171,7 +163,7 @@ stages:
 				})
 			}
 			for range 24 { // so that it is known how long they take
-				<-done
+				receive(t, done)
 			}
 			good := 0
 			for n := range 100 {
@@ -211,7 +203,8 @@ stages:
   - queue: {max_concurrent: 6, min_interval: 0s}
   - provider: {use: openai}
 `, "BASE", sim.URL(), 1), nil)
-	const each, flood, slots = 40, 160, 6
+	const flood, slots = 160, 6
+	each := repeats(40, 25)
 	// p99 returns that of one client, of so few the slowest but one, while the
 	// other client asks as it likes.
 	p99 := func(round string, session func(n int) string) time.Duration {
@@ -305,7 +298,7 @@ stages:
 `, "BASE", sim.URL(), 1), nil)
 	}
 	calls := func(t *testing.T, sim *openaitest.Server, want int) {
-		st, err := sim.Settled(t.Context())
+		st, err := sim.Settled(patiently(t))
 		if err != nil || int(st.Chats) != want {
 			t.Errorf("%d calls, want %d; %v", st.Chats, want, err)
 		}

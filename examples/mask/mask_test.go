@@ -241,7 +241,7 @@ func gateway(t *testing.T, up *upstream, past *seen) *engine.Engine {
 providers:
   up: {type: upstream}
 stages:
-  - {name: mask, plugin: {command: [` + self + `]}}
+  - {name: mask, plugin: {command: [` + self + `], env: {GORACE: atexit_sleep_ms=0}}}
   - tap
   - cache
   - provider: {use: up, retries: 0}

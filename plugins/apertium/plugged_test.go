@@ -53,7 +53,7 @@ func plugged(t *testing.T, settings string) core.Translator {
 		t.Fatal(err)
 	}
 	name := filepath.Join(t.TempDir(), "pipeline.yaml")
-	yaml := "version: 1\nproviders:\n  rough: {type: plugin, command: [" + self + "], config: " + settings + "}\nstages:\n  - provider: {use: rough}\n"
+	yaml := "version: 1\nproviders:\n  rough: {type: plugin, command: [" + self + "], env: {GORACE: atexit_sleep_ms=0}, config: " + settings + "}\nstages:\n  - provider: {use: rough}\n"
 	if err := os.WriteFile(name, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}

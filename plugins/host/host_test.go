@@ -41,8 +41,31 @@ func TestMain(m *testing.M) {
 	case os.Getenv(wire.CookieKey) != "":
 		sdk.Serve(odd(), mask())
 	}
-	goleak.VerifyTestMain(m)
+	if twin = os.Getenv("DRAGOMAN_TEST_TWIN"); twin != "" { // this is the run as process 1
+		goleak.VerifyTestMain(m)
+	}
+	dir, err := os.MkdirTemp("", "dragoman-host-")
+	if err == nil {
+		twin = filepath.Join(dir, "host.test")
+		build := exec.Command("go", "test", "-c", "-ldflags=-w", "-o", twin, ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stderr = os.Stderr
+		err = build.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "building the plugin:", err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
+
+// twin is this program without the race detector, with which it would take
+// several times as long to start. That detector looks at a plugin's side in
+// plugins/sdk.
+var twin string
 
 type oddConfig struct {
 	Prefix string        `json:"prefix" jsonschema:"maxLength=8" jsonschema_description:"Stands before every answer."`
@@ -220,16 +243,8 @@ type callerConfig struct {
 // declare loads a file; in it, SELF is this program.
 func declare(t *testing.T, h *Host, yaml string) (*config.File, error) {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(yaml, "env:") {
-		// A program with the race detector in it rests for a second at its end.
-		yaml = strings.ReplaceAll(yaml, "[SELF]", "[SELF], env: {GORACE: atexit_sleep_ms=0}")
-	}
 	name := filepath.Join(t.TempDir(), "pipeline.yaml")
-	if err := os.WriteFile(name, []byte(strings.ReplaceAll(yaml, "SELF", self)), 0o600); err != nil {
+	if err := os.WriteFile(name, []byte(strings.ReplaceAll(yaml, "SELF", twin)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	caller := core.NewKind("provider", core.RoleCaller, "", func() callerConfig { return callerConfig{} }, func(core.Env, *callerConfig) (any, error) { return nil, nil })
@@ -941,8 +956,7 @@ func TestAPluginThatHoldsTooMuchIsStartedAnew(t *testing.T) {
 	if memory(os.Getpid()) == 0 {
 		t.Skip("not tested: nobody knows the memory of a process here")
 	}
-	// The race detector needs much by itself.
-	b := newBench(t, strings.Replace(one, "[SELF]", "[SELF], max_memory: 500MiB", 1))
+	b := newBench(t, strings.Replace(one, "[SELF]", "[SELF], max_memory: 300MiB", 1))
 	p := b.provider("odd")
 	before := p.ask(t, "pid").Text
 	for range 8 {
@@ -987,9 +1001,8 @@ func TestAPluginAtAnAddressIsNotStarted(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "s")
-	self, _ := os.Executable()
 	serve := func() *exec.Cmd {
-		cmd := exec.Command(self, "--listen", "unix:"+socket)
+		cmd := exec.Command(twin, "--listen", "unix:"+socket)
 		cmd.Env = []string{wire.CookieKey + "=by hand"}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -1177,7 +1190,7 @@ exec "$1"
 `), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	b := newBench(t, strings.Replace(hidden, "[SELF]", "[/bin/sh, "+script+", SELF], env: {GORACE: atexit_sleep_ms=0}", 1))
+	b := newBench(t, strings.Replace(hidden, "[SELF]", "[/bin/sh, "+script+", SELF]", 1))
 	folder := filepath.Dir(b.file.Path)
 	if err := os.Symlink(fifo, filepath.Join(folder, "fifo")); err != nil {
 		t.Fatal(err)
@@ -1301,10 +1314,9 @@ func TestARestartRunsTheFilesAsTheyAreNowOrNothingChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	self, _ := os.Executable()
-	good, better, bad := "exec "+self, "exec "+self+" # better", "echo cannot do it; exit 1"
+	good, better, bad := "exec "+twin, "exec "+twin+" # better", "echo cannot do it; exit 1"
 	write(good)
-	b := newBench(t, strings.Replace(one, "[SELF]", "["+script+"], config: {prefix: '@'}, env: {GORACE: atexit_sleep_ms=0}", 1))
+	b := newBench(t, strings.Replace(one, "[SELF]", "["+script+"], config: {prefix: '@'}", 1))
 	p := b.build("odd").(provider)
 	if p.Outdated() {
 		t.Error("it is outdated before it was started")

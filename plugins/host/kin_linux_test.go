@@ -201,7 +201,7 @@ func TestAsProcess1NothingIsLeftBehind(t *testing.T) {
 		t.Skip("not tested: no namespace can be made here")
 	}
 	cmd := exec.Command("unshare", append(unshare, self, "-test.run=TestOrphansThat|TestWhatAPluginStarts|TestChildrenThat", "-test.v")...)
-	cmd.Env = append(os.Environ(), "DRAGOMAN_TEST_INIT=yes")
+	cmd.Env = append(os.Environ(), "DRAGOMAN_TEST_INIT=yes", "DRAGOMAN_TEST_TWIN="+twin)
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.Count(string(out), "--- PASS") != 3 {
 		t.Errorf("%v\n%s", err, out)
@@ -271,14 +271,13 @@ func TestWhoTakesAPluginsSocketIsNotAsked(t *testing.T) {
 // TestAPluginBehindAWrapperIsAsked has the listener be a child of what was
 // started.
 func TestAPluginBehindAWrapperIsAsked(t *testing.T) {
-	self, _ := os.Executable()
 	dir := t.TempDir()
 	script := filepath.Join(dir, "wrapper")
 	for name, text := range map[string]string{"a child": `"$1" & wait`, "in a session of its own": `/usr/bin/setsid "$1" & wait`} {
 		if err := os.WriteFile(script, []byte("#!/bin/sh\nexec 4<&0\n"+strings.Replace(text, "&", "<&4 &", 1)+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		p := newBench(t, strings.Replace(one, "[SELF]", "["+script+", "+self+"], env: {GORACE: atexit_sleep_ms=0}", 1)).provider("odd")
+		p := newBench(t, strings.Replace(one, "[SELF]", "["+script+", "+twin+"]", 1)).provider("odd")
 		if res := p.ask(t, "x"); res.Text != "es:x" {
 			t.Errorf("%s: %+v", name, res)
 		}

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,8 +31,27 @@ func TestMain(m *testing.M) {
 	default:
 		byHand(os.Getenv("DRAGOMAN_TEST_PLUGIN"))
 	}
-	goleak.VerifyTestMain(m)
+	dir, err := os.MkdirTemp("", "dragoman-verify-")
+	if err == nil {
+		twin = filepath.Join(dir, "plugin")
+		build := exec.Command("go", "test", "-c", "-ldflags=-w", "-o", twin, ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stderr = os.Stderr
+		err = build.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "building the plugin:", err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
+
+// twin is this program without the race detector, with which it would take
+// several times as long to start: the tests start it a thousand times.
+var twin string
 
 type echoConfig struct {
 	Prefix string `json:"prefix" jsonschema:"maxLength=8"`
@@ -110,15 +130,11 @@ func TestRequiredKeysThatAreMissingAreNamedAndSoIsWhatGivesThem(t *testing.T) {
 // self is this program as a plugin.
 func self(t *testing.T, plugin string) Options {
 	t.Helper()
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	// The environment is empty where a check wants it to be, so the name of the
 	// program tells.
 	folder := t.TempDir()
 	script := filepath.Join(folder, "plugin")
-	line := "#!/bin/sh\nDRAGOMAN_TEST_PLUGIN='" + plugin + "' DRAGOMAN_TEST_FOLDER='" + folder + "' exec '" + program + "'\n"
+	line := "#!/bin/sh\nDRAGOMAN_TEST_PLUGIN='" + plugin + "' DRAGOMAN_TEST_FOLDER='" + folder + "' exec '" + twin + "'\n"
 	if err := os.WriteFile(script, []byte(line), 0o755); err != nil {
 		t.Fatal(err)
 	}

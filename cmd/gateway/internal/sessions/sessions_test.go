@@ -273,7 +273,7 @@ func TestThePageIsWellFormedAndNeedsNothingFromOutside(t *testing.T) {
 // at times.
 func TestARealRunAddsUp(t *testing.T) {
 	programs := t.TempDir()
-	build := exec.Command("go", "build", "-o", programs, "github.com/dragoman-mt/dragoman/cmd/dragoman", "github.com/dragoman-mt/dragoman/cmd/openai-sim")
+	build := exec.Command("go", "build", "-ldflags=-w", "-o", programs, "github.com/dragoman-mt/dragoman/cmd/dragoman", "github.com/dragoman-mt/dragoman/cmd/openai-sim")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

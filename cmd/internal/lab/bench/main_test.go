@@ -149,7 +149,7 @@ func programs(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(temp) })
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", temp, "../../../dragoman", "../../../openai-sim", "../../../../plugins/openai-direct")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-w", "-o", temp, "../../../dragoman", "../../../openai-sim", "../../../../plugins/openai-direct")
 	if said, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}

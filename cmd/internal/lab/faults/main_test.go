@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "dragoman-faults-")
 	if err == nil {
 		programs = dir
-		build := exec.Command("go", "build", "-o", dir, "../../../dragoman")
+		build := exec.Command("go", "build", "-ldflags=-w", "-o", dir, "../../../dragoman")
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}
