@@ -174,7 +174,7 @@ func (b *badGateway) endures(should func(answer) bool) {
 func (b *badGateway) comesTo(want string) {
 	b.t.Helper()
 	state := ""
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var status struct {
 			Plugins []struct{ Program, State string }
 		}

@@ -59,7 +59,7 @@ func TestAPluginServesAProviderOverConnectionsOfItsOwn(t *testing.T) {
 // pid waits for a process of the plugin that is not one of former.
 func (g *gatewayProcess) plugin(former ...int) int {
 	g.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		n, _ := strconv.ParseFloat(g.metric(`dragoman_plugin_pid{provider="direct"}`), 64)
 		for _, f := range former {
 			if int(n) == f {

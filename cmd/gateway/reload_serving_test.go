@@ -207,7 +207,7 @@ func (w *waiting) send(text, session string) {
 // lined waits until n requests wait.
 func (w *waiting) lined(n int) {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		there := int(w.number(`dragoman_line_waiting{lane="final"`))
 		if there == n {
 			return

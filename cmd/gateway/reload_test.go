@@ -87,7 +87,7 @@ func (g *gatewayProcess) number(metric string) float64 {
 // sinks waits until a metric is at most so much.
 func (g *gatewayProcess) sinks(metric string, most float64) {
 	g.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		n := g.number(metric)
 		if n <= most {
 			return
@@ -125,7 +125,7 @@ func (g *gatewayProcess) children() (pids []int) {
 // keeps waits until the gateway has n child processes.
 func (g *gatewayProcess) keeps(n int) {
 	g.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		there := g.children()
 		if len(there) == n {
 			return

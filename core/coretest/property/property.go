@@ -9,6 +9,7 @@ package property
 
 import (
 	"flag"
+	"strconv"
 	"testing"
 	"testing/synctest"
 
@@ -26,6 +27,23 @@ func Check(t *testing.T, prop func(r *rapid.T)) {
 	if want := asked(); ran < want && !t.Failed() {
 		t.Errorf("%d of %d checks ran: give the test more time (-timeout), or ask for fewer (-rapid.checks)", ran, want)
 	}
+}
+
+// Few has n checks be enough for t, whose checks take long, unless it is said
+// how many there shall be (-rapid.checks). T must not run beside others.
+func Few(t *testing.T, n int) {
+	t.Helper()
+	checks := flag.Lookup("rapid.checks")
+	if checks.Value.String() != checks.DefValue {
+		return
+	}
+	set := func(to string) {
+		if err := checks.Value.Set(to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(strconv.Itoa(n))
+	t.Cleanup(func() { set(checks.DefValue) })
 }
 
 func asked() int {

@@ -1,6 +1,7 @@
 package property
 
 import (
+	"flag"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,5 +22,28 @@ func TestAllChecksRunAndTheirTimeIsTheirOwn(t *testing.T) {
 	}
 	if time.Since(began) > time.Hour {
 		t.Error("the time of the checks has passed outside, too")
+	}
+}
+
+func TestFewChecksAreEnoughUnlessItIsSaidHowMany(t *testing.T) {
+	said := flag.Lookup("rapid.checks").Value
+	before := said.String()
+	defer said.Set(before)
+	for given, want := range map[string]int{flag.Lookup("rapid.checks").DefValue: 7, "11": 11} {
+		said.Set(given)
+		ran := 0
+		t.Run(given, func(t *testing.T) {
+			Few(t, 7)
+			Check(t, func(*rapid.T) { ran++ })
+			if asked() > ran {
+				t.Errorf("%d of %d", ran, asked())
+			}
+		})
+		if testing.Short() {
+			want /= 5
+		}
+		if ran != want || said.String() != given {
+			t.Errorf("%d checks ran, want %d; afterwards there are to be %s, and were to be %s", ran, want, said, given)
+		}
 	}
 }
