@@ -103,7 +103,9 @@ type Guard struct {
 
 // Hooks is a stage in two halves, the form that also works out of process.
 // Before is called on the way down. After is called on the way up, once for
-// every Before that went on and got an answer; state is what Before returned.
+// every Before that went on and got an answer; state is what Before returned. What
+// the answer cost, and what the upstream said of its limits, stay as they are,
+// also when After rejects it.
 type Hooks interface {
 	Before(ctx context.Context, req *Request) (Verdict, error)
 	After(ctx context.Context, req *Request, res *Result, state []byte) (*Result, error)
