@@ -55,6 +55,11 @@ type Error struct {
 	// Odd says that the provider is there, and that its answer to this request is
 	// none: nothing about how it would answer the next. Breakers do not count it.
 	Odd bool
+	// Usage is what the calls cost that this failure ended, and Limits what the
+	// upstream said of its limits; nil when it said nothing. The gates settle
+	// with them. A stage that rejects an answer hands on those of the answer.
+	Usage  Usage
+	Limits *Limits
 	// Cause is for the log alone, and for every level of it. Whoever sets it
 	// redacts keys, and keeps of what an upstream server wrote its status and
 	// the type, the code, the location and the message of its error: nothing
@@ -86,6 +91,17 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Cause }
+
+// Charged returns e with what the call cost that it ended, and with what the
+// upstream said of its limits: a copy, for others may know e.
+func (e *Error) Charged(usage Usage, limits *Limits) *Error {
+	if e.Usage == usage && e.Limits == limits {
+		return e
+	}
+	charged := *e
+	charged.Usage, charged.Limits = usage, limits
+	return &charged
+}
 
 // KindOf returns the kind of err: that of the first *Error in its chain, else
 // canceled or deadline_exceeded for a context's error, else internal. It is

@@ -142,6 +142,9 @@ type Result struct {
 	Flags []string
 	// Usage is what this answer cost upstream: nothing when Cached.
 	Usage Usage
+	// Limits is what the upstream said of its limits in this answer; nil when it
+	// said nothing, and when Cached.
+	Limits *Limits
 	// Cached says that no upstream call was made for this request.
 	Cached bool
 	// NoStore says that the answer must not be kept for others: a fallback's,

@@ -33,9 +33,16 @@ type Stage interface {
 // enough tokens, no pause. It is asked by the line, under the line's lock: it
 // never blocks and never calls back into the line. Gates are compared with ==, so
 // they are pointers.
+//
+// A refusal holds for everybody behind it: nobody whom it is about (see Scope) is
+// asked for before the one that was refused, whatever they need. What is
+// about one request alone, or is to be answered and not waited for, such as a
+// client's quota, is therefore no gate but a stage.
+//
+// What else the line asks of a gate are the abilities Scoper and Opener.
 type Gate interface {
 	// Take takes what req needs, or says when to ask again: after wait, or,
-	// when wait is 0, after the next Give.
+	// when wait is 0, after the next Give. A Take that says no has taken nothing.
 	Take(req *Request, now time.Time) (ok bool, wait time.Duration)
 	// Give ends what Take began: it frees, settles, learns limits and pauses.
 	// There is one Give for every Take that said ok, with the same req.
@@ -61,6 +68,22 @@ const (
 // nobody in while it is full says ScopeAll; without that each client that waits
 // is asked for after every Give.
 type Scoper interface{ Scope() Scope }
+
+// An Opener is a gate that may open sooner than it said, because it was given
+// other limits. It is told the line that waits for it, under the line's lock,
+// and calls Wake on that one later, without holding a lock that Take needs. It
+// returns true when it did not know the line: it may have been given other
+// limits since it refused, and is asked again.
+type Opener interface {
+	Refused(by Line) (again bool)
+}
+
+// A Line is where requests wait for the gates, as a gate knows it. Lines are
+// compared with ==.
+type Line interface {
+	// Wake asks the gates again.
+	Wake()
+}
 
 // An Outcome is how an attempt ended, as the gates hear of it.
 type Outcome struct {
@@ -103,7 +126,9 @@ type Guard struct {
 
 // Hooks is a stage in two halves, the form that also works out of process.
 // Before is called on the way down. After is called on the way up, once for
-// every Before that went on and got an answer; state is what Before returned.
+// every Before that went on and got an answer; state is what Before returned. What
+// the answer cost, and what the upstream said of its limits, stay as they are,
+// also when After rejects it.
 type Hooks interface {
 	Before(ctx context.Context, req *Request) (Verdict, error)
 	After(ctx context.Context, req *Request, res *Result, state []byte) (*Result, error)

@@ -3,7 +3,7 @@ package core
 import "time"
 
 // A Trace collects what happened to one request on its way: the time that each
-// stage took by itself, how deep the request went, and what attempts said. It
+// stage took by itself, how deep the request went, and how many attempts it took. It
 // has one owner at a time and no lock: work that may outlive the request, or
 // runs beside it (a flight, an attempt), gets a trace of its own by Fork and is
 // merged when it has ended.
@@ -16,10 +16,6 @@ type Trace struct {
 	// Paced is the time spent waiting for the interval between two starts
 	// alone, part of what the gates took.
 	Paced time.Duration
-	// Limits is what the upstream said about its limits in its last answer.
-	Limits Limits
-	// Usage is what the last attempt cost when its answer was not used.
-	Usage Usage
 
 	spans   []Span
 	room    [8]Span // spans' first backing, so that a trace is one allocation
@@ -61,7 +57,6 @@ func (t *Trace) Fork() (fork *Trace, done func()) {
 func (t *Trace) Merge(fork *Trace, waited time.Duration) {
 	t.Attempts += fork.Attempts
 	t.Paced += fork.Paced
-	t.Limits, t.Usage = fork.Limits, fork.Usage
 	for _, s := range fork.spans {
 		t.Add(s.Name, s.Self)
 	}

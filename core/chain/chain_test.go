@@ -224,6 +224,36 @@ func TestHooksHandTheirStateFromBeforeToAfter(t *testing.T) {
 	}
 }
 
+// replacing is hooks that make another answer of each, or reject it.
+type replacing struct{}
+
+func (replacing) Before(context.Context, *core.Request) (core.Verdict, error) {
+	return core.Verdict{}, nil
+}
+
+func (replacing) After(_ context.Context, req *core.Request, _ *core.Result, _ []byte) (*core.Result, error) {
+	if req.Text == "reject" {
+		return nil, errors.New("no")
+	}
+	return &core.Result{Text: "another", Usage: core.Usage{PromptTokens: 99}}, nil
+}
+
+func TestWhatHooksMakeOfAnAnswerCostsWhatTheAnswerDid(t *testing.T) {
+	usage, limits := core.Usage{PromptTokens: 5, CompletionTokens: 3}, &core.Limits{Tokens: core.Limit{Known: true, Limit: 100}}
+	paid := func(context.Context, *core.Request) (*core.Result, error) {
+		return &core.Result{Text: "x", Usage: usage, Limits: limits}, nil
+	}
+	c := link(t, paid, chain.Place{Name: "provider", Item: &once{}}, chain.Place{Name: "hooks", Item: replacing{}})
+	res, err := c.Translate(t.Context(), &core.Request{Text: "x"})
+	if err != nil || res.Text != "another" || res.Usage != usage || res.Limits != limits {
+		t.Errorf("replaced: got %+v, %v", res, err)
+	}
+	_, err = c.Translate(t.Context(), &core.Request{Text: "reject"})
+	if e, ok := errors.AsType[*core.Error](err); !ok || e.Stage != "hooks" || e.Usage != usage || e.Limits != limits {
+		t.Errorf("rejected: got %+v", err)
+	}
+}
+
 func TestTheFingerprintFollowsEverythingThatChangesAnAnswer(t *testing.T) {
 	base := func() []chain.Place {
 		return []chain.Place{{Name: "a", Item: mark("a"), Digest: "d1"}, {Name: "q", Item: gate{}, Digest: "g"}, {Name: "provider", Item: &once{}}, {Name: "post", Item: mark("z"), Digest: "d2"}}

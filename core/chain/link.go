@@ -151,6 +151,15 @@ func (h hooked) Wrap(next core.Translator) core.Translator {
 		if err != nil {
 			return nil, err
 		}
-		return h.hooks.After(ctx, req, res, v.State)
+		after, err := h.hooks.After(ctx, req, res, v.State)
+		switch {
+		case err != nil: // what is rejected was paid for
+			return nil, core.AsError(err, h.name).Charged(res.Usage, res.Limits)
+		case after != nil && (after.Usage != res.Usage || after.Limits != res.Limits):
+			paid := *after
+			paid.Usage, paid.Limits = res.Usage, res.Limits
+			after = &paid
+		}
+		return after, nil
 	})
 }

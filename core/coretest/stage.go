@@ -18,7 +18,7 @@ import (
 // every place where its role lets it stand, over a translator in this process.
 //
 // There: each request gets exactly one of result and error; requests and
-// results are never changed; 64 callers at once are served; a caller who leaves
+// results are never changed; what an answer cost is told of what becomes of it; 64 callers at once are served; a caller who leaves
 // is let go as canceled, and one whose time is over as deadline_exceeded, while
 // the work below ends; an error from below keeps its kind; a panic below is an
 // internal error. Nothing is left running after Close.
@@ -94,6 +94,9 @@ func (l *linked) failf(format string, args ...any) {
 	l.Errorf("%s: "+format, append([]any{l.place}, args...)...)
 }
 
+// cost is what each answer of a pseudo costs.
+var cost = core.Usage{PromptTokens: 20, CompletionTokens: 10}
+
 // A pseudo translates in this process, and remembers what it gave away.
 type pseudo struct {
 	mu   sync.Mutex
@@ -109,7 +112,7 @@ func (p *pseudo) Translate(ctx context.Context, req *core.Request) (*core.Result
 	flags := append(make([]string, 0, 4), "coretest")
 	res := &core.Result{
 		Text: "[" + string(req.Target) + "] " + req.Text, Provider: "coretest", Model: "pseudo", Finish: core.FinishStop, Flags: flags,
-		Usage: core.Usage{PromptTokens: 20, CompletionTokens: 10},
+		Usage: cost,
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,6 +147,8 @@ func (l *linked) answered(res *core.Result, err error, w watchedRequest) {
 		l.failf("a request that nothing stands against failed: %v", err)
 	case res == nil || res.Text == "":
 		l.failf("an answer is empty: %+v", res)
+	case l.place != before && res.Usage != cost:
+		l.failf("an answer that cost %+v is told to have cost %+v", cost, res.Usage)
 	}
 	if name := w.changed(); name != "" {
 		l.failf("it changes %s of the request", name)

@@ -97,7 +97,7 @@ func (l *Line) begin(t *Turn, now time.Time) {
 // that refusal is about.
 func (l *Line) refused(w *waiter, by int, wait time.Duration, now time.Time) {
 	gate, scope := w.gates[by].Gate, w.track.scopes[by]
-	if o, ok := gate.(Opener); ok && o.Refused(l) {
+	if o, ok := gate.(core.Opener); ok && o.Refused(l) {
 		return // its track stays open
 	}
 	var until time.Time

@@ -71,17 +71,8 @@ const (
 )
 
 // An Owner is a gate that keeps the line: what waits at several gates waits in
-// the line of one.
+// the line of one. All else that a line asks of a gate is in core, beside Gate.
 type Owner interface{ Line() *Line }
-
-// An Opener is a gate that may open sooner than it said, because it was given
-// other limits. It is told the line that waits for it, under the line's lock,
-// and calls Wake on that one later, without holding a lock that Take needs. It
-// returns true when it did not know the line: it may have been given other
-// limits since it refused, and is asked again.
-type Opener interface {
-	Refused(l *Line) (again bool)
-}
 
 // A Line is where requests wait. It is safe for concurrent use, starts no
 // goroutine, and remembers nothing of a client that has nothing waiting, except

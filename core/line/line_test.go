@@ -769,7 +769,9 @@ type opener struct {
 	told int
 }
 
-func (o *opener) Refused(*Line) bool {
+var _ core.Opener = (*opener)(nil)
+
+func (o *opener) Refused(core.Line) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.told++

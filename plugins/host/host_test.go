@@ -91,7 +91,7 @@ type oddProvider struct {
 var held [][]byte // what "grow" keeps, in the plugin's process
 
 func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
-	req.Trace.Limits.Requests = core.Limit{Known: true, Limit: 60, Remaining: 7}
+	limits := &core.Limits{Requests: core.Limit{Known: true, Limit: 60, Remaining: 7}}
 	word, rest, _ := strings.Cut(req.Text, " ")
 	answer := o.cfg.Prefix + req.Text
 	switch word {
@@ -147,8 +147,9 @@ func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.R
 	case "long":
 		answer = strings.Repeat("x", wire.MaxMessage+1)
 	case "limited":
-		req.Trace.Usage = core.Usage{PromptTokens: 3}
-		return nil, &core.Error{Kind: core.RateLimited, Detail: "slow down", Retryable: true, RetryAfter: 2 * time.Second}
+		return nil, &core.Error{
+			Kind: core.RateLimited, Detail: "slow down", Retryable: true, RetryAfter: 2 * time.Second, Usage: core.Usage{PromptTokens: 3}, Limits: limits,
+		}
 	case "say":
 		o.env.Log.Warn(rest, zap.Int("n", 7))
 		fmt.Println(strings.ToUpper(rest))
@@ -187,7 +188,7 @@ func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.R
 			return nil, err
 		}
 	}
-	return &core.Result{Text: answer, Model: "odd", Cached: true, Usage: core.Usage{PromptTokens: 1}}, nil
+	return &core.Result{Text: answer, Model: "odd", Cached: true, Usage: core.Usage{PromptTokens: 1}, Limits: limits}, nil
 }
 
 // mask is a stage that hides digits, and keeps them in its state.
@@ -361,15 +362,15 @@ func TestAPluginTranslates(t *testing.T) {
 	if res.Text != "> words one two" || res.Provider != "odd" || res.Model != "odd" || res.Cached || strings.Join(said, "|") != "one|two" {
 		t.Errorf("%+v, deltas %q", res, said)
 	}
-	if l := req.Trace.Limits.Requests; !l.Known || l.Remaining != 7 || req.Trace.Usage.PromptTokens != 1 {
-		t.Errorf("limits %+v, usage %+v", l, req.Trace.Usage)
+	if l := res.Limits; l == nil || l.Requests.Remaining != 7 || res.Usage.PromptTokens != 1 {
+		t.Errorf("limits %+v, usage %+v", l, res.Usage)
 	}
 	alone := &core.Request{Text: "one", Target: "es", Trace: core.NewTrace(nil)}
 	if res, err = p.Translate(t.Context(), alone); err != nil || res.Text != "> one" || res.Provider != "odd" || res.Model != "odd" || res.Cached {
 		t.Errorf("without deltas: %+v, %v", res, err)
 	}
-	if l := alone.Trace.Limits.Requests; !l.Known || l.Remaining != 7 || alone.Trace.Usage.PromptTokens != 1 {
-		t.Errorf("without deltas: limits %+v, usage %+v", l, alone.Trace.Usage)
+	if l := res.Limits; l == nil || l.Requests.Remaining != 7 || res.Usage.PromptTokens != 1 {
+		t.Errorf("without deltas: limits %+v, usage %+v", l, res.Usage)
 	}
 	if err := p.Probe(t.Context()); err != nil {
 		t.Errorf("the probe: %v", err)
@@ -393,6 +394,9 @@ func TestWhatAPluginAnswersIsAResultOrATypedError(t *testing.T) {
 			e, ok := errors.AsType[*core.Error](err)
 			if !ok || e.Kind != want.Kind || e.Retryable != want.Retryable || e.RetryAfter != want.RetryAfter || e.Stage != "odd" || e.Detail == "" {
 				t.Errorf("%s, %s: got %v (%+v)", text, name, err, e)
+			}
+			if ok && text == "limited" && (e.Usage.PromptTokens != 3 || e.Limits == nil || e.Limits.Requests.Remaining != 7) {
+				t.Errorf("%s: its cost is told as %+v, its limits as %+v", name, e.Usage, e.Limits)
 			}
 		}
 	}

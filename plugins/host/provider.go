@@ -83,7 +83,7 @@ func (p provider) call(ctx context.Context, r visit, req *core.Request) (res *co
 		err, died := p.broken(ctx, call, r, failed)
 		return nil, nil, err, died
 	}
-	res, err = p.ended(ctx, r, req, event)
+	res, err = p.ended(ctx, r, event)
 	return res, nil, err, false
 }
 
@@ -153,15 +153,29 @@ func (p provider) stream(ctx context.Context, r visit, req *core.Request) (res *
 				}
 			}
 		case *wire.Event_Result, *wire.Event_Error:
-			res, err = p.ended(ctx, r, req, event)
+			res, err = p.ended(ctx, r, event)
 			return res, nil, err, false
 		}
 	}
 }
 
 // ended returns what the last event of a text says.
-func (p provider) ended(ctx context.Context, r visit, req *core.Request, event *wire.Event) (*core.Result, *core.Error) {
-	p.trace(req, event, r.private)
+func (p provider) ended(ctx context.Context, r visit, event *wire.Event) (*core.Result, *core.Error) {
+	limits := wire.DecodeLimits(event.GetLimits())
+	res, err := p.end(ctx, r, event)
+	if err != nil {
+		cost := bounded(wire.DecodeUsage(event.GetSpent()), r.private, "")
+		if u := event.GetResult().GetUsage(); u != nil {
+			cost = bounded(wire.DecodeUsage(u), r.private, event.GetResult().GetText())
+		}
+		return nil, err.Charged(cost, limits)
+	}
+	res.Limits = limits
+	return res, nil
+}
+
+// end is what an event says that ends a text, without its cost if it has no result.
+func (p provider) end(ctx context.Context, r visit, event *wire.Event) (*core.Result, *core.Error) {
 	if err := p.own(event); err != nil {
 		return nil, err
 	}
@@ -194,18 +208,6 @@ func (p provider) own(event *wire.Event) *core.Error {
 
 func (p provider) nul() *core.Error {
 	return &core.Error{Kind: core.BadAnswer, Stage: p.name, Detail: "the plugin's answer holds a NUL", Retryable: true}
-}
-
-// trace notes what came with the last event.
-func (p provider) trace(req *core.Request, e *wire.Event, about private) {
-	if req.Trace == nil {
-		return
-	}
-	req.Trace.Limits = wire.DecodeLimits(e.GetLimits())
-	req.Trace.Usage = bounded(wire.DecodeUsage(e.GetSpent()), about, "")
-	if u := e.GetResult().GetUsage(); u != nil {
-		req.Trace.Usage = bounded(wire.DecodeUsage(u), about, e.GetResult().GetText())
-	}
 }
 
 // ownTokens is how much a plugin may add to a text on its own, such as a prompt

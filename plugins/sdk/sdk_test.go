@@ -90,7 +90,7 @@ func (s *shouter) Languages() []core.LanguageInfo {
 func (s *shouter) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	s.calls.Add(1)
 	defer s.calls.Add(-1)
-	req.Trace.Limits.Requests = core.Limit{Known: true, Limit: 60, Remaining: 7}
+	limits := &core.Limits{Requests: core.Limit{Known: true, Limit: 60, Remaining: 7}}
 	switch {
 	case !s.started.Load():
 		return nil, errors.New("never started")
@@ -101,8 +101,9 @@ func (s *shouter) Translate(ctx context.Context, req *core.Request) (*core.Resul
 	case req.Text == "bytes":
 		return &core.Result{Text: "\xff"}, nil
 	case req.Text == "fail":
-		req.Trace.Usage = core.Usage{PromptTokens: 3}
-		return nil, &core.Error{Kind: core.RateLimited, Detail: "slow down", Retryable: true, RetryAfter: time.Second}
+		return nil, &core.Error{
+			Kind: core.RateLimited, Detail: "slow down", Retryable: true, RetryAfter: time.Second, Usage: core.Usage{PromptTokens: 3}, Limits: limits,
+		}
 	case req.Text == "hang":
 		close(s.entered)
 		<-ctx.Done()
@@ -116,7 +117,7 @@ func (s *shouter) Translate(ctx context.Context, req *core.Request) (*core.Resul
 			}
 		}
 	}
-	return &core.Result{Text: strings.ToUpper(req.Text) + s.cfg.Suffix}, nil
+	return &core.Result{Text: strings.ToUpper(req.Text) + s.cfg.Suffix, Limits: limits}, nil
 }
 
 // stamp marks a text on its way down and takes the mark off on the way up.

@@ -327,14 +327,12 @@ func tooLong(reply proto.Message) *wire.Error {
 func (in *instance) answer(ctx context.Context, text *wire.Text, onDelta func(string) error) *wire.Event {
 	req := wire.DecodeRequest(text)
 	req.OnDelta = onDelta
-	trace := req.Trace
 	res, err := in.result(ctx, req)
-	last := &wire.Event{Limits: wire.EncodeLimits(trace.Limits)}
 	if err != nil {
-		last.What, last.Spent = &wire.Event_Error{Error: wire.EncodeError(err)}, wire.EncodeUsage(trace.Usage)
-	} else {
-		last.What = &wire.Event_Result{Result: wire.EncodeResult(res)}
+		e := core.AsError(err, "")
+		return &wire.Event{What: &wire.Event_Error{Error: wire.EncodeError(e)}, Limits: wire.EncodeLimits(e.Limits), Spent: wire.EncodeUsage(e.Usage)}
 	}
+	last := &wire.Event{What: &wire.Event_Result{Result: wire.EncodeResult(res)}, Limits: wire.EncodeLimits(res.Limits)}
 	if e := tooLong(last); e != nil {
 		last.What, last.Spent = &wire.Event_Error{Error: e}, wire.EncodeUsage(res.Usage)
 	}

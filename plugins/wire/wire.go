@@ -164,8 +164,8 @@ func DecodeUsage(u *Usage) core.Usage {
 }
 
 // EncodeLimits returns l as it travels: what the upstream left out is nil.
-func EncodeLimits(l core.Limits) *Limits {
-	if !l.Requests.Known && !l.Tokens.Known {
+func EncodeLimits(l *core.Limits) *Limits {
+	if l == nil || !l.Requests.Known && !l.Tokens.Known {
 		return nil
 	}
 	one := func(l core.Limit) *Limit {
@@ -177,8 +177,9 @@ func EncodeLimits(l core.Limits) *Limits {
 	return &Limits{Requests: one(l.Requests), Tokens: one(l.Tokens)}
 }
 
-// DecodeLimits returns what l says. A limit of nothing at all is not known.
-func DecodeLimits(l *Limits) core.Limits {
+// DecodeLimits returns what l says; nil for nothing. A limit of nothing at all is
+// not known.
+func DecodeLimits(l *Limits) *core.Limits {
 	one := func(l *Limit) core.Limit {
 		if l.GetLimit() <= 0 {
 			return core.Limit{}
@@ -186,7 +187,11 @@ func DecodeLimits(l *Limits) core.Limits {
 		most := min(l.GetLimit(), maxTokens)
 		return core.Limit{Known: true, Limit: int(most), Remaining: int(min(max(l.GetRemaining(), 0), most)), Reset: pause(l.GetReset_())}
 	}
-	return core.Limits{Requests: one(l.GetRequests()), Tokens: one(l.GetTokens())}
+	limits := core.Limits{Requests: one(l.GetRequests()), Tokens: one(l.GetTokens())}
+	if !limits.Requests.Known && !limits.Tokens.Known {
+		return nil
+	}
+	return &limits
 }
 
 // pause returns d, within bounds.

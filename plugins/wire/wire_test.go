@@ -106,8 +106,8 @@ func TestAResultArrivesAsItWasSent(t *testing.T) {
 }
 
 func TestLimitsArriveAsTheyWereSent(t *testing.T) {
-	for _, want := range []core.Limits{
-		{},
+	for _, want := range []*core.Limits{
+		nil,
 		{Requests: core.Limit{Known: true, Limit: 60, Remaining: 0, Reset: time.Second}},
 		{Requests: core.Limit{Known: true, Limit: 60, Remaining: 59}, Tokens: core.Limit{Known: true, Limit: 9, Remaining: 3, Reset: time.Minute}},
 	} {
@@ -115,7 +115,7 @@ func TestLimitsArriveAsTheyWereSent(t *testing.T) {
 		if e := EncodeLimits(want); e != nil {
 			sent = travel(t, e)
 		}
-		if got := DecodeLimits(sent); got != want {
+		if got := DecodeLimits(sent); !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}

@@ -47,7 +47,7 @@ type entry struct {
 func newEntry(key string, res *core.Result) *entry {
 	e := &entry{hit: *res}
 	e.hit.Cached = true
-	e.hit.Usage = core.Usage{}
+	e.hit.Usage, e.hit.Limits = core.Usage{}, nil
 	// Only what is counted is kept, no larger string that these are part of;
 	// and in one piece, of which the garbage collector has less to do.
 	both := key + res.Text

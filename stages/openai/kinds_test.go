@@ -537,8 +537,8 @@ func TestAModelThatOnlyThinksFailsAfterThreeCalls(t *testing.T) {
 	})
 	req := ask("x")
 	_, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), req)
-	if core.KindOf(err) != core.ProviderFailed || srv.calls() != 3 || req.Trace.Usage.CompletionTokens != 60 {
-		t.Errorf("%v after %d calls, usage %+v", err, srv.calls(), req.Trace.Usage)
+	if u := core.AsError(err, "").Usage; core.KindOf(err) != core.ProviderFailed || srv.calls() != 3 || u.CompletionTokens != 60 {
+		t.Errorf("%v after %d calls, usage %+v", err, srv.calls(), u)
 	}
 }
 

@@ -44,12 +44,15 @@ func limit(h http.Header, limitName, remainingName, resetName string) core.Limit
 
 // believed is l as far as it can be true of an account by which a call was just
 // answered that cost usage: a limit a minute that is below that is none, and would
-// hold up the calls after it for hours.
-func (p *Provider) believed(l core.Limits, usage core.Usage) core.Limits {
+// hold up the calls after it for hours. It is nil when nothing is left.
+func believed(l core.Limits, usage core.Usage) *core.Limits {
 	if cost := usage.PromptTokens + usage.CompletionTokens; l.Tokens.Limit > 0 && l.Tokens.Limit < cost {
 		l.Tokens = core.Limit{}
 	}
-	return l
+	if l == (core.Limits{}) {
+		return nil
+	}
+	return &l
 }
 
 // first is h.Get of a name that is canonical already.

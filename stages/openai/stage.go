@@ -226,7 +226,7 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 	for {
 		// Each round knows more of the model than the one before, so there are few.
 		sent := p.params.Load()
-		res, usage, err := p.call(ctx, call, cancel, req, sent, buf)
+		res, usage, limits, err := p.call(ctx, call, cancel, req, sent, buf)
 		again, is := errors.AsType[*askAgain](err)
 		if is {
 			err = again.failed
@@ -239,16 +239,15 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 			continue
 		}
 		if res != nil {
-			res.Usage = usage
+			res.Usage, res.Limits = usage, limits
 			if !p.worked.Load() {
 				p.worked.Store(true)
 			}
 		}
-		if req.Trace != nil {
-			// A stage above may still reject the answer, which was paid for.
-			req.Trace.Usage = usage
+		if err != nil {
+			return nil, core.AsError(err, p.env.Name).Charged(usage, limits)
 		}
-		return res, err
+		return res, nil
 	}
 }
 
@@ -258,37 +257,34 @@ type askAgain struct{ failed error }
 
 func (a *askAgain) Error() string { return a.failed.Error() }
 
-// call makes the call that translates req, with the parameters sent. The usage
-// holds even when there is an error.
-func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Request, sent *params, buf *bytes.Buffer) (*core.Result, core.Usage, error) {
+// call makes the call that translates req, with the parameters sent. The usage and
+// the limits hold even when there is an error.
+func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Request, sent *params, buf *bytes.Buffer) (*core.Result, core.Usage, *core.Limits, error) {
 	out := p.request(call, req, sent)
 	resp, err := p.env.Upstream.RoundTrip(out)
 	if err != nil {
-		return nil, core.Usage{}, p.broken(ctx, call, req, err)
+		return nil, core.Usage{}, nil, p.broken(ctx, call, req, err)
 	}
 	l := limits(resp.Header)
-	if req.Trace != nil {
-		req.Trace.Limits = l
-	}
 	good := isGood(resp.StatusCode)
 	streamed := false
 	if err := unpack(resp); err == nil && good && sent.streams(req) {
 		streamed, err = isStream(resp)
 		if err != nil {
 			resp.Body.Close()
-			return nil, core.Usage{}, p.broken(ctx, call, req, err)
+			return nil, core.Usage{}, believed(l, core.Usage{}), p.broken(ctx, call, req, err)
 		}
 	} else if err != nil {
 		resp.Body.Close()
-		return nil, core.Usage{}, p.again(core.ProviderFailed, "the provider's answer is packed in a way that was not asked for", p.hush(req).failure(err))
+		return nil, core.Usage{}, believed(l, core.Usage{}), p.again(core.ProviderFailed, "the provider's answer is packed in a way that was not asked for", p.hush(req).failure(err))
 	}
 	if !streamed {
 		if err := receive(ctx, cancel, resp, buf); err != nil {
-			return nil, core.Usage{}, p.broken(ctx, call, req, err)
+			return nil, core.Usage{}, believed(l, core.Usage{}), p.broken(ctx, call, req, err)
 		}
 	}
 	if !good {
-		return nil, core.Usage{}, p.adapted(req, sent, p.failed(req, resp.StatusCode, resp.Header, buf.Bytes()), resp.StatusCode, buf.Bytes())
+		return nil, core.Usage{}, believed(l, core.Usage{}), p.adapted(req, sent, p.failed(req, resp.StatusCode, resp.Header, buf.Bytes()), resp.StatusCode, buf.Bytes())
 	}
 	var res *core.Result
 	var usage core.Usage
@@ -315,10 +311,7 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 	if res != nil {
 		res.Model = p.named(res.Model, req)
 	}
-	if req.Trace != nil {
-		req.Trace.Limits = p.believed(l, usage)
-	}
-	return res, usage, err
+	return res, usage, believed(l, usage), err
 }
 
 // isGood says whether an answer with status may be a translation: 204 and 205 have

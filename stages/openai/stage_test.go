@@ -110,7 +110,7 @@ func TestTranslatesOverTLS(t *testing.T) {
 	if res.Usage.PromptTokens == 0 || res.Usage.CompletionTokens == 0 {
 		t.Errorf("no usage: %+v", res.Usage)
 	}
-	if l := req.Trace.Limits; !l.Requests.Known || l.Requests.Limit != 500 || !l.Tokens.Known || l.Tokens.Limit != 100_000 {
+	if l := res.Limits; l == nil || !l.Requests.Known || l.Requests.Limit != 500 || !l.Tokens.Known || l.Tokens.Limit != 100_000 {
 		t.Errorf("limits of the answer are lost: %+v", l)
 	}
 }
@@ -399,10 +399,10 @@ func TestUsageOfAnUnusableAnswerIsKept(t *testing.T) {
 	p, _ := canned(t, func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"usage":{"prompt_tokens":60,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":7}},"choices":[{"message":{"content":null,"refusal":"no"}}]}`)
 	})
-	req := ask("x")
-	p.Translate(t.Context(), req)
-	if want := (core.Usage{PromptTokens: 60, CompletionTokens: 4, CachedTokens: 7}); req.Trace.Usage != want {
-		t.Errorf("got %+v, want %+v", req.Trace.Usage, want)
+	_, err := p.Translate(t.Context(), ask("x"))
+	e, ok := errors.AsType[*core.Error](err)
+	if want := (core.Usage{PromptTokens: 60, CompletionTokens: 4, CachedTokens: 7}); !ok || e.Usage != want {
+		t.Errorf("got %+v, want %+v", err, want)
 	}
 }
 

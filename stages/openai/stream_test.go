@@ -41,8 +41,8 @@ func TestStreamsTheAnswerAsItComes(t *testing.T) {
 		if want := "[es] " + req.Text; res.Text != want || strings.Join(*deltas, "") != want || len(*deltas) < 3 {
 			t.Errorf("got %q in the deltas %q, want %q", res.Text, *deltas, want)
 		}
-		if res.Finish != core.FinishStop || res.Model != "gpt-5.4-nano" || res.Usage.CompletionTokens == 0 || req.Trace.Usage != res.Usage || !req.Trace.Limits.Requests.Known {
-			t.Errorf("got %+v, trace %+v", res, req.Trace)
+		if res.Finish != core.FinishStop || res.Model != "gpt-5.4-nano" || res.Usage.CompletionTokens == 0 || res.Limits == nil || !res.Limits.Requests.Known {
+			t.Errorf("got %+v", res)
 		}
 	}
 	stats := sim.Stats()

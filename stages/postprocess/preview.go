@@ -173,7 +173,7 @@ func (p *preview) begin(answer string) bool {
 		if f := j.early(p.q, text); f.kind != "" {
 			// A text this short has no translation that is too long for a refusal.
 			if f.kind == core.ProviderRefused && longBy*len(p.q.source)+longMin <= maxRefusal {
-				p.refusal = s.refuse(j.at, p.q.req, core.Usage{}, f)
+				p.refusal = s.refuse(j.at, nil, f)
 				p.err = s.unwanted(p.refusal)
 			}
 			return false // it may yet turn out well

@@ -189,7 +189,7 @@ func (s *Stage) judged(q *question, res *core.Result, sent string) (*core.Result
 	if s.finish {
 		if f := unfinished(res); f.kind != "" {
 			if sent == "" {
-				return nil, s.refuse(atFinish, q.req, res.Usage, f)
+				return nil, s.refuse(atFinish, res, f)
 			}
 			flags, bad = s.flag(flags, atFinish, res, f), true
 		}
@@ -202,7 +202,7 @@ func (s *Stage) judged(q *question, res *core.Result, sent string) (*core.Result
 	if s.length && !bad {
 		if f := absurd(q, answer); f.kind != "" {
 			if sent == "" {
-				return nil, s.refuse(atLength, q.req, res.Usage, f)
+				return nil, s.refuse(atLength, res, f)
 			}
 			flags, bad = s.flag(flags, atLength, res, f), true
 		}
@@ -215,7 +215,7 @@ func (s *Stage) judged(q *question, res *core.Result, sent string) (*core.Result
 	case q.over:
 		return nil, core.ContextError(q.ctx, s.name)
 	case answer == "" && sent == "":
-		return nil, s.refuse(atSpace, q.req, res.Usage, empty)
+		return nil, s.refuse(atSpace, res, empty)
 	case answer == "":
 		return marked(res, sent, s.flag(flags, atSpace, res, empty)), nil
 	}
@@ -236,7 +236,7 @@ func (s *Stage) judged(q *question, res *core.Result, sent string) (*core.Result
 			return nil, core.ContextError(q.ctx, s.name)
 		}
 		if bad = f.kind != ""; bad && sent == "" {
-			return nil, s.refuse(j.at, q.req, res.Usage, f)
+			return nil, s.refuse(j.at, res, f)
 		}
 		if f.flag != "" {
 			flags = s.flag(flags, j.at, res, f)
@@ -328,14 +328,16 @@ func marked(res *core.Result, text string, flags []string) *core.Result {
 	return &changed
 }
 
-// refuse counts a refusal and returns it. A bad answer may be a better one next
+// refuse counts a refusal of res, which is nil while it is on its way, and returns
+// it. A bad answer may be a better one next
 // time; who declines once declines again.
-func (s *Stage) refuse(at int, req *core.Request, cost core.Usage, f finding) *core.Error {
+func (s *Stage) refuse(at int, res *core.Result, f finding) *core.Error {
 	s.counts[at].refused.Add(1)
-	if req.Trace != nil {
-		req.Trace.Usage = cost
+	e := &core.Error{Kind: f.kind, Stage: s.name, Detail: f.detail, Retryable: f.kind == core.BadAnswer}
+	if res != nil {
+		e.Usage, e.Limits = res.Usage, res.Limits
 	}
-	return &core.Error{Kind: f.kind, Stage: s.name, Detail: f.detail, Retryable: f.kind == core.BadAnswer}
+	return e
 }
 
 // Fingerprint names the steps in use and the version of their rules.

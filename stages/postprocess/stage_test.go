@@ -277,12 +277,13 @@ func TestCutAndWithheldAnswersAreRefused(t *testing.T) {
 	s := New("postprocess", Config{})
 	req := &core.Request{Text: "Hello", Target: "es", Trace: core.NewTrace(nil)}
 	for finish, kind := range map[core.Finish]core.ErrorKind{core.FinishLength: core.BadAnswer, core.FinishFiltered: core.ProviderRefused} {
-		_, err := s.look(req, &core.Result{Text: "Hola", Finish: finish, Usage: core.Usage{CompletionTokens: 7}}, "")
+		limits := &core.Limits{}
+		_, err := s.look(req, &core.Result{Text: "Hola", Finish: finish, Usage: core.Usage{CompletionTokens: 7}, Limits: limits}, "")
 		if err == nil || err.Kind != kind || err.Retryable != (kind == core.BadAnswer) {
 			t.Errorf("%s: got %v, want %s", finish, err, kind)
 		}
-		if req.Trace.Usage.CompletionTokens != 7 {
-			t.Errorf("%s: what the refused answer cost is not in the trace", finish)
+		if err.Usage.CompletionTokens != 7 || err.Limits != limits {
+			t.Errorf("%s: what the refused answer cost is not in the error", finish)
 		}
 	}
 }

@@ -27,6 +27,7 @@ type attempt struct {
 	res    *core.Result
 	failed *core.Error
 	usage  core.Usage
+	limits *core.Limits
 
 	// Guarded by floor.mu until the attempt has ended.
 	over  bool
@@ -152,10 +153,10 @@ func (r *run) call(ctx context.Context, a *attempt) {
 		if !returned {
 			a.failed = &core.Error{Kind: core.Internal, Stage: a.name}
 		}
-		trace := a.req.Trace
-		a.usage = trace.Usage
 		if a.failed == nil {
-			a.usage, trace.Usage = a.res.Usage, core.Usage{}
+			a.usage, a.limits = a.res.Usage, a.res.Limits
+		} else {
+			a.usage, a.limits = a.failed.Usage, a.failed.Limits
 		}
 		r.floor.end(a)
 		a.breaker.release(a.permit, r.verdict(a))

@@ -262,7 +262,11 @@ func (r *run) tell(a *attempt) {
 
 // outcome is what the gates hear of a: it names whose it is.
 func (a *attempt) outcome() core.Outcome {
-	return core.Outcome{Provider: a.name, Account: a.account, Err: a.failed, Usage: a.usage, Limits: a.req.Trace.Limits}
+	o := core.Outcome{Provider: a.name, Account: a.account, Err: a.failed, Usage: a.usage}
+	if a.limits != nil {
+		o.Limits = *a.limits
+	}
+	return o
 }
 
 // verdict is what an attempt says about its provider. That the request's own

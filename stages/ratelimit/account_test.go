@@ -48,9 +48,11 @@ func says(name string) core.TranslatorFunc {
 
 // limited answers with a 429, and says that next to nothing may be asked for.
 func limited(name string, pause time.Duration) core.TranslatorFunc {
-	return func(_ context.Context, req *core.Request) (*core.Result, error) {
-		req.Trace.Limits.Requests = core.Limit{Known: true, Limit: 3, Remaining: 0, Reset: time.Minute}
-		return nil, &core.Error{Kind: core.RateLimited, Stage: name, RetryAfter: pause, Retryable: true}
+	return func(context.Context, *core.Request) (*core.Result, error) {
+		return nil, &core.Error{
+			Kind: core.RateLimited, Stage: name, RetryAfter: pause, Retryable: true,
+			Limits: &core.Limits{Requests: core.Limit{Known: true, Limit: 3, Remaining: 0, Reset: time.Minute}},
+		}
 	}
 }
 

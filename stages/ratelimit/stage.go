@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
-	"github.com/dragoman-mt/dragoman/core/line"
 )
 
 const (
@@ -45,7 +44,7 @@ type Stage struct {
 	refusals int64         // 429s
 	paused   time.Duration // in all, the rest of the pauses that are on included
 
-	waits []*line.Line // that were refused
+	waits []core.Line // that were refused
 }
 
 var (
@@ -54,7 +53,7 @@ var (
 	_ core.Measurer      = (*Stage)(nil)
 	_ core.Fingerprinter = (*Stage)(nil)
 	_ core.Scoper        = (*Stage)(nil)
-	_ line.Opener        = (*Stage)(nil)
+	_ core.Opener        = (*Stage)(nil)
 )
 
 // New returns the gate that c describes, with nothing spent.
@@ -173,7 +172,7 @@ func estimate(req *core.Request) int64 {
 const linesKept = 8
 
 // Refused notes which line waits, for Plan.
-func (s *Stage) Refused(l *line.Line) (again bool) {
+func (s *Stage) Refused(l core.Line) (again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slices.Contains(s.waits, l) {
