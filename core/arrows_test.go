@@ -28,8 +28,8 @@ var arrows = []struct {
 	{"core/reload", []string{"core", "core/config", "core/engine", "core/files", "core/state"}},
 	{"core/state", []string{"core/config"}},
 	{"core/text/", []string{"core", "core/text/"}},
-	{"core/door", []string{"core"}},
-	{"core/door/", []string{"core", "core/door"}},
+	{"core/door", []string{"core", "core/text/"}},
+	{"core/door/", []string{"core", "core/door", "core/text/"}},
 	{"core/door/admin", []string{"core", "core/chain", "core/door"}}, // it shows what a tap sees
 	{"core/coretest", []string{"core", "core/chain"}},
 	{"core/coretest/property", nil},

@@ -31,7 +31,11 @@ type gateway struct {
 func build(file loaded) (*gateway, error) {
 	log, lines := newLog(*file.Sections["log"].(*logConfig))
 	g := &gateway{file: file.File, server: file.Sections["server"].(*door.Config), log: log, plugins: file.plugins, lines: lines, at: func(string) {}}
-	var err error
+	err := file.Sections["doors"].(*doorsConfig).Check()
+	if err != nil {
+		lines.Close()
+		return nil, file.Place(err)
+	}
 	if g.pool, err = pool.New(*file.Sections["pool"].(*pool.Config), log.Named("pool")); err != nil {
 		lines.Close()
 		return nil, file.Place(err)

@@ -129,6 +129,7 @@ func (p program) schema(h *host.Host) config.Schema {
 	return config.Schema{
 		Sections: []config.Section{
 			{Name: "server", Doc: "Where and for whom the gateway listens, and what it takes.", Config: func() any { c := door.Defaults(); return &c }},
+			{Name: "doors", Doc: "The doors for clients of other services, all on server.listen. false in place of one closes it.", Config: func() any { c := doorsDefaults(); return &c }},
 			{Name: "log", Doc: "What is logged, on standard error.", Config: func() any { c := logDefaults(); return &c }},
 			{Name: "pool", Doc: "Upstream connections, per origin.", Config: func() any { c := pool.Defaults(); return &c }},
 		},

@@ -19,7 +19,6 @@ import (
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
-	"github.com/dragoman-mt/dragoman/core/door/native"
 	"github.com/dragoman-mt/dragoman/core/files"
 	"github.com/dragoman-mt/dragoman/core/reload"
 	"github.com/dragoman-mt/dragoman/core/state"
@@ -152,11 +151,12 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	metrics := door.NewMetrics(registry)
 	service := door.New(*g.server, g.engine)
 	service.SlowFrom(g.lines.Slow)
+	doors := newDoors(*file.Sections["doors"].(*doorsConfig), s.past.Path(), service, metrics, g.log)
 	var reloader *reload.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
 		Config:  *g.server,
 		Service: service,
-		Doors:   door.Doors{native.New(service, metrics, g.log.Named("native")).Dialect()},
+		Doors:   doors.all(),
 		Admin: admin.New(admin.Options{
 			Gatherer: registry,
 			Ready:    g.engine.Ready,
@@ -187,6 +187,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 		Log:     g.log,
 	})
 	g.engine.Attach("server", server)
+	g.engine.Attach("doors", doors)
 	if err := server.Listen(); err != nil {
 		return file.Place(err)
 	}

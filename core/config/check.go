@@ -98,7 +98,7 @@ func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) 
 	}
 	n.become(shape.Type)
 	switch {
-	case n.plain && n.kind == yaml.ScalarNode && (shape.Type == "string" || short(shape)):
+	case n.plain && n.kind == yaml.ScalarNode && (shape.Type == "string" || short(shape) && !truth(shape)):
 		n.value = n.text
 	case n.isNull() && shape.Type == "object":
 		n.kind = yaml.MappingNode
@@ -190,6 +190,12 @@ func (l *loader) refers(p *part, path []string) (yes bool) {
 
 // short says that text may stand in place of the mapping that shape describes.
 func short(shape *jsonschema.Schema) bool { return shape.Type == "" && shape.Properties != nil }
+
+// truth says that it is true or false that may stand there.
+func truth(shape *jsonschema.Schema) bool {
+	types, _ := shape.Extras["type"].([]string)
+	return slices.Contains(types, "boolean")
+}
 
 // below is the schema of one key, nil when there is none.
 func below(shape *jsonschema.Schema, key string) *jsonschema.Schema {
@@ -341,7 +347,7 @@ func mistake(e *validator.ValidationError, shape *jsonschema.Schema, n *node) st
 			for i, want := range k.Want {
 				words[i] = typeWords[want]
 			}
-			if n != nil && n.kind == yaml.ScalarNode && n.value != nil && (slices.Equal(k.Want, []string{"string"}) || shape != nil && short(shape)) {
+			if n != nil && n.kind == yaml.ScalarNode && n.value != nil && (slices.Equal(k.Want, []string{"string"}) || shape != nil && short(shape) && !truth(shape)) {
 				got += "; put it in quotes"
 			}
 			if n != nil && n.kind == yaml.ScalarNode && slices.Equal(k.Want, []string{"array"}) {

@@ -34,17 +34,36 @@ type Item struct {
 // alone. The line decides which goes first, and the caller bounds how many there
 // are. Begin is when their call arrived.
 func (t *Teller) Each(ctx context.Context, rules *Rules, reqs []core.Request, begin time.Time) []Item {
+	return Items(reqs, func(req *core.Request) Item { return t.One(ctx, rules, req, begin) })
+}
+
+// Items does one for each of reqs at the same time, and returns what came of them, in
+// their order. One that panics fails alone.
+func Items(reqs []core.Request, one func(*core.Request) Item) []Item {
 	items := make([]Item, len(reqs))
 	if len(reqs) == 1 {
-		items[0] = t.One(ctx, rules, &reqs[0], begin)
+		items[0] = contained(&reqs[0], one)
 		return items
 	}
 	var all sync.WaitGroup
 	for i := range items {
-		all.Go(func() { items[i] = t.One(ctx, rules, &reqs[i], begin) })
+		all.Go(func() { items[i] = contained(&reqs[i], one) })
 	}
 	all.Wait()
 	return items
+}
+
+func contained(req *core.Request, one func(*core.Request) Item) (item Item) {
+	defer func() {
+		if v := recover(); v != nil {
+			item = Item{Err: panicked(v)}
+		}
+	}()
+	return one(req)
+}
+
+func panicked(v any) *core.Error {
+	return &core.Error{Kind: core.Internal, Stage: "door", Cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
 }
 
 // One asks for req, as Each does.
@@ -68,7 +87,7 @@ func (t *Teller) One(ctx context.Context, rules *Rules, req *core.Request, begin
 func ask(ctx context.Context, rules *Rules, req *core.Request) (res *core.Result, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			res, err = nil, &core.Error{Kind: core.Internal, Stage: "door", Cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
+			res, err = nil, panicked(v)
 		}
 	}()
 	return rules.Translate(ctx, req)

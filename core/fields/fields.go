@@ -102,7 +102,11 @@ func shortened(t reflect.Type, short reflect.StructField) *jsonschema.Schema {
 	}
 	def := r.ReflectFromType(reflect.StructOf(whole))
 	def.Version, def.Definitions, def.Type = "", nil, ""
-	def.Extras = map[string]any{"type": []string{"string", "object"}}
+	of := "string"
+	if short.Type.Kind() == reflect.Bool {
+		of = "boolean"
+	}
+	def.Extras = map[string]any{"type": []string{of, "object"}}
 	def.WriteOnly = short.Type == secretType
 	return def
 }
@@ -362,8 +366,10 @@ func merge(below, above map[string]any) map[string]any {
 // fromText reads durations, sizes, and what stands for a struct.
 func fromText(_, to reflect.Type, data any) (any, error) {
 	if short, ok := Short(to); ok {
-		switch data.(type) {
-		case string, core.Secret:
+		_, text := data.(string)
+		_, secret := data.(core.Secret)
+		_, truth := data.(bool)
+		if text || secret || truth && short.Type.Kind() == reflect.Bool {
 			name, _, _ := strings.Cut(short.Tag.Get("json"), ",")
 			return map[string]any{name: data}, nil
 		}

@@ -1,0 +1,72 @@
+package gateway
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/door/deepl"
+	"github.com/dragoman-mt/dragoman/core/door/libretranslate"
+	"github.com/dragoman-mt/dragoman/core/door/native"
+	"github.com/dragoman-mt/dragoman/core/door/openai"
+)
+
+// doorsConfig is the section `doors`: those for the clients of other services.
+type doorsConfig struct {
+	LibreTranslate libretranslate.Config `json:"libretranslate" jsonschema_description:"The door for clients of LibreTranslate, DeepLX and the small protocols that share its path. false closes it."`
+	DeepL          deepl.Config          `json:"deepl" jsonschema_description:"The door for clients of DeepL: /v2/ and /v3/. false closes it."`
+	OpenAI         openai.Config         `json:"openai" jsonschema_description:"The door for clients of OpenAI's chat completions, whose models translate. false closes it."`
+}
+
+// Check returns what no bound of a single key can find. Its errors begin with the key.
+func (c doorsConfig) Check() error {
+	if key, why := c.OpenAI.Check(); key != "" {
+		return fmt.Errorf("doors.openai.%s: %s", key, why)
+	}
+	return nil
+}
+
+func doorsDefaults() doorsConfig {
+	return doorsConfig{LibreTranslate: libretranslate.Defaults(), DeepL: deepl.Defaults(), OpenAI: openai.Defaults()}
+}
+
+// doors are all that are served on server.listen.
+type doors struct {
+	native         *native.Door
+	libretranslate *libretranslate.Door
+	deepl          *deepl.Door
+	openai         *openai.Door
+}
+
+// newDoors makes the doors to service. What their clients store is kept in folder.
+func newDoors(c doorsConfig, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *doors {
+	return &doors{
+		native:         native.New(service, metrics, log.Named("native")),
+		libretranslate: libretranslate.New(c.LibreTranslate, service, metrics, log.Named("libretranslate")),
+		deepl:          deepl.New(c.DeepL, filepath.Join(folder, "glossaries"), service, metrics, log.Named("deepl")),
+		openai:         openai.New(c.OpenAI, service, metrics, log.Named("openai")),
+	}
+}
+
+// all are the doors in the order in which they are asked whether a call is theirs.
+func (d *doors) all() door.Doors {
+	return door.Doors{d.libretranslate.Dialect(), d.deepl.Dialect(), d.openai.Dialect(), d.native.Dialect()}
+}
+
+// Plan takes another section `doors` in place, for the calls that arrive after apply.
+func (d *doors) Plan(config any) (apply func(), err error) {
+	c, ok := config.(*doorsConfig)
+	if !ok {
+		return nil, fmt.Errorf("doors: planned with a %T, want a %T", config, c)
+	}
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	return func() {
+		d.libretranslate.Use(c.LibreTranslate)
+		d.deepl.Use(c.DeepL)
+		d.openai.Use(c.OpenAI)
+	}, nil
+}

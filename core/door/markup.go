@@ -1,0 +1,171 @@
+package door
+
+import (
+	"context"
+	"html"
+	"slices"
+	"strings"
+
+	markup "golang.org/x/net/html"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/text/detect"
+)
+
+// A Markup is a text with tags. Its tags come back as they are, each in the order and
+// the nesting that makes it well-formed.
+type Markup struct {
+	// XML says that entities other than its five are left as they are.
+	XML bool
+	// Ignore are names of elements whose content comes back as it is.
+	Ignore []string
+}
+
+// A fragment of a marked-up text is markup, or text between two tags.
+type fragment struct {
+	raw       string
+	tag       bool // it is markup, or ignored
+	open, end string
+}
+
+// pieces splits text. What it returns, put together, is text.
+func (m Markup) pieces(text string) (all []fragment) {
+	z := markup.NewTokenizer(strings.NewReader(text))
+	ignored, depth := "", 0
+	for {
+		kind := z.Next()
+		raw := string(z.Raw())
+		if kind == markup.ErrorToken {
+			if raw != "" {
+				all = append(all, fragment{raw: raw, tag: true})
+			}
+			return all
+		}
+		p := fragment{raw: raw, tag: kind != markup.TextToken || ignored != ""}
+		if kind == markup.StartTagToken || kind == markup.EndTagToken || kind == markup.SelfClosingTagToken {
+			token := z.Token()
+			switch {
+			case kind == markup.StartTagToken && !void[token.Data]:
+				p.open = token.Data
+			case kind == markup.EndTagToken:
+				p.end = token.Data
+			}
+			switch {
+			case ignored == "" && p.open != "" && m.ignores(token):
+				ignored, depth = p.open, 1
+			case ignored != "" && p.open == ignored:
+				depth++
+			case ignored != "" && p.end == ignored:
+				if depth--; depth == 0 {
+					ignored = ""
+				}
+			}
+		}
+		all = append(all, p)
+	}
+}
+
+// void are the elements without an end (WHATWG HTML standard, section 13.1.2).
+var void = map[string]bool{
+	"area": true, "base": true, "br": true, "col": true, "embed": true, "hr": true, "img": true, "input": true, "link": true, "meta": true,
+	"source": true, "track": true, "wbr": true,
+}
+
+// ignores says whether the content of an element is not to be translated.
+func (m Markup) ignores(token markup.Token) bool {
+	if slices.Contains(m.Ignore, token.Data) || !m.XML && (token.Data == "script" || token.Data == "style") {
+		return true
+	}
+	for _, a := range token.Attr {
+		if a.Key == "translate" && a.Val == "no" || a.Key == "class" && slices.Contains(strings.Fields(a.Val), "notranslate") {
+			return true
+		}
+	}
+	return false
+}
+
+// same says whether answer has the tags of text, and what is ignored in it, and is
+// nested as well.
+func (m Markup) same(text, answer string) bool {
+	var want, got, open []string
+	for _, p := range m.pieces(text) {
+		if p.tag {
+			want = append(want, p.raw)
+		}
+	}
+	for _, p := range m.pieces(answer) {
+		if !p.tag {
+			continue
+		}
+		got = append(got, p.raw)
+		switch {
+		case p.open != "":
+			open = append(open, p.open)
+		case p.end != "" && (len(open) == 0 || open[len(open)-1] != p.end):
+			return false
+		case p.end != "":
+			open = open[:len(open)-1]
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	return len(open) == 0 && slices.Equal(want, got)
+}
+
+// OneMarked asks for a text with markup. The whole is asked for first, since a
+// sentence makes more sense than its pieces; when its tags do not come back, the text
+// between two tags is asked for by itself, so that the tags are in their places by
+// construction.
+func (t *Teller) OneMarked(ctx context.Context, c *Call, req *core.Request, m Markup) Item {
+	all := m.pieces(req.Text)
+	tags, texts := 0, 0
+	for _, p := range all {
+		switch {
+		case p.tag:
+			tags++
+		case detect.Letters(p.raw):
+			texts++
+		}
+	}
+	if texts == 0 {
+		return Item{Result: &core.Result{Text: req.Text}}
+	}
+	if tags > 0 && texts > 1 {
+		whole := t.One(ctx, c.Rules, req, c.Begin)
+		if whole.Err == nil && m.same(req.Text, whole.Result.Text) || whole.Err != nil && !t.piecesMayDo(whole.Err) {
+			return whole
+		}
+	}
+	var reqs []core.Request
+	var at []int
+	for i, p := range all {
+		if p.tag || !detect.Letters(p.raw) {
+			continue
+		}
+		one := *req
+		one.Text = html.UnescapeString(p.raw)
+		trace := core.NewTrace(nil)
+		one.Trace = trace
+		reqs, at = append(reqs, one), append(at, i)
+	}
+	items := t.Each(ctx, c.Rules, reqs, c.Begin)
+	if err := FirstError(items); err != nil {
+		return Item{Err: err, Took: items[0].Took}
+	}
+	out := *items[0].Result
+	for i, it := range items {
+		all[at[i]].raw = escape(it.Result.Text)
+		out.Cached = out.Cached && it.Result.Cached
+	}
+	var b strings.Builder
+	for _, p := range all {
+		b.WriteString(p.raw)
+	}
+	out.Text = b.String()
+	return Item{Result: &out, Took: items[0].Took}
+}
+
+// piecesMayDo says whether a text that failed as a whole may come back in pieces.
+func (t *Teller) piecesMayDo(err *core.Error) bool { return err.Kind == core.BadAnswer }
+
+var escape = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace

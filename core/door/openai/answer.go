@@ -1,0 +1,233 @@
+package openai
+
+import (
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/door"
+)
+
+// A sending is the answer to one call, streamed or not.
+type sending struct {
+	w       http.ResponseWriter
+	k       *call
+	id      string
+	created int64
+	out     *door.Stream // nil unless it is streamed
+	begun   bool         // the chunk with the role was sent
+	broken  bool         // the client takes nothing more
+}
+
+func (d *Door) newSending(w http.ResponseWriter, k *call, c *door.Call) *sending {
+	s := &sending{w: w, k: k, id: c.ID, created: c.Begin.Unix()}
+	if k.stream {
+		w.Header().Set("Cache-Control", "no-cache")
+		s.out = door.NewStream(w, door.Patience)
+	}
+	return s
+}
+
+// while waits for work, and keeps a stream alive meanwhile: with chunks of nothing,
+// for there are clients that take a comment for text.
+func (s *sending) while(work func() []door.Item) []door.Item {
+	if s.out == nil || s.k.responses {
+		return work()
+	}
+	done := make(chan []door.Item, 1)
+	go func() { done <- work() }()
+	silent := time.NewTicker(door.Heartbeat)
+	defer silent.Stop()
+	for {
+		select {
+		case items := <-done:
+			return items
+		case <-silent.C:
+			s.begin()
+			s.chunk(delta{Content: new(string)}, nil)
+		}
+	}
+}
+
+type delta struct {
+	Role    string  `json:"role,omitempty"`
+	Content *string `json:"content,omitempty"`
+}
+
+type counts struct {
+	Prompt     int `json:"prompt_tokens"`
+	Completion int `json:"completion_tokens"`
+	Total      int `json:"total_tokens"`
+}
+
+type choice struct {
+	Index  int     `json:"index"`
+	Delta  delta   `json:"delta"`
+	Finish *string `json:"finish_reason"`
+}
+
+type chunk struct {
+	ID      string   `json:"id"`
+	Object  string   `json:"object"`
+	Created int64    `json:"created"`
+	Model   string   `json:"model"`
+	Choices []choice `json:"choices"`
+	Usage   *counts  `json:"usage,omitempty"`
+}
+
+func (s *sending) begin() {
+	if !s.begun {
+		s.begun = true
+		s.chunk(delta{Role: "assistant", Content: new(string)}, nil)
+	}
+}
+
+func (s *sending) chunk(d delta, finish *string) {
+	s.event("", chunk{"chatcmpl-" + s.id, "chat.completion.chunk", s.created, s.k.model, []choice{{0, d, finish}}, nil})
+}
+
+// event sends one event: a line that begins with "data: ", and an empty one.
+func (s *sending) event(kind string, v any) {
+	if s.broken {
+		return
+	}
+	var b []byte
+	if kind != "" {
+		b = append(append(append(b, "event: "...), kind...), '\n')
+	}
+	b = append(append(append(b, "data: "...), ascii(encode(v))...), "\n\n"...)
+	s.broken = s.out.Send(b) != nil
+}
+
+// ascii returns JSON with escapes for everything beyond ASCII, and for the colon of
+// "data:" in a text: there are clients that decode each piece by itself, and that
+// split what they get at that word.
+func ascii(text string) string {
+	const hex = "0123456789abcdef"
+	var b strings.Builder
+	unit := func(r rune) {
+		b.WriteString(`\u`)
+		for shift := 12; shift >= 0; shift -= 4 {
+			b.WriteByte(hex[r>>shift&15])
+		}
+	}
+	for i, r := range text {
+		switch {
+		case r == ':' && strings.HasSuffix(text[:i], "data"):
+			unit(r)
+		case r < 0x7f:
+			b.WriteByte(byte(r))
+		case r > 0xffff:
+			one, two := utf16.EncodeRune(r)
+			unit(one)
+			unit(two)
+		default:
+			unit(r)
+		}
+	}
+	return b.String()
+}
+
+// fail answers with a failure. When something was streamed already, it is the last
+// that comes, and nothing says that all is done.
+func (s *sending) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if s.out == nil || !s.out.Begun() {
+		refuse(w, r, err)
+		return
+	}
+	_, f := failed(err)
+	s.event("", map[string]failure{"error": f})
+}
+
+// answer sends the translation.
+func (s *sending) answer(text string, u core.Usage) {
+	if !utf8.ValidString(text) {
+		text = strings.ToValidUTF8(text, "\uFFFD")
+	}
+	usage := counts{u.PromptTokens, u.CompletionTokens, u.PromptTokens + u.CompletionTokens}
+	switch {
+	case s.k.responses:
+		s.response(text, usage)
+	case s.out != nil:
+		stop := "stop"
+		s.begin()
+		s.chunk(delta{Content: &text}, nil)
+		s.chunk(delta{}, &stop)
+		if s.k.usage {
+			s.event("", chunk{"chatcmpl-" + s.id, "chat.completion.chunk", s.created, s.k.model, []choice{}, &usage})
+		}
+		if !s.broken {
+			s.out.Send([]byte("data: [DONE]\n\n"))
+		}
+	default:
+		type said struct {
+			Role    string `json:"role"`
+			Content string `json:"content"`
+		}
+		type choice struct {
+			Index   int    `json:"index"`
+			Message said   `json:"message"`
+			Finish  string `json:"finish_reason"`
+		}
+		door.WriteJSON(s.w, http.StatusOK, struct {
+			ID      string   `json:"id"`
+			Object  string   `json:"object"`
+			Created int64    `json:"created"`
+			Model   string   `json:"model"`
+			Choices []choice `json:"choices"`
+			Usage   counts   `json:"usage"`
+		}{"chatcmpl-" + s.id, "chat.completion", s.created, s.k.model, []choice{{0, said{"assistant", text}, "stop"}}, usage})
+	}
+}
+
+// response answers a call of responses.
+func (s *sending) response(text string, u counts) {
+	type part struct {
+		Type        string   `json:"type"`
+		Text        string   `json:"text"`
+		Annotations []string `json:"annotations"`
+	}
+	type output struct {
+		Type    string `json:"type"`
+		ID      string `json:"id"`
+		Status  string `json:"status"`
+		Role    string `json:"role"`
+		Content []part `json:"content"`
+	}
+	type response struct {
+		ID      string         `json:"id"`
+		Object  string         `json:"object"`
+		Created int64          `json:"created_at"`
+		Status  string         `json:"status"`
+		Model   string         `json:"model"`
+		Output  []output       `json:"output"`
+		Text    string         `json:"output_text"`
+		Usage   map[string]int `json:"usage,omitempty"`
+	}
+	whole := response{
+		"resp_" + s.id, "response", s.created, "completed", s.k.model,
+		[]output{{"message", "msg_" + s.id, "completed", "assistant", []part{{"output_text", text, []string{}}}}}, text,
+		map[string]int{"input_tokens": u.Prompt, "output_tokens": u.Completion, "total_tokens": u.Total},
+	}
+	if s.out == nil {
+		door.WriteJSON(s.w, http.StatusOK, whole)
+		return
+	}
+	begun := whole
+	begun.Status, begun.Output, begun.Text, begun.Usage = "in_progress", []output{}, "", nil
+	for i, e := range []struct {
+		kind string
+		more map[string]any
+	}{
+		{"response.created", map[string]any{"response": begun}},
+		{"response.output_text.delta", map[string]any{"item_id": "msg_" + s.id, "output_index": 0, "content_index": 0, "delta": text}},
+		{"response.output_text.done", map[string]any{"item_id": "msg_" + s.id, "output_index": 0, "content_index": 0, "text": text}},
+		{"response.completed", map[string]any{"response": whole}},
+	} {
+		e.more["type"], e.more["sequence_number"] = e.kind, i
+		s.event(e.kind, e.more)
+	}
+}

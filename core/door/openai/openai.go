@@ -1,0 +1,496 @@
+// Package openai is the door for the clients of OpenAI's chat completions: the name of
+// the model says into which language to translate. Its README is the manual.
+package openai
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/door"
+)
+
+// name is this door's in logs and metrics.
+const name = "openai"
+
+// prefix begins the names of models that say their languages.
+const prefix = "translate/"
+
+// A Door is the handler of the door. It is safe for concurrent use.
+type Door struct {
+	door.Teller
+	config  atomic.Pointer[Config]
+	started time.Time
+}
+
+// New returns a door to service.
+func New(c Config, service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
+	d := &Door{
+		Teller:  door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log), Patient: true},
+		started: time.Now(),
+	}
+	d.Use(c)
+	return d
+}
+
+// Use makes c hold for calls that arrive from now on.
+func (d *Door) Use(c Config) { d.config.Store(&c) }
+
+// Dialect returns d as one of the gateway's doors.
+func (d *Door) Dialect() door.Dialect {
+	return door.Dialect{
+		Name: name, Serve: d, Pages: door.Keyed, Refuse: refuse,
+		Takes:    func(r *http.Request) bool { return d.config.Load().Enabled && takes(r.URL.Path) },
+		Deadline: func() time.Duration { return d.config.Load().Deadline },
+	}
+}
+
+func takes(path string) bool {
+	return chat(path) || door.Under(path, "/v1/models", "/v1/models/", "/models", "/models/", "/v1/v1/models", "/v1/responses", "/responses", "/v1/completions", "/v1/embeddings",
+		"/v1/moderations", "/v1/audio/", "/v1/images/", "/v1/files", "/v1/chat/", "/openai/")
+}
+
+func chat(path string) bool {
+	return door.Under(path, "/v1/chat/completions", "/chat/completions", "/v1/v1/chat/completions") ||
+		strings.HasPrefix(path, "/openai/deployments/") && strings.HasSuffix(path, "/chat/completions")
+}
+
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, keyed, err := d.Receive(w, r, d.config.Load().Deadline, d.Service.Rules().MaxBody)
+	if err == nil {
+		err = keyed
+	}
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	path := strings.TrimPrefix(r.URL.Path, "/v1")
+	models := path == "/models" || strings.HasPrefix(path, "/models/") || path == "/v1/models"
+	answering := chat(r.URL.Path) || path == "/responses"
+	switch {
+	case models && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		d.models(w, r, c, strings.TrimPrefix(strings.TrimPrefix(path, "/models"), "/"))
+	case answering && r.Method == http.MethodPost:
+		d.complete(w, r, c, path == "/responses")
+	case models || answering:
+		d.Failed(c.ID, c.Begin, &core.Error{Kind: core.InvalidRequest})
+		write(w, http.StatusMethodNotAllowed, failure{Message: "Not allowed: chats and responses are POST, models are GET", Type: invalidRequest})
+	default:
+		d.fail(w, r, c, &core.Error{Kind: core.NotFound, Detail: "Not found: this gateway serves POST /v1/chat/completions, POST /v1/responses and GET /v1/models"})
+	}
+}
+
+// A failure is the error of an answer.
+type failure struct {
+	Message string  `json:"message"`
+	Type    string  `json:"type"`
+	Param   *string `json:"param"`
+	Code    *string `json:"code"`
+}
+
+const invalidRequest = "invalid_request_error"
+
+func write(w http.ResponseWriter, status int, f failure) {
+	w.Header().Set("X-Should-Retry", strconv.FormatBool(status >= 500))
+	door.WriteJSON(w, status, map[string]failure{"error": f})
+}
+
+func (d *Door) fail(w http.ResponseWriter, r *http.Request, c *door.Call, err error) {
+	d.Failed(c.ID, c.Begin, err)
+	refuse(w, r, err)
+}
+
+// failed returns err as this protocol tells it.
+func failed(err error) (door.Row, failure) {
+	e := core.AsError(err, "door")
+	row := door.AsForeign(err)
+	f := failure{Message: door.Message(err), Type: "server_error"}
+	code := ""
+	switch e.Kind {
+	case core.Unauthorized:
+		f.Type, code = invalidRequest, "invalid_api_key"
+	case core.Forbidden:
+		f.Type, code = invalidRequest, "forbidden"
+	case core.NotFound:
+		f.Type, code = invalidRequest, "not_found"
+		if e.Field == "model" {
+			code = "model_not_found"
+		}
+	case core.InvalidRequest, core.UnsupportedLanguage, core.UnsupportedEncoding:
+		f.Type = invalidRequest
+		if e.Field == fieldPrompt && strings.Contains(e.Detail, "this model translates texts") {
+			code = "unsupported_prompt"
+		}
+		if e.Field == "target" || e.Field == "source" {
+			code = "unsupported_language"
+		}
+	case core.TooLarge:
+		f.Type, code, row.Status = invalidRequest, "context_length_exceeded", http.StatusBadRequest
+	case core.DeadlineExceeded, core.Overloaded, core.RateLimited:
+		code = "timeout"
+	case core.Internal:
+	case core.Unavailable:
+		code = "upstream_error"
+		if row.Status == http.StatusServiceUnavailable {
+			code = "service_unavailable"
+		}
+	default:
+		code = "upstream_error"
+	}
+	if code != "" {
+		f.Code = &code
+	}
+	if e.Field != "" && row.Status < 500 {
+		f.Param = &e.Field
+	}
+	return row, f
+}
+
+func refuse(w http.ResponseWriter, _ *http.Request, err error) {
+	row, f := failed(err)
+	if row.Wait > 0 && row.Status >= 500 {
+		door.RetryAfter(w.Header(), row.Wait)
+		w.Header().Set("Retry-After-Ms", strconv.FormatInt(row.Wait.Milliseconds(), 10))
+	}
+	write(w, row.Status, f)
+}
+
+// names are what the list of models holds, in its order.
+func (d *Door) names() []string {
+	c := d.config.Load()
+	all := []string{}
+	for model := range c.Models {
+		all = append(all, model)
+	}
+	slices.Sort(all)
+	all = append(all, "translate")
+	for _, tag := range c.Advertise {
+		if l, err := core.ParseLanguage(tag); err == nil {
+			all = append(all, prefix+string(l))
+		}
+	}
+	return all
+}
+
+func (d *Door) models(w http.ResponseWriter, r *http.Request, c *door.Call, id string) {
+	type model struct {
+		ID      string `json:"id"`
+		Object  string `json:"object"`
+		Created int64  `json:"created"`
+		Owner   string `json:"owned_by"`
+	}
+	if id != "" {
+		if _, err := d.model(id, options{}); err != nil && id != "translate" {
+			d.fail(w, r, c, err)
+			return
+		}
+		door.WriteJSON(w, http.StatusOK, model{id, "model", d.started.Unix(), "dragoman"})
+		return
+	}
+	all := []model{}
+	for _, id := range d.names() {
+		all = append(all, model{id, "model", d.started.Unix(), "dragoman"})
+	}
+	door.WriteJSON(w, http.StatusOK, struct {
+		Object string  `json:"object"`
+		Data   []model `json:"data"`
+	}{"list", all})
+}
+
+// named splits the name of a model into the languages that it says.
+func named(model string) (source, target string, ok bool) {
+	if model == "translate" {
+		return "", "", true
+	}
+	rest, ok := strings.CutPrefix(model, prefix)
+	if !ok {
+		return "", "", false
+	}
+	if before, after, two := strings.Cut(rest, "/"); two {
+		return before, after, true
+	}
+	return "", rest, true
+}
+
+// options are Qwen-MT's, which several clients send.
+type options struct {
+	Source  string `json:"source_lang"`
+	Target  string `json:"target_lang"`
+	Domains string `json:"domains"`
+	Terms   []struct {
+		Source string `json:"source"`
+		Target string `json:"target"`
+	} `json:"terms"`
+}
+
+// A way is how a model translates.
+type way struct {
+	source, target core.Language
+	formality      core.Formality
+}
+
+// model returns what a name stands for.
+func (d *Door) model(model string, o options) (way, error) {
+	c := d.config.Load()
+	own, ok := c.Models[model]
+	source, target, says := named(model)
+	if !ok && !says && c.Default != "" {
+		model = c.Default
+		own, ok = c.Models[model]
+		source, target, says = named(model)
+	}
+	if !ok && !says {
+		return way{}, &core.Error{Kind: core.NotFound, Field: "model", Detail: fmt.Sprintf("the model %.80q does not exist here; there are %s, translate/TARGET and translate/SOURCE/TARGET", model, strings.Join(d.names(), ", "))}
+	}
+	w := way{}
+	if ok {
+		source, target, w.formality = own.Translate.Source, own.Translate.Target, core.Formality(own.Translate.Formality)
+	}
+	if source == "" && !strings.EqualFold(o.Source, "auto") {
+		source = o.Source
+	}
+	if target == "" {
+		target = o.Target
+	}
+	if target == "" {
+		return way{}, &core.Error{Kind: core.InvalidRequest, Field: "model", Detail: "the target language is not said: name the model translate/TARGET, such as translate/es, or send translation_options with target_lang"}
+	}
+	var err error
+	if w.target, err = d.Service.LenientLanguage(target, "target"); err != nil {
+		return way{}, &core.Error{Kind: core.NotFound, Field: "model", Detail: fmt.Sprintf("the model %.80q does not exist here: %.40q is no language", model, target)}
+	}
+	if source != "" && !strings.EqualFold(source, "auto") {
+		if w.source, err = d.Service.LenientLanguage(source, "source"); err != nil {
+			return way{}, &core.Error{Kind: core.NotFound, Field: "model", Detail: fmt.Sprintf("the model %.80q does not exist here: %.40q is no language", model, source)}
+		}
+	}
+	// Of a provider that says what it knows, the variant that it knows will do.
+	if d.Service.Languages() != nil {
+		if near := door.Match(w.target, d.Service.Rules().Offer().Targets); near != "" {
+			w.target = near
+		}
+	}
+	return w, nil
+}
+
+// A message is one of a chat. Keys that are not OpenAI's are passed over.
+type message struct {
+	Role    string          `json:"role"`
+	Content json.RawMessage `json:"content"`
+}
+
+// text returns what a message says: its text, or its parts of text one after the other.
+func (m message) text() string {
+	var s string
+	if json.Unmarshal(m.Content, &s) == nil {
+		return s
+	}
+	var parts []struct {
+		Type string `json:"type"`
+		Text string `json:"text"`
+	}
+	if json.Unmarshal(m.Content, &parts) != nil {
+		return ""
+	}
+	for _, p := range parts {
+		if strings.HasSuffix(p.Type, "text") {
+			s += p.Text
+		}
+	}
+	return s
+}
+
+// A call is what a client asks for, of chat completions or of responses.
+type call struct {
+	model     string
+	messages  []message
+	asked     asked
+	options   options
+	stream    bool
+	usage     bool // a chunk with the usage is wanted
+	responses bool
+}
+
+// read reads a call. What it does not name is passed over.
+func (d *Door) read(r *http.Request, c *door.Call, responses bool) (*call, error) {
+	p := c.Params
+	if !p.IsJSON() {
+		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "the body is not a JSON object"}
+	}
+	k := &call{model: p.Tag("model"), stream: p.Flag("stream"), responses: responses}
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/openai/deployments/"); ok {
+		k.model = strings.TrimSuffix(rest, "/chat/completions")
+	}
+	if k.model == "" {
+		k.model = d.config.Load().Default
+	}
+	raw, key := p.Raw("messages"), "messages"
+	if responses {
+		raw, key = p.Raw("input"), "input"
+		if text := p.Text("input"); text != "" && len(raw) > 0 && raw[0] == '"' {
+			k.messages = []message{{Role: "user", Content: raw}}
+			raw = nil
+		}
+		k.asked.system, k.asked.anywhere = p.Tag("instructions") != "", true
+	}
+	if raw != nil && json.Unmarshal(raw, &k.messages) != nil || len(k.messages) == 0 {
+		return nil, &core.Error{Kind: core.InvalidRequest, Field: key, Detail: key + " must be a list of messages with at least one"}
+	}
+	if raw := p.Raw("translation_options"); raw != nil {
+		if json.Unmarshal(raw, &k.options) != nil {
+			return nil, &core.Error{Kind: core.InvalidRequest, Field: "translation_options", Detail: "translation_options must be an object"}
+		}
+		k.asked.options = true
+	}
+	var some struct {
+		Tools   []json.RawMessage
+		Format  struct{ Type string }
+		Options struct {
+			Usage bool `json:"include_usage"`
+		}
+	}
+	_ = json.Unmarshal(p.Raw("tools"), &some.Tools)
+	_ = json.Unmarshal(p.Raw("response_format"), &some.Format)
+	_ = json.Unmarshal(p.Raw("stream_options"), &some.Options)
+	k.asked.tools, k.usage = len(some.Tools) > 0, some.Options.Usage
+	k.asked.format = some.Format.Type != "" && some.Format.Type != "text"
+	return k, nil
+}
+
+// conversation returns the last message of the user, and the turns before it. What the
+// assistant is to begin its answer with is passed over.
+func (k *call) conversation() (earlier []core.Pair) {
+	last := -1
+	for i, m := range k.messages {
+		switch m.Role {
+		case "system", "developer":
+			k.asked.system = true
+		case "user":
+			last = i
+		}
+	}
+	if last < 0 {
+		return nil
+	}
+	k.asked.text = k.messages[last].text()
+	for i := 0; i+1 < last; i++ {
+		if k.messages[i].Role != "user" || k.messages[i+1].Role != "assistant" {
+			continue
+		}
+		said := asked{text: k.messages[i].text(), system: k.asked.system}
+		j, err := extract(said)
+		answer := strings.TrimSpace(k.messages[i+1].text())
+		if err != nil || len(j.texts) != 1 || answer == "" {
+			continue
+		}
+		if inside, ok := between(answer, "🔤", "🔤"); ok {
+			answer = inside
+		}
+		earlier = append(earlier, core.Pair{Source: j.texts[0], Target: answer})
+	}
+	return earlier[max(0, len(earlier)-mostEarlier):]
+}
+
+// mostEarlier bounds the earlier turns that reach a prompt.
+const mostEarlier = 10
+
+// wishes returns the terms and the domain of a call as instructions.
+func (d *Door) wishes(rules *door.Rules, o options) ([]string, error) {
+	var given []string
+	for _, t := range o.Terms[:min(len(o.Terms), 9)] {
+		given = append(given, "Translate "+strconv.Quote(t.Source)+" as "+strconv.Quote(t.Target)+".")
+	}
+	if o.Domains != "" {
+		given = append(given, o.Domains)
+	}
+	taken, _, err := rules.ClientInstructions(given, "translation_options")
+	return taken, err
+}
+
+func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, responses bool) {
+	k, err := d.read(r, c, responses)
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	way, err := d.model(k.model, k.options)
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	earlier := k.conversation()
+	j, err := extract(k.asked)
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	instructions, err := d.wishes(c.Rules, k.options)
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	w.Header().Set("X-Dragoman-Extract", j.rule)
+	linger := time.Duration(0)
+	for header := range r.Header {
+		if strings.HasPrefix(header, "X-Stainless-") {
+			linger = lingerSDK // the official libraries come back after half a second
+		}
+	}
+	reqs := c.Requests(j.texts, way.source, way.target, linger)
+	for i := range reqs {
+		reqs[i].Formality, reqs[i].Context, reqs[i].Instructions = way.formality, earlier, instructions
+	}
+	s := d.newSending(w, k, c)
+	items := s.while(func() []door.Item {
+		ctx, cancel := c.Context(r.Context())
+		defer cancel()
+		return door.Items(reqs, func(req *core.Request) door.Item {
+			it := d.One(ctx, c.Rules, req, c.Begin)
+			if it.Err != nil && len(reqs) > 1 && it.Err.Kind != core.Canceled && it.Err.Kind != core.DeadlineExceeded {
+				again := *req
+				again.Trace = core.NewTrace(nil)
+				it = d.One(ctx, c.Rules, &again, c.Begin)
+			}
+			return it
+		})
+	})
+	if err := door.FirstError(items); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	texts, flags := make([]string, len(items)), []string{}
+	usage := core.Usage{}
+	for i, it := range items {
+		texts[i] = it.Result.Text
+		for _, flag := range it.Result.Flags {
+			if !slices.Contains(flags, flag) {
+				flags = append(flags, flag)
+			}
+		}
+		if !it.Result.Cached {
+			usage.PromptTokens += it.Result.Usage.PromptTokens
+			usage.CompletionTokens += it.Result.Usage.CompletionTokens
+		}
+	}
+	h := w.Header()
+	if len(flags) > 0 {
+		h.Set("X-Dragoman-Flags", strings.Join(flags, ","))
+	}
+	h.Set("X-Dragoman-Model", items[0].Result.Model)
+	s.answer(j.join(texts, func(i int) string {
+		l, _ := door.Detected(&reqs[i], items[i].Result)
+		return string(l)
+	}), usage)
+	d.Journal.Served(name, c.ID, c.Client, http.StatusOK, len(items), time.Since(c.Begin))
+}
+
+// lingerSDK is how long a call of an official library goes on after it has left.
+const lingerSDK = 2 * time.Second

@@ -1,0 +1,63 @@
+// Package detect guesses the language of a text, on this machine and without a call
+// of anybody.
+package detect
+
+import (
+	"unicode"
+
+	"github.com/abadojack/whatlanggo"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// A Guess is what language a text seems to be in.
+type Guess struct {
+	// Language is empty when there is nothing to go by, such as a text without a letter.
+	Language core.Language
+	// Confidence is from 0 to 1. A short text, or one of several languages, has little.
+	Confidence float64
+}
+
+// sure is the confidence from which a guess is better than none for whoever needs a
+// language.
+const sure = 0.5
+
+// Sure says whether to act upon g.
+func (g Guess) Sure() bool { return g.Language != "" && g.Confidence >= sure }
+
+// most is how much of a text is looked at, in bytes.
+const most = 2 << 10
+
+// Of guesses the language of text by its script and its groups of three letters.
+func Of(text string) Guess {
+	if !Letters(text) {
+		return Guess{}
+	}
+	if len(text) > most {
+		end := most
+		for end > 0 && text[end]&0xc0 == 0x80 {
+			end--
+		}
+		text = text[:end]
+	}
+	info := whatlanggo.Detect(text)
+	tag := info.Lang.Iso6391()
+	if tag == "" {
+		return Guess{}
+	}
+	l, err := core.ParseLanguage(tag)
+	if err != nil {
+		return Guess{}
+	}
+	return Guess{l, min(info.Confidence, 1)}
+}
+
+// Letters says whether there is anything to translate in text.
+func Letters(text string) bool {
+	for _, r := range text {
+		if unicode.IsLetter(r) {
+			return true
+		}
+	}
+	return false
+}
