@@ -21,7 +21,7 @@ run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key
 test: build ## Run every test under the race detector
 	@.ci/setup cc apertium python nginx
 	@$(MAKE) lint
-	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -count=1 -timeout 10m ./...
+	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -count=1 -timeout 15m ./...
 	@GO="$(GO)" .ci/without-race
 
 build: setup ## Build bin/dragoman, bin/openai-sim and bin/plugins/*
