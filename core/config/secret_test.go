@@ -136,7 +136,7 @@ func TestWhatStandsInThePlaceOfASecretIsNeverShown(t *testing.T) {
 			"--set":    "providers: {p: {type: safe}}\nstages: [{provider: {use: p}}]\n",
 		}
 		for _, place := range slices.Sorted(maps.Keys(files)) {
-			if strings.Contains(written, "["+canary+": x") && (key == "rows" || place == "provider" && key == "") {
+			if (strings.Contains(written, "["+canary+": x") || strings.Contains(written, ", "+canary+": x")) && (key == "rows" || place == "provider" && key == "") {
 				continue // YAML reads a mapping with an unknown key, and such a slip is shown
 			}
 			file := files[place]
