@@ -394,7 +394,7 @@ func TestWhatAPluginAnswersIsAResultOrATypedError(t *testing.T) {
 		"limited": {Kind: core.RateLimited, Retryable: true, RetryAfter: 2 * time.Second},
 		"panic":   {Kind: core.ProviderFailed, Retryable: true},
 		"blank":   {Kind: core.BadAnswer, Retryable: true},
-		"long":    {Kind: core.ProviderFailed},
+		"long":    {Kind: core.TooLarge},
 		"endless": {Kind: core.ProviderFailed},
 	} {
 		for name, onDelta := range map[string]func(string) error{"with deltas": func(string) error { return nil }, "without": nil} {
