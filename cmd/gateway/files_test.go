@@ -32,6 +32,7 @@ func soon(t *testing.T, what string, f func()) {
 }
 
 func TestAPipeOrADeviceIsRefusedAtOnceWhereverAFileIsNamed(t *testing.T) {
+	t.Parallel()
 	for what, name := range endless(t) {
 		for _, args := range [][]string{{"serve"}, {"check"}, {"check", "--offline"}, {"explain"}, {"test"}} {
 			soon(t, strings.Join(args, " "), func() {

@@ -261,6 +261,7 @@ func (g *gatewayProcess) next(text string) {
 }
 
 func TestAfterSixAnswersThatAreNoneTheNextTextIsTranslatedAtOnce(t *testing.T) {
+	t.Parallel()
 	for kind, secure := range map[string]bool{"plain": false, "secure": true} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -285,6 +286,7 @@ func TestAfterSixAnswersThatAreNoneTheNextTextIsTranslatedAtOnce(t *testing.T) {
 // Whatever an upstream does with six calls, their slots are free when the time of
 // an attempt is over.
 func TestNoAnswerHoldsASlotForLongerThanItsTime(t *testing.T) {
+	t.Parallel()
 	for kind, secure := range map[string]bool{"plain": false, "secure": true} {
 		// Each takes its second: some gateways share them.
 		for part := range slices.Chunk(slices.Sorted(maps.Keys(answers)), 12) {
@@ -356,6 +358,7 @@ func (g *gatewayProcess) ends(status int, says string) {
 func sloth(at string) string { return "\n  - sloth: {hang: " + at + "}" }
 
 func TestTheProcessEndsInTimeWhateverStillRuns(t *testing.T) {
+	t.Parallel()
 	t.Run("six answers that are none", func(t *testing.T) {
 		t.Parallel()
 		u := startRaw(t, false)
@@ -531,6 +534,7 @@ func (g *gatewayProcess) admin(call string) string {
 
 // What an upstream does when it is asked how it is.
 func TestAReloadIsDoneWithinSecondsWhateverTheProbeMeets(t *testing.T) {
+	t.Parallel()
 	for name, probe := range map[string]func(net.Conn) bool{
 		"101":      func(c net.Conn) bool { answers["101"](c); return false },
 		"silence":  func(net.Conn) bool { return false },
@@ -565,6 +569,7 @@ func TestAReloadIsDoneWithinSecondsWhateverTheProbeMeets(t *testing.T) {
 
 // At no level, in no number and in no status.
 func TestNoTextIsLoggedWhateverTheUpstreamWritesBack(t *testing.T) {
+	t.Parallel()
 	u := startRaw(t, false)
 	yaml := strings.Replace(u.config("", "{use: openai, breaker: {failures: 0}}"), "server:", "log: {level: debug}\nserver:", 1)
 	g := serveYAML(t, yaml, nil)

@@ -21,6 +21,7 @@ func needPython(t *testing.T) {
 
 // TestTheShippedPluginsPassTheKit runs it on every plugin of the repository.
 func TestTheShippedPluginsPassTheKit(t *testing.T) {
+	t.Parallel()
 	s := simulate(t, "--engine", "pseudo")
 	for name, args := range map[string][]string{
 		"openai-direct": {"--config", `{"api_key": "x", "base_url": "` + s.base + `"}`, filepath.Join(programs, "openai-direct")},
@@ -49,6 +50,7 @@ func TestTheShippedPluginsPassTheKit(t *testing.T) {
 }
 
 func TestVerifySaysWhatIsWrongAndWhatToDo(t *testing.T) {
+	t.Parallel()
 	out, errs, status := command(t, t.TempDir(), nil, "", "plugin", "verify", filepath.Join(programs, "openai-direct"))
 	if status != 1 || errs != "" || !strings.Contains(out, "FAIL  configure") || !strings.Contains(out, "api_key") || !strings.Contains(out, "give the one that it needs with --config") || !strings.Contains(out, "skip  texts") {
 		t.Errorf("status %d\n%s%s", status, out, errs)
@@ -66,6 +68,7 @@ func TestVerifySaysWhatIsWrongAndWhatToDo(t *testing.T) {
 // TestANewPluginVerifiesAndRunsInAChain begins one of every sort, far from the
 // checkout.
 func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
+	t.Parallel()
 	s := simulate(t, "--engine", "pseudo")
 	for _, lang := range scaffold.Languages() {
 		for _, role := range scaffold.Roles() {
@@ -108,6 +111,7 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 // TestThePageLeadsToAChainThatCallsANewStage runs the commands of
 // plugins/README.md in an empty folder.
 func TestThePageLeadsToAChainThatCallsANewStage(t *testing.T) {
+	t.Parallel()
 	raw, err := os.ReadFile(filepath.Join(repository(t), "plugins", "README.md"))
 	if err != nil {
 		t.Fatal(err)

@@ -217,6 +217,7 @@ func TestAPluginTakesItsKeysFromAProviderAndNotFromAPlugin(t *testing.T) {
 }
 
 func TestWhenNobodyElseAnswersApertiumDoes(t *testing.T) {
+	t.Parallel()
 	if _, err := engine.Find(); err != nil {
 		t.Skip("not tested: ", err)
 	}

@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 
 // patience is how long a test waits for what comes at once, or never, on the
 // busiest of machines.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // receive returns what comes out of a channel, the zero value when it is closed.
 func receive[T any](t testing.TB, from <-chan T) (v T) {
@@ -301,7 +301,7 @@ func write(t testing.TB, yaml string) string {
 // command runs dragoman to its end.
 func command(t testing.TB, dir string, env []string, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(programs, "dragoman"), args...)
 	cmd.WaitDelay = time.Second // for what it has started and left

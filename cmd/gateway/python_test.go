@@ -44,6 +44,7 @@ func (g *gatewayProcess) words(former int) int {
 }
 
 func TestAPythonProviderTranslatesAndComesBackWhenItIsKilled(t *testing.T) {
+	t.Parallel()
 	g := serveFile(t, filepath.Join(wordByWord(t), "pipeline.yaml"), nil)
 	a := g.ask("Good morning, my new xylophone.")
 	if got := a.text(t); got != "Bueno mañana, mi nuevo [xylophone]." || a.Translations[0].Provider != "words" || strings.Join(a.Translations[0].Flags, " ") != "word_by_word" {
@@ -82,6 +83,7 @@ func TestAPythonProviderSpeaksBeforeItHasFinished(t *testing.T) {
 }
 
 func TestAWrongKeyOfAPythonPluginHasItsPlace(t *testing.T) {
+	t.Parallel()
 	folder := wordByWord(t)
 	yaml := `version: 1
 providers:

@@ -67,6 +67,7 @@ func snippets(t *testing.T) []snippet {
 // TestEveryYAMLSnippetIsAConfiguration loads every ```yaml block as a whole
 // pipeline.yaml. The plugins that some name are not beside it.
 func TestEveryYAMLSnippetIsAConfiguration(t *testing.T) {
+	t.Parallel()
 	checked := 0
 	for _, s := range snippets(t) {
 		if s.language != "yaml" {

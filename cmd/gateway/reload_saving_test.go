@@ -12,6 +12,7 @@ import (
 // TestHoweverTheFileIsSavedTheGatewayFollows saves pipeline.yaml in the ways of
 // editors, of scripts, of Kubernetes and of people.
 func TestHoweverTheFileIsSavedTheGatewayFollows(t *testing.T) {
+	t.Parallel()
 	s := simulate(t)
 	yaml := func(n int) string {
 		return strings.Replace(pipeline(s, "pooled", ""), "min_interval: 0s", fmt.Sprintf("min_interval: 0s, max_concurrent: %d", n), 1)

@@ -86,6 +86,7 @@ func (g *gatewayProcess) listen(t *testing.T, text string) *reading {
 // A stream began with a provider that the reload takes away, and ends as if
 // nothing had been; who asks after the reload is answered by the next.
 func TestAStreamEndsOnTheGenerationThatItBeganOn(t *testing.T) {
+	t.Parallel()
 	for name, former := range map[string]string{
 		"builtin": `{type: openai, base_url: "BASE", api_key: test, timeout: 30s}`,
 		"plugin":  `{type: plugin, command: [` + filepath.Join(programs, "openai-direct") + `], config: {base_url: "BASE", api_key: test, timeout: 30s}}`,

@@ -15,6 +15,7 @@ import (
 // TestTheProviderIsRolledBackByHandAndBack edits the file, as an operator does,
 // and starts the gateway again.
 func TestTheProviderIsRolledBackByHandAndBack(t *testing.T) {
+	t.Parallel()
 	s := simulate(t, "--tls")
 	pooled := direct(s, "{use: openai}")
 	file := write(t, pooled)

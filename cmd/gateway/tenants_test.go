@@ -59,6 +59,7 @@ func said(t *testing.T, body []byte) string {
 // is edited, and the next text is answered by another at once, though texts wait
 // for the first; those of the same account still find it shut.
 func TestThePauseOfOneAccountEndsWithItsUse(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		after func(yaml string) string
@@ -282,6 +283,7 @@ stages:
 
 // Whoever joins, and whoever leaves: a text is upstream once.
 func TestATextIsPaidForOnceWhoeverComesAndGoes(t *testing.T) {
+	t.Parallel()
 	const text = "What is asked for more than once."
 	begin := func(t *testing.T) (*openaitest.Server, *gatewayProcess) {
 		sim := upstream(t, openaitest.Config{Latency: 1500 * time.Millisecond})

@@ -316,6 +316,17 @@ func (p provider) ask(t *testing.T, text string) *core.Result {
 	return res
 }
 
+// receive returns what comes out of a channel, the zero value when it is closed.
+func receive[T any](t testing.TB, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(time.Minute):
+		t.Fatal("waited for a minute")
+	}
+	return v
+}
+
 // becomes waits for a state.
 func (p *plugin) becomes(t *testing.T, want State) { t.Helper(); p.becomesOne(t, want) }
 
@@ -383,7 +394,7 @@ func TestWhatAPluginAnswersIsAResultOrATypedError(t *testing.T) {
 		"limited": {Kind: core.RateLimited, Retryable: true, RetryAfter: 2 * time.Second},
 		"panic":   {Kind: core.ProviderFailed, Retryable: true},
 		"blank":   {Kind: core.BadAnswer, Retryable: true},
-		"long":    {Kind: core.ProviderFailed},
+		"long":    {Kind: core.TooLarge},
 		"endless": {Kind: core.ProviderFailed},
 	} {
 		for name, onDelta := range map[string]func(string) error{"with deltas": func(string) error { return nil }, "without": nil} {
@@ -480,14 +491,14 @@ func TestAPluginThatWasKilledComesBackConfigured(t *testing.T) {
 			}})
 			hung <- err
 		}()
-		<-entered
+		receive(t, entered)
 		// The call may have been answered before; if not, another attempt is due.
-		if err := <-hung; err != nil {
+		if err := receive(t, hung); err != nil {
 			if e := core.AsError(err, ""); e.Kind != core.Unavailable || !e.Retryable || e.RetryAfter <= 0 {
 				t.Errorf("the call that died with the plugin: %v %+v", err, e)
 			}
 		}
-		<-one.back(pid)
+		receive(t, one.back(pid))
 		if one.ask(t, "x").Text != "a:x" || other.ask(t, "x").Text != "b:x" {
 			t.Error("an instance was not configured again")
 		}
@@ -968,7 +979,7 @@ func TestAPluginThatHoldsTooMuchIsStartedAnew(t *testing.T) {
 	}
 	pid := 0
 	fmt.Sscan(before, &pid)
-	<-p.back(pid)
+	receive(t, p.back(pid))
 	b.logged("is started anew")
 	if p.ask(t, "pid").Text == before {
 		t.Error("it is the same process")
@@ -994,7 +1005,7 @@ func TestAPluginThatHangsIsStartedAnew(t *testing.T) {
 	fmt.Sscan(p.ask(t, "pid").Text, &pid)
 	syscall.Kill(pid, syscall.SIGSTOP)
 	p.process().becomes(t, Degraded)
-	<-p.back(pid)
+	receive(t, p.back(pid))
 	p.ask(t, "x")
 }
 
@@ -1061,7 +1072,7 @@ func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
 	closed := make(chan struct{})
 	res, err := p.Translate(t.Context(), &core.Request{Text: "once " + fifo, Target: "es", OnDelta: func(string) error {
 		go func() { defer close(closed); p.Close() }()
-		<-gone // no call begins any more
+		receive(t, gone) // no call begins any more
 		for range 200 {
 			if _, err := r.plugin.Health(t.Context(), &wire.Instance{}); err != nil {
 				t.Errorf("it is stopped under a call: %v", err)
@@ -1077,7 +1088,7 @@ func TestAPluginFinishesItsCallsBeforeItIsStopped(t *testing.T) {
 	if err != nil || res.Text != "in time" {
 		t.Errorf("%+v, %v", res, err)
 	}
-	<-closed
+	receive(t, closed)
 }
 
 const staged = `
@@ -1171,7 +1182,7 @@ func TestAStageIsWaitedForWhileItsPluginIsRestarted(t *testing.T) {
 		}
 		leave()
 		syscall.Kill(r.pid(), syscall.SIGKILL)
-		<-provider{s.instance}.gone(r.pid())
+		receive(t, provider{s.instance}.gone(r.pid()))
 	}
 	res, err := s.After(ctx, req, &core.Result{Text: "x"}, v.State)
 	if err != nil || res.Text != "x call 555" {
@@ -1237,7 +1248,7 @@ exec "$1"
 	}
 	defer f.Close()
 	f.WriteString("now\n")
-	if a := <-answered; a.error != nil || a.Request.Text != "call ###" {
+	if a := receive(t, answered); a.error != nil || a.Request.Text != "call ###" {
 		t.Errorf("%+v", a)
 	}
 }
@@ -1373,7 +1384,7 @@ func TestARestartRunsTheFilesAsTheyAreNowOrNothingChanges(t *testing.T) {
 	fmt.Sscan(second, &pid)
 	gone := p.gone(pid)
 	syscall.Kill(pid, syscall.SIGKILL)
-	<-gone
+	receive(t, gone)
 	for state := Starting; state != Failed; state = b.host.Status()[0].State {
 		if err := b.host.Restart(t.Context(), "odd"); err == nil {
 			t.Fatal("it starts, and cannot")

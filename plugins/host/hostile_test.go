@@ -259,18 +259,18 @@ func TestAConnectionThatBreaksIsMadeAgainAndNobodyHasDied(t *testing.T) {
 	}
 	answered := make(chan answer, 1)
 	go func() { res, err := p.Translate(t.Context(), request("x")); answered <- answer{res, err} }()
-	<-inside
+	receive(t, inside)
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); stop() }() // it waits for its handler
 	b.logged("the connection to the plugin is lost and made again")
 	close(out)
-	<-stopped
+	receive(t, stopped)
 	again, end := serve(func(t *wire.Text) (*wire.Event, error) {
 		return &wire.Event{What: &wire.Event_Result{Result: &wire.Result{Text: "es:" + t.GetText()}}}, nil
 	})
 	defer end()
 	// The call is made again when the other is there in time, and fails at most.
-	if a := <-answered; a.error != nil && core.KindOf(a.error) != core.Unavailable || a.error == nil && a.Text != "es:x" {
+	if a := receive(t, answered); a.error != nil && core.KindOf(a.error) != core.Unavailable || a.error == nil && a.Text != "es:x" {
 		t.Errorf("%+v", a)
 	}
 	p.process().becomes(t, Ready)

@@ -89,7 +89,7 @@ func TestWhatAPluginStartsEndsWithItWhereverItHasGone(t *testing.T) {
 		gone := served.current.process.gone
 		served.mu.Unlock()
 		end(p, pid)
-		<-gone
+		receive(t, gone)
 		for name, children := range started {
 			for _, child := range children {
 				if lives(child) {
@@ -116,7 +116,7 @@ func TestAPluginsOrphansAreNoneOfAnothers(t *testing.T) {
 	of1, of2 := escape(first, "1"), escape(second, "2")
 	gone := first.process().current.process.gone
 	first.Close()
-	<-gone
+	receive(t, gone)
 	if lives(of1) || !lives(of2) {
 		t.Errorf("of the first lives: %v; of the second: %v", lives(of1), lives(of2))
 	}
@@ -125,7 +125,7 @@ func TestAPluginsOrphansAreNoneOfAnothers(t *testing.T) {
 	}
 	gone = second.process().current.process.gone
 	second.Close()
-	<-gone
+	receive(t, gone)
 	if lives(of2) {
 		t.Error("of the second lives")
 	}
@@ -152,7 +152,7 @@ func TestChildrenThatAreNoPluginsAreLeftAlone(t *testing.T) {
 	}
 	gone := p.process().current.process.gone
 	p.Close()
-	<-gone
+	receive(t, gone)
 	if err := ends.Wait(); err != nil {
 		t.Errorf("somebody else took the status of a child: %v", err)
 	}
@@ -368,7 +368,7 @@ func TestNothingRunsThatWasNotSummed(t *testing.T) {
 			}
 		}
 		close(done)
-		<-stopped
+		receive(t, stopped)
 		t.Logf("word %d: %d of 500 passed the checksum", word, passed)
 		if passed == 0 {
 			t.Errorf("word %d: nothing ran at all", word)
