@@ -19,7 +19,7 @@ run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key
 # under the race detector, such as what allocates, is told by a second run without it. A program with the
 # detector in it would rest for a second at its end.
 test: build ## Run every test under the race detector
-	@.ci/setup cc apertium python nginx
+	@.ci/setup cc apertium python node nginx
 	@$(MAKE) lint
 	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -count=1 -timeout 15m ./...
 	@GO="$(GO)" .ci/without-race

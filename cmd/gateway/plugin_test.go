@@ -19,6 +19,16 @@ func needPython(t *testing.T) {
 	}
 }
 
+// needNode fetches what a plugin in dir needs, and skips the test where that cannot be.
+func needNode(t *testing.T, dir string) {
+	t.Helper()
+	install := exec.Command("npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--fetch-retries=0")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Skipf("not tested: npm is not there (apt-get install nodejs npm), or cannot fetch gRPC from here: %v %s", err, out)
+	}
+}
+
 // TestTheShippedPluginsPassTheKit runs it on every plugin of the repository.
 func TestTheShippedPluginsPassTheKit(t *testing.T) {
 	t.Parallel()
@@ -79,6 +89,9 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 					starts = []string{"/usr/bin/python3", "new_one_plugin.py"}
 					needPython(t)
 				}
+				if lang == "node" {
+					starts = []string{"node", "new-one.js"}
+				}
 				dir := t.TempDir()
 				out, errs, status := command(t, dir, nil, "", "plugin", "new", "--lang", lang, "--role", role, "--dragoman", repository(t), "new-one")
 				if status != 0 || errs != "" || lang == "go" && !strings.Contains(out, "replace github.com/dragoman-mt/dragoman => ") {
@@ -91,6 +104,9 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 					if out, err := build.CombinedOutput(); err != nil {
 						t.Fatalf("%v\n%s", err, out)
 					}
+				}
+				if lang == "node" {
+					needNode(t, dir)
 				}
 				if out, errs, status := command(t, dir, nil, "", append([]string{"plugin", "verify"}, starts...)...); status != 0 {
 					t.Errorf("status %d\n%s%s", status, out, errs)

@@ -18,7 +18,7 @@ import (
 )
 
 // Languages are those that a plugin can be written in.
-func Languages() []string { return []string{"go", "python"} }
+func Languages() []string { return []string{"go", "python", "node"} }
 
 // Roles are what a plugin can be.
 func Roles() []string { return []string{"provider", "stage"} }
@@ -30,7 +30,7 @@ type Plugin struct {
 	Lang string // one of Languages
 	Role string // one of Roles
 	// Checkout is the folder of Dragoman's sources, absolute. A Go plugin is
-	// built with it, a Python one gets a copy of its SDK.
+	// built with it, one in another language gets a copy of its SDK.
 	Checkout string
 	// Replace is how a go.mod names it, absolute or from the new folder.
 	Replace string
@@ -48,8 +48,11 @@ func (p Plugin) Module() string { return strings.ReplaceAll(p.Name, "-", "_") + 
 
 // Command is what starts the plugin, as pipeline.yaml names it.
 func (p Plugin) Command() string {
-	if p.Lang == "python" {
+	switch p.Lang {
+	case "python":
 		return "[/usr/bin/python3, " + p.Module() + ".py]"
+	case "node":
+		return "[node, " + p.Name + ".js]"
 	}
 	return "[./" + p.Name + "]"
 }
@@ -115,7 +118,7 @@ func (p Plugin) fill(contents map[string][]byte, folder string) error {
 		if err := t.Execute(&out, p); err != nil {
 			return err
 		}
-		to := strings.ReplaceAll(strings.TrimSuffix(file.Name(), ".tmpl"), "MODULE", p.Module())
+		to := strings.NewReplacer("MODULE", p.Module(), "NAME", p.Name).Replace(strings.TrimSuffix(file.Name(), ".tmpl"))
 		if to == "main.go" { // beside the package, which may be linked into a gateway as well
 			to = "cmd/" + p.Name + "/main.go"
 		}
@@ -143,10 +146,14 @@ func (p Plugin) module(contents map[string][]byte) error {
 	return err
 }
 
-// sdk adds the Python SDK.
+// sdk adds the SDK of a language whose plugins have a copy of it.
 func (p Plugin) sdk(contents map[string][]byte) (err error) {
-	for _, file := range []string{"dragoman_plugin.py", "dragoman_plugin.binpb"} {
-		if contents[file], err = os.ReadFile(filepath.Join(p.Checkout, "plugins", "sdk", "python", file)); err != nil {
+	from := map[string]string{"dragoman_plugin.py": "plugins/sdk/python/dragoman_plugin.py", "dragoman_plugin.binpb": "plugins/sdk/python/dragoman_plugin.binpb"}
+	if p.Lang == "node" {
+		from = map[string]string{"dragoman_plugin.js": "plugins/sdk/node/dragoman_plugin.js", "dragoman_plugin.proto": "plugins/wire/plugin.proto"}
+	}
+	for file, place := range from {
+		if contents[file], err = os.ReadFile(filepath.Join(p.Checkout, filepath.FromSlash(place))); err != nil {
 			return err
 		}
 	}

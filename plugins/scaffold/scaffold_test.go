@@ -69,6 +69,35 @@ func TestEveryPythonPluginPassesItsTest(t *testing.T) {
 	}
 }
 
+func TestEveryNodePluginPassesItsTest(t *testing.T) {
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("not tested: %v (apt-get install nodejs npm)", err)
+		}
+	}
+	for _, role := range Roles() {
+		dir := filepath.Join(t.TempDir(), "my-thing")
+		files, err := Write(dir, Plugin{Name: "my-thing", Lang: "node", Role: role, Checkout: checkout(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(files)
+		if got := strings.Join(files, " "); got != ".gitignore README.md dragoman_plugin.js dragoman_plugin.proto my-thing.js my-thing.test.js package.json pipeline.yaml" {
+			t.Errorf("%s: %s", role, got)
+		}
+		install := exec.Command("npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--fetch-retries=0")
+		install.Dir = dir
+		if out, err := install.CombinedOutput(); err != nil {
+			t.Skipf("not tested: npm cannot fetch gRPC from here: %v\n%s", err, out)
+		}
+		cmd := exec.Command("npm", "test")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "pass 1") {
+			t.Errorf("%s: %v\n%s", role, err, out)
+		}
+	}
+}
+
 func TestNothingIsOverwritten(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Write(dir, Plugin{Name: "x", Lang: "go", Role: "stage", Checkout: checkout(t)}); err == nil || !strings.Contains(err.Error(), "is there already") {
@@ -82,10 +111,10 @@ func TestNothingIsOverwritten(t *testing.T) {
 func TestWhatCannotBeWrittenIsRefusedBeforeAnythingIs(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "x")
 	for says, p := range map[string]Plugin{
-		"cannot be the name":  {Name: "../x", Lang: "go", Role: "stage", Checkout: checkout(t)},
-		"there is no plugin":  {Name: "x", Lang: "cobol", Role: "stage", Checkout: checkout(t)},
-		"no such file":        {Name: "x", Lang: "go", Role: "stage", Checkout: t.TempDir()},
-		"dragoman_plugin.py:": {Name: "x", Lang: "python", Role: "stage", Checkout: t.TempDir()},
+		"cannot be the name":          {Name: "../x", Lang: "go", Role: "stage", Checkout: checkout(t)},
+		"there is no plugin":          {Name: "x", Lang: "cobol", Role: "stage", Checkout: checkout(t)},
+		"no such file":                {Name: "x", Lang: "go", Role: "stage", Checkout: t.TempDir()},
+		"sdk/python/dragoman_plugin.": {Name: "x", Lang: "python", Role: "stage", Checkout: t.TempDir()},
 	} {
 		if _, err := Write(dir, p); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%+v: %v, want %q", p, err, says)
