@@ -55,6 +55,9 @@ func (d *doors) all() door.Doors {
 	return door.Doors{d.libretranslate.Dialect(), d.deepl.Dialect(), d.openai.Dialect(), d.native.Dialect()}
 }
 
+// close waits for what the doors do without a call.
+func (d *doors) close() { d.deepl.Close() }
+
 // Plan takes another section `doors` in place, for the calls that arrive after apply.
 func (d *doors) Plan(config any) (apply func(), err error) {
 	c, ok := config.(*doorsConfig)

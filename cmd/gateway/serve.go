@@ -152,6 +152,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	service := door.New(*g.server, g.engine)
 	service.SlowFrom(g.lines.Slow)
 	doors := newDoors(*file.Sections["doors"].(*doorsConfig), s.past.Path(), service, metrics, g.log)
+	defer doors.close()
 	var reloader *reload.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
 		Config:  *g.server,

@@ -136,17 +136,11 @@ func (t *Teller) OneMarked(ctx context.Context, c *Call, req *core.Request, m Ma
 			return whole
 		}
 	}
-	var reqs []core.Request
-	var at []int
-	for i, p := range all {
-		if p.tag || !detect.Letters(p.raw) {
-			continue
-		}
-		one := *req
-		one.Text = html.UnescapeString(p.raw)
-		trace := core.NewTrace(nil)
-		one.Trace = trace
-		reqs, at = append(reqs, one), append(at, i)
+	pieces, join := m.Split(req.Text)
+	reqs := make([]core.Request, len(pieces))
+	for i, text := range pieces {
+		reqs[i] = *req
+		reqs[i].Text, reqs[i].Trace = text, core.NewTrace(nil)
 	}
 	items := t.Each(ctx, c.Rules, reqs, c.Begin)
 	if err := FirstError(items); err != nil {
@@ -154,15 +148,33 @@ func (t *Teller) OneMarked(ctx context.Context, c *Call, req *core.Request, m Ma
 	}
 	out := *items[0].Result
 	for i, it := range items {
-		all[at[i]].raw = escape(it.Result.Text)
+		pieces[i] = it.Result.Text
 		out.Cached = out.Cached && it.Result.Cached
 	}
-	var b strings.Builder
-	for _, p := range all {
-		b.WriteString(p.raw)
-	}
-	out.Text = b.String()
+	out.Text = join(pieces)
 	return Item{Result: &out, Took: items[0].Took}
+}
+
+// Split returns the texts between tags that have something to translate, and what puts
+// their translations into the places where they were.
+func (m Markup) Split(text string) (pieces []string, join func([]string) string) {
+	all := m.pieces(text)
+	var at []int
+	for i, p := range all {
+		if !p.tag && detect.Letters(p.raw) {
+			pieces, at = append(pieces, html.UnescapeString(p.raw)), append(at, i)
+		}
+	}
+	return pieces, func(translations []string) string {
+		for i, translation := range translations {
+			all[at[i]].raw = escape(translation)
+		}
+		var b strings.Builder
+		for _, p := range all {
+			b.WriteString(p.raw)
+		}
+		return b.String()
+	}
 }
 
 // piecesMayDo says whether a text that failed as a whole may come back in pieces.

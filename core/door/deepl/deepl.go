@@ -38,6 +38,7 @@ type Door struct {
 	door.Teller
 	config atomic.Pointer[Config]
 	shelf  *shelf
+	desk   *desk
 
 	mu   sync.Mutex
 	used map[string]int64 // code points by client, since the start
@@ -48,7 +49,7 @@ type Door struct {
 func New(c Config, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
 	d := &Door{
 		Teller: door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log), Patient: true},
-		shelf:  newShelf(folder, log), used: map[string]int64{},
+		shelf:  newShelf(folder, log), desk: newDesk(), used: map[string]int64{},
 	}
 	d.Use(c)
 	return d
@@ -70,7 +71,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Trace-Id", door.RequestID(w, r))
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	most := core.Size(mostBody)
-	if strings.Contains(path, "/glossaries") {
+	if strings.Contains(path, "/glossaries") || path == "/v2/document" {
 		most = mostGlossary
 	}
 	c, keyed, err := d.Receive(w, r, d.config.Load().Deadline, most)
@@ -99,12 +100,16 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		door.WriteJSON(w, http.StatusOK, map[string]any{"style_rules": []any{}})
 	case path == "/v3/translation_memories" && r.Method == http.MethodGet:
 		door.WriteJSON(w, http.StatusOK, map[string]any{"translation_memories": []any{}, "total_count": 0})
+	case path == "/v2/document" && r.Method == http.MethodPost:
+		d.document(w, r, c)
+	case strings.HasPrefix(path, "/v2/document/"):
+		d.documents(w, r, c, strings.TrimPrefix(path, "/v2/document/"))
 	case path == "/v2/glossary-language-pairs":
 		d.glossaryPairs(w, c)
 	case door.Under(path, "/v2/glossaries", "/v2/glossaries/", "/v3/glossaries", "/v3/glossaries/"):
 		d.glossaries(w, r, c, path)
 	default:
-		d.fail(w, r, c, &core.Error{Kind: core.NotFound, Detail: "Not found: this gateway serves translate, languages, usage and glossaries; documents, write and voice are DeepL's alone"})
+		d.fail(w, r, c, &core.Error{Kind: core.NotFound, Detail: "Not found: this gateway serves translate, languages, usage, glossaries and documents; write and voice are DeepL's alone"})
 	}
 }
 

@@ -291,3 +291,68 @@ func TestOneClientsGlossariesAreNotAnothers(t *testing.T) {
 		}
 	}
 }
+
+// upload sends a document and returns its id and key.
+func upload(t *testing.T, url, name, content, fields string, status int) (id, key string) {
+	t.Helper()
+	body := "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\n\r\n" + content + "\r\n"
+	for field := range strings.SplitSeq(fields, "&") {
+		name, value, _ := strings.Cut(field, "=")
+		body += "--b\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n"
+	}
+	res, raw := doortest.Do(t, "POST", url+"/v2/document", body+"--b--\r\n", "Content-Type", "multipart/form-data; boundary=b")
+	var answer struct {
+		ID      string `json:"document_id"`
+		Key     string `json:"document_key"`
+		Message string
+	}
+	if err := json.Unmarshal([]byte(raw), &answer); err != nil || res.StatusCode != status {
+		t.Fatalf("%s: %d %s", name, res.StatusCode, raw)
+	}
+	return answer.ID, answer.Key
+}
+
+// TestADocumentIsFetchedOnceByWhoHasItsKey
+func TestADocumentIsFetchedOnceByWhoHasItsKey(t *testing.T) {
+	gate := make(chan struct{})
+	url := serve(t, door.Defaults(), "", doortest.Translator(func(_ context.Context, req *core.Request) (*core.Result, error) {
+		<-gate
+		if req.Text == "bad" {
+			return nil, &core.Error{Kind: core.ProviderRefused}
+		}
+		return &core.Result{Text: strings.ToUpper(req.Text)}, nil
+	}))
+	c := client{t, url}
+	upload(t, url, "a.pdf", "x", "target_lang=de", 400)
+	upload(t, url, "a.txt", "", "target_lang=de", 400)
+	upload(t, url, "a.txt", "\xff", "target_lang=de", 400)
+	upload(t, url, "a.txt", "x", "target_lang=de&source_lang=de", 400)
+	upload(t, url, "a.txt", "x", "target_lang=zz", 400)
+	id, key := upload(t, url, "../a.txt", "one\r\n\r\ntwo", "target_lang=de&source_lang=en", 200)
+	at := "/v2/document/" + id
+	if got := c.do("POST", at, form, "document_key="+key, 200); got["status"] != "translating" {
+		t.Errorf("%v", got)
+	}
+	c.do("POST", at+"/result", form, "document_key="+key, 503)
+	c.do("POST", at, form, "document_key=wrong", 404)
+	close(gate)
+	wait := func(at, key string) map[string]any {
+		for {
+			if got := c.do("POST", at, asJSON, `{"document_key":"`+key+`"}`, 200); got["status"] != "translating" {
+				return got
+			}
+		}
+	}
+	if got := wait(at, key); got["status"] != "done" || got["billed_characters"] != 10.0 {
+		t.Errorf("%v", got)
+	}
+	res, body := doortest.Do(t, "POST", url+at+"/result", "document_key="+key, "Content-Type", form)
+	if body != "ONE\r\n\r\nTWO" || res.Header.Get("Content-Disposition") != "attachment; filename=a.txt" {
+		t.Errorf("%q, %v", body, res.Header)
+	}
+	c.do("POST", at+"/result", form, "document_key="+key, 404)
+	id, key = upload(t, url, "a.txt", "one\nbad", "target_lang=de&source_lang=en", 200)
+	if got := wait("/v2/document/"+id, key); got["status"] != "error" || got["error_message"] == "" {
+		t.Errorf("%v", got)
+	}
+}

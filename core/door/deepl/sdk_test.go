@@ -47,6 +47,16 @@ console.log(entries.entries.toTsv().replace(/\s/g, ' '));
 await d.updateMultilingualGlossaryName(m.glossaryId, 'other');
 console.log((await d.listMultilingualGlossaries()).map(g => g.name).join('|'));
 await d.deleteMultilingualGlossary(m.glossaryId);
+import fs from 'fs'; import os from 'os'; import path from 'path';
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'doc-'));
+for (const [name, content] of [['a.txt', 'one\n\ntwo'], ['a.html', '<p>one <b>two</b></p>']]) {
+  fs.writeFileSync(path.join(folder, name), content);
+  const done = await t.translateDocument(path.join(folder, name), path.join(folder, 'out-' + name), 'en', 'de');
+  console.log(JSON.stringify(fs.readFileSync(path.join(folder, 'out-' + name), 'utf8')), done.billedCharacters);
+}
+fs.writeFileSync(path.join(folder, 'a.pdf'), 'x');
+await t.translateDocument(path.join(folder, 'a.pdf'), path.join(folder, 'b.pdf'), 'en', 'de').catch(e => console.log(e.constructor.name, e.message.includes('Invalid file data')));
+fs.rmSync(folder, {recursive: true});
 await new deepl.Translator('wrong', {serverUrl: process.env.URL}).translateText('x', null, 'de').catch(e => console.log(e.constructor.name));
 await t.translateText('x', null, 'zz').catch(e => console.log(e.message));
 `, "URL="+url)
@@ -64,6 +74,9 @@ DeepLError
 multi 2
 x y
 csv|other
+"[de] one\n\n[de] two" 8
+"<p>[de] one <b>[de] two</b></p>" 21
+DocumentTranslationError true
 AuthorizationError
 Bad request, message: Value for 'target_lang' not supported.
 `

@@ -1,0 +1,233 @@
+package deepl
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"mime"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/door"
+)
+
+// Bounds of documents.
+const (
+	mostDocuments = 50               // that are kept at one time
+	documentTime  = 10 * time.Minute // for the translation of one
+	documentKept  = time.Hour        // for the client to fetch it
+	mostSegments  = 20_000           // texts of one
+	together      = 8                // of them at the same time
+)
+
+// A document is one that a client sent. What is fixed comes first.
+type document struct {
+	id, key, client string
+	name, kind      string // of the file that comes back
+	characters      int
+	since           time.Time
+
+	// Guarded by desk.mu.
+	status  string // translating, done or error
+	failure string
+	content string
+}
+
+// A desk holds the documents of all clients, in memory: a client fetches each once.
+type desk struct {
+	ctx  context.Context
+	end  context.CancelFunc
+	work sync.WaitGroup
+
+	mu   sync.Mutex
+	docs map[string]*document
+}
+
+func newDesk() *desk {
+	ctx, end := context.WithCancel(context.Background())
+	return &desk{ctx: ctx, end: end, docs: map[string]*document{}}
+}
+
+// Close ends the translation of documents and waits for it.
+func (d *Door) Close() {
+	d.desk.end()
+	d.desk.work.Wait()
+}
+
+// put adds doc, in place of what nobody fetched for too long. False when there is no
+// room.
+func (k *desk) put(doc *document) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, old := range k.docs {
+		if old.status != "translating" && time.Since(old.since) > documentKept {
+			delete(k.docs, id)
+		}
+	}
+	if len(k.docs) >= mostDocuments {
+		return false
+	}
+	k.docs[doc.id] = doc
+	return true
+}
+
+// take returns a document as it is now. One that is done is taken away with its result.
+func (k *desk) take(client, id, key string, result bool) (document, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	doc := k.docs[id]
+	if doc == nil || doc.client != client || doc.key != key {
+		return document{}, false
+	}
+	if result && doc.status == "done" {
+		delete(k.docs, id)
+	}
+	return *doc, true
+}
+
+// kinds are the files that can be translated: how their texts are found.
+var kinds = map[string]func(string) ([]string, func([]string) string){
+	".txt":  lines,
+	".html": door.Markup{}.Split,
+	".htm":  door.Markup{}.Split,
+}
+
+// lines splits a text into its lines.
+func lines(text string) (all []string, join func([]string) string) {
+	var ends []string
+	for line := range strings.Lines(text) {
+		bare := strings.TrimRight(line, "\r\n")
+		all, ends = append(all, bare), append(ends, line[len(bare):])
+	}
+	return all, func(translations []string) string {
+		var b strings.Builder
+		for i, t := range translations {
+			b.WriteString(t)
+			b.WriteString(ends[i])
+		}
+		return b.String()
+	}
+}
+
+// document takes a document and begins to translate it.
+func (d *Door) document(w http.ResponseWriter, r *http.Request, c *door.Call) {
+	file, ok := c.Params.File("file")
+	name := file.Name
+	if given := c.Params.Tag("filename"); given != "" {
+		name = given
+	}
+	name = filepath.Base(filepath.Clean("/" + name))
+	split := kinds[strings.ToLower(filepath.Ext(name))]
+	if !ok || split == nil || len(file.Content) == 0 || !utf8.Valid(file.Content) {
+		d.bad(w, r, c, "Invalid file data.")
+		return
+	}
+	wish, err := d.wish(c)
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	if wish.source == wish.target {
+		d.bad(w, r, c, "Source and target language are equal.")
+		return
+	}
+	segments, join := split(string(file.Content))
+	if len(segments) > mostSegments {
+		d.fail(w, r, c, &core.Error{Kind: core.TooLarge, Detail: "The document has more lines or pieces of text than are taken"})
+		return
+	}
+	doc := &document{
+		id: random(16), key: random(32), client: c.Client, name: name, kind: mime.TypeByExtension(filepath.Ext(name)),
+		characters: utf8.RuneCount(file.Content), since: time.Now(), status: "translating",
+	}
+	if !d.desk.put(doc) {
+		d.fail(w, r, c, &core.Error{Kind: core.Overloaded, Stage: "door", Detail: "more documents are kept than there is room for", Retryable: true, RetryAfter: time.Minute})
+		return
+	}
+	c.Rules = c.Rules.Within(documentTime)
+	d.desk.work.Go(func() {
+		ctx, cancel := context.WithTimeout(d.desk.ctx, documentTime)
+		defer cancel()
+		texts, err := d.segments(ctx, c, wish, segments)
+		d.desk.mu.Lock()
+		defer d.desk.mu.Unlock()
+		if err != nil {
+			doc.status, doc.failure = "error", door.Message(err)
+			return
+		}
+		doc.status, doc.content = "done", join(texts)
+	})
+	door.WriteJSON(w, http.StatusOK, map[string]string{"document_id": doc.id, "document_key": doc.key})
+}
+
+// segments translates the texts of a document, some at a time.
+func (d *Door) segments(ctx context.Context, c *door.Call, wish wish, segments []string) ([]string, error) {
+	reqs := c.Requests(segments, wish.source, wish.target, 0)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(together)
+	for i := range reqs {
+		req := &reqs[i]
+		req.Lane, req.Formality, req.Instructions = core.LaneBulk, wish.formality, wish.instructions
+		if !wish.ignored {
+			req.Instructions = append(append([]string(nil), wish.instructions...), terms(wish.glossaries, req)...)
+		}
+		group.Go(func() error {
+			item := d.One(ctx, c.Rules, req, c.Begin)
+			if item.Err != nil {
+				return item.Err
+			}
+			segments[i] = item.Result.Text
+			return nil
+		})
+	}
+	return segments, group.Wait()
+}
+
+// documents serves the status and the result of a document.
+func (d *Door) documents(w http.ResponseWriter, r *http.Request, c *door.Call, path string) {
+	id, result := strings.CutSuffix(path, "/result")
+	doc, ok := d.desk.take(c.Client, id, c.Params.Tag("document_key"), result)
+	if !ok {
+		d.fail(w, r, c, &core.Error{Kind: core.NotFound, Detail: "Document not found"})
+		return
+	}
+	switch {
+	case !result:
+		status := map[string]any{"document_id": doc.id, "status": doc.status}
+		switch doc.status {
+		case "translating":
+			status["seconds_remaining"] = 1
+		case "done":
+			status["billed_characters"] = doc.characters
+		case "error":
+			status["error_message"], status["message"] = doc.failure, doc.failure
+		}
+		door.WriteJSON(w, http.StatusOK, status)
+	case doc.status != "done":
+		// The libraries take this for a document that is not there yet.
+		d.Failed(c.ID, c.Begin, errNotDone)
+		door.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"message": "Document translation is not done"})
+	default:
+		d.count(c.Client, doc.characters)
+		w.Header().Set("Content-Type", doc.kind)
+		w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": doc.name}))
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Write([]byte(doc.content))
+	}
+}
+
+var errNotDone = &core.Error{Kind: core.NotFound, Detail: "the document is not done", Cause: errors.New("it was fetched too early")}
+
+func random(bytes int) string {
+	b := make([]byte, bytes)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
