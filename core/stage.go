@@ -209,6 +209,9 @@ type (
 	Planner interface {
 		Plan(config any) (apply func(), err error)
 	}
+	// A Deadliner takes another Env.Deadline in place, while it serves. A part that
+	// is neither this nor a Planner is rebuilt for it.
+	Deadliner interface{ SetDeadline(longest time.Duration) }
 	// An Outdater knows whether anything that it was made from beside its
 	// configuration, such as a file that this names, is another by now. A reload
 	// then changes or rebuilds it though its configuration is the same.
