@@ -134,6 +134,17 @@ type Hooks interface {
 	After(ctx context.Context, req *Request, res *Result, state []byte) (*Result, error)
 }
 
+// A Streamer is Hooks that let the deltas of an answer pass. Without it they are
+// held back, for After may change or reject what they are a preview of.
+type Streamer interface {
+	// Deltas is asked when deltas are wanted and Before went on; state is what
+	// Before returned. With ok they pass: each as what each makes of it, which may
+	// be nothing for now, or as it is when each is nil, as is right when After
+	// changes no text. Each is called from one goroutine at a time, for the pieces
+	// of one attempt after the other's; an error of it ends the call.
+	Deltas(req *Request, state []byte) (each func(text string) (string, error), ok bool)
+}
+
 // A Verdict is what Before decided: to answer with Result when that is set,
 // else to go on with Request, or with the request as it came when that is nil.
 type Verdict struct {
@@ -198,6 +209,9 @@ type (
 	Planner interface {
 		Plan(config any) (apply func(), err error)
 	}
+	// A Deadliner takes another Env.Deadline in place, while it serves. A part that
+	// is neither this nor a Planner is rebuilt for it.
+	Deadliner interface{ SetDeadline(longest time.Duration) }
 	// An Outdater knows whether anything that it was made from beside its
 	// configuration, such as a file that this names, is another by now. A reload
 	// then changes or rebuilds it though its configuration is the same.

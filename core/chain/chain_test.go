@@ -254,6 +254,66 @@ func TestWhatHooksMakeOfAnAnswerCostsWhatTheAnswerDid(t *testing.T) {
 	}
 }
 
+// streaming is hooks that say what becomes of deltas.
+type streaming struct {
+	replacing
+	each func(string) (string, error)
+	ok   bool
+}
+
+func (s streaming) Before(_ context.Context, req *core.Request) (core.Verdict, error) {
+	// A request of its own, without OnDelta.
+	return core.Verdict{Request: &core.Request{Text: req.Text + "+", Target: req.Target}, State: []byte("s")}, nil
+}
+
+func (s streaming) Deltas(_ *core.Request, state []byte) (func(string) (string, error), bool) {
+	if string(state) != "s" {
+		return nil, false
+	}
+	return s.each, s.ok
+}
+
+func TestHooksSayWhetherDeltasPassAndAsWhat(t *testing.T) {
+	pieces := func(_ context.Context, req *core.Request) (*core.Result, error) {
+		for _, piece := range []string{req.Text, "b", "c"} {
+			if req.OnDelta == nil {
+				break
+			}
+			if err := req.OnDelta(piece); err != nil {
+				return nil, err
+			}
+		}
+		return &core.Result{Text: "abc"}, nil
+	}
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		hooks core.Hooks
+		want  string
+		kind  core.ErrorKind
+	}{
+		"hooks that do not say":  {masking{}, "", ""},
+		"held back":              {streaming{ok: false}, "", ""},
+		"as they are":            {streaming{ok: true}, "a+|b|c", ""},
+		"as others":              {streaming{ok: true, each: func(s string) (string, error) { return strings.ToUpper(s), nil }}, "A+|B|C", ""},
+		"one is kept for later":  {streaming{ok: true, each: func(s string) (string, error) { return strings.Trim(s, "b"), nil }}, "a+|c", ""},
+		"an error ends the call": {streaming{ok: true, each: func(s string) (string, error) { return s, broken }}, "", core.Internal},
+	} {
+		for _, places := range [][]chain.Place{
+			{{Name: "hooks", Item: c.hooks}, {Name: "provider", Item: &once{}}},
+			{{Name: "provider", Item: &once{}}, {Name: "hooks", Item: c.hooks}},
+		} {
+			var said []string
+			_, err := link(t, pieces, places...).Translate(t.Context(), &core.Request{Text: "a", OnDelta: func(s string) error { said = append(said, s); return nil }})
+			if got := strings.Join(said, "|"); got != c.want || core.KindOf(err) != c.kind {
+				t.Errorf("%s: got deltas %q and %v, want %q", name, got, err, c.want)
+			}
+			if _, err := link(t, pieces, places...).Translate(t.Context(), &core.Request{Text: "a"}); err != nil {
+				t.Errorf("%s: without deltas: %v", name, err)
+			}
+		}
+	}
+}
+
 func TestTheFingerprintFollowsEverythingThatChangesAnAnswer(t *testing.T) {
 	base := func() []chain.Place {
 		return []chain.Place{{Name: "a", Item: mark("a"), Digest: "d1"}, {Name: "q", Item: gate{}, Digest: "g"}, {Name: "provider", Item: &once{}}, {Name: "post", Item: mark("z"), Digest: "d2"}}

@@ -144,7 +144,7 @@ func (h hooked) Wrap(next core.Translator) core.Translator {
 				changed = *v.Request
 			}
 			changed.Trace = req.Trace
-			changed.OnDelta = nil // a delta would pass by After
+			changed.OnDelta = h.deltas(req, v.State) // also when Before made a request of its own
 			down = &changed
 		}
 		res, err := next.Translate(ctx, down)
@@ -162,4 +162,28 @@ func (h hooked) Wrap(next core.Translator) core.Translator {
 		}
 		return after, nil
 	})
+}
+
+// deltas returns what hears the deltas of an answer to req on their way up; nil
+// when they would pass by After.
+func (h hooked) deltas(req *core.Request, state []byte) func(string) error {
+	onDelta := req.OnDelta
+	s, ok := h.hooks.(core.Streamer)
+	if !ok || onDelta == nil {
+		return nil
+	}
+	each, ok := s.Deltas(req, state)
+	switch {
+	case !ok:
+		return nil
+	case each == nil:
+		return onDelta
+	}
+	return func(text string) error {
+		text, err := each(text)
+		if err != nil || text == "" {
+			return err
+		}
+		return onDelta(text)
+	}
 }

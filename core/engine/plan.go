@@ -262,18 +262,25 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	}
 	g.doing.note(p.place(), "planning")
 	planner, plans := former.item.(core.Planner)
-	same := former.digest == p.digest && (former.deadline == deadline || plans)
+	timed, takes := former.item.(core.Deadliner)
+	same := former.digest == p.digest && (former.deadline == deadline || plans || takes)
 	files := g.outdated(former)
 	switch {
 	case same && !files:
 		g.step(p.place(), Keep, false, false)
 		p.shared, p.files = former.shared, former.files
+		if takes && former.deadline != deadline {
+			g.applies = append(g.applies, change{p.place(), func() { timed.SetDeadline(deadline) }})
+		}
 	case plans:
 		apply, err := planner.Plan(item.Config)
 		if err != nil {
 			return nil, p.placed(item.Origin, err)
 		}
 		g.applies = append(g.applies, change{p.place(), apply})
+		if takes && former.deadline != deadline {
+			g.applies = append(g.applies, change{p.place(), func() { timed.SetDeadline(deadline) }})
+		}
 		g.step(p.place(), Change, former.digest == p.digest, false)
 		p.shared = former.shared
 	default:

@@ -88,6 +88,52 @@ func sameWords(a, b string) bool {
 	return true
 }
 
+func TestAnotherDeadlineIsTakenInPlaceAndOnlyOnceItServes(t *testing.T) {
+	h := &enginetest.House{}
+	make := func() *config.File {
+		return h.File(h.Stage("a", "timed", " 1", true), h.Stage("b", "hard", " 2", true))
+	}
+	e := serving(t, make())
+	h.Told()
+
+	g, err := e.Build(make(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fates(g), "a kept, b rebuilt"; got != want {
+		t.Errorf("steps: got %q, want %q", got, want)
+	}
+	g.Close() // it is not to serve
+	if got := h.Told(); got != "close 3 2" {
+		t.Errorf("before it serves: %q", got)
+	}
+
+	g, err = e.Build(make(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.Serve(g, time.Minute)
+	e.draining.Wait()
+	if got, want := h.Told(), "start 4 2, deadline 1m0s, close 2 2"; got != want {
+		t.Errorf("once it serves: got %q, want %q", got, want)
+	}
+	again, err := e.Build(make(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fates(again), "a kept, b kept"; got != want {
+		t.Errorf("with the same deadline: got %q, want %q", got, want)
+	}
+	again.Close()
+	if got := h.Told(); got != "" {
+		t.Errorf("with the same deadline: %q", got)
+	}
+	e.Close(t.Context())
+}
+
 func TestAParkedStageComesBackWithWhatItHeld(t *testing.T) {
 	h := &enginetest.House{}
 	e := serving(t, h.File(h.Stage("a", "soft", " 1", true)))

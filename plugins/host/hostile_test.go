@@ -21,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/chain"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
 
@@ -346,6 +347,54 @@ func TestMemoryThatGrowsSlowlyIsNoReasonToGiveUp(t *testing.T) {
 	if w := (overweight{}).weight(grown); w != 1 {
 		t.Errorf("one that was well for long weighs %d", w)
 	}
+}
+
+// What has no After need not see the answer, so its pieces pass as they come.
+func TestDeltasPassAStageThatSaysThatItHasNoAfter(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		a := &actor{
+			describe: func(d *wire.Description) { d.Parts[1].After = after },
+			before: func(text *wire.Text) (*wire.Verdict, error) {
+				text.Text += " changed"
+				return &wire.Verdict{What: &wire.Verdict_Request{Request: text}}, nil
+			},
+			after: func(d *wire.Done) (*wire.Reply, error) {
+				return &wire.Reply{What: &wire.Reply_Result{Result: d.GetResult()}}, nil
+			},
+		}
+		s := newBench(t, atAddress(a.serve(t))).start("stage").(stage)
+		pieces := core.TranslatorFunc(func(_ context.Context, req *core.Request) (*core.Result, error) {
+			if req.OnDelta != nil {
+				for word := range strings.FieldsSeq(req.Text) {
+					if err := req.OnDelta(word); err != nil {
+						return nil, err
+					}
+				}
+			}
+			return &core.Result{Text: req.Text}, nil
+		})
+		linked, err := chain.Link([]chain.Place{{Name: "s", Item: s}, {Name: "provider", Item: only{}}},
+			func(string) (core.Provider, bool) { return core.Provider{Name: "p", Translator: pieces}, true }, &chain.Watch{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said []string
+		res, err := linked.Translate(t.Context(), &core.Request{Text: "one", Target: "es", OnDelta: func(s string) error { said = append(said, s); return nil }})
+		if err != nil || res.Text != "one changed" {
+			t.Fatalf("after %v: %+v, %v", after, res, err)
+		}
+		if want := map[bool]string{false: "one|changed", true: ""}[after]; strings.Join(said, "|") != want {
+			t.Errorf("after %v: got the deltas %q, want %q", after, said, want)
+		}
+	}
+}
+
+// only calls the provider p, once.
+type only struct{}
+
+func (only) Call(below core.Below) (core.Translator, error) {
+	p, _ := below.Provider("p")
+	return below.Around(p), nil
 }
 
 func TestWhatAPluginSaysBesideItsTextsIsBounded(t *testing.T) {

@@ -20,6 +20,7 @@ type stage struct {
 
 var (
 	_ core.Hooks    = stage{}
+	_ core.Streamer = stage{}
 	_ core.Starter  = stage{}
 	_ core.Closer   = stage{}
 	_ core.Prober   = stage{}
@@ -121,6 +122,13 @@ func (s stage) After(ctx context.Context, req *core.Request, res *core.Result, s
 		return skipped(res), nil
 	}
 	return nil, err
+}
+
+// Deltas lets the pieces of an answer pass when the plugin says that it has no
+// After: nothing of it is to see them.
+func (s stage) Deltas(*core.Request, []byte) (each func(string) (string, error), ok bool) {
+	v := s.verdict.Load()
+	return nil, v != nil && !v.after
 }
 
 // empty says what is wrong with an answer that is none.

@@ -60,6 +60,7 @@ var (
 	_ core.Starter       = (*Provider)(nil)
 	_ core.Heir          = (*Provider)(nil)
 	_ core.Prober        = (*Provider)(nil)
+	_ core.Deadliner     = (*Provider)(nil)
 	_ core.Closer        = (*Provider)(nil)
 	_ core.Fingerprinter = (*Provider)(nil)
 	_ core.Accounter     = (*Provider)(nil)
@@ -179,6 +180,10 @@ func (p *Provider) keyed(kind core.ErrorKind) error {
 	}
 	return p.fail(kind, fmt.Sprintf("providers.%s.api_key is empty; set OPENAI_API_KEY, or name another provider in use", p.env.Name), nil)
 }
+
+// SetDeadline has nothing to change: timeout bounds a call, and the deadline of a
+// request comes with it. What was learned of the model stays.
+func (p *Provider) SetDeadline(time.Duration) {}
 
 // Fingerprint names what changes an answer: not the key, not the timeout.
 func (p *Provider) Fingerprint() string {

@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -339,6 +340,10 @@ func (s *Stage) refuse(at int, res *core.Result, f finding) *core.Error {
 	}
 	return e
 }
+
+// SetDeadline has nothing to change: what looks at an answer is bounded by the
+// request. The counters stay.
+func (s *Stage) SetDeadline(time.Duration) {}
 
 // Fingerprint names the steps in use and the version of their rules.
 func (s *Stage) Fingerprint() string {

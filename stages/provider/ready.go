@@ -80,7 +80,7 @@ func (s *Stage) Ready() error {
 		if r == nil {
 			return nil // nobody has called it since it was taken in use
 		}
-		err := r.breaker.health.unwell(s.deadline)
+		err := r.breaker.health.unwell(time.Duration(s.deadline.Load()))
 		if shut, left := r.breaker.shut(); shut {
 			err = fmt.Errorf("it keeps failing and is left alone for another %v", left.Round(time.Second))
 		}

@@ -48,7 +48,7 @@ func TestAStageIsReadyWhileATextCouldBeTranslated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(c.config, c.main, c.fallbacks...)
-				b.stage.deadline = 4500 * time.Millisecond
+				b.stage.SetDeadline(4500 * time.Millisecond)
 				err := b.readiness(t, c.calls)
 				if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%v, want %q", err, c.want)
@@ -65,7 +65,7 @@ func TestAStageIsReadyAgainAsSoonAsATextCouldBe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := fails(core.ProviderFailed, never)
 		b := newBench(Config{}, []answer{broken, broken, broken, well})
-		b.stage.deadline = time.Second
+		b.stage.SetDeadline(time.Second)
 		if b.readiness(t, 3) == nil {
 			t.Error("ready though every call fails")
 		}
@@ -82,7 +82,7 @@ func TestAStageIsReadyAgainAsSoonAsATextCouldBe(t *testing.T) {
 			t.Errorf("the breaker lets a call through, and %v", err)
 		}
 		b = newBench(Config{}, []answer{fails(core.RateLimited, never, time.Minute)})
-		b.stage.deadline = 10 * time.Second
+		b.stage.SetDeadline(10 * time.Second)
 		if b.readiness(t, 1) == nil {
 			t.Error("ready though nothing may be asked for a minute")
 		}

@@ -28,7 +28,7 @@ import (
 type Stage struct {
 	cfg      Config
 	log      *zap.Logger
-	deadline time.Duration
+	deadline atomic.Int64 // nanoseconds
 	*past
 
 	// delay says after how long a hedge is made; nil when none is.
@@ -43,6 +43,7 @@ var (
 	_ core.Fingerprinter = (*Stage)(nil)
 	_ core.Measurer      = (*Stage)(nil)
 	_ core.Closer        = (*Stage)(nil)
+	_ core.Deadliner     = (*Stage)(nil)
 )
 
 // waitingWithoutQueue is how many requests may wait when no gate owns the line.
@@ -53,8 +54,14 @@ func New(env core.Env, cfg Config) *Stage {
 	if env.Log == nil {
 		env.Log = zap.NewNop()
 	}
-	return &Stage{cfg: cfg, log: env.Log, deadline: env.Deadline, past: newPast(), delay: cfg.Hedge.delay()}
+	s := &Stage{cfg: cfg, log: env.Log, past: newPast(), delay: cfg.Hedge.delay()}
+	s.SetDeadline(env.Deadline)
+	return s
 }
+
+// SetDeadline takes another deadline in place: breakers, latencies and counters
+// stay.
+func (s *Stage) SetDeadline(longest time.Duration) { s.deadline.Store(int64(longest)) }
 
 // Inherit shares the past of former, which goes on adding to it while it serves.
 // It comes before Call.

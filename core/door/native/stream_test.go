@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/chain"
 	"github.com/dragoman-mt/dragoman/core/door"
 )
 
@@ -544,5 +545,72 @@ func TestTheConnectionOfAStreamIsUsedAgain(t *testing.T) {
 	}
 	if diff := cmp.Diff([]bool{false, true, true}, reused); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// An ear is hooks that only hear of requests: deltas pass it as they are.
+type ear struct{}
+
+func (ear) Before(context.Context, *core.Request) (core.Verdict, error) { return core.Verdict{}, nil }
+
+func (ear) After(_ context.Context, _ *core.Request, res *core.Result, _ []byte) (*core.Result, error) {
+	return res, nil
+}
+
+func (ear) Deltas(*core.Request, []byte) (each func(string) (string, error), ok bool) {
+	return nil, true
+}
+
+// A whisperer is hooks that write everything small, deltas too.
+type whisperer struct{ ear }
+
+func (whisperer) After(_ context.Context, _ *core.Request, res *core.Result, _ []byte) (*core.Result, error) {
+	small := *res
+	small.Text = strings.ToLower(res.Text)
+	return &small, nil
+}
+
+func (whisperer) Deltas(*core.Request, []byte) (each func(string) (string, error), ok bool) {
+	return func(text string) (string, error) { return strings.ToLower(text), nil }, true
+}
+
+// A wholeReader is hooks that have to see the whole.
+type wholeReader struct{ core.Hooks }
+
+// alone calls the provider p, once.
+type alone struct{}
+
+func (alone) Call(below core.Below) (core.Translator, error) {
+	p, _ := below.Provider("p")
+	return below.Around(p), nil
+}
+
+func TestHooksKeepAStreamAliveThatNeedNotSeeTheWhole(t *testing.T) {
+	for name, c := range map[string]struct {
+		hooks          core.Hooks
+		deltas, result string
+	}{
+		"without an After":      {ear{}, "ONE TWO", "ONE TWO"},
+		"with one for deltas":   {whisperer{}, "one two", "one two"},
+		"with an After for all": {wholeReader{whisperer{}}, "", "one two"},
+	} {
+		linked, err := chain.Link([]chain.Place{{Name: "hooks", Item: c.hooks}, {Name: "provider", Item: alone{}}},
+			func(string) (core.Provider, bool) { return core.Provider{Name: "p", Translator: &speaker{}}, true }, &chain.Watch{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := serve(t, door.Defaults(), linked)
+		var deltas, result string
+		for _, e := range g.open(t.Context(), `{"text":"one two","target":"es","stream":true}`).rest() {
+			switch e.name {
+			case "delta": // one event may bring several pieces
+				deltas += *e.data.Text
+			case "result":
+				result = *e.data.Text
+			}
+		}
+		if deltas != c.deltas || result != c.result {
+			t.Errorf("%s: got the deltas %q and the result %q, want %q and %q", name, deltas, result, c.deltas, c.result)
+		}
 	}
 }

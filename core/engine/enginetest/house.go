@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
@@ -106,6 +107,11 @@ func (h HeirBrick) Inherit(former any) {
 	h.n = former.(HeirBrick).n
 }
 
+// A timed Brick takes another deadline in place.
+type TimedBrick struct{ *Brick }
+
+func (t TimedBrick) SetDeadline(longest time.Duration) { t.Note("deadline %v", longest) }
+
 type Setting struct{ V string }
 
 // stage is one of a file: a kind, which is what it can do, and a configuration.
@@ -121,6 +127,8 @@ func (h *House) Stage(name, kind, v string, enabled bool) config.Item {
 			return SoftBrick{b}, nil
 		case "heir":
 			return HeirBrick{b}, nil
+		case "timed":
+			return TimedBrick{b}, nil
 		}
 		return b, nil
 	})
