@@ -10,6 +10,7 @@ import (
 	"golang.org/x/text/language/display"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/text/detect"
 )
 
 // Languages are what is offered to clients.
@@ -30,21 +31,17 @@ type Offer struct {
 	Default core.Language
 }
 
-// usual are the languages that are listed when nobody says which there are: those
-// that most engines know.
-var usual = strings.Fields("ar bg bn ca cs da de el en es et fa fi fr he hi hr hu id it ja ko lt lv ms nb nl pl pt pt-BR ro ru sk sl sr sv sw th tr uk ur vi zh-Hans zh-Hant")
-
 // Offer returns what is offered at this moment.
 func (r *Rules) Offer() Offer {
 	known := r.service.Languages()
 	if known == nil {
 		all := r.targets
 		if len(all) == 0 {
-			all = parsed(usual)
+			all = parsed(detect.Usual())
 		}
 		sources := r.sources
 		if len(sources) == 0 {
-			sources = slices.Compact(slices.Sorted(slices.Values(append(parsed(usual), all...))))
+			sources = slices.Compact(slices.Sorted(slices.Values(append(parsed(detect.Usual()), all...))))
 		}
 		for _, s := range sources {
 			known = append(known, core.LanguageInfo{Source: s, Targets: all})

@@ -3,6 +3,8 @@
 package detect
 
 import (
+	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/abadojack/whatlanggo"
@@ -28,6 +30,28 @@ func (g Guess) Sure() bool { return g.Language != "" && g.Confidence >= sure }
 // most is how much of a text is looked at, in bytes.
 const most = 2 << 10
 
+// Usual are the languages that most engines know, as tags. No other is guessed: of a
+// short text the rarest fits as well as any.
+func Usual() []string {
+	return strings.Fields("ar bg bn ca cs da de el en es et fa fi fr he hi hr hu id it ja ko lt lv ms nb nl pl pt pt-BR ro ru sk sl sr sv sw th tr uk ur vi zh-Hans zh-Hant")
+}
+
+// candidates are the languages of Usual as the library names them.
+var candidates = sync.OnceValue(func() whatlanggo.Options {
+	only := map[whatlanggo.Lang]bool{}
+	for lang := range whatlanggo.Langs {
+		for _, tag := range Usual() {
+			if base, _, _ := strings.Cut(tag, "-"); base == lang.Iso6391() {
+				only[lang] = true
+			}
+		}
+	}
+	return whatlanggo.Options{Whitelist: only}
+})
+
+// hardly is the confidence below which a guess says nothing.
+const hardly = 0.1
+
 // Of guesses the language of text by its script and its groups of three letters.
 func Of(text string) Guess {
 	if !Letters(text) {
@@ -40,7 +64,10 @@ func Of(text string) Guess {
 		}
 		text = text[:end]
 	}
-	info := whatlanggo.Detect(text)
+	info := whatlanggo.DetectWithOptions(text, candidates())
+	if info.Confidence < hardly && ascii(text) {
+		return Guess{Language: "en"} // no letter is of another language, and most such texts are
+	}
 	tag := info.Lang.Iso6391()
 	if tag == "" {
 		return Guess{}
@@ -50,6 +77,10 @@ func Of(text string) Guess {
 		return Guess{}
 	}
 	return Guess{l, min(info.Confidence, 1)}
+}
+
+func ascii(text string) bool {
+	return strings.IndexFunc(text, func(r rune) bool { return r > unicode.MaxASCII }) < 0
 }
 
 // Letters says whether there is anything to translate in text.

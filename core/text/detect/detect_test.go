@@ -1,6 +1,7 @@
 package detect_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,4 +43,18 @@ func FuzzOf(f *testing.F) {
 			t.Errorf("%+v", g)
 		}
 	})
+}
+
+// TestAShortTextIsNoRareLanguage: three letters fit the rarest as well as any.
+func TestAShortTextIsNoRareLanguage(t *testing.T) {
+	for text, want := range map[string]core.Language{"Good morning": "en", "Bonjour": "fr", "Dzień dobry": "pl", "OK": "en"} {
+		if got := detect.Of(text).Language; got != want {
+			t.Errorf("%q seems to be %s, want %s", text, got, want)
+		}
+	}
+	for _, text := range []string{"Bye", "Hola", "Ciao", "Obrigado", "Save file", "x"} {
+		if got := detect.Of(text).Language; !slices.Contains(detect.Usual(), string(got)) {
+			t.Errorf("%q seems to be %s", text, got)
+		}
+	}
 }
