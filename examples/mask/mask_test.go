@@ -289,11 +289,18 @@ func ask(t *testing.T, e *engine.Engine, text string) *core.Result {
 
 // pid is the plugin's process; 0 while it does not serve.
 func pid(e *engine.Engine) (n int) {
+	serves := false
 	e.Measure(func(m core.Measure) {
-		if m.Name == "plugin_pid" {
+		switch {
+		case m.Name == "plugin_pid":
 			n = int(m.Value)
+		case m.Name == "plugin_state" && m.Value == 1:
+			serves = slices.Contains(m.Labels, "ready")
 		}
 	})
+	if !serves {
+		return 0
+	}
 	return n
 }
 

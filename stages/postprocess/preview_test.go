@@ -323,10 +323,12 @@ func TestASkippedStepIsSkippedInDeltas(t *testing.T) {
 		{Echo, english + " There is a room for reading on the second floor, and it is quiet.", true},
 	} {
 		req := sentence()
+		skip := []Step{c.skip}
 		if c.skip == Echo {
 			req.Text = c.answer
+			skip = append(skip, Chatter) // that one waits for a translation below the text
 		}
-		s := New("postprocess", Config{Skip: []Step{c.skip}})
+		s := New("postprocess", Config{Skip: skip})
 		if h := agrees(t, s, req, c.answer, core.FinishStop, runes(c.answer)); len(h.early) > 0 != c.early {
 			t.Errorf("%s: heard %q before the end", c.skip, h.early)
 		}
@@ -418,8 +420,9 @@ func TestALateFailureIsFlagged(t *testing.T) {
 		}
 		if c.step == Echo {
 			// It is held back from the first word on: only one that is not looked
-			// for early can be late.
+			// for early, and behind which nothing is expected, can be late.
 			req.Text = c.answer
+			s = New("postprocess", Config{Skip: []Step{Chatter}})
 			for i := range s.judges {
 				s.judges[i].early = nil
 			}
@@ -676,4 +679,14 @@ func FuzzPreview(f *testing.F) {
 		req := &core.Request{Source: core.Language(source), Target: core.Language(target), Text: text}
 		agrees(t, s, req, answer, core.FinishStop, split(answer, all))
 	})
+}
+
+// TestATextOfLinesAboveItsTranslationIsNeverHeard: while an answer is a part of the
+// text, the rest of the text and then the translation may follow.
+func TestATextOfLinesAboveItsTranslationIsNeverHeard(t *testing.T) {
+	req := &core.Request{Text: "разумеется: \nalternative translations: output: >\nמתורגמ: following >\nמתורגמ: following >\n", Source: "de", Target: "es"}
+	answer := req.Text + "מתורגמ: following >\nמתורגמ: following >\nמתורגמ: following >\nמתורגמ: following übersetzt:\n"
+	for size := range len(answer) {
+		agrees(t, New("postprocess", Config{}), req, answer, core.FinishStop, split(answer, []int{size + 1}))
+	}
 }

@@ -138,12 +138,13 @@ func withoutSource(q *question, answer string) string {
 	return answer
 }
 
-// opensSource says whether answer begins with the text, and the translation may
-// follow. A text that is echoed and nothing else is for its judge.
+// opensSource says whether answer begins with the text, or is a part of it so far,
+// and the translation may follow. A text that is echoed and nothing else is for its
+// judge.
 func opensSource(q *question, answer string) bool {
 	rest, ok := strings.CutPrefix(answer, q.source)
 	if !ok {
-		return false
+		return answer != "" && strings.HasPrefix(q.source, answer)
 	}
 	rest = strings.TrimLeft(rest, " \t\r")
 	return rest == "" || strings.IndexByte("\n-=", rest[0]) >= 0 || strings.HasPrefix(rest, "→") || strings.HasPrefix(rest, "➜") || strings.HasPrefix(rest, "⟶")
