@@ -191,13 +191,9 @@ func (e *Engine) Translate(ctx context.Context, req *core.Request) (*core.Result
 	}
 	defer g.release()
 	if req.Trace == nil {
-		traced := &struct { // one allocation
-			req   core.Request
-			trace core.Trace
-		}{req: *req}
-		traced.trace.SetOwner(g)
-		traced.req.Trace = &traced.trace
-		req = &traced.req
+		traced := *req // two small allocations cost less than a large one
+		traced.Trace = core.NewTrace(g)
+		req = &traced
 	} else {
 		req.Trace.SetOwner(g)
 	}
