@@ -674,21 +674,21 @@ func TestOnlyTheGatewayCanCallAPlugin(t *testing.T) {
 	b := newBench(t, one)
 	p := b.provider("odd")
 	address := p.process().current.link.address
-	conn, err := grpc.NewClient("unix:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
 	other, err := wire.NewSecret()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	for name, options := range map[string][]grpc.CallOption{"without a secret": nil, "with another": {grpc.PerRPCCredentials(other)}} {
-		_, describe := wire.NewPluginClient(conn).Describe(t.Context(), &wire.DescribeRequest{}, options...)
-		_, answer := wire.NewProviderClient(conn).Answer(t.Context(), &wire.Visit{Instance: p.id, Text: &wire.Text{Text: "x", Target: "es"}}, options...)
-		stop := conn.Invoke(t.Context(), "/plugin.GRPCController/Shutdown", &wire.Released{}, &wire.Released{}, options...)
-		stream, err := wire.NewProviderClient(conn).Translate(t.Context(), &wire.Call{Instance: p.id}, options...)
+	for name, options := range map[string][]grpc.DialOption{"without a secret": nil, "with another": other.Dial()} {
+		conn, err := grpc.NewClient("unix:"+address, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, describe := wire.NewPluginClient(conn).Describe(t.Context(), &wire.DescribeRequest{})
+		_, answer := wire.NewProviderClient(conn).Answer(t.Context(), &wire.Visit{Instance: p.id, Text: &wire.Text{Text: "x", Target: "es"}})
+		stop := conn.Invoke(t.Context(), "/plugin.GRPCController/Shutdown", &wire.Released{}, &wire.Released{})
+		stream, err := wire.NewProviderClient(conn).Translate(t.Context(), &wire.Call{Instance: p.id})
 		if err == nil {
 			_, err = stream.Recv()
 		}

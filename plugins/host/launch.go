@@ -207,7 +207,7 @@ func run(ctx context.Context, program *Program, folder, sockets string, k *kin, 
 		Logger:          hclog.NewNullLogger(), // what it would say is in its errors
 		SyncStdout:      &stream{out: out},
 		SyncStderr:      &stream{out: out},
-		GRPCDialOptions: append(dialOptions(&p.link), grpc.WithPerRPCCredentials(key)),
+		GRPCDialOptions: append(dialOptions(&p.link), key.Dial()...),
 	})
 	stop := func() {
 		// Shutdown has no deadline of its own; the end of the process ends it.

@@ -225,8 +225,8 @@ func (p *program) dial(handshake, sockets string) error {
 		return fmt.Errorf("the handshake says %q: the protocol is grpc; %s", clip(parts[4]), want)
 	}
 	p.socket = parts[3]
-	conn, err := grpc.NewClient("unix:"+p.socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(p.secret),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)))
+	conn, err := grpc.NewClient("unix:"+p.socket, append(p.secret.Dial(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)))...)
 	if err != nil {
 		return machineError{err}
 	}

@@ -5,7 +5,8 @@ import (
 	"crypto/rand"
 	"os"
 
-	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // A Secret is known to one process of a plugin and to this one. Every call
@@ -15,11 +16,9 @@ import (
 // read by others all its life.
 type Secret struct {
 	text   string
-	header map[string]string // made once, since every call asks for it
-	from   *os.File          // for the plugin to read, once
+	header metadata.MD // made once, since every call carries it
+	from   *os.File    // for the plugin to read, once
 }
-
-var _ credentials.PerRPCCredentials = Secret{}
 
 // NewSecret returns a secret that nobody else has. Who starts a plugin with it
 // lets it inherit the secret's pipe and names that in SecretKey, and closes it.
@@ -30,7 +29,7 @@ func NewSecret() (s Secret, err error) {
 	}
 	defer to.Close()
 	s = Secret{text: rand.Text(), from: from}
-	s.header = map[string]string{SecretHeader: s.text}
+	s.header = metadata.Pairs(SecretHeader, s.text)
 	if _, err := to.WriteString(s.text + "\n"); err != nil { // it has room for that
 		from.Close()
 		return s, err
@@ -44,10 +43,16 @@ func (s Secret) Pipe() *os.File { return s.from }
 // Close closes the pipe on this side.
 func (s Secret) Close() { s.from.Close() }
 
-func (s Secret) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return s.header, nil
+// Dial makes every call of a connection carry the secret. It travels over a Unix
+// socket in a folder that only this user may enter. gRPC's own credentials of a
+// call would do the same, but name the service that is called anew each time.
+func (s Secret) Dial() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, answer any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+			return invoke(metadata.NewOutgoingContext(ctx, s.header), method, req, answer, conn, options...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, stream grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+			return stream(metadata.NewOutgoingContext(ctx, s.header), desc, conn, method, options...)
+		}),
+	}
 }
-
-// RequireTransportSecurity says no: it travels over a Unix socket in a folder
-// that only this user may enter.
-func (s Secret) RequireTransportSecurity() bool { return false }
