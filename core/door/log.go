@@ -2,6 +2,7 @@ package door
 
 import (
 	"slices"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -15,7 +16,7 @@ import (
 // text. It is safe for concurrent use.
 type Journal struct {
 	log     *zap.Logger
-	sampled *zap.Logger
+	sampled func() *zap.Logger // some lines a second; half a megabyte, once something failed
 }
 
 // NewJournal returns a journal that writes to log.
@@ -25,7 +26,7 @@ func NewJournal(log *zap.Logger) *Journal {
 	sample := zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(c, time.Second, 5, 100)
 	})
-	return &Journal{log: log, sampled: log.WithOptions(sample)}
+	return &Journal{log: log, sampled: sync.OnceValue(func() *zap.Logger { return log.WithOptions(sample) })}
 }
 
 // Failed notes that the call id failed with err, before any of its texts was asked
@@ -56,9 +57,9 @@ func (j *Journal) Asked(a Asked, slow time.Duration) {
 	case a.Err != nil:
 		ce = j.check(a.Err)
 	case slices.Contains(a.Result.Flags, core.FlagFallback):
-		ce = j.sampled.Check(zap.InfoLevel, "a fallback answered")
+		ce = j.sampled().Check(zap.InfoLevel, "a fallback answered")
 	case slow > 0 && a.Took >= slow:
-		ce = j.sampled.Check(zap.InfoLevel, "request was slow")
+		ce = j.sampled().Check(zap.InfoLevel, "request was slow")
 	}
 	if ce == nil {
 		return
@@ -87,16 +88,16 @@ func (j *Journal) Asked(a Asked, slow time.Duration) {
 func (j *Journal) check(e *core.Error) *zapcore.CheckedEntry {
 	switch e.Kind {
 	case core.Internal:
-		return j.sampled.Check(zap.ErrorLevel, "internal error")
+		return j.sampled().Check(zap.ErrorLevel, "internal error")
 	case core.ProviderFailed, core.ProviderRefused, core.BadAnswer, core.QuotaExceeded, core.Unavailable, core.RateLimited:
 		if e.Cause != nil {
-			return j.sampled.Check(zap.WarnLevel, "provider failed")
+			return j.sampled().Check(zap.WarnLevel, "provider failed")
 		}
 	case core.DeadlineExceeded, core.Overloaded:
 	default:
 		return j.log.Check(zap.DebugLevel, "request failed")
 	}
-	return j.sampled.Check(zap.InfoLevel, "request failed")
+	return j.sampled().Check(zap.InfoLevel, "request failed")
 }
 
 // failure says what failed, without a word of what the client wrote.
