@@ -196,14 +196,18 @@ type (
 	// never called, and more than once. It is not called while Start or Probe
 	// runs, and not waited for longer than some seconds.
 	Closer interface{ Close() error }
-	// A Prober asks whether the thing could serve now. The error's kind tells:
-	// unauthorized and not_found will not mend by themselves, all others may.
+	// A Prober says how the thing is.
 	Prober interface {
+		// Probe asks whether it could serve now. The error's kind tells:
+		// unauthorized and not_found will not mend by themselves, all others may.
+		// What was found well is not asked again.
 		Probe(ctx context.Context) error
+		// Ready says at any time, at once and without asking anybody, why it cannot
+		// serve now, or nil, since what Probe said once may have changed. It is nil
+		// for what hears of that only by being called: how the calls of a provider
+		// go, the stage that calls it knows.
+		Ready() error
 	}
-	// A Readier says at any time, at once and without asking anybody, why the
-	// thing cannot serve now, or nil. What a Prober said once may have changed.
-	Readier interface{ Ready() error }
 	// A Planner can take another configuration in place: Plan checks and may
 	// fail, apply does and cannot.
 	Planner interface {
@@ -216,9 +220,6 @@ type (
 	// configuration, such as a file that this names, is another by now. A reload
 	// then changes or rebuilds it though its configuration is the same.
 	Outdater interface{ Outdated() bool }
-	// A Filer names the content of files that change its answers, such as a
-	// plugin's program, beside its configuration. It may read them.
-	Filer interface{ Files() string }
 	// An Heir takes over what former knew, the part of the same kind that stood
 	// in its place under another configuration: state that is worth more than
 	// a fresh start. It is called before Start. Former goes on working beside
@@ -228,8 +229,10 @@ type (
 	// "48,112 entries"; empty for nothing.
 	Holder interface{ Holds() string }
 	// A Fingerprinter names everything in its configuration that changes an
-	// answer. What has no such ability is fingerprinted by its whole
-	// configuration.
+	// answer, with the content of the files that do, such as a plugin's program. It
+	// may read them, and it never says of one part now this and now that unless it
+	// took another configuration. What has no such ability is fingerprinted by its
+	// whole configuration.
 	Fingerprinter interface{ Fingerprint() string }
 	// An Accounter is a provider that names whom its upstream bills and limits,
 	// such as by address and key. Whoever asks keeps only a hash of it.

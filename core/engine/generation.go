@@ -256,8 +256,8 @@ func (g *Generation) Ready() error {
 	served := false // by a provider
 	for _, p := range g.parts {
 		err := g.unwell[p.place()]
-		if r, ok := p.item.(core.Readier); ok && p.used && err == nil {
-			err = r.Ready()
+		if prober, ok := p.item.(core.Prober); ok && p.used && err == nil {
+			err = prober.Ready()
 		}
 		if err == nil {
 			served = served || p.used && p.label == "provider"

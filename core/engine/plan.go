@@ -45,7 +45,7 @@ type shared struct {
 	item any
 	// Guarded by Engine.sharing:
 	generations int
-	calls       int        // of Start, Probe and Outdated, that run
+	calls       int        // of Start, Probe and Outdated that run
 	hung        *LateError // of the one that is late; nil for none
 	orphan      bool       // no generation has it, and it is closed or will be
 }
@@ -63,9 +63,6 @@ type part struct {
 	used     bool          // the chain needs it
 	parked   bool          // its stage is disabled, and it is kept for later
 	fresh    bool          // built for this generation
-	// files names the content of the files that it was made from, once it is
-	// in use: answers of a plugin's former program are not those of its new one.
-	files string
 }
 
 func (p *part) place() string { return p.label + "s/" + p.name }
@@ -146,7 +143,7 @@ func (g *Generation) plan(deadline time.Duration) error {
 		if err != nil {
 			return err
 		}
-		places = append(places, chain.Place{Name: item.Name, Item: p.item, Digest: p.made()})
+		places = append(places, chain.Place{Name: item.Name, Item: p.item, Digest: p.digest})
 	}
 	g.removals()
 	g.doing.note("the chain", "linking")
@@ -162,7 +159,7 @@ func (g *Generation) plan(deadline time.Duration) error {
 		if f, is := p.item.(core.Fingerprinter); is {
 			found.Fingerprint = f.Fingerprint()
 		} else {
-			found.Fingerprint = p.made()
+			found.Fingerprint = p.digest
 		}
 		found.Account = p.account()
 		return found, true
@@ -185,18 +182,10 @@ func (g *Generation) plan(deadline time.Duration) error {
 	return nil
 }
 
-// made names the configuration of p, and the files that it was made from.
-func (p *part) made() string {
-	if f, ok := p.item.(core.Filer); ok && p.files == "" {
-		p.files = f.Files()
-	}
-	return p.digest + " " + p.files
-}
-
 // account names whom the upstream of a provider bills, and tells nothing: what
-// the part says of it, hashed; or else the entry and all that it was made of.
+// the part says of it, hashed; or else the entry and its configuration.
 func (p *part) account() string {
-	of := p.name + " " + p.made()
+	of := p.name + " " + p.digest
 	if a, ok := p.item.(core.Accounter); ok {
 		of = a.Account()
 	}
@@ -268,7 +257,7 @@ func (g *Generation) part(label string, item config.Item, deadline time.Duration
 	switch {
 	case same && !files:
 		g.step(p.place(), Keep, false, false)
-		p.shared, p.files = former.shared, former.files
+		p.shared = former.shared
 		if takes && former.deadline != deadline {
 			g.applies = append(g.applies, change{p.place(), func() { timed.SetDeadline(deadline) }})
 		}
@@ -370,7 +359,7 @@ func (g *Generation) park(item config.Item) {
 	if _, plans := former.item.(core.Planner); !plans {
 		return
 	}
-	p.shared, p.digest, p.deadline, p.at, p.files = former.shared, former.digest, former.deadline, former.at, former.files
+	p.shared, p.digest, p.deadline, p.at = former.shared, former.digest, former.deadline, former.at
 	g.hold(p)
 	g.step(p.place(), Park, false, false)
 }
@@ -417,6 +406,11 @@ func fits(role core.Role, built any) error {
 	}
 	if !ok {
 		return fmt.Errorf("a kind of role %s built a %T", role, built)
+	}
+	if _, half := built.(interface{ Probe(context.Context) error }); half {
+		if _, whole := built.(core.Prober); !whole {
+			return fmt.Errorf("a %T can be probed, and has no Ready() error, which core.Prober asks for; one that returns nil will do", built)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -358,5 +359,17 @@ func TestAProviderThatIsOutOfUseIsNotKept(t *testing.T) {
 	}
 	if a.closed.Load() || !b.closed.Load() {
 		t.Errorf("a closed: %v, b closed: %v", a.closed.Load(), b.closed.Load())
+	}
+}
+
+// half can be probed, and says nothing more.
+type half struct{ core.Stage }
+
+func (half) Probe(context.Context) error { return nil }
+
+func TestHalfAnAbilityIsSaidAndNotPassedOver(t *testing.T) {
+	f := (&enginetest.House{}).File(enginetest.Item("a", core.RoleStage, func() any { return half{} }))
+	if _, err := New(enginetest.Nowhere{}, zap.NewNop()).Build(f, time.Second); err == nil || !strings.Contains(err.Error(), "no Ready() error, which core.Prober asks for") {
+		t.Error(err)
 	}
 }

@@ -79,7 +79,9 @@ func (p *provider) running() (*engine.Engine, error) {
 	return nil, &core.Error{Kind: core.Unavailable, Detail: "the engine is not running"}
 }
 
-func (p *provider) Probe(context.Context) error {
+func (p *provider) Probe(context.Context) error { return p.Ready() }
+
+func (p *provider) Ready() error {
 	_, err := p.running()
 	return err
 }

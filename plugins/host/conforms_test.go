@@ -1,6 +1,8 @@
 package host
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -38,4 +40,32 @@ func TestTheProviderConforms(t *testing.T) {
 func TestTheStageConforms(t *testing.T) {
 	kind, config := newBench(t, "stages:\n  - plugin: {command: [SELF]}\n  - provider\n").declared("plugin")
 	coretest.Stage(t, kind, config)
+}
+
+func TestAnswersOfAnotherProgramOrConfigurationAreOthers(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "script")
+	write := func(text string) {
+		if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("1")
+	yaml := "providers:\n  odd: {type: plugin, command: [" + script + "], config: {a: 1}}\n" +
+		"  even: {type: plugin, command: [" + script + "], config: {a: 2}}\nstages:\n  - provider: {use: odd}\n"
+	b := newBench(t, yaml)
+	first, same, other := b.build("odd").(provider), b.build("odd").(provider), b.build("even").(provider)
+	was := first.Fingerprint()
+	if same.Fingerprint() != was {
+		t.Error("the same plugin has lost its answers")
+	}
+	if other.Fingerprint() == was {
+		t.Error("another configuration has the same answers")
+	}
+	write("2")
+	if first.Fingerprint() != was {
+		t.Error("what a part is called changed while it serves")
+	}
+	if b.build("odd").(provider).Fingerprint() == was {
+		t.Error("another program has the same answers")
+	}
 }

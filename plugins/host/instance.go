@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +39,8 @@ type instance struct {
 	plugin  *plugin // since Start
 	verdict atomic.Pointer[verdict]
 
+	fingerprint func() string // the same at every call
+
 	refused atomic.Bool // the plugin has said that it is, and not answered since
 
 	calls  atomic.Int64
@@ -59,7 +63,9 @@ func newInstance(h *Host, env core.Env, role wire.Role, program *Program, config
 	if err := program.check(); err != nil {
 		return nil, err
 	}
-	return &instance{host: h, env: env, name: env.Name, folder: env.Origin.Folder(), program: program, role: role, config: config}, nil
+	in := &instance{host: h, env: env, name: env.Name, folder: env.Origin.Folder(), program: program, role: role, config: config}
+	in.fingerprint = sync.OnceValue(in.sum)
+	return in, nil
 }
 
 // Start makes sure that the plugin runs and takes the configuration. A plugin
@@ -492,12 +498,20 @@ func (in *instance) Measure(emit func(core.Measure)) {
 	}
 }
 
-// Files names the content of the program's files; empty when they cannot be read,
-// which Start says.
-func (in *instance) Files() string {
+// Fingerprint names the program, with the content of its files as they were when
+// this was first asked, and what it is configured with. Of files that cannot be
+// read Start says so.
+func (in *instance) Fingerprint() string { return in.fingerprint() }
+
+func (in *instance) sum() string {
 	identity, err := in.program.identity(in.folder)
 	if err != nil {
-		return ""
+		identity = strings.Join(in.program.Command, " ")
 	}
-	return identity
+	config, err := json.Marshal(in.config)
+	if err != nil {
+		config = nil // Start says so: it sends the same
+	}
+	sum := sha256.Sum256(append([]byte(identity+"\x00"), config...))
+	return hex.EncodeToString(sum[:])
 }

@@ -16,14 +16,14 @@ import (
 type provider struct{ *instance }
 
 var (
-	_ core.Translator = provider{}
-	_ core.Starter    = provider{}
-	_ core.Closer     = provider{}
-	_ core.Prober     = provider{}
-	_ core.Readier    = provider{}
-	_ core.Outdater   = provider{}
-	_ core.Languager  = provider{}
-	_ core.Measurer   = provider{}
+	_ core.Translator    = provider{}
+	_ core.Starter       = provider{}
+	_ core.Closer        = provider{}
+	_ core.Prober        = provider{}
+	_ core.Outdater      = provider{}
+	_ core.Fingerprinter = provider{}
+	_ core.Languager     = provider{}
+	_ core.Measurer      = provider{}
 )
 
 func (h *Host) buildProvider(env core.Env, cfg *ProviderConfig) (any, error) {

@@ -19,14 +19,14 @@ type stage struct {
 }
 
 var (
-	_ core.Hooks    = stage{}
-	_ core.Streamer = stage{}
-	_ core.Starter  = stage{}
-	_ core.Closer   = stage{}
-	_ core.Prober   = stage{}
-	_ core.Readier  = stage{}
-	_ core.Outdater = stage{}
-	_ core.Measurer = stage{}
+	_ core.Hooks         = stage{}
+	_ core.Streamer      = stage{}
+	_ core.Starter       = stage{}
+	_ core.Closer        = stage{}
+	_ core.Prober        = stage{}
+	_ core.Outdater      = stage{}
+	_ core.Fingerprinter = stage{}
+	_ core.Measurer      = stage{}
 )
 
 func (h *Host) buildStage(env core.Env, cfg *StageConfig) (any, error) {

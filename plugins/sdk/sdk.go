@@ -6,7 +6,8 @@
 //
 // A kind of role provider builds a core.Translator, one of role stage builds
 // core.Hooks; a program serves at most one of each. The optional abilities of
-// core work here too: Starter, Closer, Prober, Languager.
+// core work here too: Starter, Closer, Prober (of which Probe is enough),
+// Languager.
 //
 // # What holds in a plugin
 //

@@ -556,6 +556,9 @@ func (p *Provider) Probe(ctx context.Context) error {
 	return nil
 }
 
+// Ready is nil: whoever calls p hears how its calls go.
+func (p *Provider) Ready() error { return nil }
+
 // knock makes one call of a probe, within call, and returns what came.
 func (p *Provider) knock(ctx, call context.Context, cancel func(), method string, to *url.URL, content string) (int, http.Header, []byte, error) {
 	r := &http.Request{

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -9,7 +10,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 )
 
-var _ core.Readier = (*Stage)(nil)
+var _ core.Prober = (*Stage)(nil)
 
 // failsInARow is after how many calls in a row a provider counts as one that cannot
 // translate; recently is for how long after the last of them: then somebody has to
@@ -67,6 +68,9 @@ func (h *health) unwell(deadline time.Duration) error {
 	}
 	return nil
 }
+
+// Probe asks nobody: each provider is asked by itself, and Ready says the rest.
+func (s *Stage) Probe(context.Context) error { return nil }
 
 // Ready says whether one of the providers could translate a text now, as far as
 // the last calls tell. It returns nil as soon as a call would be let through to one

@@ -31,6 +31,7 @@ func (s *Sloth) at(call string) {
 
 func (s *Sloth) Wrap(next core.Translator) core.Translator { return next }
 func (s *Sloth) Start(context.Context) error               { s.at("start"); return nil }
+func (s *Sloth) Ready() error                              { return nil }
 func (s *Sloth) Outdated() bool                            { s.at("outdated"); return false }
 
 func (s *Sloth) Probe(context.Context) error {

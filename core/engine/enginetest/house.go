@@ -79,9 +79,10 @@ func (b *Brick) Probe(context.Context) error {
 	return b.ProbeErr[b.says()]
 }
 
-func (b *Brick) Outdated() bool { return b.Stale }
-func (b *Brick) Files() string  { return b.files }
-func (b *Brick) Holds() string  { return fmt.Sprintf("Brick %d", b.n) }
+func (b *Brick) Ready() error        { return nil }
+func (b *Brick) Outdated() bool      { return b.Stale }
+func (b *Brick) Fingerprint() string { return b.says() + " " + b.files }
+func (b *Brick) Holds() string       { return fmt.Sprintf("Brick %d", b.n) }
 
 // A soft Brick can be changed in place.
 type SoftBrick struct{ *Brick }

@@ -38,6 +38,7 @@ func (s *sloth) hang(call string) {
 
 func (s *sloth) Start(context.Context) error { s.hang("start"); return nil }
 func (s *sloth) Probe(context.Context) error { s.hang("probe"); return nil }
+func (s *sloth) Ready() error                { return nil }
 func (s *sloth) Close() error                { s.hang("close"); return nil }
 func (s *sloth) Outdated() bool              { s.hang("outdated"); return false }
 
