@@ -20,6 +20,7 @@ var arrows = []struct {
 	{"core/chain", []string{"core"}},
 	{"core/line", []string{"core"}},
 	{"core/pool", []string{"core/files"}},
+	{"core/exchange", []string{"core"}},
 	{"core/files", nil}, // and whoever reads a file that a configuration names may import it: there is one way to do that without being held up
 	{"core/config", []string{"core", "core/fields", "core/files"}},
 	{"core/fields", []string{"core"}},
@@ -34,7 +35,7 @@ var arrows = []struct {
 	{"core/coretest", []string{"core", "core/chain"}},
 	{"core/coretest/property", nil},
 	{"stages", []string{"core", "stages/"}},
-	{"stages/", []string{"core", "core/files", "core/line", "core/pool", "core/text/"}},
+	{"stages/", []string{"core", "core/exchange", "core/files", "core/line", "core/pool", "core/text/"}},
 	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},
 	{"plugins/apertium", []string{"core", "plugins/apertium/engine", "plugins/sdk"}},
 	{"plugins/apertium/engine", []string{"core", "core/files"}},

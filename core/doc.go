@@ -34,6 +34,7 @@
 //	core/chain      links stages, gates and providers, and watches them
 //	core/line       the one line in which attempts wait for their turn; no I/O
 //	core/pool       warm upstream connections
+//	core/exchange   one bounded call of an upstream: framing, headers, what may be logged; engines that speak JSON
 //	core/config     pipeline.yaml: loading, checking, explaining, the schema
 //	core/fields     structs as keys, in the configuration and in plugins
 //	core/files      reads files that a configuration names, bounded

@@ -7,10 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 )
 
 // answer is what is read of a chat completion.
@@ -276,10 +275,10 @@ func isControl(c byte) bool { return c < ' ' && c != '\t' && c != '\n' && c != '
 func (p *Provider) named(model string, req *core.Request) string {
 	switch {
 	case model == p.cfg.Model:
-	case len(model) > 200 || !codeShape.MatchString(model):
+	case len(model) > 200 || !exchange.IsCode(model):
 	case strings.HasPrefix(model, p.cfg.Model) && len(model) <= len(p.cfg.Model)+16:
 		return model // with the date of its making
-	case !p.hush(req).holds(model):
+	case !p.hush(req).Holds(model):
 		return model
 	}
 	return p.cfg.Model
@@ -314,10 +313,6 @@ func looksLike(body []byte) string {
 	return "something else"
 }
 
-// maxCause is the most that is kept of the reason for a failed connection, in
-// characters.
-const maxCause = 200
-
 // cause tells the log what the upstream said: the status, the upstream's name for
 // the request, and of the error type, code and location, and its message as far as it
 // shares nothing with the request.
@@ -325,8 +320,8 @@ func (p *Provider) cause(req *core.Request, status int, h http.Header, r refusal
 	hush := p.hush(req)
 	text := fmt.Sprintf("status %d", status)
 	for _, part := range []struct{ name, value string }{
-		{"upstream request", hush.code(first(h, "X-Request-Id"))}, {"type", hush.code(r.Type)}, {"code", hush.code(r.Code)}, {"param", hush.code(r.Param)},
-		{"message", hush.message(r.Message)},
+		{"upstream request", hush.Code(exchange.First(h, "X-Request-Id"))}, {"type", hush.Code(r.Type)}, {"code", hush.Code(r.Code)}, {"param", hush.Code(r.Param)},
+		{"message", hush.Message(r.Message)},
 	} {
 		if part.value != "" {
 			text += ", " + part.name + " " + part.value
@@ -335,67 +330,26 @@ func (p *Provider) cause(req *core.Request, status int, h http.Header, r refusal
 	return errors.New(text)
 }
 
-// redact removes every secret of the configuration and keeps at most most
-// characters, on one line.
-func (p *Provider) redact(s string, most int) string {
-	s = p.secrets.Replace(s)
-	var b strings.Builder
-	blank := false
-	for _, r := range s {
-		if most == 0 {
-			break
-		}
-		if unicode.IsSpace(r) || !unicode.IsPrint(r) {
-			blank = b.Len() > 0
-			continue
-		}
-		if blank {
-			b.WriteByte(' ')
-			blank = false
-			if most--; most == 0 {
-				break
-			}
-		}
-		if r == utf8.RuneError {
-			r = '?'
-		}
-		b.WriteRune(r)
-		most--
+// hush returns what keeps the texts of req, which is nil for a call without texts, out of
+// what is logged.
+func (p *Provider) hush(req *core.Request) exchange.Hush {
+	if req == nil {
+		return p.secrets.Hush()
 	}
-	return b.String()
+	return p.secrets.Hush(req)
 }
 
-// shortestSecret is the shortest value that is taken for a secret, in bytes.
-const shortestSecret = 8
-
 // secrets finds what must never reach a log: the key and the values of headers
-// that may be keys, as they are and as JSON writes them. What is shorter than any
-// key, such as the "x" that servers without keys are given, is no secret: it stands
-// in every other word.
-func (c *Config) secrets(base *url.URL) *strings.Replacer {
-	var pairs []string
-	add := func(secret string) {
-		if secret = strings.TrimSpace(secret); len(secret) < shortestSecret {
-			return
-		}
-		quoted := string(appendString(nil, secret))
-		for _, form := range []string{secret, quoted[1 : len(quoted)-1], strings.ReplaceAll(secret, "/", `\/`)} {
-			pairs = append(pairs, form, "[redacted]")
-		}
-	}
-	add(c.APIKey.Reveal())
+// that may be keys.
+func (c *Config) secrets(base *url.URL) *exchange.Secrets {
+	all := []string{c.APIKey.Reveal()}
 	for _, value := range c.Headers {
-		add(value.Reveal())
-		if _, key, ok := strings.Cut(value.Reveal(), " "); ok {
-			add(key) // "Bearer sk-…"
-		}
+		all = append(all, value.Reveal())
 	}
 	for name, values := range base.Query() {
 		if mayBeKey(name) {
-			for _, value := range values {
-				add(value)
-			}
+			all = append(all, values...)
 		}
 	}
-	return strings.NewReplacer(pairs...)
+	return exchange.NewSecrets(all...)
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/textproto"
 	"net/url"
 	"regexp"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 )
 
 // Config is an entry of `providers:` of type openai.
@@ -89,13 +89,6 @@ func isOpenAI(u *url.URL) bool {
 	return host == "api.openai.com" || strings.HasSuffix(host, ".api.openai.com")
 }
 
-// isLoopback says whether what goes to u stays on this machine.
-func isLoopback(u *url.URL) bool {
-	host := u.Hostname()
-	addr, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
-}
-
 // mayBeKey says whether a header or a part of a query is named like what says who
 // calls.
 func mayBeKey(name string) bool {
@@ -150,13 +143,13 @@ func (c *Config) header() (http.Header, error) {
 		value := secret.Reveal()
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		switch {
-		case !isToken(name):
+		case !exchange.IsToken(name):
 			return nil, fmt.Errorf("headers: %q is not the name of a header", name)
 		case canonical == "Authorization" && strings.TrimSpace(c.APIKey.Reveal()) != "":
 			return nil, fmt.Errorf("headers: Authorization is what api_key is sent as; leave one of them out")
 		case isOurs(canonical):
 			return nil, fmt.Errorf("headers: %s is set by the provider itself; use its own key", canonical)
-		case !isFieldValue(value):
+		case !exchange.IsFieldValue(value):
 			return nil, fmt.Errorf("headers.%s: the value holds a character that no header may hold", name)
 		}
 		h[canonical] = []string{value}
@@ -167,7 +160,7 @@ func (c *Config) header() (http.Header, error) {
 		{"project", "Openai-Project", c.Project},
 	} {
 		value := strings.TrimSpace(own.value)
-		if !isFieldValue(value) {
+		if !exchange.IsFieldValue(value) {
 			return nil, fmt.Errorf("%s holds a character that no header may hold", own.key)
 		}
 		if own.header == "Authorization" {
@@ -189,25 +182,4 @@ func isOurs(canonical string) bool {
 		return true
 	}
 	return false
-}
-
-// isToken says whether s may be a header's name (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// isFieldValue says whether s may be a header's value (RFC 9110 section 5.5).
-func isFieldValue(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }

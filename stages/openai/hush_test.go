@@ -181,17 +181,17 @@ func TestACodeIsKeptUnlessItMayBeAPieceOfTheText(t *testing.T) {
 		"invalid_request_error":     "invalid_request_error",
 		"messages[12].content":      "messages[12].content",
 		"model_decommissioned":      "model_decommissioned",
-		"rate_of_change":            withheld,
-		"TOKENS_invalid":            withheld,
-		"be-brief":                  withheld,
-		"12":                        withheld,
-		"日本語":                       withheld,
-		"two words":                 withheld,
-		"line\nbreak":               withheld,
-		strings.Repeat("q", 65):     withheld,
+		"rate_of_change":            "(withheld)",
+		"TOKENS_invalid":            "(withheld)",
+		"be-brief":                  "(withheld)",
+		"12":                        "(withheld)",
+		"日本語":                       "(withheld)",
+		"two words":                 "(withheld)",
+		"line\nbreak":               "(withheld)",
+		strings.Repeat("q", 65):     "(withheld)",
 		"sk-test-0123456789/abcdef": "[redacted]",
 	} {
-		if got := h.code(code); got != want {
+		if got := h.Code(code); got != want {
 			t.Errorf("%q: got %q, want %q", code, got, want)
 		}
 	}

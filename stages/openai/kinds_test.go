@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 )
 
 // answered is an answer as a server writes it.
@@ -409,7 +410,7 @@ func TestAFinishReasonOnEveryPieceCutsNothing(t *testing.T) {
 			select {
 			case <-r.Context().Done():
 				return
-			case <-time.After(parting + parting/4): // the pause that would end it
+			case <-time.After(exchange.Parting + exchange.Parting/4): // the pause that would end it
 			}
 		}
 		io.WriteString(w, end+"\n\n")
@@ -591,7 +592,7 @@ func FuzzReadRefusal(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := readRefusal(body)
-		if d := r.toWait(); d < 0 || d > longestWait {
+		if d := r.toWait(); d < 0 || d > exchange.LongestWait {
 			t.Fatalf("wait %v", d)
 		}
 		if len(r.Message) > longestSaid+1 || r.status() < 400 || r.status() > 599 {

@@ -3,15 +3,10 @@ package openai
 import (
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 )
-
-// longestWait is the longest time that an upstream is believed when it says how
-// long to wait; longer ones are limits a day, or points in time, and are taken
-// as unknown.
-const longestWait = 24 * time.Hour
 
 // limits reads what an answer says about the account's limits. OpenAI writes
 // "x-ratelimit-reset-tokens: 6m0s"; compatible servers leave headers out, write
@@ -26,8 +21,8 @@ func limits(h http.Header) core.Limits {
 // limit reads one allowance. It is known when it says what remains; a limit
 // alone is taken as not touched.
 func limit(h http.Header, limitName, remainingName, resetName string) core.Limit {
-	allowed, hasLimit := count(first(h, limitName))
-	remaining, hasRemaining := count(first(h, remainingName))
+	allowed, hasLimit := count(exchange.First(h, limitName))
+	remaining, hasRemaining := count(exchange.First(h, remainingName))
 	if !hasLimit && !hasRemaining {
 		return core.Limit{}
 	}
@@ -38,7 +33,7 @@ func limit(h http.Header, limitName, remainingName, resetName string) core.Limit
 	case allowed > 0:
 		l.Remaining = min(remaining, allowed)
 	}
-	l.Reset, _ = wait(first(h, resetName))
+	l.Reset, _ = exchange.Wait(exchange.First(h, resetName))
 	return l
 }
 
@@ -55,14 +50,6 @@ func believed(l core.Limits, usage core.Usage) *core.Limits {
 	return &l
 }
 
-// first is h.Get of a name that is canonical already.
-func first(h http.Header, canonical string) string {
-	if v := h[canonical]; len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
 func count(s string) (int, bool) {
 	if s == "" || len(s) > 12 {
 		return 0, false
@@ -72,47 +59,4 @@ func count(s string) (int, bool) {
 		return 0, false
 	}
 	return int(n), true
-}
-
-// wait reads "12ms", "1s", "6m0s", or plain seconds with or without a fraction.
-func wait(s string) (time.Duration, bool) {
-	if s == "" || len(s) > 32 {
-		return 0, false
-	}
-	if seconds, err := strconv.ParseFloat(s, 64); err == nil {
-		// Written so that NaN fails as well.
-		if !(seconds >= 0 && seconds <= longestWait.Seconds()) {
-			return 0, false
-		}
-		return time.Duration(seconds * float64(time.Second)), true
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 || d > longestWait {
-		return 0, false
-	}
-	return d, true
-}
-
-// retryAfter reads how long the upstream wants to be left alone; 0 when it does
-// not say. The more exact header wins: retry-after-ms (OpenAI's own), then
-// retry-after (RFC 9110 section 10.2.3: seconds or a date). The reset of an
-// allowance that is used up is no such wish: it is when the allowance will be
-// whole again, long after there is room for one request.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	if s := first(h, "Retry-After-Ms"); s != "" {
-		if ms, err := strconv.ParseFloat(s, 64); err == nil && ms >= 0 && ms <= float64(longestWait/time.Millisecond) {
-			return time.Duration(ms * float64(time.Millisecond))
-		}
-	}
-	if s := first(h, "Retry-After"); s != "" {
-		if d, ok := wait(s); ok {
-			return d
-		}
-		if at, err := http.ParseTime(s); err == nil {
-			if d := at.Sub(now); d <= longestWait {
-				return max(d, 0)
-			}
-		}
-	}
-	return 0
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 )
 
 func header(pairs ...string) http.Header {
@@ -65,7 +66,7 @@ func TestRetryAfter(t *testing.T) {
 		{"negative", header("retry-after-ms", "-1", "retry-after", "-1"), 0},
 		{"a reset is no wish", header("x-ratelimit-remaining-requests", "0", "x-ratelimit-reset-requests", "3s"), 0},
 	} {
-		if got := retryAfter(c.h, now); got != c.want {
+		if got := exchange.RetryAfter(c.h, now); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -83,11 +84,11 @@ func FuzzLimits(f *testing.F) {
 		}
 		l := limits(h)
 		for _, l := range []core.Limit{l.Requests, l.Tokens} {
-			if l.Limit < 0 || l.Remaining < 0 || l.Reset < 0 || l.Reset > longestWait || !l.Known && l != (core.Limit{}) {
+			if l.Limit < 0 || l.Remaining < 0 || l.Reset < 0 || l.Reset > exchange.LongestWait || !l.Known && l != (core.Limit{}) {
 				t.Fatalf("%+v", l)
 			}
 		}
-		if d := retryAfter(h, time.Now()); d < 0 || d > longestWait {
+		if d := exchange.RetryAfter(h, time.Now()); d < 0 || d > exchange.LongestWait {
 			t.Fatalf("retry after %v", d)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 )
 
 // refusal is what an answer says that is none. OpenAI writes an object `error` with
@@ -149,15 +150,15 @@ func (r *refusal) note(v map[string]any) {
 		for _, name := range []string{"retryDelay", "retry_delay", "retry_after", "retryAfter", "retry_after_seconds"} {
 			switch d := v[name].(type) {
 			case string:
-				r.Wait, _ = wait(d)
+				r.Wait, _ = exchange.Wait(d)
 			case float64:
-				r.Wait, _ = wait(strconv.FormatFloat(d, 'f', -1, 64))
+				r.Wait, _ = exchange.Wait(strconv.FormatFloat(d, 'f', -1, 64))
 			}
 			if r.Wait > 0 {
 				break
 			}
 		}
-		if ms, is := v["retry_after_ms"].(float64); is && r.Wait == 0 && ms > 0 && ms <= float64(longestWait/time.Millisecond) {
+		if ms, is := v["retry_after_ms"].(float64); is && r.Wait == 0 && ms > 0 && ms <= float64(exchange.LongestWait/time.Millisecond) {
 			r.Wait = time.Duration(ms * float64(time.Millisecond))
 		}
 	}
@@ -217,13 +218,13 @@ func (r *refusal) toWait() time.Duration {
 		default:
 			unit = unit[:1]
 		}
-		d, ok := wait(strings.Trim(part[1], ".") + unit)
+		d, ok := exchange.Wait(strings.Trim(part[1], ".") + unit)
 		if !ok {
 			return 0
 		}
 		all += d
 	}
-	return min(all, longestWait)
+	return min(all, exchange.LongestWait)
 }
 
 // isBroke says whether the account has no money or quota left.
@@ -376,9 +377,9 @@ func (p *Provider) failed(req *core.Request, status int, h http.Header, body []b
 // failure turns what an answer says into an error.
 func (p *Provider) failure(req *core.Request, status int, h http.Header, r refusal) *core.Error {
 	cause := p.cause(req, status, h, r)
-	r.Message = p.hush(req).cut(r.Message) // a text does not tell what kind of error it met
+	r.Message = p.hush(req).Cut(r.Message) // a text does not tell what kind of error it met
 	wait := func(e *core.Error) *core.Error {
-		if e.RetryAfter = retryAfter(h, time.Now()); e.RetryAfter == 0 {
+		if e.RetryAfter = exchange.RetryAfter(h, time.Now()); e.RetryAfter == 0 {
 			e.RetryAfter = r.toWait()
 		}
 		return e

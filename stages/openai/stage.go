@@ -31,6 +31,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 )
 
 // A Provider is one entry of `providers:` of type openai. It is safe for
@@ -41,7 +42,7 @@ type Provider struct {
 	chat    *url.URL
 	model   *url.URL
 	header  http.Header // of every request; its slices are shared
-	secrets *strings.Replacer
+	secrets *exchange.Secrets
 	extra   map[string]json.RawMessage // request.extra, encoded
 
 	prompts prompts
@@ -132,7 +133,7 @@ func (p *Provider) Start(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("preparing connections to %s: %w", p.chat.Host, err)
 	}
-	if !p.tellsWho() && !isLoopback(p.chat) {
+	if !p.tellsWho() && !exchange.IsLoopback(p.chat) {
 		p.env.Log.Info("calls go beyond this machine without a key, as api_key is empty", zap.String("host", p.chat.Host))
 	}
 	p.mu.Lock()
@@ -271,9 +272,9 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 		return nil, core.Usage{}, nil, p.broken(ctx, call, req, err)
 	}
 	l := limits(resp.Header)
-	good := isGood(resp.StatusCode)
+	good := exchange.IsGood(resp.StatusCode)
 	streamed := false
-	if err := unpack(resp); err == nil && good && sent.streams(req) {
+	if err := exchange.Unpack(resp); err == nil && good && sent.streams(req) {
 		streamed, err = isStream(resp)
 		if err != nil {
 			resp.Body.Close()
@@ -281,7 +282,7 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 		}
 	} else if err != nil {
 		resp.Body.Close()
-		return nil, core.Usage{}, believed(l, core.Usage{}), p.again(core.ProviderFailed, "the provider's answer is packed in a way that was not asked for", p.hush(req).failure(err))
+		return nil, core.Usage{}, believed(l, core.Usage{}), p.again(core.ProviderFailed, "the provider's answer is packed in a way that was not asked for", p.hush(req).Failure(err))
 	}
 	if !streamed {
 		if err := receive(ctx, cancel, resp, buf); err != nil {
@@ -299,7 +300,7 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 		res, usage, err = p.stream(ctx, call, cancel, req, resp, buf)
 	case looksStreamed(buf.Bytes()):
 		whole := *resp
-		whole.Body = newBody(bytes.Clone(buf.Bytes()))
+		whole.Body = exchange.Body(bytes.Clone(buf.Bytes()))
 		res, usage, err = p.stream(ctx, call, cancel, req, &whole, buf)
 	default:
 		res, usage, err = p.read(req, resp.Header, buf.Bytes())
@@ -319,12 +320,6 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 	return res, usage, believed(l, usage), err
 }
 
-// isGood says whether an answer with status may be a translation: 204 and 205 have
-// nothing to say (RFC 9110, 15.3.5 and 15.3.6).
-func isGood(status int) bool {
-	return status >= 200 && status < 300 && status != http.StatusNoContent && status != http.StatusResetContent
-}
-
 // adapted is failed, as one to ask again after when body says what the model would
 // not take and that is left out from now on. Status 0 is the one in body.
 func (p *Provider) adapted(req *core.Request, sent *params, failed *core.Error, status int, body []byte) error {
@@ -335,7 +330,7 @@ func (p *Provider) adapted(req *core.Request, sent *params, failed *core.Error, 
 	if status == 0 {
 		status = r.Status
 	}
-	r.Message = p.hush(req).cut(r.Message)
+	r.Message = p.hush(req).Cut(r.Message)
 	learned := false
 	if status == http.StatusBadRequest || status == http.StatusUnprocessableEntity {
 		for _, name := range r.refused(sent.names(req)) {
@@ -370,16 +365,11 @@ func (p *Provider) learn(sent *params, name string, value bool) bool {
 	}
 }
 
-// newBody returns b in the form in which net/http sees that it is in memory: it
-// writes such a body together with the head, and any other in a packet of its
-// own after it.
-func newBody(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
-
 // request builds the call that translates req.
 func (p *Provider) request(ctx context.Context, req *core.Request, params *params) *http.Request {
 	encoded := p.encode(req, params)
 	h := p.headers()
-	if id := req.ID; id != "" && len(id) <= 400 && isFieldValue(id) && isASCII(id) {
+	if id := req.ID; id != "" && len(id) <= 400 && exchange.IsFieldValue(id) && isASCII(id) {
 		if req.Attempt > 0 {
 			id += "-" + strconv.Itoa(req.Attempt)
 		}
@@ -388,9 +378,9 @@ func (p *Provider) request(ctx context.Context, req *core.Request, params *param
 	r := &http.Request{
 		Method: http.MethodPost, URL: p.chat, Host: p.chat.Host, Header: h,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: newBody(encoded), ContentLength: int64(len(encoded)),
+		Body: exchange.Body(encoded), ContentLength: int64(len(encoded)),
 		// What the connection needs to send it again, when it was not sent at all.
-		GetBody: func() (io.ReadCloser, error) { return newBody(encoded), nil },
+		GetBody: func() (io.ReadCloser, error) { return exchange.Body(encoded), nil },
 	}
 	return r.WithContext(ctx)
 }
@@ -412,83 +402,18 @@ func isASCII(s string) bool {
 	return true
 }
 
-const (
-	maxAnswer = 1 << 20  // the longest answer that is read, in bytes
-	maxKept   = 64 << 10 // the largest buffer that is kept for the next answer, in bytes
-)
-
-var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
-
-// Of an answer that has said what it has to say, the end is waited for a moment
-// more, so that the connection can be used again.
-const (
-	// parting is for one of which nothing is missing any more.
-	parting = 250 * time.Millisecond
-	// reason is for what comes with a status that is a failure anyway.
-	reason = time.Second
-)
+// maxKept is the largest buffer that is kept for the next answer, in bytes.
+const maxKept = 64 << 10
 
 // receive reads the answer to its end, or until it has said what it has to say
-// and its end does not come. Cancel ends call; ctx is the caller's.
+// and its end does not come.
 func receive(ctx context.Context, cancel func(), resp *http.Response, buf *bytes.Buffer) error {
-	defer resp.Body.Close()
-	buf.Reset()
-	if resp.StatusCode < http.StatusOK {
-		// A server that leaves HTTP (101), which it was not asked to, may hand
-		// over its connection in place of a body. A read of that could last for
-		// ever.
-		return nil
-	}
-	if n := resp.ContentLength; n > 0 && n < maxAnswer {
-		buf.Grow(int(n) + bytes.MinRead)
-	}
-	var enough *time.Timer
-	if !isGood(resp.StatusCode) {
-		// The status says more than the missing rest of the body.
-		enough = time.AfterFunc(reason, cancel)
-	}
-	defer func() {
-		if enough != nil {
-			enough.Stop()
-		}
-	}()
-	in := io.LimitReader(resp.Body, maxAnswer+1)
-	for looks := 0; ; {
-		buf.Grow(bytes.MinRead)
-		free := buf.AvailableBuffer()
-		n, err := in.Read(free[:cap(free)])
-		buf.Write(free[:n])
-		switch {
-		case buf.Len() > maxAnswer:
-			return errTooLong
-		case err == io.EOF:
-			return nil
-		case err != nil && ctx.Err() == nil && (enough != nil || whole(buf.Bytes())):
-			return nil // only its end is missing
-		case err != nil:
-			return err
-		case enough == nil && looks < maxLooks && closed(buf.Bytes()):
-			looks++
-			if whole(buf.Bytes()) {
-				enough = time.AfterFunc(parting, cancel)
-			}
-		}
-	}
+	return exchange.Receive(ctx, cancel, resp, buf, whole)
 }
-
-// maxLooks bounds how often an answer that comes in pieces is looked at for
-// whether it is whole.
-const maxLooks = 8
 
 // whole says whether b is a JSON object, or a stream with its end.
 func whole(b []byte) bool {
-	return closed(b) && (bytes.HasSuffix(bytes.TrimRight(b, " \t\r\n"), done) || json.Valid(b))
-}
-
-// closed says whether b may be the whole of a JSON object or a stream.
-func closed(b []byte) bool {
-	b = bytes.TrimRight(b, " \t\r\n")
-	return len(b) > 0 && (b[len(b)-1] == '}' || b[len(b)-1] == ']')
+	return bytes.HasSuffix(bytes.TrimRight(b, " \t\r\n"), done) || json.Valid(b)
 }
 
 // broken turns the failure of a connection into an error: of the request, when
@@ -500,7 +425,7 @@ func (p *Provider) broken(ctx, call context.Context, req *core.Request, err erro
 	case call.Err() != nil:
 		return p.again(core.DeadlineExceeded, fmt.Sprintf("the provider did not answer within %v", p.cfg.Timeout), nil)
 	}
-	return p.again(core.ProviderFailed, "the connection to the provider failed", p.hush(req).failure(err))
+	return p.again(core.ProviderFailed, "the connection to the provider failed", p.hush(req).Failure(err))
 }
 
 // Probe asks for the model: it proves the key, the address and the model. Of a server
@@ -568,13 +493,13 @@ func (p *Provider) knock(ctx, call context.Context, cancel func(), method string
 	if content == "" {
 		delete(r.Header, "Content-Type")
 	} else {
-		r.Body, r.ContentLength = newBody([]byte(content)), int64(len(content))
-		r.GetBody = func() (io.ReadCloser, error) { return newBody([]byte(content)), nil }
+		r.Body, r.ContentLength = exchange.Body([]byte(content)), int64(len(content))
+		r.GetBody = func() (io.ReadCloser, error) { return exchange.Body([]byte(content)), nil }
 	}
 	var buf bytes.Buffer
 	resp, err := p.env.Upstream.RoundTrip(r.WithContext(call))
 	if err == nil {
-		if err = unpack(resp); err == nil {
+		if err = exchange.Unpack(resp); err == nil {
 			err = receive(ctx, cancel, resp, &buf)
 		} else {
 			resp.Body.Close()
@@ -603,12 +528,12 @@ func (p *Provider) astray(status int, how, why string) error {
 		why = "it may lack /v1 at its end, as in " + strings.TrimSuffix(p.address(), "/chat/completions") + "/v1"
 	}
 	detail := fmt.Sprintf("%s is answered %s, so nothing translates there; change providers.%s.base_url: %s", p.address(), how, p.env.Name, why)
-	return p.fail(core.NotFound, p.secrets.Replace(detail), fmt.Errorf("status %d", status))
+	return p.fail(core.NotFound, p.secrets.Redact(detail), fmt.Errorf("status %d", status))
 }
 
 // isPage says whether an answer is meant for a browser.
 func isPage(header http.Header, body []byte) bool {
-	return strings.HasPrefix(strings.ToLower(first(header, "Content-Type")), "text/html") || looksLike(body) == "HTML or XML"
+	return strings.HasPrefix(strings.ToLower(exchange.First(header, "Content-Type")), "text/html") || looksLike(body) == "HTML or XML"
 }
 
 // chats says whether a translation has come, or comes now: a key may be good for

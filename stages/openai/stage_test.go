@@ -26,6 +26,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -359,7 +360,7 @@ func TestOddAnswers(t *testing.T) {
 		{"filtered before a word was said", `{"choices":[{"message":{"content":null},"finish_reason":"content_filter"}]}`, 200, core.ProviderRefused, false},
 		{"bare minimum", `{"choices":[{"message":{"content":"hola"}}]}`, 200, "", false},
 		{"nulls", `{"model":null,"usage":null,"choices":[{"finish_reason":null,"message":{"content":"hola","refusal":null}}]}`, 200, "", false},
-		{"more than is read", `{"choices":[{"message":{"content":"` + strings.Repeat("x", maxAnswer) + `"}}]}`, 200, core.ProviderFailed, true},
+		{"more than is read", `{"choices":[{"message":{"content":"` + strings.Repeat("x", exchange.MaxAnswer) + `"}}]}`, 200, core.ProviderFailed, true},
 		{"another 400", `{"error":{"code":"invalid_value","param":"messages"}}`, 400, core.ProviderFailed, false},
 		{"400 with a number as code", `{"error":{"code":400,"param":7,"type":null}}`, 400, core.ProviderFailed, false},
 		{"400 with an error that is text", `{"error":"no"}`, 400, core.ProviderFailed, false},
@@ -745,7 +746,7 @@ func FuzzAnswer(f *testing.F) {
 		if usage.PromptTokens < 0 || usage.CompletionTokens < 0 || usage.CachedTokens < 0 {
 			t.Fatalf("%+v", usage)
 		}
-		if e := p.failed(ask("x"), 500, http.Header{}, body); e.Kind == "" || len([]rune(e.Cause.Error())) > 5*longestCode+longestMessage+80 {
+		if e := p.failed(ask("x"), 500, http.Header{}, body); e.Kind == "" || len([]rune(e.Cause.Error())) > 5*64+200+80 {
 			t.Fatalf("%v", e)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 )
 
 // maxStream is the most that is read of one stream, in bytes: each token comes in
@@ -32,7 +33,7 @@ type events struct {
 
 func newEvents(r io.Reader, buf []byte) events {
 	lines := bufio.NewScanner(&atMost{r, maxStream})
-	lines.Buffer(buf, maxAnswer)
+	lines.Buffer(buf, exchange.MaxAnswer)
 	lines.Split((&splitter{}).lines)
 	return events{lines, new(bytes.Buffer)}
 }
@@ -56,8 +57,8 @@ func (e events) next() ([]byte, error) {
 		if whole && e.begun.Len() == 0 {
 			return data, nil
 		}
-		if e.begun.Len()+len(data) >= maxAnswer {
-			return nil, errTooLong
+		if e.begun.Len()+len(data) >= exchange.MaxAnswer {
+			return nil, exchange.ErrTooLong
 		}
 		if e.begun.Len() > 0 {
 			e.begun.WriteByte('\n')
@@ -72,7 +73,7 @@ func (e events) next() ([]byte, error) {
 	case err == nil:
 		return nil, io.EOF
 	case errors.Is(err, bufio.ErrTooLong):
-		return nil, errTooLong
+		return nil, exchange.ErrTooLong
 	default:
 		return nil, err
 	}
@@ -143,7 +144,7 @@ type atMost struct {
 
 func (a *atMost) Read(p []byte) (int, error) {
 	if a.left <= 0 {
-		return 0, errTooLong
+		return 0, exchange.ErrTooLong
 	}
 	n, err := a.r.Read(p[:min(len(p), a.left)])
 	a.left -= n
@@ -253,7 +254,7 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 	)
 	complete := func() {
 		if timer == nil {
-			timer = time.AfterFunc(parting, cancel)
+			timer = time.AfterFunc(exchange.Parting, cancel)
 		}
 	}
 	defer func() {
@@ -312,8 +313,8 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 			return nil, a.usage, p.garbled("the provider's answer was not the JSON that was asked for", data)
 		}
 		piece = printable(piece)
-		if text.Len()+len(piece) > maxAnswer {
-			return nil, a.usage, p.broken(ctx, call, req, errTooLong)
+		if text.Len()+len(piece) > exchange.MaxAnswer {
+			return nil, a.usage, p.broken(ctx, call, req, exchange.ErrTooLong)
 		}
 		a.thought = a.thought || thought || says(said.Reasoning) || says(said.Thoughts) || says(said.Thinking)
 		if said.Refusal != "" {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -156,7 +157,7 @@ func TestOddStreams(t *testing.T) {
 		{"a late error", lines(hola, `data: {"error":{"message":"m","code":500}}`), core.ProviderFailed, 0},
 		{"a limit", lines(`data: {"error":{"code":"rate_limit_exceeded"}}`), core.RateLimited, 0},
 		{"no quota", lines(hola, `data: {"error":{"type":"insufficient_quota"}}`), core.QuotaExceeded, 0},
-		{"a line that is too long", "data: \"" + strings.Repeat("x", maxAnswer+1) + "\"\n", core.ProviderFailed, 0},
+		{"a line that is too long", "data: \"" + strings.Repeat("x", exchange.MaxAnswer+1) + "\"\n", core.ProviderFailed, 0},
 		{"a text that is too long", strings.Repeat(`data: {"choices":[{"delta":{"content":"`+strings.Repeat("x", 1<<16)+`"}}]}`+"\n", 17), core.ProviderFailed, 0},
 	} {
 		for _, cut := range []bool{false, true} {

@@ -1,4 +1,4 @@
-package openai
+package exchange
 
 import (
 	"errors"
@@ -18,24 +18,25 @@ import (
 // So of what it wrote only short words are kept, and none that could be a piece of a
 // text.
 
-// A hush keeps the texts of one request out of what is logged about it.
-type hush struct {
-	p     *Provider
-	raw   []string
-	texts []string // folded
+// A Hush keeps the secrets of a configuration and the texts of the requests of one call
+// out of what is logged about it.
+type Hush struct {
+	secrets *strings.Replacer
+	raw     []string
+	texts   []string // folded
 }
 
-// hush returns that of req, which is nil for a call without texts.
-func (p *Provider) hush(req *core.Request) hush {
-	h := hush{p: p}
-	if req == nil {
-		return h
+// Hush returns that of a call for reqs, of which there are none in a call without
+// texts.
+func (s *Secrets) Hush(reqs ...*core.Request) Hush {
+	h := Hush{secrets: s.found}
+	for _, req := range reqs {
+		h.raw = append(h.raw, req.Instructions...)
+		for _, pair := range req.Context {
+			h.raw = append(h.raw, pair.Source, pair.Target)
+		}
+		h.raw = append(h.raw, req.Text, req.Glossary)
 	}
-	h.raw = append(h.raw, req.Instructions...)
-	for _, pair := range req.Context {
-		h.raw = append(h.raw, pair.Source, pair.Target)
-	}
-	h.raw = append(h.raw, req.Text, req.Glossary)
 	for _, text := range h.raw {
 		h.texts = append(h.texts, fold(text))
 	}
@@ -65,21 +66,24 @@ const (
 // quotes, nothing but ASCII.
 var codeShape = regexp.MustCompile(`^[A-Za-z0-9_.:/@+\[\]-]+$`)
 
-// code returns s, which an upstream wrote where a code belongs.
-func (h hush) code(s string) string {
-	s = h.p.secrets.Replace(s)
+// IsCode says whether s has the shape of a code.
+func IsCode(s string) bool { return codeShape.MatchString(s) }
+
+// Code returns s, which an upstream wrote where a code belongs.
+func (h Hush) Code(s string) string {
+	s = h.secrets.Replace(s)
 	switch {
 	case s == "":
 		return ""
-	case len(s) > longestCode || !codeShape.MatchString(s) || !usual(s) && h.holds(s):
+	case len(s) > longestCode || !codeShape.MatchString(s) || !usual(s) && h.Holds(s):
 		return withheld
 	}
 	return s
 }
 
-// cut returns s without the texts, as far as they stand in it as they are: what is
+// Cut returns s without the texts, as far as they stand in it as they are: what is
 // left is the upstream's own.
-func (h hush) cut(s string) string {
+func (h Hush) Cut(s string) string {
 	for _, text := range h.raw {
 		if text = strings.TrimSpace(text); len(text) >= piece {
 			s = strings.ReplaceAll(s, text, " ")
@@ -99,12 +103,12 @@ const (
 // wordShape is what a word of a message looks like, with its marks round it.
 var wordShape = regexp.MustCompile(`^[A-Za-z0-9_.,:;!?'"()\[\]{}<>=%$/-]+$`)
 
-// message returns s, which an upstream wrote for people, without what may be of the
+// Message returns s, which an upstream wrote for people, without what may be of the
 // texts: every word is withheld that shares a piece with one of them.
-func (h hush) message(s string) string {
+func (h Hush) Message(s string) string {
 	var b strings.Builder
-	for word := range strings.FieldsSeq(h.p.secrets.Replace(h.cut(s))) {
-		if word != "[redacted]" && (len(word) > longestWord || !wordShape.MatchString(word) || h.holds(word)) {
+	for word := range strings.FieldsSeq(h.secrets.Replace(h.Cut(s))) {
+		if word != "[redacted]" && (len(word) > longestWord || !wordShape.MatchString(word) || h.Holds(word)) {
 			if strings.HasSuffix(b.String(), withheld) {
 				continue
 			}
@@ -122,8 +126,8 @@ func (h hush) message(s string) string {
 	return b.String()
 }
 
-// holds says whether s shares a piece with one of the texts.
-func (h hush) holds(s string) bool {
+// Holds says whether s shares a piece with one of the texts.
+func (h Hush) Holds(s string) bool {
 	s = fold(s)
 	for _, text := range h.texts {
 		if text == "" {
@@ -164,18 +168,18 @@ func usual(s string) bool {
 // quoted is what Go's libraries put between quotes: what the server wrote.
 var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*("|$)`)
 
-// failure returns the reason for a failed connection, on one line.
-func (h hush) failure(err error) error {
+// Failure returns the reason for a failed connection, on one line.
+func (h Hush) Failure(err error) error {
 	if _, ok := errors.AsType[textproto.ProtocolError](err); ok {
 		return errors.New("the answer is not HTTP") // the rest of it is what the server wrote
 	}
-	text := h.p.redact(quoted.ReplaceAllString(err.Error(), withheld), maxCause)
+	text := oneLine(h.secrets.Replace(quoted.ReplaceAllString(err.Error(), withheld)), maxCause)
 	if ofTheSystem(err) {
 		return errors.New(text)
 	}
 	words := strings.Fields(text)
 	for i, word := range words {
-		if h.holds(word) {
+		if h.Holds(word) {
 			words[i] = withheld
 		}
 	}
@@ -190,5 +194,5 @@ func ofTheSystem(err error) bool {
 	if _, ok := errors.AsType[syscall.Errno](err); ok {
 		return true
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errTooLong)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrTooLong)
 }
