@@ -35,8 +35,9 @@ configuration, and ended at once. With --offline, and when it is not in use, it
 gets no environment and is not configured. --no-plugins starts none and leaves
 their keys unchecked.
 
-With --offline a variable that is not set is unknown: what it would decide is
-neither right nor wrong. All that the gateway would refuse whatever it holds is
+With --offline a variable that is not set, or a file that ${file:PATH} names and
+that cannot be read here, is unknown: what it would decide is neither right nor
+wrong. All that the gateway would refuse whatever it holds is
 refused, phrase tables that are missing or broken among it.
 
 With --live one short text is sent through every provider that the chain may

@@ -60,7 +60,8 @@ func (g *gateway) follow(ctx context.Context, r *reload.Reloader, hup <-chan os.
 		}
 	})
 	running.Go(func() {
-		reload.Follow(ctx, file, hash, g.log.Named("reload"), func(content []byte) { r.Content(ctx, "file", content) })
+		reload.Follow(ctx, file, hash, g.log.Named("reload"),
+			func(content []byte) { r.Content(ctx, "file", content) }, func(content []byte) { r.Named(ctx, "file", content) })
 	})
 	return running.Wait
 }

@@ -165,7 +165,7 @@ func (l *loader) foreign(p *part, n *node, shape *jsonschema.Schema, path []stri
 	if !wanted || raw == "" || l.LookupEnv == nil {
 		return false
 	}
-	why := expander{l.LookupEnv, false}.misspelt(raw, n.secret)
+	why := expander{lookup: l.LookupEnv}.misspelt(raw, n.secret)
 	if why == "" {
 		return false
 	}

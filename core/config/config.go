@@ -5,7 +5,8 @@
 //
 // A file is either good, and comes back as a File, or it is not, and every
 // mistake in it comes back at once, each with its place. Nothing here does
-// more I/O than to read the file and the environment.
+// more I/O than to read the file, the environment, and the files that it names with
+// ${file:PATH}.
 package config
 
 import (
@@ -44,8 +45,8 @@ type Options struct {
 	Set []string
 	// LookupEnv finds the variables of ${NAME}; nil for the process's own.
 	LookupEnv func(string) (string, bool)
-	// Offline lets variables be missing: a value that names one has its
-	// default, and is not checked.
+	// Offline lets variables be missing, and files that references name: a value
+	// that names one has its default, and is not checked.
 	Offline bool
 }
 
@@ -66,6 +67,7 @@ type File struct {
 	Origins map[string]core.Origin
 
 	unknown []string // paths of values that name a variable which is not set
+	named   []*named // the files that references name
 }
 
 // An Item is an entry of `providers:` or `stages:`.

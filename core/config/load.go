@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -49,7 +50,10 @@ func (s Schema) loadBytes(data []byte, checker *checker, o Options) (*File, erro
 	if err != nil {
 		return nil, Complaints{{File: o.File, Message: "its folder cannot be found: " + err.Error()}}
 	}
-	l := &loader{Options: o, schema: s, checker: checker, folder: folder, said: map[Complaint]bool{}}
+	l := &loader{
+		Options: o, schema: s, checker: checker, folder: folder, said: map[Complaint]bool{},
+		expand: expander{lookup: o.LookupEnv, offline: o.Offline, folder: folder, files: map[string]*named{}},
+	}
 	if err := l.load(data); err != nil {
 		return nil, fmt.Errorf("checking %s: %w", o.File, err)
 	}
@@ -107,6 +111,7 @@ type loader struct {
 	folder     string
 	complaints Complaints
 	said       map[Complaint]bool
+	expand     expander
 
 	version           *node
 	sections          []*part
@@ -152,7 +157,7 @@ func btoi(b bool) int {
 // load does everything but to report. The error is a defect of the schema.
 func (l *loader) load(data []byte) error {
 	r := reader{
-		expand: expander{l.LookupEnv, l.Offline}, complain: l.complain,
+		expand: l.expand, complain: l.complain,
 		emptyFile: "the file is empty; it needs at least `providers:` and `stages:`",
 		noMapping: "a configuration is a mapping (`version: 1`, `stages: ...`)",
 	}
@@ -478,13 +483,26 @@ func (l *loader) checkReferences() {
 				}
 				holder := ""
 				if via := ref.variables(); len(via) > 0 {
-					holder = ", as the variable " + strings.Join(via, ", ") + " says"
+					holder = ", as " + through(via) + " says"
 				}
-				message := fmt.Sprintf("there is no provider %s%s%s", quote(name), holder, orKnown(name, names))
+				what := " " + quote(name)
+				if ref.secret {
+					what, name = " of that name", ""
+				}
+				message := fmt.Sprintf("there is no provider%s%s%s", what, holder, orKnown(name, names))
 				l.about(ref, ref.pos, p.write(p.path, at), p.write(p.key, at), message)
 			}
 		})
 	}
+}
+
+// through names what a value came through.
+func through(via []string) string {
+	of := "the variable "
+	if strings.HasPrefix(via[0], prefixFile) {
+		of = ""
+	}
+	return of + strings.Join(via, ", ")
 }
 
 // eachReference calls visit with the path of every field below t that names an
@@ -551,6 +569,9 @@ func (l *loader) result(data []byte) *File {
 	for _, p := range l.sections {
 		f.Sections[p.name], f.Origins[p.name] = p.config, &origin{l, p}
 	}
+	for _, path := range slices.Sorted(maps.Keys(l.expand.files)) {
+		f.named = append(f.named, l.expand.files[path])
+	}
 	for _, p := range l.all() {
 		for _, n := range []*node{p.file, p.set} {
 			n.eachMissing(p.path, func(path string) { f.unknown = append(f.unknown, path) })
@@ -612,6 +633,9 @@ func (l *loader) values() []Value {
 		}
 		eachLeaf(reflect.ValueOf(p.config), func(path []string, tag reflect.StructTag, leaf reflect.Value) {
 			text := shown(leaf, tag)
+			if p.find(path).hasFiled() {
+				text = redacted
+			}
 			name := strings.Join(path, ".")
 			if text == redacted { // a name may hold a value, for want of a blank
 				name = join("", name)

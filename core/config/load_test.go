@@ -403,9 +403,9 @@ func TestComplaints(t *testing.T) {
 			"1:40: providers.p.api_key: the variable KEY is not set; set it, or give a default: ${KEY:-...}\n1:57: providers.p.model: the variables A, B are not set; set them, or give defaults"},
 		{"unterminated", with("server: {listen: '${HOST'}\n"), "3:18: server.listen: a reference ${ has no }; write $${ for the two characters themselves"},
 		{"malformed", with("server: {listen: '${}', admin: '${A-b}', keys: ['${1}', '${A:-${B}}']}\n"),
-			"3:18: server.listen: a reference is ${NAME} or ${NAME:-default}; write $${ for the two characters themselves\n" +
-				"3:32: server.admin: a reference is ${NAME} or ${NAME:-default}; write $${ for the two characters themselves\n" +
-				"3:49: server.keys[0]: a reference is ${NAME} or ${NAME:-default}; write $${ for the two characters themselves\n" +
+			"3:18: server.listen: a reference is ${NAME}, ${NAME:-default} or ${file:PATH}; write $${ for the two characters themselves\n" +
+				"3:32: server.admin: a reference is ${NAME}, ${NAME:-default} or ${file:PATH}; write $${ for the two characters themselves\n" +
+				"3:49: server.keys[0]: a reference is ${NAME}, ${NAME:-default} or ${file:PATH}; write $${ for the two characters themselves\n" +
 				"3:57: server.keys[1]: the default of ${A} holds another reference; references do not nest"},
 		{"unquoted within braces", with("pool: {mode: ${WORD}}\n"), "3:1: not valid YAML from about here: did not find expected ',' or '}'; within { } or [ ], quote a reference: \"${NAME}\""},
 		{"binary variable", with("server: {listen: '${BIN}'}\n"), "3:18: server.listen: the variable BIN is not text in UTF-8"},

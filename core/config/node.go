@@ -34,7 +34,7 @@ type node struct {
 	value   any       // of a scalar: nil, bool, int64, float64 or string
 	text    string    // of a scalar, as it stood after expansion
 
-	// via names the variables that it came through.
+	// via names the variables, and as file:PATH the files, that it came through.
 	via []string
 	// missing says that one of them is not set, which only Offline lets pass.
 	missing bool
@@ -50,6 +50,9 @@ type node struct {
 	bad bool
 	// secret says that neither it nor anything below it may be shown.
 	secret bool
+	// filed says that some of it came from a file, which makes it secret whatever its
+	// key is.
+	filed bool
 	// set is the key of the `--set` that gave it; empty for the file.
 	set string
 }
@@ -168,6 +171,12 @@ func (n *node) variables() []string {
 	}
 	slices.Sort(via)
 	return slices.Compact(via)
+}
+
+// hasFiled says whether n, or anything in it, came from a file.
+func (n *node) hasFiled() bool {
+	return n != nil && (n.filed || slices.ContainsFunc(n.items, (*node).hasFiled) ||
+		slices.ContainsFunc(n.entries, func(e entry) bool { return e.value.hasFiled() }))
 }
 
 // maxShown is how much of a value a complaint repeats, in code points.
@@ -475,6 +484,8 @@ func (r *reader) scalar(y *yaml.Node, path string) *node {
 			return r.fail(n.pos, path, fmt.Sprintf("the variables of this file are more than %d MiB of text", maxText>>20))
 		}
 		n.text, n.via = text, via
+		n.filed = slices.ContainsFunc(via, func(name string) bool { return strings.HasPrefix(name, prefixFile) })
+		n.secret = n.filed
 	}
 	n.plain = !quoted && tag == "" && (r.literal || strings.Contains(y.Value, "${"))
 	if quoted && tag == "" {

@@ -9,10 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// An expander replaces the references in one scalar.
+// An expander replaces the references in the scalars of one file.
 type expander struct {
 	lookup  func(string) (string, bool)
 	offline bool
+	folder  string            // where relative paths of files start
+	files   map[string]*named // that were read, by path: each once
 }
 
 // A missingError names the variables that are not set and have no default.
@@ -27,10 +29,10 @@ func (m missingError) Error() string {
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// text expands ${NAME}, ${NAME:-default} and $$, once: what a variable holds is
-// never looked at again. As in a shell, an empty variable has its default. A
-// dollar before anything else is a dollar. It also returns the names of the
-// variables that gave something.
+// text expands ${NAME}, ${file:PATH}, each with a :-default or without, and $$,
+// once: what a variable or a file holds is never looked at again. As in a shell, an
+// empty variable has its default. A dollar before anything else is a dollar. It also
+// returns the names of the variables, and file:PATH of the files, that gave something.
 func (e expander) text(s string) (text string, via []string, err error) {
 	var b strings.Builder
 	var missing missingError
@@ -59,8 +61,24 @@ func (e expander) text(s string) (text string, via []string, err error) {
 		}
 		s = rest
 		name, fallback, hasDefault := strings.Cut(inner, ":-")
+		if ref, isFile := strings.CutPrefix(name, prefixFile); isFile {
+			if strings.Contains(inner, "${") {
+				return "", via, errors.New("references do not nest; a file in a folder that a variable names is ${file:$NAME/FILE}, without braces of its own")
+			}
+			value, absent, err := e.file(ref, hasDefault, fallback)
+			switch {
+			case err != nil:
+				return "", via, err
+			case absent != "":
+				missing = append(missing, absent)
+			default:
+				via = append(via, name)
+			}
+			b.WriteString(value)
+			continue
+		}
 		if !variable.MatchString(name) {
-			return "", via, errors.New("a reference is ${NAME} or ${NAME:-default}; write $${ for the two characters themselves")
+			return "", via, errors.New("a reference is ${NAME}, ${NAME:-default} or ${file:PATH}; write $${ for the two characters themselves")
 		}
 		if strings.Contains(fallback, "${") {
 			return "", via, fmt.Errorf("the default of ${%s} holds another reference; references do not nest", name)

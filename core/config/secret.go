@@ -207,7 +207,7 @@ func (n *node) hide(v view, secret bool) {
 	if !secret {
 		secret = v.secret(n.kind) || v.misplaced(n.kind) && v.holds()
 	}
-	n.secret = secret
+	n.secret = secret || n.filed
 	for i, item := range n.items {
 		item.hide(v.item(i), secret)
 	}

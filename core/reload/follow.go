@@ -20,7 +20,8 @@ import (
 )
 
 // Follow calls changed with the content of file whenever that is another than
-// before, and returns when ctx has ended and the last call has returned. Hash is
+// before, and named with it when a file that it names with ${file:PATH} may hold
+// something else. It returns when ctx has ended and the last call has returned. Hash is
 // the SHA-256 in hex of the content that is known already, as config.File has
 // it: what changed between that reading and this call is reported too.
 //
@@ -36,11 +37,12 @@ import (
 // is back. Symbolic links are followed wherever they lead next, and folders on
 // the way may be replaced. Where the system tells of no changes, or loses some,
 // looking at the file every 2 s finds them.
-func Follow(ctx context.Context, file, hash string, log *zap.Logger, changed func(content []byte)) {
+func Follow(ctx context.Context, file, hash string, log *zap.Logger, changed, named func(content []byte)) {
 	f := &follower{
-		file: file, hash: hash, log: log, changed: changed,
+		file: file, hash: hash, log: log, changed: changed, named: named,
 		pause: 200 * time.Millisecond, patience: 2 * time.Second, poll: 2 * time.Second,
-		open: fsnotify.NewWatcher,
+		open:  fsnotify.NewWatcher,
+		names: func(content []byte) []string { return config.Named(content, file, os.LookupEnv) },
 	}
 	f.run(ctx)
 }
@@ -48,22 +50,26 @@ func Follow(ctx context.Context, file, hash string, log *zap.Logger, changed fun
 // A follower belongs to the goroutine that runs it.
 type follower struct {
 	file    string
-	hash    string // of what was reported last
+	hash    string   // of what was reported last
+	others  []string // the files that the content names
+	held    string   // what these held when something was reported last, as a sum
 	log     *zap.Logger
 	changed func([]byte)
+	named   func([]byte)
 
 	pause    time.Duration // without a change before the file is read
 	patience time.Duration // with a file that is empty, or cannot be read
 	poll     time.Duration
 	open     func() (*fsnotify.Watcher, error)
+	names    func(content []byte) []string // nil: none
 	// told, if not nil, hears what the follower does: "heard" a change, "looked"
 	// at the file. Tests wait for it.
 	told func(what string)
 
 	watcher *fsnotify.Watcher // nil where there is none
 	deaf    bool              // and a warning has said so
-	steps   []string          // the names that decide what the file is
-	seen    fs.FileInfo       // the file when it was last seen to change; nil when there was none
+	steps   []string          // the names that decide what the files are
+	seen    sight             // the files when one was last seen to change
 	fresh   bool              // it was read so soon after a change that the next may have the same time
 	idle    time.Time         // since when there has been nothing to report: empty, gone, unreadable
 	warned  string            // what the last warning said of it
@@ -120,7 +126,7 @@ func (f *follower) run(ctx context.Context) {
 				quiet.Reset(f.pause)
 			}
 		case <-due:
-			content, again := f.look()
+			content, report, again := f.look()
 			if again > 0 {
 				quiet.Reset(again)
 			}
@@ -128,7 +134,7 @@ func (f *follower) run(ctx context.Context) {
 				reported = make(chan struct{})
 				go func() {
 					defer close(reported)
-					f.changed(content)
+					report(content)
 				}()
 			}
 			f.tell("looked")
@@ -138,30 +144,39 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
-// look returns what is to be reported, not nil, or when to look again, if that
-// is not for an event to say.
-func (f *follower) look() (content []byte, again time.Duration) {
+// look returns what is to be reported, not nil, and to whom, or when to look again,
+// if that is not for an event to say.
+func (f *follower) look() (content []byte, report func([]byte), again time.Duration) {
 	f.rewatch() // before it is read: what changes from here on is heard
 	before := f.stat()
 	if !same(before, f.seen) {
 		f.seen = before
-		return nil, f.pause
+		return nil, nil, f.pause
 	}
 	content, err := read(f.file)
 	if now := f.stat(); !same(now, before) {
 		f.seen = now
-		return nil, f.pause
+		return nil, nil, f.pause
 	}
-	f.fresh = before != nil && time.Since(before.ModTime()) < f.poll
+	f.fresh = before.newer(f.poll)
 
-	if err == nil && len(content) > 0 {
+	if err == nil && f.names != nil {
+		if named := f.names(content); !slices.Equal(named, f.others) {
+			f.others = named
+			f.rewatch()
+			f.seen = f.stat()
+			return nil, nil, f.pause
+		}
+	}
+	held, missing := f.holds()
+	if err == nil && len(content) > 0 && !missing {
 		f.idle = time.Time{}
 	} else {
 		if f.idle.IsZero() {
 			f.idle = time.Now()
 		}
 		if rest := f.patience - time.Since(f.idle); rest > 0 {
-			return nil, rest
+			return nil, nil, rest
 		}
 	}
 	if err != nil {
@@ -169,18 +184,40 @@ func (f *follower) look() (content []byte, again time.Duration) {
 			f.warned = why
 			f.log.Warn("the configuration cannot be read, what was loaded goes on", zap.String("file", f.file), zap.String("reason", why))
 		}
-		return nil, 0
+		return nil, nil, 0
 	}
 	if f.warned != "" {
 		f.warned = ""
 		f.log.Info("the configuration can be read again", zap.String("file", f.file))
 	}
 	sum := sha256.Sum256(content)
-	if hash := hex.EncodeToString(sum[:]); hash != f.hash {
-		f.hash = hash
-		return content, 0
+	switch hash := hex.EncodeToString(sum[:]); {
+	case hash != f.hash:
+		f.hash, f.held = hash, held
+		return content, f.changed, 0
+	case held != f.held:
+		f.held = held
+		return content, f.named, 0
 	}
-	return nil, 0
+	return nil, nil, 0
+}
+
+// holds returns a sum of what the named files hold, and says whether one of them is
+// empty or cannot be read: it may be about to be filled.
+func (f *follower) holds() (sum string, missing bool) {
+	if len(f.others) == 0 {
+		return "", false
+	}
+	h := sha256.New()
+	for _, name := range f.others {
+		held, err := files.Head(name, config.MaxNamed+1)
+		if missing = missing || err != nil || len(held) == 0; err != nil {
+			held = []byte("\x00" + reason(err))
+		}
+		one := sha256.Sum256(held)
+		h.Write(one[:])
+	}
+	return hex.EncodeToString(h.Sum(nil)), missing
 }
 
 // read returns what the file holds, of one that is longer than a configuration may
@@ -200,17 +237,33 @@ func reason(err error) string {
 	return err.Error()
 }
 
-func (f *follower) stat() fs.FileInfo {
-	info, err := os.Stat(f.file)
-	if err != nil {
-		return nil
+// A sight is the file, and then those that it names, as they are seen without being
+// read; nil stands for one that is not there.
+type sight []fs.FileInfo
+
+func (f *follower) stat() sight {
+	s := make(sight, 0, 1+len(f.others))
+	for _, name := range append([]string{f.file}, f.others...) {
+		info, err := os.Stat(name)
+		if err != nil {
+			info = nil
+		}
+		s = append(s, info)
 	}
-	return info
+	return s
 }
 
-// same says whether nothing tells two sights of the file apart. A mode counts:
-// it may have become readable.
-func same(a, b fs.FileInfo) bool {
+// newer says whether one of them changed less than so long ago.
+func (s sight) newer(than time.Duration) bool {
+	return slices.ContainsFunc(s, func(info fs.FileInfo) bool { return info != nil && time.Since(info.ModTime()) < than })
+}
+
+// same says whether nothing tells two sights apart.
+func same(a, b sight) bool { return slices.EqualFunc(a, b, unchanged) }
+
+// unchanged says whether nothing tells two sights of a file apart. A mode counts: it
+// may have become readable.
+func unchanged(a, b fs.FileInfo) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
 	}
@@ -221,6 +274,9 @@ func same(a, b fs.FileInfo) bool {
 // says whether that is another way than before.
 func (f *follower) rewatch() bool {
 	now := steps(f.file)
+	for _, name := range f.others {
+		now = append(now, steps(name)...)
+	}
 	moved := !slices.Equal(now, f.steps)
 	f.steps = now
 	if f.watcher == nil {

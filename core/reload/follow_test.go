@@ -278,6 +278,59 @@ func TestFollowsEveryWayInWhichAFileChanges(t *testing.T) {
 	}
 }
 
+// The content of the file is a reference, or several: what they name is written, swapped
+// as the kubelet does with a Secret, deleted and brought back.
+func TestFollowsTheFilesThatTheFileNames(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key")
+	secret, swap := mounted(t)
+	file := filepath.Join(dir, "pipeline.yaml")
+	content := "first ${file:key} ${file:" + secret + "} ${file:none:-}"
+	write(t, file, content)
+	write(t, key, "one")
+	for name, told := range map[string]func(*follower){"by the system": func(*follower) {}, "by looking": withoutEvents} {
+		t.Run(name, func(t *testing.T) {
+			again := make(chan string, 100)
+			w := follow(t, file, told, func(f *follower) {
+				f.hash, f.patience = hashOf(content), 40*time.Millisecond
+				f.names = func(content []byte) []string { return config.Named(content, file, os.LookupEnv) }
+				f.named = func(content []byte) { again <- string(content) }
+			})
+			reported := func(after string) {
+				t.Helper()
+				select {
+				case got := <-again:
+					if got != content {
+						t.Errorf("after %s: reported %q", after, got)
+					}
+				case got := <-w.reports:
+					t.Errorf("after %s: reported as another content: %q", after, got)
+				case <-time.After(10 * time.Second):
+					t.Fatalf("after %s: waited 10 s for a report", after)
+				}
+			}
+			reported("the start, for they may have changed since the file was loaded")
+			n := time.Now().Nanosecond()
+			write(t, key, fmt.Sprint("two", n))
+			reported("it was written in place")
+			renamedOver(t, key, fmt.Sprint("three", n))
+			reported("it was renamed over")
+			swap(fmt.Sprint("second", n))
+			reported("a Secret was swapped")
+			must(t, os.Remove(key))
+			reported("it was deleted")
+			write(t, key, fmt.Sprint("four", n))
+			reported("it is back")
+			must(t, os.Chtimes(key, time.Now(), time.Now()))
+			write(t, key, fmt.Sprint("five", n))
+			reported("it was touched and written")
+			if len(again) > 0 {
+				t.Error("one change was reported twice")
+			}
+		})
+	}
+}
+
 func TestFollowsAFileOfARelativeName(t *testing.T) {
 	file := placed(t)
 	t.Chdir(filepath.Dir(file))
@@ -566,7 +619,7 @@ func TestFollowEndsWithItsContextAndItsLastCall(t *testing.T) {
 				t.Error("it returned before the last call had")
 			case <-time.After(100 * time.Millisecond):
 			}
-		})
+		}, func([]byte) {})
 	}()
 	<-entered
 	cancel()

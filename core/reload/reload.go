@@ -33,6 +33,7 @@ type Reloader struct {
 	disk     string        // hash of what the file held when it was last loaded, whatever came of it; for who has the turn
 	refused  bool          // that was refused, and nobody was told that there is nothing to undo; for who has the turn
 	warned   []string      // what Warnings says of what serves; for who has the turn
+	content  []byte        // that serves; for who has the turn
 	mu       sync.Mutex
 	state    Serving
 	reloads  [3]atomic.Int64 // by outcome
@@ -187,7 +188,7 @@ const reloadTimeout = 30 * time.Second
 // New returns a reloader for an engine that serves file already, whose
 // content is content: that of the file, or one that was gone back to.
 func New(o Options, file *config.File, content []byte, back bool) *Reloader {
-	r := &Reloader{o: o, past: state.NewPast(o.Past, o.Log), turn: make(chan struct{}, 1)}
+	r := &Reloader{o: o, past: state.NewPast(o.Past, o.Log), turn: make(chan struct{}, 1), content: content}
 	r.turn <- struct{}{}
 	now := time.Now()
 	r.state = Serving{Hash: state.Hash(content), Since: now, File: file}
@@ -243,6 +244,25 @@ func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) 
 		err := r.load(ctx, content, v)
 		r.refused = err != nil
 		return content, err
+	})
+}
+
+// Named is for a file that content names with ${file:PATH}, content being what the
+// configuration's file held a moment ago: it may hold something else by now. What
+// serves is read anew if it was made from what that held before, be it content or
+// another that was gone back to; and content, if it was refused.
+func (r *Reloader) Named(ctx context.Context, trigger string, content []byte) Verdict {
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		switch {
+		case r.refused && state.Hash(content) == r.disk:
+			err := r.load(ctx, content, v)
+			r.refused = err != nil
+			return content, err
+		case r.state.File.Outdated():
+			return r.content, r.load(ctx, r.content, v)
+		}
+		v.Outcome, v.Since, v.stale = Unchanged, r.state.Since, true
+		return content, nil
 	})
 }
 
@@ -455,7 +475,8 @@ func (r *Reloader) reload(ctx context.Context, trigger string, load func(context
 // prepared is the generation of data that nothing was started for yet; nil when
 // nothing is to be done.
 func (r *Reloader) prepared(ctx context.Context, data []byte) (*engine.Generation, error) {
-	return r.o.Engine.Prepare(ctx, r.o.File, r.state.Hash == state.Hash(data), func() (*config.File, time.Duration, error) {
+	same := r.state.Hash == state.Hash(data) && !r.state.File.Outdated()
+	return r.o.Engine.Prepare(ctx, r.o.File, same, func() (*config.File, time.Duration, error) {
 		file, err := r.o.Load(data)
 		if err != nil {
 			return nil, 0, err
@@ -522,7 +543,7 @@ func (r *Reloader) note(v *Verdict, data []byte) {
 	now := time.Now()
 	r.mu.Lock()
 	if v.Outcome == Reloaded {
-		r.state.Hash, r.state.Since = state.Hash(data), now
+		r.state.Hash, r.state.Since, r.content = state.Hash(data), now, data
 		r.lastGood.Store(now.UnixNano())
 	}
 	v.Hash = r.state.Hash
