@@ -32,6 +32,9 @@ var arrows = []struct {
 	{"core/door", []string{"core", "core/text/"}},
 	{"core/door/", []string{"core", "core/door", "core/text/"}},
 	{"core/door/admin", []string{"core", "core/chain", "core/door"}}, // it shows what a tap sees
+	{"core/door/live", []string{"core", "core/door", "core/live", "core/text/"}},
+	{"core/live", []string{"core", "core/text/"}},
+	{"core/live/livetest", []string{"core"}},
 	{"core/coretest", []string{"core", "core/chain"}},
 	{"core/coretest/property", nil},
 	{"stages", []string{"core", "stages/"}},

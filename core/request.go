@@ -44,6 +44,9 @@ type Request struct {
 	// NoCache asks for a new answer: nothing is looked up or joined. What
 	// comes back may still be stored.
 	NoCache bool
+	// Transient asks that the answer is kept for nobody: that of a text which may
+	// still change. It is looked up, and shared with who wants it meanwhile.
+	Transient bool
 	// Linger is how long upstream work goes on after the last caller has
 	// left, so that a client that asks again finds the answer.
 	Linger time.Duration

@@ -16,6 +16,8 @@ type Trace struct {
 	// Paced is the time spent waiting for the interval between two starts
 	// alone, part of what the gates took.
 	Paced time.Duration
+	// Waited is the time spent waiting for the gates.
+	Waited time.Duration
 
 	spans   []Span
 	room    [8]Span // spans' first backing, so that a trace is one allocation
@@ -57,6 +59,7 @@ func (t *Trace) Fork() (fork *Trace, done func()) {
 func (t *Trace) Merge(fork *Trace, waited time.Duration) {
 	t.Attempts += fork.Attempts
 	t.Paced += fork.Paced
+	t.Waited += fork.Waited
 	for _, s := range fork.spans {
 		t.Add(s.Name, s.Self)
 	}

@@ -9,8 +9,10 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/deepl"
 	"github.com/dragoman-mt/dragoman/core/door/libretranslate"
+	livedoor "github.com/dragoman-mt/dragoman/core/door/live"
 	"github.com/dragoman-mt/dragoman/core/door/native"
 	"github.com/dragoman-mt/dragoman/core/door/openai"
+	"github.com/dragoman-mt/dragoman/core/live"
 )
 
 // doorsConfig is the section `doors`: those for the clients of other services.
@@ -38,25 +40,30 @@ type doors struct {
 	libretranslate *libretranslate.Door
 	deepl          *deepl.Door
 	openai         *openai.Door
+	live           *livedoor.Door
 }
 
 // newDoors makes the doors to service. What their clients store is kept in folder.
-func newDoors(c doorsConfig, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *doors {
+func newDoors(c doorsConfig, l live.Config, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *doors {
 	return &doors{
 		native:         native.New(service, metrics, log.Named("native")),
 		libretranslate: libretranslate.New(c.LibreTranslate, service, metrics, log.Named("libretranslate")),
 		deepl:          deepl.New(c.DeepL, filepath.Join(folder, "glossaries"), service, metrics, log.Named("deepl")),
 		openai:         openai.New(c.OpenAI, service, metrics, log.Named("openai")),
+		live:           livedoor.New(l, service, metrics, log.Named("live")),
 	}
 }
 
 // all are the doors in the order in which they are asked whether a call is theirs.
 func (d *doors) all() door.Doors {
-	return door.Doors{d.libretranslate.Dialect(), d.deepl.Dialect(), d.openai.Dialect(), d.native.Dialect()}
+	return door.Doors{d.libretranslate.Dialect(), d.deepl.Dialect(), d.openai.Dialect(), d.live.Dialect(), d.native.Dialect()}
 }
 
 // close waits for what the doors do without a call.
-func (d *doors) close() { d.deepl.Close() }
+func (d *doors) close() {
+	d.live.Close()
+	d.deepl.Close()
+}
 
 // Plan takes another section `doors` in place, for the calls that arrive after apply.
 func (d *doors) Plan(config any) (apply func(), err error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/pool"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 	"github.com/dragoman-mt/dragoman/stages"
@@ -130,6 +131,7 @@ func (p program) schema(h *host.Host) config.Schema {
 		Sections: []config.Section{
 			{Name: "server", Doc: "Where and for whom the gateway listens, and what it takes.", Config: func() any { c := door.Defaults(); return &c }},
 			{Name: "doors", Doc: "The doors for clients of other services, all on server.listen. false in place of one closes it.", Config: func() any { c := doorsDefaults(); return &c }},
+			{Name: "live", Doc: "Live sessions: when a text that still grows is translated, and what a session may hold.", Config: func() any { c := live.Defaults(); return &c }},
 			{Name: "log", Doc: "What is logged, on standard error.", Config: func() any { c := logDefaults(); return &c }},
 			{Name: "pool", Doc: "Upstream connections, per origin.", Config: func() any { c := pool.Defaults(); return &c }},
 		},

@@ -21,6 +21,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/files"
+	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/reload"
 	"github.com/dragoman-mt/dragoman/core/state"
 	"github.com/dragoman-mt/dragoman/plugins/host"
@@ -152,7 +153,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	metrics := door.NewMetrics(registry)
 	service := door.New(*g.server, g.engine)
 	service.SlowFrom(g.lines.Slow)
-	doors := newDoors(*file.Sections["doors"].(*doorsConfig), s.past.Path(), service, metrics, g.log)
+	doors := newDoors(*file.Sections["doors"].(*doorsConfig), *file.Sections["live"].(*live.Config), s.past.Path(), service, metrics, g.log)
 	defer doors.close()
 	var reloader *reload.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
@@ -190,6 +191,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	})
 	g.engine.Attach("server", server)
 	g.engine.Attach("doors", doors)
+	g.engine.Attach("live", doors.live)
 	if err := server.Listen(); err != nil {
 		return file.Place(err)
 	}
@@ -207,7 +209,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	g.first.Watch()
 	reloader = g.reloader(f, s.past, content, back)
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
-		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader}
+		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader, doors.live}
 	}))
 	ctx, stop := context.WithCancel(cmd.Context())
 	wait := g.follow(ctx, reloader, s.hup, f.file, s.onDisk)

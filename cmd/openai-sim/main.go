@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/live/livetest"
 	"github.com/dragoman-mt/dragoman/core/text/phrases"
 	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
@@ -100,7 +101,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	fs.DurationVar(&cfg.IdleTimeout, "idle-timeout", 0, "close a used connection that was idle for so long (0: never)")
 	fs.IntVar(&cfg.RPM, "rpm", 0, "limit of requests a minute (0: none)")
 	fs.IntVar(&cfg.TPM, "tpm", 0, "limit of tokens a minute (0: none)")
-	fs.StringVar(&f.engine, "engine", "pseudo", "what translates: pseudo, table or apertium")
+	fs.StringVar(&f.engine, "engine", "pseudo", "what translates: pseudo, flicker (changes its mind while a sentence grows), table or apertium")
 	fs.StringVar(&f.table, "table", "examples/phrases.tsv", "the phrases of --engine table")
 	fs.StringToStringVar(&f.faults, "faults", nil, "how often requests fail, and how: `kind=rate,...`, of the kinds above")
 	fs.StringArrayVar(&cfg.Keys, "key", nil, "an API key to take, may be repeated (default: any)")
@@ -149,6 +150,8 @@ func serve(ctx context.Context, cfg openaitest.Config, f flags, stdout, stderr i
 	switch f.engine {
 	case "pseudo":
 		cfg.Engine = openaitest.Pseudo{}
+	case "flicker":
+		cfg.Engine = livetest.Flicker{}
 	case "table":
 		table, err := readTable(f.table)
 		if err != nil {
@@ -163,7 +166,7 @@ func serve(ctx context.Context, cfg openaitest.Config, f flags, stdout, stderr i
 		defer e.Close()
 		cfg.Engine = e
 	default:
-		return usageError{fmt.Errorf("--engine: there are pseudo, table and apertium, got %q", f.engine)}
+		return usageError{fmt.Errorf("--engine: there are pseudo, flicker, table and apertium, got %q", f.engine)}
 	}
 	cfg.Log = logger(stderr, f.verbose)
 	s, err := openaitest.Start(cfg)

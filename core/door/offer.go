@@ -93,9 +93,9 @@ func parsed(tags []string) (all []core.Language) {
 	return all
 }
 
-// offered refuses a language that server.languages leaves out. A dialect of one that
+// Offered refuses a language that server.languages leaves out. A dialect of one that
 // is listed is offered with it: en-GB where en is.
-func (r *Rules) offered(req *core.Request) error {
+func (r *Rules) Offered(req *core.Request) error {
 	in := func(list []core.Language, l core.Language) bool {
 		return len(list) == 0 || slices.Contains(list, l) || slices.Contains(list, core.Language(l.Base()))
 	}

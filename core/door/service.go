@@ -106,7 +106,7 @@ func (r *Rules) Translate(ctx context.Context, req *core.Request) (*core.Result,
 	if req.Source == req.Target {
 		return &core.Result{Text: req.Text, Flags: sameLanguage}, nil
 	}
-	if err := r.offered(req); err != nil {
+	if err := r.Offered(req); err != nil {
 		return nil, err
 	}
 

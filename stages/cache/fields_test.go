@@ -37,6 +37,7 @@ var sorted = map[string]struct{ key, wire bool }{
 	"Lane":           {false, true},
 	"Since":          {false, false}, // the line is the gateway's
 	"NoCache":        {false, true},
+	"Transient":      {false, false}, // the cache is the gateway's
 	"Linger":         {false, false}, // a plugin's call ends when it is to
 	"Attempt":        {false, true},
 	"Account":        {false, false}, // it is a provider's

@@ -38,6 +38,7 @@ type flight struct {
 	holder *bid   // of bids: has a turn, or has said something
 	flying int    // bids that have not returned, also withdrawn ones
 	over   bool
+	keep   bool        // somebody wants the answer kept
 	linger *time.Timer // runs when there are no riders
 
 	mu      sync.Mutex
@@ -152,6 +153,7 @@ func (s *Stage) board(ctx context.Context, p *place, req *core.Request, key stri
 		r.until = deadline.Add(req.Linger)
 	}
 	f.riders = append(f.riders, r)
+	f.keep = f.keep || !req.Transient
 	f.seat(r)
 	return r, nil, nil
 }
@@ -435,17 +437,28 @@ func (b *bid) fly(ctx context.Context, next core.Translator, req *core.Request) 
 func (b *bid) land(res *core.Result, err *core.Error) {
 	f, s := b.flight, b.flight.stage
 	var shared *core.Result
+	var e *entry
+	stored := true
+	s.flights.mu.Lock()
+	keep := f.keep
+	s.flights.mu.Unlock()
 	if err == nil {
-		e := newEntry(f.key, res)
+		e = newEntry(f.key, res)
 		shared = &e.hit
-		if res.NoStore || len(res.Flags) > 0 {
+		switch {
+		case res.NoStore || len(res.Flags) > 0:
 			s.unstored.Add(1)
-		} else {
+		case keep:
 			s.memory.put(e)
+		default:
+			stored = false
 		}
 	}
 	s.flights.mu.Lock()
 	defer s.flights.mu.Unlock()
+	if !stored && f.keep { // since somebody joined in this moment
+		s.memory.put(e)
+	}
 	if f.flying--; f.flying == 0 {
 		// One that is launched below puts it back.
 		defer func() {

@@ -673,3 +673,40 @@ func TestTenThousandAtOnce(t *testing.T) {
 		t.Errorf("%v flights, %d of them open, are left", n, len(s.flights.joining))
 	}
 }
+
+// What may still change is looked up and shared, and kept for nobody, unless somebody who
+// wants it kept shares it.
+func TestWhatIsTransientIsKeptForNobody(t *testing.T) {
+	b := &below{answer: takes(time.Second)}
+	bubble(t, b, func(t *testing.T, s *Stage, c core.Translator) {
+		partial := func(text string) *core.Request {
+			r := request(text)
+			r.Transient = true
+			return r
+		}
+		for _, step := range []struct {
+			what  string
+			asked []*core.Request
+			calls int64
+		}{
+			{"a partial is asked for", []*core.Request{partial("x")}, 1},
+			{"and again", []*core.Request{partial("x")}, 2},
+			{"two share a call", []*core.Request{partial("x"), partial("x")}, 3},
+			{"a final shares that of a partial", []*core.Request{partial("x"), request("x")}, 4},
+			{"and is kept", []*core.Request{partial("x"), request("x")}, 4},
+		} {
+			var replies []<-chan reply
+			for _, r := range step.asked {
+				replies = append(replies, asks(t.Context(), c, r))
+			}
+			for _, r := range replies {
+				if got := <-r; got.err != nil {
+					t.Fatal(got.err)
+				}
+			}
+			if n := b.calls.Load(); n != step.calls {
+				t.Errorf("%s: %d calls, want %d", step.what, n, step.calls)
+			}
+		}
+	})
+}

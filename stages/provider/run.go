@@ -214,11 +214,13 @@ func (r *run) take(req *core.Request, gates []core.Guard) *core.Error {
 			err := core.AsError(err, "")
 			if isOneOf(gates, err.Stage) {
 				r.req.Trace.Elsewhere(err.Stage, time.Since(asked))
+				r.req.Trace.Waited += time.Since(asked)
 			}
 			return err
 		}
 		for _, w := range turn.Waits() {
 			r.req.Trace.Elsewhere(w.Name, w.Self)
+			r.req.Trace.Waited += w.Self
 		}
 		r.req.Trace.Paced += turn.Paced()
 		early := time.Duration(0)

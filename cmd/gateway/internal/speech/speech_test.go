@@ -1,0 +1,92 @@
+package speech
+
+import (
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/live"
+	"github.com/dragoman-mt/dragoman/core/live/livetest"
+)
+
+var update = flag.Bool("update", false, "write the traces and the pages anew")
+
+// fixed is a trace of four speakers that does not change.
+func fixed(t testing.TB) []livetest.Event {
+	t.Helper()
+	const name = "testdata/four-speakers.jsonl"
+	if *update {
+		f, err := os.Create(name)
+		if err == nil {
+			err = livetest.Write(f, livetest.Speech(4, 100*time.Second, 1))
+		}
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	trace, err := livetest.Read(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trace
+}
+
+// context0 is what is shipped, without context: only then can finals be told to the letter.
+func context0() live.Config {
+	c := live.Defaults()
+	c.Context = 0
+	return c
+}
+
+const deadline = 4500 * time.Millisecond
+
+// What live sessions promise, against a client that asks for every revision.
+func TestALiveSessionIsStableEarlyAndPaidForOnce(t *testing.T) {
+	for _, run := range []struct {
+		name  string
+		trace []livetest.Event
+	}{
+		{"the fixed trace", fixed(t)},
+		{"another", livetest.Speech(4, 10*time.Minute, 42)},
+	} {
+		targets := []core.Language{"es"}
+		naive := Naive(run.trace, targets, Steady(), deadline)
+		is := Live(run.trace, context0(), targets, Steady(), deadline)
+		t.Logf("%s: naive %+v", run.name, brief(naive))
+		t.Logf("%s: live %+v", run.name, brief(is))
+		for _, c := range []struct {
+			what      string
+			got, most float64
+		}{
+			{"share of the naive calls", ratio(is.Calls, naive.Calls), .4},
+			{"amplification", is.Ampl, 2.2},
+			{"normalised erasure", is.Erasure, .4},
+			{"its share of the naive one", is.Erasure / naive.Erasure, 1. / 3},
+			{"first draft p50", is.Draft.P50, 1600},
+			{"final lag p99", is.Final.P99, 600},
+			{"share of finals that are corrected", ratio(is.Corrected, is.Segments), .05},
+			{"finals that differ from their sentences translated alone", float64(is.Differing), 0},
+			{"dropped", float64(is.Dropped), 0}, {"inverted", float64(is.Inverted), 0}, {"doubled", float64(is.Doubled), 0}, {"failed", float64(is.Failed), 0},
+		} {
+			if c.got > c.most {
+				t.Errorf("%s: %s is %.3f, may be %.3f", run.name, c.what, c.got, c.most)
+			}
+		}
+		// What it is compared with is what was measured of such a client.
+		if naive.Ampl < 5 || naive.Erasure < 1 {
+			t.Errorf("%s: the naive client is none: %+v", run.name, brief(naive))
+		}
+	}
+}
+
+func brief(m Measured) Measured { m.Lags, m.Views = nil, nil; return m }
