@@ -9,6 +9,7 @@
 //	request     one text to translate, with its languages and options; never changed
 //	result      the translation of one request; shared, never changed
 //	translator  anything that turns a request into a result; the rest of a chain is one
+//	chat        a chat completion that passes to a provider as it is, in place of a text
 //	stage       one item of the chain: cache, ratelimit, queue, provider, postprocess
 //	gate        a stage that is a condition for an upstream call to start
 //	provider    an entry of `providers:` that translates; the stage `provider` calls them
@@ -24,6 +25,12 @@
 // The list in the file is the order. A request walks down to the stage
 // `provider`, the answer walks back up. What stands after `provider` is linked
 // round each attempt, the first listed innermost.
+//
+// A chat (Request.Chat) is a request like any other: it takes the same way, and so has
+// its turn in the same line, charged to the same accounts, with the same retries,
+// breakers and flights. A stage whose kind knows nothing of chats (Kind.Chats) is
+// passed by, which linking decides; below the stage `provider` a chat has providers
+// of its own to go to, all of them a Chatter.
 //
 // # Rooms
 //

@@ -44,6 +44,9 @@ type Kind struct {
 	Role Role
 	// Doc says in one line what it does.
 	Doc string
+	// Chats says that its parts know what a chat is: see Request.Chat. Chats pass all
+	// other stages by, and other providers are not asked for them.
+	Chats bool
 	// Config returns a pointer to a struct that holds the defaults, new each
 	// time.
 	Config func() any
@@ -65,6 +68,12 @@ func NewKind[C any](name string, role Role, doc string, defaults func() C, build
 			return build(env, c)
 		},
 	}
+}
+
+// WithChats returns k as a kind whose parts know what a chat is.
+func (k Kind) WithChats() Kind {
+	k.Chats = true
+	return k
 }
 
 // Env is what a part gets from the process when it is built.

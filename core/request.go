@@ -25,6 +25,10 @@ type Request struct {
 	// Instructions are the client's wishes about style, in order.
 	Instructions []string
 
+	// Chat, when set, is what is asked for in place of a translation. Text and the
+	// languages are empty then. See Chat.
+	Chat *Chat
+
 	// Client is who is billed: the name of an API key, or an address.
 	Client string
 	// Session is one live speaker or conversation, within Client.
@@ -80,6 +84,44 @@ type Request struct {
 	// there is none.
 	Trace *Trace
 }
+
+// A Chat is a chat completion that passes: a provider answers it as it was asked, and
+// the answer is the client's as it came. It goes the way of every request, through
+// the same line, gates, accounts and flights, and meets of the stages only those
+// whose kind knows what a chat is (Kind.Chats). It goes to providers that are a Chatter.
+//
+// Result.Text is the completion, a JSON object. With Request.OnDelta the pieces are
+// whole events of a stream, each a JSON object on a line of its own; when they
+// came and Keep is not set, Result.Text may be empty. It is never changed.
+type Chat struct {
+	// Provider is the entry of `providers:` that is asked first, and Model the one
+	// that is asked of it; empty for its own. Those that stand in for it are asked
+	// for their own.
+	Provider, Model string
+	// Fields are what is asked, but for the model and whether it is to be a stream.
+	Fields []ChatField
+	// Key stands for all that decides the answer. Two chats with the same Key may
+	// share one call.
+	Key string
+	// Keep says that whoever asks for the same later may have the same answer.
+	Keep bool
+	// JSON says that the answer is to be JSON.
+	JSON bool
+	// Tokens is about what it costs, prompt and answer.
+	Tokens int
+}
+
+// A ChatField is one parameter of a chat.
+type ChatField struct {
+	Name  string
+	Value []byte // JSON
+	// Set says that the operator wants it: it is sent also where only what is known
+	// is sent.
+	Set bool
+}
+
+// A ChatModel is one that answers chats. Fingerprint changes when its answers may.
+type ChatModel struct{ Provider, Model, Fingerprint string }
 
 // A Flight is what requests share that want the same answer. Each of them that
 // has a place of its own asks for a turn, and the first that gets one makes the

@@ -172,6 +172,9 @@ type Below struct {
 	Gates []Guard
 	// Provider finds an entry of `providers:`.
 	Provider func(name string) (Provider, bool)
+	// Chats are the entries of `providers:` that chats are for, besides those that
+	// translate.
+	Chats []string
 	// Around links what stands after this stage round a provider, the first
 	// listed innermost. What it returns is a Fingerprinter.
 	Around func(Provider) Translator
@@ -237,6 +240,9 @@ type (
 	// An Accounter is a provider that names whom its upstream bills and limits,
 	// such as by address and key. Whoever asks keeps only a hash of it.
 	Accounter interface{ Account() string }
+	// A Chatter is a provider that answers chats (Request.Chat) as well. ChatModel is
+	// the one that it asks.
+	Chatter interface{ ChatModel() string }
 	// A Languager knows its languages. Nil means any language to any other.
 	Languager interface{ Languages() []LanguageInfo }
 	// A Measurer reports its counters and gauges, when they are asked for. It

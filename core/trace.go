@@ -13,6 +13,8 @@ type Trace struct {
 	// Attempt is why the attempt was made that this trace is of: first, retry,
 	// hedge or fallback. It is empty in the trace of a request.
 	Attempt string
+	// Joined says that it joined the flight of another request.
+	Joined bool
 	// Paced is the time spent waiting for the interval between two starts
 	// alone, part of what the gates took.
 	Paced time.Duration

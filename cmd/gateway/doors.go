@@ -30,6 +30,13 @@ func (c doorsConfig) Check() error {
 	return nil
 }
 
+// ChatProviders tells each of the providers that the doors need for chats.
+func (c *doorsConfig) ChatProviders(each func(key, provider string)) {
+	if c.OpenAI.Enabled {
+		c.OpenAI.Providers(func(key, provider string) { each("openai."+key, provider) })
+	}
+}
+
 func doorsDefaults() doorsConfig {
 	return doorsConfig{LibreTranslate: libretranslate.Defaults(), DeepL: deepl.Defaults(), OpenAI: openai.Defaults()}
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -55,6 +56,8 @@ NEW: what it would carry over, change in place, rebuild or refuse.`,
 func explain(w io.Writer, file *config.File) {
 	fmt.Fprintf(w, "CHAIN of %s: a request walks down, its answer walks back up\n\n", file.Path)
 	explainChain(w, file)
+
+	explainChats(w, file)
 
 	fmt.Fprintf(w, "\nVALUES\n\n")
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
@@ -138,6 +141,47 @@ func explainChain(w io.Writer, file *config.File) {
 	}
 	if len(off) > 0 {
 		fmt.Fprintf(w, "  not linked: %s\n", strings.Join(off, ", "))
+	}
+}
+
+// explainChats says which way a chat goes: round every stage that knows nothing of
+// chats.
+func explainChats(w io.Writer, file *config.File) {
+	doors, ok := file.Sections["doors"].(*doorsConfig)
+	if !ok || !doors.OpenAI.Enabled {
+		return
+	}
+	var to []string
+	add := func(name string) {
+		for _, p := range file.Providers {
+			if p.Name == name && p.Kind.Chats && !slices.Contains(to, name) {
+				to = append(to, name)
+			}
+		}
+	}
+	if c := choose(file); c.provider != nil {
+		add(c.provider.Use)
+		for _, name := range c.provider.Fallback {
+			add(name)
+		}
+	}
+	doors.ChatProviders(func(_, name string) { add(name) })
+	if len(to) == 0 {
+		return
+	}
+	var through, past []string
+	for _, s := range file.Stages {
+		switch {
+		case !s.Enabled:
+		case s.Kind.Chats || s.Kind.Role == core.RoleGate:
+			through = append(through, s.Name)
+		default:
+			past = append(past, s.Name)
+		}
+	}
+	fmt.Fprintf(w, "\n  chats go through %s to %s\n", strings.Join(through, ", "), strings.Join(to, ", "))
+	if len(past) > 0 {
+		fmt.Fprintf(w, "  chats pass by %s\n", strings.Join(past, ", "))
 	}
 }
 

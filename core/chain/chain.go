@@ -30,6 +30,8 @@ type Place struct {
 	Name string
 	// Item is what Build returned: a Stage, Hooks, a Gate or a Caller.
 	Item any
+	// Chats says that the item knows what a chat is; chats pass all others by.
+	Chats bool
 	// Digest changes with the item's configuration. It stands in for the
 	// fingerprint of an item that has none of its own.
 	Digest string
@@ -41,12 +43,14 @@ type Chain struct {
 	top       core.Translator
 	places    []string
 	languages core.Languager
+	chats     []core.ChatModel
 }
 
 var _ core.Translator = (*Chain)(nil)
 
-// Link links places, in the order of the file, and counts what passes in watch.
-func Link(places []Place, provider func(name string) (core.Provider, bool), watch *Watch) (*Chain, error) {
+// Link links places, in the order of the file, and counts what passes in watch. Chats
+// are providers that chats are for, whether or not they translate.
+func Link(places []Place, provider func(name string) (core.Provider, bool), watch *Watch, chats ...string) (*Chain, error) {
 	caller := -1
 	for i, p := range places {
 		if _, ok := p.Item.(core.Caller); ok {
@@ -93,7 +97,7 @@ func Link(places []Place, provider func(name string) (core.Provider, bool), watc
 	}
 
 	last := places[caller]
-	bottom, err := last.Item.(core.Caller).Call(core.Below{Gates: gates, Provider: provider, Around: around})
+	bottom, err := last.Item.(core.Caller).Call(core.Below{Gates: gates, Provider: provider, Around: around, Chats: chats})
 	if err != nil {
 		return nil, fmt.Errorf("stage %q: %w", last.Name, err)
 	}
@@ -108,6 +112,9 @@ func Link(places []Place, provider func(name string) (core.Provider, bool), watc
 		c.top = wrap(places[i], c.top, i+1, watch)
 	}
 	c.languages, _ = bottom.(core.Languager)
+	if b, ok := bottom.(interface{ Chats() []core.ChatModel }); ok {
+		c.chats = b.Chats()
+	}
 	return c, nil
 }
 
@@ -136,6 +143,9 @@ func (c *Chain) Languages() []core.LanguageInfo {
 	}
 	return c.languages.Languages()
 }
+
+// Chats returns the models that answer chats, that of the preferred provider first.
+func (c *Chain) Chats() []core.ChatModel { return c.chats }
 
 // Fingerprint returns the fingerprint of t, the `next` of a stage: what changes
 // when anything below that stage would answer another way. It is empty for a
@@ -166,9 +176,13 @@ func wrap(p Place, next core.Translator, depth int, watch *Watch) core.Translato
 	if own != "" {
 		fingerprint = digest("stage", own, below)
 	}
+	var past core.Translator
+	if !p.Chats {
+		past = next
+	}
 	return &link{
 		name: p.Name, place: p.Name, span: p.Name, depth: depth,
-		inner: stage.Wrap(next), fingerprint: fingerprint, stats: watch.of(p.Name), taps: &watch.taps,
+		inner: stage.Wrap(next), past: past, fingerprint: fingerprint, stats: watch.of(p.Name), taps: &watch.taps,
 	}
 }
 

@@ -18,6 +18,7 @@ type link struct {
 	span        string // for the trace
 	depth       int
 	inner       core.Translator
+	past        core.Translator // where chats go that pass the stage by; nil when it takes them
 	fingerprint string
 	stats       *stats
 	taps        *atomic.Pointer[[]*Tap] // of the watch
@@ -30,6 +31,9 @@ var _ core.Fingerprinter = (*link)(nil)
 func (l *link) Fingerprint() string { return l.fingerprint }
 
 func (l *link) Translate(ctx context.Context, req *core.Request) (res *core.Result, err error) {
+	if req.Chat != nil && l.past != nil {
+		return l.past.Translate(ctx, req)
+	}
 	trace := req.Trace
 	if trace == nil {
 		traced := *req

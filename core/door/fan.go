@@ -72,7 +72,13 @@ func (t *Teller) One(ctx context.Context, rules *Rules, req *core.Request, begin
 	var res *core.Result
 	var err error
 	if t.Patient {
-		res, err = t.patiently(ctx, once)
+		heard := false
+		if onDelta := req.OnDelta; onDelta != nil {
+			own := *req
+			own.OnDelta = func(text string) error { heard = true; return onDelta(text) }
+			once = func() (*core.Result, error) { return ask(ctx, rules, &own) }
+		}
+		res, err = t.patiently(ctx, func(err error) bool { return passes(err) && !heard }, once)
 	} else {
 		res, err = once()
 	}

@@ -119,8 +119,8 @@ const (
 )
 
 // patiently asks until something other than a refusal that will pass comes back, or
-// the time is nearly over.
-func (t *Teller) patiently(ctx context.Context, ask func() (*core.Result, error)) (*core.Result, error) {
+// the time is nearly over. Passes says which those are.
+func (t *Teller) patiently(ctx context.Context, passes func(error) bool, ask func() (*core.Result, error)) (*core.Result, error) {
 	for {
 		res, err := ask()
 		if err == nil || !passes(err) {

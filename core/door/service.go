@@ -87,6 +87,14 @@ func (s *Service) Languages() []core.LanguageInfo {
 	return nil
 }
 
+// Chats returns the models that answer chats, that of the provider in use first.
+func (s *Service) Chats() []core.ChatModel {
+	if c, ok := s.translator.(interface{ Chats() []core.ChatModel }); ok {
+		return c.Chats()
+	}
+	return nil
+}
+
 // Translate translates one text as a client gave it, white space round it
 // included. Source and Target of req are canonical (see core.ParseLanguage); a
 // req without a Trace gets one. Without a sooner deadline in ctx it takes at
@@ -94,8 +102,13 @@ func (s *Service) Languages() []core.LanguageInfo {
 //
 // A blank text, or one whose languages are the same, comes back as it is,
 // without a call of the translator. White space round the text is split off
-// before it and put back after it.
+// before it and put back after it. A chat has no text, and goes on as it is.
 func (r *Rules) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	if req.Chat != nil {
+		ctx, cancel := r.bounded(ctx)
+		defer cancel()
+		return r.send(ctx, req)
+	}
 	if err := r.checkText(req.Text); err != nil {
 		return nil, err
 	}
@@ -110,31 +123,38 @@ func (r *Rules) Translate(ctx context.Context, req *core.Request) (*core.Result,
 		return nil, err
 	}
 
-	if until, ok := ctx.Deadline(); !ok || time.Until(until) > r.Deadline {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.Deadline)
-		defer cancel()
-	}
-	if ctx.Err() != nil {
-		return nil, core.ContextError(ctx, "door")
-	}
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
 	if len(text) != len(req.Text) || req.Trace == nil {
 		inner := *req
 		inner.Text = text
 		if inner.Trace == nil {
 			inner.Trace = core.NewTrace(nil)
 		}
-		res, err := r.service.translator.Translate(ctx, &inner)
-		if err != nil {
-			return nil, becauseOf(ctx, err)
-		}
-		if len(text) != len(req.Text) {
+		res, err := r.send(ctx, &inner)
+		if err == nil && len(text) != len(req.Text) {
 			begin := strings.Index(req.Text, text)
 			outer := *res
 			outer.Text = req.Text[:begin] + res.Text + req.Text[begin+len(text):]
 			res = &outer
 		}
-		return res, nil
+		return res, err
+	}
+	return r.send(ctx, req)
+}
+
+// bounded returns ctx with the deadline of r, unless it has a sooner one.
+func (r *Rules) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if until, ok := ctx.Deadline(); ok && time.Until(until) <= r.Deadline {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, r.Deadline)
+}
+
+// send sends req on, if there is time.
+func (r *Rules) send(ctx context.Context, req *core.Request) (*core.Result, error) {
+	if ctx.Err() != nil {
+		return nil, core.ContextError(ctx, "door")
 	}
 	res, err := r.service.translator.Translate(ctx, req)
 	if err != nil {

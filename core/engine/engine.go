@@ -220,6 +220,15 @@ func (e *Engine) Languages() []core.LanguageInfo {
 	return nil
 }
 
+// Chats returns the models of the current generation that answer chats, that of the
+// preferred provider first.
+func (e *Engine) Chats() []core.ChatModel {
+	if g := e.current.Load(); g != nil {
+		return g.chain.Chats()
+	}
+	return nil
+}
+
 // Ready returns nil when the current generation can serve, else why not.
 func (e *Engine) Ready() error {
 	g := e.current.Load()

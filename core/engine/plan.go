@@ -10,6 +10,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
@@ -57,6 +58,7 @@ type part struct {
 	name     string
 	role     core.Role
 	kind     string
+	chats    bool          // it takes them
 	digest   string        // of the configuration that it has here
 	deadline time.Duration // that it was built with
 	at       string        // file:line:column: path
@@ -143,7 +145,11 @@ func (g *Generation) plan(deadline time.Duration) error {
 		if err != nil {
 			return err
 		}
-		places = append(places, chain.Place{Name: item.Name, Item: p.item, Digest: p.digest})
+		places = append(places, chain.Place{Name: item.Name, Item: p.item, Digest: p.digest, Chats: item.Kind.Chats})
+	}
+	chats, err := g.chats(providers)
+	if err != nil {
+		return err
 	}
 	g.removals()
 	g.doing.note("the chain", "linking")
@@ -163,7 +169,7 @@ func (g *Generation) plan(deadline time.Duration) error {
 		}
 		found.Account = p.account()
 		return found, true
-	}, g.engine.watch)
+	}, g.engine.watch, chats...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", g.file.Path, err)
 	}
@@ -180,6 +186,35 @@ func (g *Generation) plan(deadline time.Duration) error {
 	}
 	g.letIdle()
 	return nil
+}
+
+// A ChatUser is a section of the configuration that names providers for chats. Each is
+// told with the key that names it, without the section.
+type ChatUser interface {
+	ChatProviders(each func(key, provider string))
+}
+
+// chats returns the providers that sections name for chats.
+func (g *Generation) chats(providers map[string]*part) (names []string, err error) {
+	var refused []error
+	for _, section := range slices.Sorted(maps.Keys(g.file.Sections)) {
+		user, ok := g.file.Sections[section].(ChatUser)
+		if !ok {
+			continue
+		}
+		user.ChatProviders(func(key, name string) {
+			p, there := providers[name]
+			switch {
+			case !there:
+				refused = append(refused, fmt.Errorf("%s.%s: there is no provider %q; there are %s", section, key, name, strings.Join(slices.Sorted(maps.Keys(providers)), ", ")))
+			case !p.chats:
+				refused = append(refused, fmt.Errorf("%s.%s: the provider %q, of type %s, translates and takes no chats; name one that does, such as one of type openai", section, key, name, p.kind))
+			case !slices.Contains(names, name):
+				names = append(names, name)
+			}
+		})
+	}
+	return names, g.file.Place(errors.Join(refused...))
 }
 
 // account names whom the upstream of a provider bills, and tells nothing: what
@@ -241,7 +276,7 @@ func (g *Generation) sections() error {
 // part finds or builds what stands at the place of item.
 func (g *Generation) part(label string, item config.Item, deadline time.Duration) (*part, error) {
 	p := &part{
-		label: label, name: item.Name, role: item.Kind.Role, kind: item.Kind.Name, digest: item.Digest, deadline: deadline,
+		label: label, name: item.Name, role: item.Kind.Role, kind: item.Kind.Name, chats: item.Kind.Chats, digest: item.Digest, deadline: deadline,
 		at: fmt.Sprintf("%s:%d:%d: %s", g.file.Path, item.Line, item.Column, item.Path),
 	}
 	former := g.former(p)

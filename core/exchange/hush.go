@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -36,11 +37,44 @@ func (s *Secrets) Hush(reqs ...*core.Request) Hush {
 			h.raw = append(h.raw, pair.Source, pair.Target)
 		}
 		h.raw = append(h.raw, req.Text, req.Glossary)
+		if req.Chat != nil {
+			for _, f := range req.Chat.Fields {
+				h.raw = append(h.raw, texts(f.Value)...)
+			}
+		}
 	}
 	for _, text := range h.raw {
 		h.texts = append(h.texts, fold(text))
 	}
 	return h
+}
+
+// texts returns all texts in a JSON value but the names of keys and of what is usual.
+func texts(value []byte) (all []string) {
+	var tree any
+	if json.Unmarshal(value, &tree) != nil {
+		return []string{string(value)}
+	}
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case string:
+			all = append(all, v)
+		case []any:
+			for _, each := range v {
+				walk(each)
+			}
+		case map[string]any:
+			for name, each := range v {
+				if text, is := each.(string); is && (name == "role" || name == "type" && len(text) <= 16) {
+					continue
+				}
+				walk(each)
+			}
+		}
+	}
+	walk(tree)
+	return all
 }
 
 // fold leaves the letters and digits of s, in lower case.

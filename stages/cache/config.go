@@ -22,5 +22,5 @@ func Defaults() Config {
 func Kind() core.Kind {
 	return core.NewKind("cache", core.RoleLookup,
 		"Answers what was answered before, and lets requests that want the same answer share one upstream call.",
-		Defaults, func(env core.Env, c *Config) (any, error) { return New(env, *c), nil })
+		Defaults, func(env core.Env, c *Config) (any, error) { return New(env, *c), nil }).WithChats()
 }

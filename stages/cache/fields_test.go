@@ -29,6 +29,7 @@ var sorted = map[string]struct{ key, wire bool }{
 	"Formality":      {true, true},
 	"Glossary":       {true, true},
 	"Instructions":   {true, true},
+	"Chat":           {true, false}, // plugins are passed by
 	"Client":         {false, true},
 	"Session":        {false, true},
 	"Segment":        {false, true},
@@ -66,6 +67,9 @@ func change(t *testing.T, v reflect.Value) {
 		return
 	case func(string) error:
 		v.Set(reflect.ValueOf(func(string) error { return nil }))
+		return
+	case *core.Chat:
+		v.Set(reflect.ValueOf(&core.Chat{Key: "k"}))
 		return
 	case *core.Trace:
 		v.Set(reflect.ValueOf(core.NewTrace(nil)))

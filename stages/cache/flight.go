@@ -139,6 +139,9 @@ func (s *Stage) board(ctx context.Context, p *place, req *core.Request, key stri
 		r = &f.firstRider
 	} else {
 		s.joins.Add(1)
+		if req.Trace != nil {
+			req.Trace.Joined = true
+		}
 		if f.linger != nil {
 			f.linger.Stop()
 			f.linger = nil

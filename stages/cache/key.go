@@ -11,6 +11,9 @@ import (
 // requests have the same key only when one answer serves both. Every part says
 // its length first, but for the text, which is the last.
 func appendKey(dst []byte, req *core.Request) []byte {
+	if req.Chat != nil {
+		return append(appendPart(dst, chats), req.Chat.Key...)
+	}
 	dst = appendPart(dst, string(req.Source))
 	dst = appendPart(dst, string(req.Target))
 	dst = appendPart(dst, string(req.Formality))
@@ -26,6 +29,9 @@ func appendKey(dst []byte, req *core.Request) []byte {
 	}
 	return normal.Append(dst, req.Text)
 }
+
+// chats stands in place of a source language before the key of a chat; it is none.
+const chats = "\x00chat"
 
 func appendPart(dst []byte, s string) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s)))

@@ -33,6 +33,7 @@ type Request struct {
 	ReasoningEffort string         `json:"reasoning_effort" jsonschema:"maxLength=32" jsonschema_description:"How long a reasoning model thinks first. none is fastest; empty: not sent."`
 	MaxOutput       int            `json:"max_output" jsonschema:"minimum=32,maximum=131072" jsonschema_description:"The most tokens that one answer may have. The cap of each request is lower, it follows the length of the text."`
 	Omit            []string       `json:"omit" jsonschema:"enum=temperature,enum=reasoning_effort,enum=store,enum=max_completion_tokens,enum=max_tokens,enum=stream,enum=stream_options" jsonschema_description:"Parameters that are never sent."`
+	PassUnknown     bool           `json:"pass_unknown" jsonschema_description:"Whether chats may bring parameters that are not OpenAI's, such as enable_thinking or top_k: for vLLM, Ollama and their like. Else those are left out."`
 	Extra           map[string]any `json:"extra" jsonschema_description:"More of the body of every request, as the server wants it. A key of it stands in place of the provider's own; messages, model and stream cannot be replaced."`
 }
 
@@ -47,7 +48,7 @@ func defaults() Config {
 
 // Kind declares the provider kind `openai`.
 func Kind() core.Kind {
-	return core.NewKind("openai", core.RoleProvider, "Translates with chat completions, by OpenAI or any server that speaks its API.", defaults, build)
+	return core.NewKind("openai", core.RoleProvider, "Translates with chat completions, by OpenAI or any server that speaks its API.", defaults, build).WithChats()
 }
 
 // replaced matches what other programs replace in a prompt: a known word in braces, so

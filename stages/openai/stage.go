@@ -48,6 +48,7 @@ type Provider struct {
 	prompts prompts
 	params  atomic.Pointer[params]
 	scripts scripts
+	taught  lesson      // by chats
 	worked  atomic.Bool // a translation has come
 	buffers sync.Pool   // of *bytes.Buffer, for answers
 	notice  atomic.Pointer[string]
@@ -195,6 +196,9 @@ func (p *Provider) Fingerprint() string {
 	for _, name := range slices.Sorted(slices.Values(r.Omit)) {
 		all = fmt.Appendf(all, "\x00omit %s", name)
 	}
+	if r.PassUnknown {
+		all = append(all, "\x00pass unknown"...)
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.extra)) {
 		all = fmt.Appendf(all, "\x00extra %q %s", name, p.extra[name])
 	}
@@ -219,6 +223,9 @@ func (p *Provider) Account() string {
 func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	if err := p.keyed(core.ProviderFailed); err != nil { // the client's own key is not at fault
 		return nil, err
+	}
+	if req.Chat != nil {
+		return p.converse(ctx, req)
 	}
 	call, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
@@ -367,7 +374,11 @@ func (p *Provider) learn(sent *params, name string, value bool) bool {
 
 // request builds the call that translates req.
 func (p *Provider) request(ctx context.Context, req *core.Request, params *params) *http.Request {
-	encoded := p.encode(req, params)
+	return p.post(ctx, req, p.encode(req, params))
+}
+
+// post builds the call for req with the body encoded.
+func (p *Provider) post(ctx context.Context, req *core.Request, encoded []byte) *http.Request {
 	h := p.headers()
 	if id := req.ID; id != "" && len(id) <= 400 && exchange.IsFieldValue(id) && isASCII(id) {
 		if req.Attempt > 0 {

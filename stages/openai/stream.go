@@ -153,7 +153,9 @@ func (a *atMost) Read(p []byte) (int, error) {
 
 // chunk is what is read of one event of a streamed completion.
 type chunk struct {
-	Model   string `json:"model"`
+	ID      json.RawMessage `json:"id"`
+	Created json.RawMessage `json:"created"`
+	Model   string          `json:"model"`
 	Choices []struct {
 		FinishReason string `json:"finish_reason"`
 		Delta        delta  `json:"delta"`
@@ -169,6 +171,7 @@ type delta struct {
 	Reasoning json.RawMessage `json:"reasoning"`
 	Thinking  json.RawMessage `json:"thinking"`
 	Thoughts  json.RawMessage `json:"reasoning_content"`
+	ToolCalls json.RawMessage `json:"tool_calls"`
 }
 
 // says says whether raw is there and neither null nor empty.

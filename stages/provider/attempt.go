@@ -160,14 +160,14 @@ func (r *run) call(ctx context.Context, a *attempt) {
 		}
 		r.floor.end(a)
 		a.breaker.release(a.permit, r.verdict(a))
-		if a.failed == nil {
+		if a.failed == nil && a.req.Chat == nil {
 			a.learned(a.took)
 		}
 		if r.ctx.Err() == nil && !a.lost {
 			a.breaker.health.note(a.failed)
 		}
 		a.count(a)
-		if r.delay != nil {
+		if r.delay != nil && a.req.Chat == nil {
 			a.learn(a)
 		}
 	}()

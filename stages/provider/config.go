@@ -33,5 +33,5 @@ func defaults() Config {
 // Kind declares the stage `provider`.
 func Kind() core.Kind {
 	return core.NewKind("provider", core.RoleCaller, "Calls the provider in use, again or another one when it fails.", defaults,
-		func(env core.Env, cfg *Config) (any, error) { return New(env, *cfg), nil })
+		func(env core.Env, cfg *Config) (any, error) { return New(env, *cfg), nil }).WithChats()
 }

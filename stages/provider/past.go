@@ -123,6 +123,9 @@ func (c *caller) serve() {
 	for _, f := range c.fallbacks {
 		p.serving[f.name] = f.record
 	}
+	for _, own := range c.chats {
+		p.serving[own.preferred.name] = own.preferred.record
+	}
 }
 
 // known returns the counters of all providers, and the records of those that

@@ -60,7 +60,7 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		}
 		var res *core.Result
 		wait, hedged := time.Duration(0), false
-		if reason == first && r.delay != nil {
+		if reason == first && r.delay != nil && r.req.Chat == nil {
 			wait, hedged = r.delay(r.preferred.record, r.req.OnDelta != nil)
 		}
 		if hedged {
@@ -281,7 +281,7 @@ func (r *run) verdict(a *attempt) verdict {
 	case r.ctx.Err() != nil || a.lost:
 		return saysNothing
 	case a.failed.Own && a.failed.Kind == core.DeadlineExceeded:
-		if usual := a.usual(); usual > 0 && a.took > farMore*usual {
+		if usual := a.usual(); usual > 0 && a.req.Chat == nil && a.took > farMore*usual {
 			return saysUnwell
 		}
 		return saysNothing

@@ -100,10 +100,6 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 	}
 	seen := map[string]bool{}
 	link := func(key, name string) (target, error) {
-		if seen[name] {
-			return target{}, fmt.Errorf("%s: %q is named twice", key, name)
-		}
-		seen[name] = true
 		p, ok := below.Provider(name)
 		if !ok {
 			return target{}, fmt.Errorf("%s: there is no provider %q", key, name)
@@ -113,14 +109,24 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 		if account == "" {
 			account = p.Name
 		}
-		return target{record: s.record(p, s.cfg.Breaker, s.log), translator: below.Around(p), languages: languages, account: account}, nil
+		t := target{record: s.record(p, s.cfg.Breaker, s.log), translator: below.Around(p), languages: languages, account: account}
+		if chatter, ok := p.Translator.(core.Chatter); ok {
+			t.chat = &core.ChatModel{Provider: p.Name, Model: chatter.ChatModel(), Fingerprint: p.Fingerprint}
+		}
+		return t, nil
 	}
 	var err error
 	if c.preferred, err = link("use", s.cfg.Use); err != nil {
 		return nil, err
 	}
+	seen[s.cfg.Use] = true
 	for i, name := range s.cfg.Fallback {
-		t, err := link(fmt.Sprintf("fallback[%d]", i), name)
+		key := fmt.Sprintf("fallback[%d]", i)
+		if seen[name] {
+			return nil, fmt.Errorf("%s: %q is named twice", key, name)
+		}
+		seen[name] = true
+		t, err := link(key, name)
 		if err != nil {
 			return nil, err
 		}
@@ -128,6 +134,9 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 	}
 	if f, ok := c.preferred.translator.(core.Fingerprinter); ok {
 		c.fingerprint = f.Fingerprint()
+	}
+	if err := c.linkChats(below, link); err != nil {
+		return nil, err
 	}
 	c.begin()
 	return c, nil
@@ -137,8 +146,9 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 type target struct {
 	*record
 	translator core.Translator
-	languages  core.Languager // nil: any language to any other
-	account    string         // that its calls are charged to
+	languages  core.Languager  // nil: any language to any other
+	account    string          // that its calls are charged to
+	chat       *core.ChatModel // nil when it takes no chats
 }
 
 // knows returns the languages of t; nil means any to any other.
@@ -153,7 +163,7 @@ func (t target) knows() []core.LanguageInfo {
 // matter, since what a provider makes of these it says itself.
 func (t target) speaks(req *core.Request) bool {
 	all := t.knows()
-	if len(all) == 0 {
+	if len(all) == 0 || req.Chat != nil {
 		return true
 	}
 	source, target := req.Source.Base(), req.Target.Base()
@@ -181,6 +191,7 @@ type caller struct {
 	preferred   target
 	fallbacks   []target
 	fingerprint string
+	chats       []*caller // for chats, by the preferred provider
 
 	number int64       // of the links of its past: a later one is greater
 	serves atomic.Bool // a request has come
@@ -229,14 +240,19 @@ func (c *caller) Languages() []core.LanguageInfo {
 
 // Translate makes attempts until one succeeds or none may be made any more.
 func (c *caller) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+	if !c.serves.Load() {
+		c.serve()
+	}
+	if req.Chat != nil {
+		if c = c.chat(req.Chat.Provider); c == nil {
+			return nil, errNoChat()
+		}
+	}
 	r := run{caller: c, ctx: ctx, own: *req, since: req.Since}
 	r.req = &r.own
 	r.own.Account, r.own.Fallback = c.preferred.account, false
 	if r.own.Trace == nil {
 		r.own.Trace = core.NewTrace(nil)
-	}
-	if !c.serves.Load() {
-		c.serve()
 	}
 	if r.since.IsZero() {
 		r.since = time.Now()

@@ -157,8 +157,12 @@ func cost(u core.Usage, n int64) int64 {
 }
 
 // estimate returns the tokens that a call may cost: the prompt's own, the
-// text's at three code points each, and the cap of the answer.
+// text's at three code points each, and the cap of the answer. Whoever asks for a chat
+// says what it costs.
 func estimate(req *core.Request) int64 {
+	if req.Chat != nil {
+		return int64(max(req.Chat.Tokens, 1))
+	}
 	source := int64(utf8.RuneCountInString(req.Text)) / 3
 	n := 120 + source + min(max(3*source+16, 32), 4096)
 	for _, p := range req.Context {

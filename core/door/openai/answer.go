@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -17,9 +18,11 @@ type sending struct {
 	k       *call
 	id      string
 	created int64
-	out     *door.Stream // nil unless it is streamed
-	begun   bool         // the chunk with the role was sent
-	broken  bool         // the client takes nothing more
+	out     *door.Stream    // nil unless it is streamed
+	begun   bool            // the chunk with the role, or the begin of a response, was sent
+	text    strings.Builder // of a response, as far as it was streamed
+	number  int             // of its next event
+	broken  bool            // the client takes nothing more
 }
 
 func (d *Door) newSending(w http.ResponseWriter, k *call, c *door.Call) *sending {
@@ -53,8 +56,9 @@ func (s *sending) while(work func() []door.Item) []door.Item {
 }
 
 type delta struct {
-	Role    string  `json:"role,omitempty"`
-	Content *string `json:"content,omitempty"`
+	Role    string            `json:"role,omitempty"`
+	Content *string           `json:"content,omitempty"`
+	Calls   []json.RawMessage `json:"tool_calls,omitempty"`
 }
 
 type counts struct {
@@ -183,51 +187,72 @@ func (s *sending) answer(text string, u core.Usage) {
 	}
 }
 
-// response answers a call of responses.
+// A part, an output and a response are what the API of responses answers with.
+type part struct {
+	Type        string   `json:"type"`
+	Text        string   `json:"text"`
+	Annotations []string `json:"annotations"`
+}
+
+type output struct {
+	Type    string `json:"type"`
+	ID      string `json:"id"`
+	Status  string `json:"status"`
+	Role    string `json:"role"`
+	Content []part `json:"content"`
+}
+
+type response struct {
+	ID      string         `json:"id"`
+	Object  string         `json:"object"`
+	Created int64          `json:"created_at"`
+	Status  string         `json:"status"`
+	Model   string         `json:"model"`
+	Output  []output       `json:"output"`
+	Text    string         `json:"output_text"`
+	Usage   map[string]int `json:"usage,omitempty"`
+}
+
+// response answers a call of responses, with one text.
 func (s *sending) response(text string, u counts) {
-	type part struct {
-		Type        string   `json:"type"`
-		Text        string   `json:"text"`
-		Annotations []string `json:"annotations"`
+	if s.out == nil {
+		door.WriteJSON(s.w, http.StatusOK, s.responded(text, u))
+		return
 	}
-	type output struct {
-		Type    string `json:"type"`
-		ID      string `json:"id"`
-		Status  string `json:"status"`
-		Role    string `json:"role"`
-		Content []part `json:"content"`
-	}
-	type response struct {
-		ID      string         `json:"id"`
-		Object  string         `json:"object"`
-		Created int64          `json:"created_at"`
-		Status  string         `json:"status"`
-		Model   string         `json:"model"`
-		Output  []output       `json:"output"`
-		Text    string         `json:"output_text"`
-		Usage   map[string]int `json:"usage,omitempty"`
-	}
-	whole := response{
+	s.said(text)
+	s.responseEnds(u)
+}
+
+func (s *sending) responded(text string, u counts) response {
+	return response{
 		"resp_" + s.id, "response", s.created, "completed", s.k.model,
 		[]output{{"message", "msg_" + s.id, "completed", "assistant", []part{{"output_text", text, []string{}}}}}, text,
 		map[string]int{"input_tokens": u.Prompt, "output_tokens": u.Completion, "total_tokens": u.Total},
 	}
-	if s.out == nil {
-		door.WriteJSON(s.w, http.StatusOK, whole)
-		return
+}
+
+// said streams a piece of the text of a response.
+func (s *sending) said(text string) {
+	if !s.begun {
+		s.begun = true
+		whole := s.responded("", counts{})
+		whole.Status, whole.Output, whole.Usage = "in_progress", []output{}, nil
+		s.numbered("response.created", map[string]any{"response": whole})
 	}
-	begun := whole
-	begun.Status, begun.Output, begun.Text, begun.Usage = "in_progress", []output{}, "", nil
-	for i, e := range []struct {
-		kind string
-		more map[string]any
-	}{
-		{"response.created", map[string]any{"response": begun}},
-		{"response.output_text.delta", map[string]any{"item_id": "msg_" + s.id, "output_index": 0, "content_index": 0, "delta": text}},
-		{"response.output_text.done", map[string]any{"item_id": "msg_" + s.id, "output_index": 0, "content_index": 0, "text": text}},
-		{"response.completed", map[string]any{"response": whole}},
-	} {
-		e.more["type"], e.more["sequence_number"] = e.kind, i
-		s.event(e.kind, e.more)
-	}
+	s.text.WriteString(text)
+	s.numbered("response.output_text.delta", map[string]any{"item_id": "msg_" + s.id, "output_index": 0, "content_index": 0, "delta": text})
+}
+
+// responseEnds ends the stream of a response.
+func (s *sending) responseEnds(u counts) {
+	text := s.text.String()
+	s.numbered("response.output_text.done", map[string]any{"item_id": "msg_" + s.id, "output_index": 0, "content_index": 0, "text": text})
+	s.numbered("response.completed", map[string]any{"response": s.responded(text, u)})
+}
+
+// numbered sends one event of a response.
+func (s *sending) numbered(kind string, more map[string]any) {
+	more["type"], more["sequence_number"] = kind, s.number
+	s.number++
+	s.event(kind, more)
 }

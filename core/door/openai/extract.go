@@ -38,6 +38,9 @@ func unsupported(why string) error {
 // take.
 const fieldPrompt = "messages"
 
+// fieldFiltered marks an error about a chat that a content filter would not take.
+const fieldFiltered = "messages (filtered)"
+
 // first returns the one translation.
 func first(translations []string, _ func(int) string) string { return translations[0] }
 

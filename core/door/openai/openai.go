@@ -29,6 +29,7 @@ type Door struct {
 	door.Teller
 	config  atomic.Pointer[Config]
 	started time.Time
+	repeats repeats
 }
 
 // New returns a door to service.
@@ -110,7 +111,7 @@ func (d *Door) fail(w http.ResponseWriter, r *http.Request, c *door.Call, err er
 
 // failed returns err as this protocol tells it.
 func failed(err error) (door.Row, failure) {
-	e := core.AsError(err, "door")
+	e := *core.AsError(err, "door")
 	row := door.AsForeign(err)
 	f := failure{Message: door.Message(err), Type: "server_error"}
 	code := ""
@@ -128,6 +129,9 @@ func failed(err error) (door.Row, failure) {
 		f.Type = invalidRequest
 		if e.Field == fieldPrompt && strings.Contains(e.Detail, "this model translates texts") {
 			code = "unsupported_prompt"
+		}
+		if e.Field == fieldFiltered {
+			code, e.Field = "content_filter", "messages"
 		}
 		if e.Field == "target" || e.Field == "source" {
 			code = "unsupported_language"
@@ -177,6 +181,11 @@ func (d *Door) names() []string {
 			all = append(all, prefix+string(l))
 		}
 	}
+	for _, m := range d.Service.Chats() {
+		if !slices.Contains(all, m.Model) {
+			all = append(all, m.Model)
+		}
+	}
 	return all
 }
 
@@ -188,7 +197,7 @@ func (d *Door) models(w http.ResponseWriter, r *http.Request, c *door.Call, id s
 		Owner   string `json:"owned_by"`
 	}
 	if id != "" {
-		if _, err := d.model(id, options{}); err != nil && id != "translate" {
+		if _, err := d.model(id, options{}); err != nil && !slices.Contains(d.names(), id) {
 			d.fail(w, r, c, err)
 			return
 		}
@@ -310,16 +319,18 @@ func (m message) text() string {
 
 // A call is what a client asks for, of chat completions or of responses.
 type call struct {
-	model     string
-	messages  []message
-	asked     asked
-	options   options
-	stream    bool
-	usage     bool // a chunk with the usage is wanted
-	responses bool
+	model       string
+	rawMessages json.RawMessage // of chat completions
+	messages    []message
+	asked       asked
+	options     options
+	stream      bool
+	usage       bool // a chunk with the usage is wanted
+	responses   bool
 }
 
-// read reads a call. What it does not name is passed over.
+// read reads what a call says of itself; texts says what it is about. What these do not
+// name is passed over by models that translate.
 func (d *Door) read(r *http.Request, c *door.Call, responses bool) (*call, error) {
 	p := c.Params
 	if !p.IsJSON() {
@@ -332,8 +343,21 @@ func (d *Door) read(r *http.Request, c *door.Call, responses bool) (*call, error
 	if k.model == "" {
 		k.model = d.config.Load().Default
 	}
-	raw, key := p.Raw("messages"), "messages"
-	if responses {
+	if raw := p.Raw("stream_options"); raw != nil {
+		var options struct {
+			Usage bool `json:"include_usage"`
+		}
+		_ = json.Unmarshal(raw, &options)
+		k.usage = options.Usage
+	}
+	k.rawMessages = p.Raw("messages")
+	return k, nil
+}
+
+// texts reads what a call is about.
+func (k *call) texts(p *door.Params) error {
+	raw, key := k.rawMessages, "messages"
+	if k.responses {
 		raw, key = p.Raw("input"), "input"
 		if text := p.Text("input"); text != "" && len(raw) > 0 && raw[0] == '"' {
 			k.messages = []message{{Role: "user", Content: raw}}
@@ -342,27 +366,73 @@ func (d *Door) read(r *http.Request, c *door.Call, responses bool) (*call, error
 		k.asked.system, k.asked.anywhere = p.Tag("instructions") != "", true
 	}
 	if raw != nil && json.Unmarshal(raw, &k.messages) != nil || len(k.messages) == 0 {
-		return nil, &core.Error{Kind: core.InvalidRequest, Field: key, Detail: key + " must be a list of messages with at least one"}
+		return &core.Error{Kind: core.InvalidRequest, Field: key, Detail: key + " must be a list of messages with at least one"}
 	}
 	if raw := p.Raw("translation_options"); raw != nil {
 		if json.Unmarshal(raw, &k.options) != nil {
-			return nil, &core.Error{Kind: core.InvalidRequest, Field: "translation_options", Detail: "translation_options must be an object"}
+			return &core.Error{Kind: core.InvalidRequest, Field: "translation_options", Detail: "translation_options must be an object"}
 		}
 		k.asked.options = true
 	}
 	var some struct {
-		Tools   []json.RawMessage
-		Format  struct{ Type string }
-		Options struct {
-			Usage bool `json:"include_usage"`
-		}
+		Tools  []json.RawMessage
+		Format struct{ Type string }
 	}
 	_ = json.Unmarshal(p.Raw("tools"), &some.Tools)
 	_ = json.Unmarshal(p.Raw("response_format"), &some.Format)
-	_ = json.Unmarshal(p.Raw("stream_options"), &some.Options)
-	k.asked.tools, k.usage = len(some.Tools) > 0, some.Options.Usage
+	k.asked.tools = len(some.Tools) > 0
 	k.asked.format = some.Format.Type != "" && some.Format.Type != "text"
-	return k, nil
+	return nil
+}
+
+// parameters returns what a chat sends along, besides its messages.
+func (k *call) parameters(p *door.Params) (fields []core.ChatField) {
+	add := func(name string, value json.RawMessage) {
+		if value != nil {
+			fields = append(fields, core.ChatField{Name: name, Value: value})
+		}
+	}
+	if !k.responses {
+		for _, name := range p.Names() {
+			if !ours[name] {
+				add(name, p.Raw(name))
+			}
+		}
+		return fields
+	}
+	add("temperature", p.Raw("temperature"))
+	add("top_p", p.Raw("top_p"))
+	add("max_completion_tokens", p.Raw("max_output_tokens"))
+	var reasoning struct{ Effort json.RawMessage }
+	_ = json.Unmarshal(p.Raw("reasoning"), &reasoning)
+	add("reasoning_effort", reasoning.Effort)
+	return fields
+}
+
+// asChat makes the input of a response the messages of a chat.
+func (k *call) asChat(p *door.Params) error {
+	if err := k.texts(p); err != nil {
+		return err
+	}
+	if k.asked.tools {
+		return &core.Error{Kind: core.InvalidRequest, Field: "tools", Detail: "responses are answered without tools here; chat completions take them"}
+	}
+	type plain struct {
+		Role    string `json:"role"`
+		Content string `json:"content"`
+	}
+	var all []plain
+	if s := p.Text("instructions"); s != "" {
+		all = append(all, plain{"system", s})
+	}
+	for _, m := range k.messages {
+		if text := m.text(); text != "" {
+			all = append(all, plain{m.Role, text})
+		}
+	}
+	raw, err := json.Marshal(all)
+	k.rawMessages = raw
+	return err
 }
 
 // conversation returns the last message of the user, and the turns before it. What the
@@ -421,6 +491,22 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 		d.fail(w, r, c, err)
 		return
 	}
+	passage, err := d.passes(k.model)
+	switch {
+	case err != nil:
+	case passage == nil:
+		err = k.texts(c.Params)
+	case responses:
+		err = k.asChat(c.Params)
+	}
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	if passage != nil {
+		d.chat(w, r, c, k, passage)
+		return
+	}
 	way, err := d.model(k.model, k.options)
 	if err != nil {
 		d.fail(w, r, c, err)
@@ -438,13 +524,7 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 		return
 	}
 	w.Header().Set("X-Dragoman-Extract", j.rule)
-	linger := time.Duration(0)
-	for header := range r.Header {
-		if strings.HasPrefix(header, "X-Stainless-") {
-			linger = lingerSDK // the official libraries come back after half a second
-		}
-	}
-	reqs := c.Requests(j.texts, way.source, way.target, linger)
+	reqs := c.Requests(j.texts, way.source, way.target, linger(r))
 	for i := range reqs {
 		reqs[i].Formality, reqs[i].Context, reqs[i].Instructions = way.formality, earlier, instructions
 	}
@@ -490,6 +570,17 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 		return string(l)
 	}), usage)
 	d.Journal.Served(name, c.ID, c.Client, http.StatusOK, len(items), time.Since(c.Begin))
+}
+
+// linger is how long a call goes on after its client has left: the official libraries
+// come back after half a second, and others leave on purpose.
+func linger(r *http.Request) time.Duration {
+	for header := range r.Header {
+		if strings.HasPrefix(header, "X-Stainless-") {
+			return lingerSDK
+		}
+	}
+	return 0
 }
 
 // lingerSDK is how long a call of an official library goes on after it has left.

@@ -325,7 +325,7 @@ func TestADefaultTakesEveryName(t *testing.T) {
 			t.Errorf("%s: %s", model, body)
 		}
 	}
-	for _, wrong := range []openai.Config{{Default: "gpt"}, {Default: "translate"}, {Models: map[string]openai.Model{"translate": {Translate: openai.Translate{Target: "es"}}}}, {Models: map[string]openai.Model{"x": {}}}, {Advertise: []string{"!"}}} {
+	for _, wrong := range []openai.Config{{Default: "translate"}, {Models: map[string]openai.Model{"translate": {Translate: openai.Translate{Target: "es"}}}}, {Models: map[string]openai.Model{"x": {}}}, {Advertise: []string{"!"}}} {
 		if key, _ := wrong.Check(); key == "" {
 			t.Errorf("%+v is taken", wrong)
 		}
