@@ -67,7 +67,7 @@ func (g *gateway) follow(ctx context.Context, r *reload.Reloader, hup <-chan os.
 }
 
 // asTold is v as the admin door tells it.
-func asTold(v reload.Verdict, at time.Time) admin.Reload {
+func asTold(v reload.Report, at time.Time) admin.Reload {
 	a := admin.Reload{
 		Outcome: string(v.Outcome), Text: v.String(), Trigger: v.Trigger,
 		Generation: v.Generation, Was: v.Was, At: at.UTC().Truncate(time.Millisecond),

@@ -132,7 +132,7 @@ func (s *suite) one(ctx context.Context, name string) (ran, well bool, err error
 			return true, false, fmt.Errorf("%s: stopped during %q", name, t.Name)
 		}
 		outcome.Write(s.out, s.verbose)
-		count[outcome.Verdict]++
+		count[outcome.Grade]++
 	}
 	if ran = count != [3]int{}; ran {
 		fmt.Fprintf(s.out, "%s: %d passed, %d failed, %d skipped\n", name, count[spec.Passed], count[spec.Failed], count[spec.Skipped])
@@ -142,7 +142,7 @@ func (s *suite) one(ctx context.Context, name string) (ran, well bool, err error
 
 // open starts the chain for one test, with set over the configuration and d in
 // the place of its providers. All else is as serve has it.
-func (s *suite) open(ctx context.Context, set []string, d *spec.Double) (*spec.Gateway, error) {
+func (s *suite) open(ctx context.Context, set []string, d *spec.Double) (*spec.Rig, error) {
 	with := flags{program: s.program, file: s.file, set: slices.Concat(s.set, set)}
 	file, err := with.load(true, func(kind core.Kind) core.Kind {
 		switch {
@@ -167,7 +167,7 @@ func (s *suite) open(ctx context.Context, set []string, d *spec.Double) (*spec.G
 		g.close(0)
 		return nil, err
 	}
-	return &spec.Gateway{
+	return &spec.Rig{
 		Translator: core.TranslatorFunc(door.New(*g.server, g.engine).Translate),
 		Measure:    g.engine.Measure,
 		Close:      func() { g.close(time.Second) },

@@ -245,7 +245,7 @@ var goodName = regexp.MustCompile(namePattern)
 
 const namesAre = "a name is 1 to 64 of a-z, 0-9, - and _"
 
-func (l *loader) splitProviders(e entry) {
+func (l *loader) splitProviders(e member) {
 	switch n := e.value; {
 	case n.kind == yaml.MappingNode || n.isNull():
 	case !n.known():
@@ -269,7 +269,7 @@ func (l *loader) splitProviders(e entry) {
 	}
 }
 
-func (l *loader) splitStages(e entry) {
+func (l *loader) splitStages(e member) {
 	switch n := e.value; {
 	case n.kind == yaml.SequenceNode || n.isNull():
 	case !n.known():
@@ -296,9 +296,9 @@ func (l *loader) splitStages(e entry) {
 
 // stage makes out one item of the list; nil when that cannot be done.
 func (l *loader) stage(n *node, path string) *part {
-	var word entry // the key that names the kind
+	var word member // the key that names the kind
 	var name, enabled *node
-	var others []entry
+	var others []member
 	switch {
 	case !n.known():
 		return nil
@@ -308,7 +308,7 @@ func (l *loader) stage(n *node, path string) *part {
 			l.complain(n.pos, path, "must be a stage, such as `- postprocess` or `- cache: {...}`, got "+n.describe())
 			return nil
 		}
-		word = entry{name: text, pos: n.pos}
+		word = member{name: text, pos: n.pos}
 	case n.kind == yaml.SequenceNode || len(n.entries) == 0:
 		l.complain(n.pos, path, "must be a stage, such as `- postprocess` or `- cache: {...}`, got "+n.describe())
 		return nil

@@ -29,7 +29,7 @@ const (
 type node struct {
 	pos
 	kind    yaml.Kind // MappingNode, SequenceNode or ScalarNode
-	entries []entry   // of a mapping, in the order of the file
+	entries []member  // of a mapping, in the order of the file
 	items   []*node   // of a sequence
 	value   any       // of a scalar: nil, bool, int64, float64 or string
 	text    string    // of a scalar, as it stood after expansion
@@ -57,7 +57,7 @@ type node struct {
 	set string
 }
 
-type entry struct {
+type member struct {
 	name string
 	pos
 	value *node
@@ -66,7 +66,7 @@ type entry struct {
 type pos struct{ line, col int }
 
 // get returns the entry of a mapping.
-func (n *node) get(name string) (entry, bool) {
+func (n *node) get(name string) (member, bool) {
 	if n != nil {
 		for _, e := range n.entries {
 			if e.name == name {
@@ -74,7 +74,7 @@ func (n *node) get(name string) (entry, bool) {
 			}
 		}
 	}
-	return entry{}, false
+	return member{}, false
 }
 
 // at returns the value at path, or nil.
@@ -176,7 +176,7 @@ func (n *node) variables() []string {
 // hasFiled says whether n, or anything in it, came from a file.
 func (n *node) hasFiled() bool {
 	return n != nil && (n.filed || slices.ContainsFunc(n.items, (*node).hasFiled) ||
-		slices.ContainsFunc(n.entries, func(e entry) bool { return e.value.hasFiled() }))
+		slices.ContainsFunc(n.entries, func(e member) bool { return e.value.hasFiled() }))
 }
 
 // maxShown is how much of a value a complaint repeats, in code points.
@@ -408,7 +408,7 @@ func (r *reader) mapping(y *yaml.Node, path string, depth int) *node {
 		if value.Kind == yaml.ScalarNode && value.Value == "" && v.isNull() {
 			v.pos = at // nothing has no place of its own
 		}
-		n.entries = append(n.entries, entry{key.Value, at, v})
+		n.entries = append(n.entries, member{key.Value, at, v})
 	}
 	for _, y := range merges {
 		from := r.node(y, path, depth+1)

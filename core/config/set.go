@@ -200,5 +200,5 @@ func (n *node) replace(name string, value *node) {
 			return
 		}
 	}
-	n.entries = append(n.entries, entry{name: name, value: value})
+	n.entries = append(n.entries, member{name: name, value: value})
 }

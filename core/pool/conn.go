@@ -29,7 +29,7 @@ type conn struct {
 	opened  time.Time     // when it was ready first
 	serial  uint64        // origin.seq when it was
 
-	state state
+	phase phase
 	calls int // that own it
 	// broken says that it was closed, or is to be, while it was busy.
 	broken   bool
@@ -53,10 +53,10 @@ type call struct {
 	told bool   // c was
 }
 
-type state uint8
+type phase uint8
 
 const (
-	busy    state = iota // being dialled, or owned by calls
+	busy    phase = iota // being dialled, or owned by calls
 	ready                // in the stack
 	probe                // kept to find out how long the server keeps it
 	leaving              // owned by calls, and given to no more

@@ -107,7 +107,7 @@ func (o *origin) tend(now time.Time) (closing []*conn, next time.Duration) {
 			o.unstack(i)
 			o.open--
 			o.retired++
-			c.state = probe
+			c.phase = probe
 			o.probes[c.kind()] = c
 			later(c.since.Add(o.terms.cfg.IdleTimeout))
 		default:
@@ -302,7 +302,7 @@ func (o *origin) retire(i int) *conn {
 	o.unstack(i)
 	o.open--
 	o.retired++
-	c.state = closed
+	c.phase = closed
 	return c
 }
 
@@ -329,7 +329,7 @@ func (o *origin) probing() int {
 func (o *origin) endProbe(kind int) *conn {
 	c := o.probes[kind]
 	o.probes[kind] = nil
-	c.state = closed
+	c.phase = closed
 	return c
 }
 
@@ -411,7 +411,7 @@ func (o *origin) close() {
 	o.open -= len(o.stack)
 	o.stack, o.retiring = nil, 0
 	for _, c := range closing {
-		c.state = closed
+		c.phase = closed
 	}
 	o.closing = nil
 	for kind, c := range o.probes {

@@ -248,7 +248,7 @@ func (o *origin) admit(c *conn, now time.Time) {
 
 // begin hands c to a call, the only one on it.
 func (o *origin) begin(c *conn, now time.Time, idle bool) call {
-	c.state, c.taken, c.calls = busy, now, 1
+	c.phase, c.taken, c.calls = busy, now, 1
 	if c.multi {
 		c.idle, c.heard = idle, c.wire.read.Load()
 		o.shared = append(o.shared, c)
@@ -342,7 +342,7 @@ func (o *origin) peerClosed(c *conn, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	idle := now.Sub(c.since)
-	switch c.state {
+	switch c.phase {
 	case busy:
 		c.broken = true
 		if c.multi && c.calls > 0 {
@@ -359,7 +359,7 @@ func (o *origin) peerClosed(c *conn, err error) {
 			o.learn(c.kind(), idle, false)
 		}
 	case probe:
-		c.state = closed
+		c.phase = closed
 		o.probes[c.kind()] = nil
 		o.learn(c.kind(), idle, true)
 		o.nudge()
@@ -376,7 +376,7 @@ func (o *origin) place(c *conn, since, now time.Time) bool {
 			return false
 		}
 	}
-	c.state = ready
+	c.phase = ready
 	o.stack = append(o.stack, c)
 	return true
 }
@@ -416,13 +416,13 @@ func (o *origin) unstack(i int) {
 
 // drop forgets c, which is off the stack; the caller closes it.
 func (o *origin) drop(c *conn) {
-	if c.state == leaving || !c.current() {
+	if c.phase == leaving || !c.current() {
 		o.leaving--
 	} else {
 		o.open--
 		o.unshare(c)
 	}
-	c.state = closed
+	c.phase = closed
 	o.nudge()
 }
 

@@ -1199,13 +1199,13 @@ func TestWhateverIsReloadedTheCountsHold(t *testing.T) {
 			before = s
 			o.mu.Lock()
 			for _, c := range o.stack {
-				if c.state != ready || !c.current() {
-					r.Errorf("one on the stack in state %d, current: %v", c.state, c.current())
+				if c.phase != ready || !c.current() {
+					r.Errorf("one on the stack in state %d, current: %v", c.phase, c.current())
 				}
 			}
 			for _, c := range o.shared {
-				if c.calls == 0 || c.state != busy || !c.current() {
-					r.Errorf("a shared connection with %d calls in state %d, current: %v", c.calls, c.state, c.current())
+				if c.calls == 0 || c.phase != busy || !c.current() {
+					r.Errorf("a shared connection with %d calls in state %d, current: %v", c.calls, c.phase, c.current())
 				}
 			}
 			if o.open < len(o.stack)+len(o.shared) || o.leaving < 0 || o.stale < 0 || o.dialling < 0 || len(o.closing) > 0 || o.retiring < 0 || o.retiring > o.open {

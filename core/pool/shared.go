@@ -147,11 +147,11 @@ func (o *origin) refused(c *conn) {
 // leave gives c, which has calls, to no more. It is out of the maximum and is
 // closed after the last of them.
 func (o *origin) leave(c *conn) {
-	if c.state != busy {
+	if c.phase != busy {
 		return
 	}
 	o.unshare(c)
-	c.state, c.broken = leaving, true
+	c.phase, c.broken = leaving, true
 	o.open--
 	o.leaving++
 	o.nudge()
@@ -175,7 +175,7 @@ func (o *origin) unshare(c *conn) {
 func (o *origin) roomMade(c *conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if c.state == busy && c.calls > 0 {
+	if c.phase == busy && c.calls > 0 {
 		o.serve(c, time.Now())
 	}
 }

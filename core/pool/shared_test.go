@@ -1243,8 +1243,8 @@ func TestWhateverHappensTheCountsOfSharedConnectionsHold(t *testing.T) {
 			shared, calls := len(o.shared), 0
 			for _, c := range o.shared {
 				calls += c.calls
-				if c.calls == 0 || c.state != busy {
-					r.Errorf("a shared connection with %d calls in state %d", c.calls, c.state)
+				if c.calls == 0 || c.phase != busy {
+					r.Errorf("a shared connection with %d calls in state %d", c.calls, c.phase)
 				}
 			}
 			if o.open != len(o.stack)+shared || o.open > maximum+1 || o.leaving < 0 || o.retiring < 0 || o.retiring > o.open {

@@ -68,7 +68,7 @@ type Serving struct {
 	File *config.File
 	// Last is the last verdict that says something: that a file serves already
 	// does not hide how it came to. It is nil before the first reload.
-	Last *Verdict
+	Last *Report
 	// At is when it was reached.
 	At time.Time
 	// Differs says that the file on disk is not what serves.
@@ -87,8 +87,8 @@ const (
 
 var outcomes = []Outcome{Reloaded, Unchanged, Refused}
 
-// A Verdict is what came of one reload, as operators read it.
-type Verdict struct {
+// A Report is the verdict of one reload, as operators read it.
+type Report struct {
 	Outcome Outcome
 	// Trigger says what asked for it: "SIGHUP".
 	Trigger string
@@ -122,7 +122,7 @@ type Verdict struct {
 
 // String is the verdict in one line; that of a refused one has a line more for
 // each mistake.
-func (v Verdict) String() string {
+func (v Report) String() string {
 	differs := ""
 	if v.Differs {
 		differs = "; the file on disk differs from what serves"
@@ -216,8 +216,8 @@ func (r *Reloader) differs(hash string) bool {
 }
 
 // Reload serves what the file holds now. It waits for a reload that runs.
-func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
-	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+func (r *Reloader) Reload(ctx context.Context, trigger string) Report {
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Report) ([]byte, error) {
 		content, err := read(r.o.File)
 		if err == nil {
 			r.disk = state.Hash(content)
@@ -233,8 +233,8 @@ func (r *Reloader) Reload(ctx context.Context, trigger string) Verdict {
 // Content serves content, which the file held a moment ago. Who follows the file
 // learns of a change after a while: when somebody has asked for that content
 // before, and perhaps for another one since, nothing is done and nothing said.
-func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) Verdict {
-	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) Report {
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Report) ([]byte, error) {
 		hash := state.Hash(content)
 		if hash == r.disk {
 			v.Outcome, v.Since, v.stale = Unchanged, r.state.Since, true
@@ -251,8 +251,8 @@ func (r *Reloader) Content(ctx context.Context, trigger string, content []byte) 
 // configuration's file held a moment ago: it may hold something else by now. What
 // serves is read anew if it was made from what that held before, be it content or
 // another that was gone back to; and content, if it was refused.
-func (r *Reloader) Named(ctx context.Context, trigger string, content []byte) Verdict {
-	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+func (r *Reloader) Named(ctx context.Context, trigger string, content []byte) Report {
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Report) ([]byte, error) {
 		switch {
 		case r.refused && state.Hash(content) == r.disk:
 			err := r.load(ctx, content, v)
@@ -273,10 +273,10 @@ type Target struct {
 }
 
 // Serve serves what to names: what the file holds now, when it names nothing.
-func (r *Reloader) Serve(ctx context.Context, trigger string, to Target) Verdict {
+func (r *Reloader) Serve(ctx context.Context, trigger string, to Target) Report {
 	switch {
 	case to.To != 0:
-		return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+		return r.reload(ctx, trigger, func(ctx context.Context, v *Report) ([]byte, error) {
 			kept, err := r.numbered(to.To)
 			if err != nil {
 				return nil, err
@@ -293,8 +293,8 @@ func (r *Reloader) Serve(ctx context.Context, trigger string, to Target) Verdict
 // Previous serves what served before what serves now. A content that cannot be
 // served any more is passed over, with a warning. Right after the file was refused
 // there is nothing to undo, which is said once.
-func (r *Reloader) Previous(ctx context.Context, trigger string) Verdict {
-	return r.reload(ctx, trigger, func(ctx context.Context, v *Verdict) ([]byte, error) {
+func (r *Reloader) Previous(ctx context.Context, trigger string) Report {
+	return r.reload(ctx, trigger, func(ctx context.Context, v *Report) ([]byte, error) {
 		if r.refused {
 			r.refused = false
 			v.Outcome, v.Note = Unchanged, nothingToUndo
@@ -323,14 +323,14 @@ func (r *Reloader) Previous(ctx context.Context, trigger string) Verdict {
 const nothingToUndo = "nothing to undo: the file was refused, so what served before it serves still; mend the file and save it, or ask again to go further back"
 
 // Rehearse says what Serve would do, and does nothing: no part is started or asked.
-func (r *Reloader) Rehearse(ctx context.Context, to Target) Verdict {
-	return r.reload(ctx, "", func(ctx context.Context, v *Verdict) ([]byte, error) {
+func (r *Reloader) Rehearse(ctx context.Context, to Target) Report {
+	return r.reload(ctx, "", func(ctx context.Context, v *Report) ([]byte, error) {
 		v.DryRun, v.Hash, v.Differs = true, r.state.Hash, r.differs(r.state.Hash)
 		return nil, r.rehearse(ctx, to, v)
 	})
 }
 
-func (r *Reloader) rehearse(ctx context.Context, to Target, v *Verdict) error {
+func (r *Reloader) rehearse(ctx context.Context, to Target, v *Report) error {
 	var kept state.Kept
 	var err error
 	switch {
@@ -364,7 +364,7 @@ func (r *Reloader) rehearse(ctx context.Context, to Target, v *Verdict) error {
 }
 
 // tell says in v what g changes.
-func (r *Reloader) tell(g *engine.Generation, v *Verdict) {
+func (r *Reloader) tell(g *engine.Generation, v *Report) {
 	v.Changes = g.Changes()
 	for _, s := range g.Steps {
 		if s.Files {
@@ -449,18 +449,18 @@ func said(lines []string) []error {
 	return all
 }
 
-func (r *Reloader) reload(ctx context.Context, trigger string, load func(context.Context, *Verdict) ([]byte, error)) Verdict {
+func (r *Reloader) reload(ctx context.Context, trigger string, load func(context.Context, *Report) ([]byte, error)) Report {
 	select {
 	case <-r.turn:
 	case <-ctx.Done():
-		return Verdict{Outcome: Refused, Trigger: trigger, Generation: r.o.Engine.Number(), Err: fmt.Errorf("another reload is running: %w", context.Cause(ctx))}
+		return Report{Outcome: Refused, Trigger: trigger, Generation: r.o.Engine.Number(), Err: fmt.Errorf("another reload is running: %w", context.Cause(ctx))}
 	}
 	defer func() { r.turn <- struct{}{} }()
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
 
 	began := time.Now()
-	v := Verdict{Trigger: trigger, Was: r.o.Engine.Number()}
+	v := Report{Trigger: trigger, Was: r.o.Engine.Number()}
 	content, err := load(ctx, &v)
 	if err != nil {
 		v.Outcome, v.Err, v.Since = Refused, err, time.Time{}
@@ -487,7 +487,7 @@ func (r *Reloader) prepared(ctx context.Context, data []byte) (*engine.Generatio
 }
 
 // load serves data, and fills in v.
-func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
+func (r *Reloader) load(ctx context.Context, data []byte, v *Report) error {
 	g, err := r.prepared(ctx, data)
 	switch {
 	case err != nil:
@@ -539,7 +539,7 @@ func (r *Reloader) load(ctx context.Context, data []byte, v *Verdict) error {
 }
 
 // note keeps, logs and counts v.
-func (r *Reloader) note(v *Verdict, data []byte) {
+func (r *Reloader) note(v *Report, data []byte) {
 	now := time.Now()
 	r.mu.Lock()
 	if v.Outcome == Reloaded {

@@ -87,12 +87,12 @@ func (s *site) load(content []byte) (*config.File, error) {
 }
 
 // timeless is a verdict without how long it took and when something served.
-func timeless(v Verdict) string {
+func timeless(v Report) string {
 	text := regexp.MustCompile(`(in|after) [0-9.]+[mµn]?s`).ReplaceAllString(v.String(), "$1 TIME")
 	return regexp.MustCompile(`\d\d:\d\d:\d\d( on [0-9-]+)?`).ReplaceAllString(text, "TIME")
 }
 
-func (s *site) expect(v Verdict, want string) {
+func (s *site) expect(v Report, want string) {
 	s.t.Helper()
 	if got := strings.ReplaceAll(timeless(v), s.file, "FILE"); got != want {
 		s.t.Errorf("got  %q\nwant %q", got, want)
@@ -238,7 +238,7 @@ func TestAReloadWaitsForItsTurnNoLongerThanItsCaller(t *testing.T) {
 		<-end
 		return load(content)
 	}
-	done := make(chan Verdict)
+	done := make(chan Report)
 	go func() { done <- s.reloader.Reload(context.Background(), "first") }()
 	<-begun
 	ctx, leave := context.WithCancel(t.Context())

@@ -120,7 +120,7 @@ func (s Folder) WentBack(content []byte, at time.Time) error { return s.note(con
 // Latest returns the content that served last. The error is ErrNothingOlder when
 // none did.
 func (s Folder) Latest() (Kept, error) {
-	return s.pick(func([]entry) int { return 0 })
+	return s.pick(func([]label) int { return 0 })
 }
 
 // Before returns the content to go back to from the one with that hash, which
@@ -130,13 +130,13 @@ func (s Folder) Latest() (Kept, error) {
 // served right before it. From a content that is not kept, it is the latest. The
 // error is ErrNothingOlder when the walk is at its end.
 func (s Folder) Before(hash string) (Kept, error) {
-	return s.pick(func(all []entry) int { return stepBack(all, hash) })
+	return s.pick(func(all []label) int { return stepBack(all, hash) })
 }
 
 // stepBack is the place in all of what to go back to from the content with that
 // hash.
-func stepBack(all []entry, hash string) int {
-	at := slices.IndexFunc(all, func(x entry) bool { return x.is(hash) })
+func stepBack(all []label, hash string) int {
+	at := slices.IndexFunc(all, func(x label) bool { return x.is(hash) })
 	if at < 0 {
 		return 0
 	}
@@ -150,7 +150,7 @@ func stepBack(all []entry, hash string) int {
 }
 
 // pick returns the content of which choose gives the place.
-func (s Folder) pick(choose func([]entry) int) (Kept, error) {
+func (s Folder) pick(choose func([]label) int) (Kept, error) {
 	root, err := s.reading()
 	if errors.Is(err, fs.ErrNotExist) {
 		return Kept{}, fmt.Errorf("%w in %s", ErrNothingOlder, s.Path())
@@ -189,7 +189,7 @@ func (s Folder) note(content []byte, at time.Time, back bool) error {
 	if err != nil {
 		return err
 	}
-	now := entry{at: at.UTC(), hash: Hash(content)[:shortHash], back: back}
+	now := label{at: at.UTC(), hash: Hash(content)[:shortHash], back: back}
 	if len(all) > 0 && !now.at.After(all[0].at) {
 		now.at = all[0].at.Add(1) // the clock was set back
 	}
@@ -201,8 +201,8 @@ func (s Folder) note(content []byte, at time.Time, back bool) error {
 
 // place gives content the name of x: by moving the file that has it, else by a
 // new one.
-func (x entry) place(root *os.Root, content []byte, all []entry) error {
-	if i := slices.IndexFunc(all, func(o entry) bool { return o.hash == x.hash }); i >= 0 {
+func (x label) place(root *os.Root, content []byte, all []label) error {
+	if i := slices.IndexFunc(all, func(o label) bool { return o.hash == x.hash }); i >= 0 {
 		if _, err := all[i].read(root); err == nil && root.Rename(all[i].String(), x.String()) == nil {
 			return persist(root)
 		}
@@ -253,7 +253,7 @@ func tidy(root *os.Root) error {
 		return err
 	}
 	for _, name := range names {
-		x, ok := parseEntry(name)
+		x, ok := parseLabel(name)
 		drop := ok && !slices.Contains(keep, x)
 		if strings.HasPrefix(name, unfinished) {
 			info, err := root.Lstat(name)
@@ -268,10 +268,10 @@ func tidy(root *os.Root) error {
 	return nil
 }
 
-// An entry is the name of a file that holds a content that served:
+// A label is the name of a file that holds a content that served:
 // 20261123T214008.000000000Z-0123456789abcdef.yaml, with -back before .yaml for
 // one that was gone back to.
-type entry struct {
+type label struct {
 	at   time.Time
 	hash string // its first digits
 	back bool
@@ -284,7 +284,7 @@ const (
 	suffix    = ".yaml"
 )
 
-func (x entry) String() string {
+func (x label) String() string {
 	name := x.at.Format(stamp) + "-" + x.hash
 	if x.back {
 		name += backMark
@@ -292,23 +292,23 @@ func (x entry) String() string {
 	return name + suffix
 }
 
-// parseEntry reads a name; what is none, exactly, is somebody else's file.
-func parseEntry(name string) (entry, bool) {
+// parseLabel reads a name; what is none, exactly, is somebody else's file.
+func parseLabel(name string) (label, bool) {
 	rest, ok := strings.CutSuffix(name, suffix)
 	rest, back := strings.CutSuffix(rest, backMark)
 	when, hash, cut := strings.Cut(rest, "-")
 	if !ok || !cut || len(hash) != shortHash || strings.Trim(hash, "0123456789abcdef") != "" {
-		return entry{}, false
+		return label{}, false
 	}
 	at, err := time.Parse(stamp, when)
-	x := entry{at: at, hash: hash, back: back}
+	x := label{at: at, hash: hash, back: back}
 	return x, err == nil && x.String() == name
 }
 
-func (x entry) is(hash string) bool { return strings.HasPrefix(hash, x.hash) }
+func (x label) is(hash string) bool { return strings.HasPrefix(hash, x.hash) }
 
 // read returns the content, if it is the one that was noted.
-func (x entry) read(root *os.Root) ([]byte, error) {
+func (x label) read(root *os.Root) ([]byte, error) {
 	content, err := readOwn(root, x.String(), config.MaxFile)
 	if err != nil {
 		return nil, err
@@ -320,18 +320,18 @@ func (x entry) read(root *os.Root) ([]byte, error) {
 }
 
 // list returns what is kept, latest first, each content once.
-func list(root *os.Root) ([]entry, error) {
+func list(root *os.Root) ([]label, error) {
 	names, err := names(root)
 	if err != nil {
 		return nil, err
 	}
-	var all []entry
+	var all []label
 	for _, name := range names {
-		if x, ok := parseEntry(name); ok {
+		if x, ok := parseLabel(name); ok {
 			all = append(all, x)
 		}
 	}
-	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(b.String(), a.String()) })
+	slices.SortFunc(all, func(a, b label) int { return cmp.Compare(b.String(), a.String()) })
 	return once(all), nil
 }
 

@@ -639,7 +639,7 @@ func FuzzTheNameOfAContent(f *testing.F) {
 	f.Add("20261123T214008,000000000Z-0123456789abcdef.yaml")
 	f.Add("20260230T000000.000000000Z-0123456789abcdef.yaml")
 	f.Fuzz(func(t *testing.T, name string) {
-		if x, ok := parseEntry(name); ok && (x.String() != name || filepath.Base(name) != name || x.at.Location() != time.UTC) {
+		if x, ok := parseLabel(name); ok && (x.String() != name || filepath.Base(name) != name || x.at.Location() != time.UTC) {
 			t.Errorf("%q is %v", name, x)
 		}
 	})

@@ -28,7 +28,7 @@ type Past struct {
 
 // held is a content in memory.
 type held struct {
-	entry
+	label
 	content []byte
 }
 
@@ -40,7 +40,7 @@ func NewPast(folder Folder, log *zap.Logger) *Past { return &Past{Folder: folder
 func (p *Past) Note(content []byte, at time.Time, back bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := entry{at: at.UTC(), hash: Hash(content)[:shortHash], back: back}
+	now := label{at: at.UTC(), hash: Hash(content)[:shortHash], back: back}
 	if all, _ := p.all(); len(all) > 0 && !now.at.After(all[0].at) {
 		now.at = all[0].at.Add(1) // the clock was set back
 	}
@@ -80,11 +80,11 @@ func (p *Past) flush() error {
 		if err != nil {
 			return err
 		}
-		if slices.Contains(all, h.entry) || len(all) == most && all[most-1].at.After(h.at) {
+		if slices.Contains(all, h.label) || len(all) == most && all[most-1].at.After(h.at) {
 			continue
 		}
 		// Another process may have noted the same content since.
-		if i := slices.IndexFunc(all, func(x entry) bool { return x.hash == h.hash }); i >= 0 && all[i].at.After(h.at) {
+		if i := slices.IndexFunc(all, func(x label) bool { return x.hash == h.hash }); i >= 0 && all[i].at.After(h.at) {
 			continue
 		}
 		if err := h.place(root, h.content, all); err != nil {
@@ -95,17 +95,17 @@ func (p *Past) flush() error {
 }
 
 // all returns the names of what is kept, latest first.
-func (p *Past) all() ([]entry, error) {
+func (p *Past) all() ([]label, error) {
 	root, err := p.reading()
-	var all []entry
+	var all []label
 	if err == nil {
 		defer root.Close()
 		all, err = list(root)
 	}
 	for _, h := range p.noted {
-		all = append(all, h.entry)
+		all = append(all, h.label)
 	}
-	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(b.String(), a.String()) })
+	slices.SortFunc(all, func(a, b label) int { return cmp.Compare(b.String(), a.String()) })
 	all = once(all)
 	if len(all) > 0 || errors.Is(err, fs.ErrNotExist) {
 		err = nil
@@ -114,9 +114,9 @@ func (p *Past) all() ([]entry, error) {
 }
 
 // once drops all but the latest of each content, and what is too old.
-func once(all []entry) (kept []entry) {
+func once(all []label) (kept []label) {
 	for _, x := range all {
-		if len(kept) < most && !slices.ContainsFunc(kept, func(o entry) bool { return o.hash == x.hash }) {
+		if len(kept) < most && !slices.ContainsFunc(kept, func(o label) bool { return o.hash == x.hash }) {
 			kept = append(kept, x)
 		}
 	}
@@ -125,7 +125,7 @@ func once(all []entry) (kept []entry) {
 
 // Before is the Folder's, and knows what is in memory.
 func (p *Past) Before(hash string) (Kept, error) {
-	return p.pick(func(all []entry) (int, error) { return stepBack(all, hash), nil })
+	return p.pick(func(all []label) (int, error) { return stepBack(all, hash), nil })
 }
 
 // Kept returns what is kept, latest first. What cannot be read has no content.
@@ -138,7 +138,7 @@ func (p *Past) Kept() ([]Kept, error) {
 	}
 	var kept []Kept
 	for i, x := range all {
-		k, err := p.pick(func(now []entry) (int, error) {
+		k, err := p.pick(func(now []label) (int, error) {
 			if i >= len(now) || now[i] != x {
 				return 0, errMoved
 			}
@@ -158,7 +158,7 @@ func (p *Past) Kept() ([]Kept, error) {
 var errMoved = errors.New("what is kept has changed")
 
 // pick returns the content of which choose gives the place.
-func (p *Past) pick(choose func([]entry) (int, error)) (Kept, error) {
+func (p *Past) pick(choose func([]label) (int, error)) (Kept, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for try := 0; ; try++ {
@@ -188,7 +188,7 @@ func (p *Past) pick(choose func([]entry) (int, error)) (Kept, error) {
 	}
 }
 
-func (p *Past) read(x entry) ([]byte, error) {
+func (p *Past) read(x label) ([]byte, error) {
 	root, err := p.reading()
 	if err != nil {
 		return nil, err

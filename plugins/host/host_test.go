@@ -328,9 +328,9 @@ func receive[T any](t testing.TB, from <-chan T) (v T) {
 }
 
 // becomes waits for a state.
-func (p *plugin) becomes(t *testing.T, want State) { t.Helper(); p.becomesOne(t, want) }
+func (p *plugin) becomes(t *testing.T, want Phase) { t.Helper(); p.becomesOne(t, want) }
 
-func (p *plugin) becomesOne(t *testing.T, want ...State) {
+func (p *plugin) becomesOne(t *testing.T, want ...Phase) {
 	t.Helper()
 	late := time.After(60 * time.Second)
 	for {

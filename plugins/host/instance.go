@@ -35,9 +35,9 @@ type instance struct {
 
 	id string // in the plugin; set by join
 
-	mu      sync.Mutex
-	plugin  *plugin // since Start
-	verdict atomic.Pointer[verdict]
+	mu     sync.Mutex
+	plugin *plugin // since Start
+	setup  atomic.Pointer[setup]
 
 	fingerprint func() string // the same at every call
 
@@ -49,8 +49,8 @@ type instance struct {
 	spent  atomic.Int64 // nanoseconds in calls
 }
 
-// A verdict is what came of configuring an instance.
-type verdict struct {
+// A setup is what came of configuring an instance.
+type setup struct {
 	refused       error // nil when it serves
 	languages     []core.LanguageInfo
 	before, after bool
@@ -196,11 +196,11 @@ func (in *instance) fits(r *running) (*wire.Part, error) {
 }
 
 // configure configures the instance in r and returns what came of that. The
-// error is that of the connection; a configuration that is refused is a verdict.
-func (in *instance) configure(ctx context.Context, r *running) (*verdict, error) {
+// error is that of the connection; that the configuration is refused is in the setup.
+func (in *instance) configure(ctx context.Context, r *running) (*setup, error) {
 	part, err := in.fits(r)
 	if err != nil {
-		return &verdict{refused: err}, nil
+		return &setup{refused: err}, nil
 	}
 	config, err := json.Marshal(in.values(part.GetConfigSchema()))
 	if err != nil {
@@ -215,13 +215,13 @@ func (in *instance) configure(ctx context.Context, r *running) (*verdict, error)
 		return nil, fmt.Errorf("it cannot be configured: %w", spoken(err))
 	}
 	if len(reply.GetErrors()) > 0 {
-		return &verdict{refused: in.refusal(reply.GetErrors())}, nil
+		return &setup{refused: in.refusal(reply.GetErrors())}, nil
 	}
 	languages, err := wire.DecodeLanguages(reply.GetLanguages())
 	if err != nil {
-		return &verdict{refused: in.complain(in.key(), fmt.Sprintf("%s offers languages that cannot be taken: %v", r.about.GetName(), err))}, nil
+		return &setup{refused: in.complain(in.key(), fmt.Sprintf("%s offers languages that cannot be taken: %v", r.about.GetName(), err))}, nil
 	}
-	return &verdict{languages: languages, before: part.GetBefore(), after: part.GetAfter()}, nil
+	return &setup{languages: languages, before: part.GetBefore(), after: part.GetAfter()}, nil
 }
 
 // refusal says where in the file the plugin's complaints belong.
@@ -269,7 +269,7 @@ func (in *instance) values(schema []byte) map[string]any {
 
 // Languages returns what the plugin can translate, as far as it is known.
 func (in *instance) Languages() []core.LanguageInfo {
-	if v := in.verdict.Load(); v != nil {
+	if v := in.setup.Load(); v != nil {
 		return v.languages
 	}
 	return nil
@@ -334,7 +334,7 @@ func (in *instance) enter(ctx context.Context, dead *running, most patience) (*r
 		err.Stage = in.name
 		return nil, nil, err
 	}
-	if v := in.verdict.Load(); v == nil || v.refused != nil {
+	if v := in.setup.Load(); v == nil || v.refused != nil {
 		leave()
 		err := &core.Error{Kind: core.Unavailable, Stage: in.name, Detail: "the plugin refuses its configuration"}
 		if v != nil {
@@ -475,7 +475,7 @@ func (in *instance) Measure(emit func(core.Measure)) {
 		return
 	}
 	now := p.status()
-	for _, s := range states {
+	for _, s := range phases {
 		value := 0.0
 		if s == now.State {
 			value = 1

@@ -15,19 +15,19 @@ import (
 	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
 
-// A State is what a plugin is doing.
-type State string
+// A Phase is what a plugin is doing.
+type Phase string
 
 const (
-	Starting State = "starting" // its process was started and does not serve yet
-	Ready    State = "ready"
-	Degraded State = "degraded" // it serves, and did not answer when it was asked how it is
-	Backoff  State = "backoff"  // it died and is started again soon
-	Failed   State = "failed"   // it died too often
-	Stopped  State = "stopped"
+	Starting Phase = "starting" // its process was started and does not serve yet
+	Ready    Phase = "ready"
+	Degraded Phase = "degraded" // it serves, and did not answer when it was asked how it is
+	Backoff  Phase = "backoff"  // it died and is started again soon
+	Failed   Phase = "failed"   // it died too often
+	Stopped  Phase = "stopped"
 )
 
-var states = []State{Starting, Ready, Degraded, Backoff, Failed, Stopped}
+var phases = []Phase{Starting, Ready, Degraded, Backoff, Failed, Stopped}
 
 const (
 	healthEvery   = time.Second
@@ -74,7 +74,7 @@ type plugin struct {
 	configuring sync.Mutex
 
 	mu        sync.Mutex
-	state     State
+	state     Phase
 	why       error         // of degraded, backoff and failed
 	current   *running      // what serves; nil in all states but ready and degraded
 	hopeful   bool          // it served, and is to do so again soon: worth a moment of waiting
@@ -116,7 +116,7 @@ func (p *plugin) end() {
 	<-p.done
 }
 
-func (p *plugin) set(s State, why error) {
+func (p *plugin) set(s Phase, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state, p.why = s, why
@@ -416,7 +416,7 @@ func (p *plugin) configure(ctx context.Context, r *running, began time.Time, ano
 	p.configuring.Lock()
 	defer p.configuring.Unlock()
 	p.mu.Lock()
-	all := make(map[*instance]*verdict, len(p.instances))
+	all := make(map[*instance]*setup, len(p.instances))
 	for _, in := range p.instances {
 		all[in] = nil
 	}
@@ -428,7 +428,7 @@ func (p *plugin) configure(ctx context.Context, r *running, began time.Time, ano
 			return nil, err
 		}
 		all[in] = v
-		if was := in.verdict.Load(); v.refused != nil && !(another && (was == nil || was.refused != nil)) {
+		if was := in.setup.Load(); v.refused != nil && !(another && (was == nil || was.refused != nil)) {
 			said = append(said, v.refused)
 		}
 	}
@@ -437,7 +437,7 @@ func (p *plugin) configure(ctx context.Context, r *running, began time.Time, ano
 		return refused, nil
 	}
 	for in, v := range all {
-		in.verdict.Store(v)
+		in.setup.Store(v)
 	}
 	p.mu.Lock()
 	p.current, p.took, p.version = r, time.Since(began), r.version
@@ -559,17 +559,17 @@ func (p *plugin) settle(ctx context.Context, in *instance) error {
 	p.mu.Lock()
 	r, failures := p.current, p.failures
 	p.mu.Unlock()
-	if r != nil && in.verdict.Load() == nil {
+	if r != nil && in.setup.Load() == nil {
 		if v, err := in.configure(ctx, r); err != nil {
 			r.drop(err)
 		} else {
-			in.verdict.Store(v)
+			in.setup.Store(v)
 		}
 	}
 	p.configuring.Unlock()
 	for {
-		if verdict := in.verdict.Load(); verdict != nil {
-			return verdict.refused
+		if setup := in.setup.Load(); setup != nil {
+			return setup.refused
 		}
 		p.mu.Lock()
 		failed, why, changed := p.failures > failures || p.state == Failed, p.failure, p.changed

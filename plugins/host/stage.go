@@ -45,7 +45,7 @@ const flagSkipped = "plugin_skipped"
 // passed over: then it is not asked on the way up either.
 func (s stage) Before(ctx context.Context, req *core.Request) (core.Verdict, error) {
 	verdict := core.Verdict{State: []byte{}}
-	if v := s.verdict.Load(); v != nil && !v.before {
+	if v := s.setup.Load(); v != nil && !v.before {
 		return verdict, nil
 	}
 	err := s.call(ctx, private{req: req}, func(call context.Context, r visit) (*core.Error, bool) {
@@ -90,7 +90,7 @@ func (s stage) After(ctx context.Context, req *core.Request, res *core.Result, s
 	if state == nil {
 		return skipped(res), nil
 	}
-	if v := s.verdict.Load(); v != nil && !v.after {
+	if v := s.setup.Load(); v != nil && !v.after {
 		return res, nil
 	}
 	changed := *res
@@ -127,7 +127,7 @@ func (s stage) After(ctx context.Context, req *core.Request, res *core.Result, s
 // Deltas lets the pieces of an answer pass when the plugin says that it has no
 // After: nothing of it is to see them.
 func (s stage) Deltas(*core.Request, []byte) (each func(string) (string, error), ok bool) {
-	v := s.verdict.Load()
+	v := s.setup.Load()
 	return nil, v != nil && !v.after
 }
 

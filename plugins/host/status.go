@@ -13,7 +13,7 @@ type Status struct {
 	Program  string // the name of its program, or its address
 	Version  string // as it says; empty while nothing serves
 	Serves   []string
-	State    State
+	State    Phase
 	PID      int // 0 when there is no process of ours
 	Restarts int64
 	Memory   core.Size // resident

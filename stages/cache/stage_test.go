@@ -559,10 +559,10 @@ func TestCloseMayComeAtAnyTime(t *testing.T) {
 	}
 }
 
-// caller ends a chain with one attempt.
-type caller struct{}
+// foot ends a chain with one attempt.
+type foot struct{}
 
-func (caller) Call(below core.Below) (core.Translator, error) {
+func (foot) Call(below core.Below) (core.Translator, error) {
 	p, ok := below.Provider("openai")
 	if !ok {
 		return nil, errors.New("no provider")
@@ -575,7 +575,7 @@ func linked(t testing.TB, s *Stage, next core.Translator) (*chain.Chain, *chain.
 	t.Helper()
 	watch := &chain.Watch{}
 	c, err := chain.Link(
-		[]chain.Place{{Name: "cache", Item: s}, {Name: "provider", Item: caller{}}},
+		[]chain.Place{{Name: "cache", Item: s}, {Name: "provider", Item: foot{}}},
 		func(string) (core.Provider, bool) {
 			return core.Provider{Name: "openai", Translator: next, Fingerprint: "f"}, true
 		}, watch)

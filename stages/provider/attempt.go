@@ -159,7 +159,7 @@ func (r *run) call(ctx context.Context, a *attempt) {
 			a.usage, a.limits = a.failed.Usage, a.failed.Limits
 		}
 		r.floor.end(a)
-		a.breaker.release(a.permit, r.verdict(a))
+		a.breaker.release(a.permit, r.hint(a))
 		if a.failed == nil && a.req.Chat == nil {
 			a.learned(a.took)
 		}

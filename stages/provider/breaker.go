@@ -32,11 +32,11 @@ type breaker struct {
 // how many calls had gone well by then.
 type permit struct{ state, well int64 }
 
-// A verdict is what a call says about its provider.
-type verdict int
+// A hint is what a call says about its provider.
+type hint int
 
 const (
-	saysNothing verdict = iota
+	saysNothing hint = iota
 	saysWell
 	saysUnwell
 )
@@ -88,7 +88,7 @@ func (b *breaker) acquire() (permit, bool) {
 func (b *breaker) permit() permit { return permit{b.changes.Load(), b.well.Load()} }
 
 // release ends the call that p was for.
-func (b *breaker) release(p permit, v verdict) {
+func (b *breaker) release(p permit, v hint) {
 	if b.policy == nil || p.state != b.changes.Load() {
 		return
 	}

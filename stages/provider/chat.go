@@ -11,7 +11,7 @@ import "github.com/dragoman-mt/dragoman/core"
 
 // linkChats links those that c calls for chats: each that takes them of the ones that
 // translate, then those that are for chats alone.
-func (c *caller) linkChats(below core.Below, link func(key, name string) (target, error)) error {
+func (c *foot) linkChats(below core.Below, link func(key, name string) (target, error)) error {
 	all := append([]target{c.preferred}, c.fallbacks...)
 	translating := len(all)
 	for _, name := range below.Chats {
@@ -32,7 +32,7 @@ func (c *caller) linkChats(below core.Below, link func(key, name string) (target
 		if t.chat == nil {
 			continue
 		}
-		own := &caller{Stage: c.Stage, gates: c.gates, slots: c.slots, accounts: c.accounts, borrowed: c.borrowed, line: c.line, preferred: t}
+		own := &foot{Stage: c.Stage, gates: c.gates, slots: c.slots, accounts: c.accounts, borrowed: c.borrowed, line: c.line, preferred: t}
 		behind := i + 1
 		if i >= translating {
 			behind = 1
@@ -48,7 +48,7 @@ func (c *caller) linkChats(below core.Below, link func(key, name string) (target
 }
 
 // chat returns what calls the provider of that name for chats, or nil.
-func (c *caller) chat(provider string) *caller {
+func (c *foot) chat(provider string) *foot {
 	for _, own := range c.chats {
 		if own.preferred.name == provider {
 			return own
@@ -64,7 +64,7 @@ func errNoChat() *core.Error {
 }
 
 // Chats returns the models that answer chats, that of the preferred provider first.
-func (c *caller) Chats() []core.ChatModel {
+func (c *foot) Chats() []core.ChatModel {
 	var all []core.ChatModel
 	for _, own := range c.chats {
 		all = append(all, *own.preferred.chat)

@@ -99,7 +99,7 @@ func same(a, b core.Translator) bool {
 }
 
 // begin makes c serve if it is the first.
-func (c *caller) begin() {
+func (c *foot) begin() {
 	c.mu.Lock()
 	begun := c.newest > 0
 	c.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *caller) begin() {
 
 // serve notes that a request has come to c: from now on it is what c knows that
 // the next chain begins with. Before the first request there is nothing to know.
-func (c *caller) serve() {
+func (c *foot) serve() {
 	c.serves.Store(true)
 	p := c.past
 	p.mu.Lock()

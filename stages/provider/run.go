@@ -14,7 +14,7 @@ import (
 
 // A run is the work on one request: its attempts, one after the other.
 type run struct {
-	*caller
+	*foot
 	ctx   context.Context
 	req   *core.Request // own
 	own   core.Request  // a copy, charged to the account of the provider in use
@@ -271,10 +271,10 @@ func (a *attempt) outcome() core.Outcome {
 	return o
 }
 
-// verdict is what an attempt says about its provider. That the request's own
+// hint is what an attempt says about its provider. That the request's own
 // time was over says nothing, nor does the part of it that the attempt had:
 // clients choose it. Unless that was far more than the provider needs.
-func (r *run) verdict(a *attempt) verdict {
+func (r *run) hint(a *attempt) hint {
 	switch {
 	case a.failed == nil:
 		return saysWell

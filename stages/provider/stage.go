@@ -84,7 +84,7 @@ func (s *Stage) Fingerprint() string { return "" }
 
 // Call links the providers in use with what stands below.
 func (s *Stage) Call(below core.Below) (core.Translator, error) {
-	c := &caller{Stage: s, gates: below.Gates, line: s.line, number: s.linked.Add(1)}
+	c := &foot{Stage: s, gates: below.Gates, line: s.line, number: s.linked.Add(1)}
 	owned := false
 	for _, g := range below.Gates {
 		if o, ok := g.Gate.(line.Owner); ok {
@@ -180,8 +180,8 @@ func (t target) speaks(req *core.Request) bool {
 	return false
 }
 
-// A caller is the end of one linked chain. It holds no state of its own.
-type caller struct {
+// A foot is the end of one linked chain. It holds no state of its own.
+type foot struct {
 	*Stage
 	gates       []core.Guard
 	slots       []core.Guard // those of gates that own a line: what a fallback needs as well
@@ -191,26 +191,26 @@ type caller struct {
 	preferred   target
 	fallbacks   []target
 	fingerprint string
-	chats       []*caller // for chats, by the preferred provider
+	chats       []*foot // for chats, by the preferred provider
 
 	number int64       // of the links of its past: a later one is greater
 	serves atomic.Bool // a request has come
 }
 
 var (
-	_ core.Translator    = (*caller)(nil)
-	_ core.Fingerprinter = (*caller)(nil)
-	_ core.Languager     = (*caller)(nil)
+	_ core.Translator    = (*foot)(nil)
+	_ core.Fingerprinter = (*foot)(nil)
+	_ core.Languager     = (*foot)(nil)
 )
 
 // Fingerprint names what the preferred provider would answer. The answers of
 // fallbacks are never stored.
-func (c *caller) Fingerprint() string { return c.fingerprint }
+func (c *foot) Fingerprint() string { return c.fingerprint }
 
 // Languages returns what any of the providers can translate, in the order of
 // the preferred one; nil, which is any language to any other, as soon as one of
 // them says so.
-func (c *caller) Languages() []core.LanguageInfo {
+func (c *foot) Languages() []core.LanguageInfo {
 	all := slices.Clone(c.preferred.knows())
 	if len(all) == 0 {
 		return nil
@@ -239,7 +239,7 @@ func (c *caller) Languages() []core.LanguageInfo {
 }
 
 // Translate makes attempts until one succeeds or none may be made any more.
-func (c *caller) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
+func (c *foot) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	if !c.serves.Load() {
 		c.serve()
 	}
@@ -248,7 +248,7 @@ func (c *caller) Translate(ctx context.Context, req *core.Request) (*core.Result
 			return nil, errNoChat()
 		}
 	}
-	r := run{caller: c, ctx: ctx, own: *req, since: req.Since}
+	r := run{foot: c, ctx: ctx, own: *req, since: req.Since}
 	r.req = &r.own
 	r.own.Account, r.own.Fallback = c.preferred.account, false
 	if r.own.Trace == nil {

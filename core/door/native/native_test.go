@@ -35,9 +35,9 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A gateway is the door on a real listener, in front of a translator of the
+// A doorway is the door on a real listener, in front of a translator of the
 // test's own.
-type gateway struct {
+type doorway struct {
 	t        testing.TB
 	addr     string
 	registry *prometheus.Registry
@@ -47,12 +47,12 @@ type gateway struct {
 	done     chan struct{} // closed when it has stopped
 }
 
-func serve(t testing.TB, c door.Config, translator core.Translator) *gateway {
+func serve(t testing.TB, c door.Config, translator core.Translator) *doorway {
 	t.Helper()
 	return serveImpatient(t, c, translator, door.Heartbeat, door.Patience)
 }
 
-func serveImpatient(t testing.TB, c door.Config, translator core.Translator, heartbeat, patience time.Duration) *gateway {
+func serveImpatient(t testing.TB, c door.Config, translator core.Translator, heartbeat, patience time.Duration) *doorway {
 	t.Helper()
 	c.Listen = "127.0.0.1:0"
 	if err := c.Check(); err != nil {
@@ -63,7 +63,7 @@ func serveImpatient(t testing.TB, c door.Config, translator core.Translator, hea
 		level = zapcore.InfoLevel
 	}
 	seen, logs := observer.New(level)
-	g := &gateway{t: t, registry: prometheus.NewRegistry(), log: logs, client: &http.Client{Transport: &http.Transport{}}}
+	g := &doorway{t: t, registry: prometheus.NewRegistry(), log: logs, client: &http.Client{Transport: &http.Transport{}}}
 	metrics, service, log := door.NewMetrics(g.registry), door.New(c, translator), zap.New(seen)
 	s := door.NewServer(door.Options{
 		Config: c, Service: service, Doors: native.New(service, metrics, log).Impatient(heartbeat, patience), Admin: http.NotFoundHandler(),
@@ -128,12 +128,12 @@ type problem struct {
 	RequestID  string `json:"request_id"`
 }
 
-func (g *gateway) post(body string, header ...string) answer {
+func (g *doorway) post(body string, header ...string) answer {
 	g.t.Helper()
 	return g.do(http.MethodPost, "/v1/translate", strings.NewReader(body), header...)
 }
 
-func (g *gateway) do(method, path string, body io.Reader, header ...string) answer {
+func (g *doorway) do(method, path string, body io.Reader, header ...string) answer {
 	g.t.Helper()
 	req, err := http.NewRequest(method, "http://"+g.addr+path, body)
 	if err != nil {

@@ -45,7 +45,7 @@ type reading struct {
 }
 
 // open makes a call whose answer is a stream.
-func (g *gateway) open(ctx context.Context, body string, header ...string) *reading {
+func (g *doorway) open(ctx context.Context, body string, header ...string) *reading {
 	g.t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+g.addr+"/v1/translate", strings.NewReader(body))
 	if err != nil {
@@ -426,7 +426,7 @@ func TestAClientThatReadsNothingIsDroppedAndDelaysNobody(t *testing.T) {
 
 // served waits for the n-th call that the log says was answered, which must have
 // status.
-func (g *gateway) served(n int, status int64) {
+func (g *doorway) served(n int, status int64) {
 	g.t.Helper()
 	served := g.log.FilterMessage("served")
 	for ; served.Len() < n; served = g.log.FilterMessage("served") {

@@ -27,9 +27,9 @@ func (Pseudo) Translate(_ context.Context, text string, _, target core.Language)
 
 // A Table answers with the translations that it knows. A text that it does not
 // know is answered as Pseudo does, with a mark: "[es?] …".
-type Table map[entry]string
+type Table map[question]string
 
-type entry struct {
+type question struct {
 	source, target core.Language // base languages; source may be unknown
 	text           string
 }
@@ -39,7 +39,7 @@ func NewTable(list []phrases.Phrase) Table {
 	t := Table{}
 	for _, p := range list {
 		for _, source := range []core.Language{base(p.Source), ""} {
-			t[entry{source, base(p.Target), strings.TrimSpace(p.Text)}] = p.Translation
+			t[question{source, base(p.Target), strings.TrimSpace(p.Text)}] = p.Translation
 		}
 	}
 	return t
@@ -50,7 +50,7 @@ func base(l core.Language) core.Language { return core.Language(l.Base()) }
 // Translate looks text up in the base languages: es-MX is answered with what
 // the table has for es. A source that is not known fits all.
 func (t Table) Translate(ctx context.Context, text string, source, target core.Language) (string, error) {
-	if found, ok := t[entry{base(source), base(target), strings.TrimSpace(text)}]; ok {
+	if found, ok := t[question{base(source), base(target), strings.TrimSpace(text)}]; ok {
 		return found, nil
 	}
 	return Pseudo{}.Translate(ctx, text, source, target+"?")

@@ -40,7 +40,7 @@ type view struct {
 	Few                         int // the number that a cell should have had, when one had fewer
 	Groups                      []group
 	Facts                       [][]string
-	Criteria                    []verdict
+	Criteria                    []judged
 }
 
 // A group is what is compared: the cells with as many sessions.
@@ -58,7 +58,7 @@ type chart struct {
 	SVG   template.HTML
 }
 
-type verdict struct{ Where, Name, Bound, Got, Word, Class string }
+type judged struct{ Where, Name, Bound, Got, Word, Class string }
 
 func (r *Report) view() view {
 	v := view{
@@ -88,8 +88,8 @@ func (r *Report) view() view {
 			if !c.Met {
 				class = "missed"
 			}
-			v.Criteria = append(v.Criteria, verdict{
-				c.Cell.String(), c.Name, c.sign() + " " + c.Bound.with(0) + c.unit(), c.Got.with(c.decimals()) + c.unit(), c.verdict(), class,
+			v.Criteria = append(v.Criteria, judged{
+				c.Cell.String(), c.Name, c.sign() + " " + c.Bound.with(0) + c.unit(), c.Got.with(c.decimals()) + c.unit(), c.word(), class,
 			})
 		}
 	}

@@ -176,8 +176,8 @@ func (c *Criterion) unit() string {
 	return ""
 }
 
-// verdict is the criterion in a word.
-func (c *Criterion) verdict() string {
+// word is the criterion in one.
+func (c *Criterion) word() string {
 	switch {
 	case !c.Asked:
 		return "not asked"

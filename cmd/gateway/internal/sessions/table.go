@@ -47,7 +47,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	t := table{{"criterion", "bound", "got", ""}}
 	for _, c := range r.Criteria {
-		t = append(t, []string{c.Cell.String() + ": " + c.Name, c.sign() + " " + c.Bound.with(0) + c.unit(), c.Got.with(c.decimals()) + c.unit(), c.verdict()})
+		t = append(t, []string{c.Cell.String() + ": " + c.Name, c.sign() + " " + c.Bound.with(0) + c.unit(), c.Got.with(c.decimals()) + c.unit(), c.word()})
 	}
 	fmt.Fprintln(&b)
 	t.write(&b)

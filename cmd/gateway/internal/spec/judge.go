@@ -135,7 +135,7 @@ func (c came) String() string {
 // Write tells of a test: one line when it passed, and when it failed what was
 // expected and what came. Verbose tells what came in any case.
 func (o Outcome) Write(w io.Writer, verbose bool) {
-	word := [...]string{Passed: "ok  ", Failed: "FAIL", Skipped: "skip"}[o.Verdict]
+	word := [...]string{Passed: "ok  ", Failed: "FAIL", Skipped: "skip"}[o.Grade]
 	fmt.Fprintf(w, "%s  %s", word, o.name)
 	if o.reason != "" {
 		fmt.Fprintf(w, ": %s", o.reason)

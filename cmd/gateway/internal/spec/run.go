@@ -15,8 +15,8 @@ import (
 	"github.com/dragoman-mt/dragoman/core/config"
 )
 
-// A Gateway is a chain that was started for one test.
-type Gateway struct {
+// A Rig is a chain that was started for one test.
+type Rig struct {
 	// Translator is the chain as a door calls it.
 	Translator core.Translator
 	// Measure reports its counters.
@@ -29,23 +29,23 @@ type Gateway struct {
 type Runner struct {
 	// Open builds and starts the configuration, with set over it, and with d in
 	// the place of its providers.
-	Open func(ctx context.Context, set []string, d *Double) (*Gateway, error)
+	Open func(ctx context.Context, set []string, d *Double) (*Rig, error)
 	// Limit is how long one test may take, its start included.
 	Limit time.Duration
 }
 
-// A Verdict is how a test ended.
-type Verdict int
+// A Grade is how a test ended.
+type Grade int
 
 const (
-	Passed Verdict = iota
+	Passed Grade = iota
 	Failed
 	Skipped
 )
 
 // An Outcome is what came of one test.
 type Outcome struct {
-	Verdict Verdict
+	Grade Grade
 
 	name     string
 	reason   string // of a test that was skipped
@@ -90,7 +90,7 @@ func (r *Runner) Run(ctx context.Context, f *File, i int) Outcome {
 		}
 		if errors.Is(context.Cause(limited), errLimit) {
 			path, what := t.where()
-			o = Outcome{Verdict: Failed, came: o.came, failures: []failure{{
+			o = Outcome{Grade: Failed, came: o.came, failures: []failure{{
 				path: path, want: fmt.Sprintf("an end within %v", r.Limit), got: "none; the time passed during " + what,
 			}}}
 		}
@@ -107,11 +107,11 @@ func (r *Runner) Run(ctx context.Context, f *File, i int) Outcome {
 
 // A trial is one run of one test.
 type trial struct {
-	file    *File
-	test    *Test
-	path    string
-	double  *Double
-	gateway *Gateway
+	file   *File
+	test   *Test
+	path   string
+	double *Double
+	rig    *Rig
 
 	// Guarded by double.mu: the attempts of the request, as the stage provider
 	// has counted them, in the order of their ends.
@@ -141,12 +141,12 @@ func (t *trial) where() (path, what string) {
 	return t.atPath, t.atWhat
 }
 
-func (t *trial) run(ctx context.Context, open func(context.Context, []string, *Double) (*Gateway, error)) (o Outcome) {
+func (t *trial) run(ctx context.Context, open func(context.Context, []string, *Double) (*Rig, error)) (o Outcome) {
 	fail := func(failures ...failure) Outcome {
-		o.Verdict, o.failures = Failed, failures
+		o.Grade, o.failures = Failed, failures
 		return o
 	}
-	gateway, err := open(ctx, t.test.Set, t.double)
+	rig, err := open(ctx, t.test.Set, t.double)
 	if err != nil {
 		path := t.path
 		if all := config.AsComplaints(err); len(all) > 0 && strings.HasPrefix(all[0].File, "--set") && t.test.Set != nil {
@@ -154,12 +154,12 @@ func (t *trial) run(ctx context.Context, open func(context.Context, []string, *D
 		}
 		return fail(failure{path: path, want: "a chain that starts", got: err.Error()})
 	}
-	t.gateway = gateway
+	t.rig = rig
 	defer func() {
 		if ctx.Err() == nil {
 			t.at(t.path, "the end of the chain")
 		}
-		gateway.Close()
+		rig.Close()
 	}()
 	t.counted = t.counters()
 
@@ -177,7 +177,7 @@ func (t *trial) run(ctx context.Context, open func(context.Context, []string, *D
 				return fail() // Run says why
 			}
 			if plugins := t.double.absent(); plugins != "" {
-				return Outcome{Verdict: Skipped, reason: plugins, came: o.came}
+				return Outcome{Grade: Skipped, reason: plugins, came: o.came}
 			}
 			o.came = append(o.came, came.String())
 			failures := t.double.surplus()
@@ -228,7 +228,7 @@ func (t *trial) ask(ctx context.Context, r *Request) came {
 		asked, cancel = context.WithTimeout(ctx, r.Deadline)
 		defer cancel()
 	}
-	c.result, c.err = t.gateway.Translator.Translate(asked, req)
+	c.result, c.err = t.rig.Translator.Translate(asked, req)
 	c.attempts, c.calls = t.settle(ctx)
 	return c
 }
@@ -290,7 +290,7 @@ func (t *trial) note() {
 // counters reads what the stage provider has counted.
 func (t *trial) counters() map[Attempt]int {
 	all := map[Attempt]int{}
-	t.gateway.Measure(func(m core.Measure) {
+	t.rig.Measure(func(m core.Measure) {
 		if m.Name != "provider_attempts_total" {
 			return
 		}

@@ -42,14 +42,14 @@ func must(t testing.TB, text string) *File {
 }
 
 // bare is a chain that is the provider a alone: what a test of the runner needs.
-func bare(translate func(ctx context.Context, req *core.Request, a core.Translator) (*core.Result, error)) func(context.Context, []string, *Double) (*Gateway, error) {
-	return func(_ context.Context, _ []string, d *Double) (*Gateway, error) {
+func bare(translate func(ctx context.Context, req *core.Request, a core.Translator) (*core.Result, error)) func(context.Context, []string, *Double) (*Rig, error) {
+	return func(_ context.Context, _ []string, d *Double) (*Rig, error) {
 		built, err := d.Provider(core.Kind{Name: "x"}).Build(core.Env{Name: "a"}, nil)
 		if err != nil {
 			return nil, err
 		}
 		ok := 0
-		return &Gateway{
+		return &Rig{
 			Translator: core.TranslatorFunc(func(ctx context.Context, req *core.Request) (*core.Result, error) {
 				defer func() { ok++ }()
 				return translate(ctx, req, built.(core.Translator))
@@ -85,8 +85,8 @@ func TestATestHasItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		o := (&Runner{Open: bare(direct), Limit: 10 * time.Second}).Run(t.Context(), f, 0)
-		if took := time.Since(begin).Round(time.Second); o.Verdict != Passed || took != 9*time.Second {
-			t.Errorf("%v after %v\n%s", o.Verdict, took, written(o))
+		if took := time.Since(begin).Round(time.Second); o.Grade != Passed || took != 9*time.Second {
+			t.Errorf("%v after %v\n%s", o.Grade, took, written(o))
 		}
 	})
 }
@@ -95,27 +95,27 @@ func TestATestThatHangsFailsAndSaysWhere(t *testing.T) {
 	f := must(t, greeting)
 	for _, c := range []struct {
 		name  string
-		open  func(release <-chan struct{}) func(context.Context, []string, *Double) (*Gateway, error)
+		open  func(release <-chan struct{}) func(context.Context, []string, *Double) (*Rig, error)
 		after time.Duration
 		want  string
 	}{
-		{"a provider that is slow", func(<-chan struct{}) func(context.Context, []string, *Double) (*Gateway, error) {
+		{"a provider that is slow", func(<-chan struct{}) func(context.Context, []string, *Double) (*Rig, error) {
 			return bare(direct)
 		}, 5 * time.Second, ":4:14: tests[0].request\n        want an end within 5s\n        got  none; the time passed during the request, in a call of a\n"},
-		{"a chain that listens to nobody", func(release <-chan struct{}) func(context.Context, []string, *Double) (*Gateway, error) {
+		{"a chain that listens to nobody", func(release <-chan struct{}) func(context.Context, []string, *Double) (*Rig, error) {
 			return bare(func(context.Context, *core.Request, core.Translator) (*core.Result, error) {
 				<-release
 				return nil, errors.New("at last")
 			})
 		}, 5*time.Second + grace, ":4:14: tests[0].request\n        want an end within 5s\n        got  none; the time passed during the request\n"},
-		{"a start that does not end", func(<-chan struct{}) func(context.Context, []string, *Double) (*Gateway, error) {
-			return func(ctx context.Context, _ []string, _ *Double) (*Gateway, error) {
+		{"a start that does not end", func(<-chan struct{}) func(context.Context, []string, *Double) (*Rig, error) {
+			return func(ctx context.Context, _ []string, _ *Double) (*Rig, error) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
 		}, 5 * time.Second, ":3:5: tests[0]\n        want an end within 5s\n        got  none; the time passed during the start of the chain\n"},
-		{"an end that does not end", func(release <-chan struct{}) func(context.Context, []string, *Double) (*Gateway, error) {
-			return func(context.Context, []string, *Double) (*Gateway, error) {
+		{"an end that does not end", func(release <-chan struct{}) func(context.Context, []string, *Double) (*Rig, error) {
+			return func(context.Context, []string, *Double) (*Rig, error) {
 				g, err := bare(func(context.Context, *core.Request, core.Translator) (*core.Result, error) {
 					return &core.Result{Text: "adiós"}, nil
 				})(nil, nil, &Double{})
@@ -129,7 +129,7 @@ func TestATestThatHangsFailsAndSaysWhere(t *testing.T) {
 			defer close(release)
 			begin := time.Now()
 			o := (&Runner{Open: c.open(release), Limit: 5 * time.Second}).Run(t.Context(), f, 0)
-			if took := time.Since(begin); o.Verdict != Failed || took != c.after || !strings.HasSuffix(written(o), c.want) {
+			if took := time.Since(begin); o.Grade != Failed || took != c.after || !strings.HasSuffix(written(o), c.want) {
 				t.Errorf("%s: after %v, want %v\n%s", c.name, took, c.after, written(o))
 			}
 		})
@@ -157,7 +157,7 @@ tests:
 			synctest.Wait()
 			return &core.Result{Text: "early"}, nil
 		})}).Run(t.Context(), f, 0)
-		if took := time.Since(begin).Round(time.Second); o.Verdict != Passed || took != 6*time.Second {
+		if took := time.Since(begin).Round(time.Second); o.Grade != Passed || took != 6*time.Second {
 			t.Errorf("after %v\n%s", took, written(o))
 		}
 	})

@@ -92,7 +92,7 @@ func openReload(reloads int, within, around time.Duration) func(context.Context,
 		if err := os.WriteFile(edited.pipeline, v.yaml(s.direct), 0o600); err != nil {
 			return nil, err
 		}
-		g, err := edited.gateway(ctx, c, m.url, "")
+		g, err := edited.subject(ctx, c, m.url, "")
 		if err != nil {
 			return nil, err
 		}
@@ -181,7 +181,7 @@ func openReload(reloads int, within, around time.Duration) func(context.Context,
 }
 
 // reload puts yaml in the place of file and returns when the gateway serves it.
-func (g *gateway) reload(ctx context.Context, file string, yaml []byte) error {
+func (g *subject) reload(ctx context.Context, file string, yaml []byte) error {
 	if err := os.WriteFile(file+".new", yaml, 0o600); err != nil {
 		return err
 	}
@@ -269,7 +269,7 @@ func openKill(kills, between int) func(context.Context, *lab, *closers) (round, 
 		if err := os.WriteFile(two.pipeline, fmt.Appendf(nil, killed, other.url, s.direct), 0o600); err != nil {
 			return nil, err
 		}
-		g, err := two.gateway(ctx, c, primary.url, "")
+		g, err := two.subject(ctx, c, primary.url, "")
 		if err != nil {
 			return nil, err
 		}

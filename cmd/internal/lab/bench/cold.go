@@ -55,7 +55,7 @@ func openCold(ctx context.Context, s *lab, c *closers) (round, error) {
 		if err := cell.sim.call(http.MethodPost, "/sim/config", config, nil); err != nil {
 			return nil, err
 		}
-		if cell.g, err = s.gateway(ctx, c, cell.sim.url, cell.sim.ca, "stages.queue.min_interval=0s"); err != nil {
+		if cell.g, err = s.subject(ctx, c, cell.sim.url, cell.sim.ca, "stages.queue.min_interval=0s"); err != nil {
 			return nil, err
 		}
 		// The first burst and the first gap teach, as every first idle close
@@ -103,7 +103,7 @@ type cell struct {
 	limit time.Duration // the server's
 	gaps  []time.Duration
 	sim   *simulator
-	g     *gateway
+	g     *subject
 	asked int64
 	next  int // of gaps
 	burst counted

@@ -70,7 +70,7 @@ func openPaused(ctx context.Context, s *lab, c *closers) (round, error) {
 	return func(ctx context.Context) ([]float64, string, error) {
 		var c closers
 		defer c.close()
-		g, err := two.gateway(ctx, &c, primary.url, ca)
+		g, err := two.subject(ctx, &c, primary.url, ca)
 		if err != nil {
 			return nil, "", err
 		}
@@ -133,7 +133,7 @@ func join(dir string, files ...string) (string, error) {
 func openHedged(ctx context.Context, s *lab, c *closers) (round, error) {
 	type side struct {
 		*simulator
-		*gateway
+		*subject
 		took  []float64 // ms
 		extra int64
 		err   error
@@ -145,12 +145,12 @@ func openHedged(ctx context.Context, s *lab, c *closers) (round, error) {
 		if err != nil {
 			return nil, err
 		}
-		g, err := s.gateway(ctx, c, m.url, m.ca, "stages.provider.hedge.after="+after, "pool.max_connections=64",
+		g, err := s.subject(ctx, c, m.url, m.ca, "stages.provider.hedge.after="+after, "pool.max_connections=64",
 			"stages.queue.max_concurrent=64", "stages.queue.min_interval=0s", "stages.ratelimit.requests_per_minute=100000")
 		if err != nil {
 			return nil, err
 		}
-		sides[i] = &side{simulator: m, gateway: g}
+		sides[i] = &side{simulator: m, subject: g}
 	}
 	asked := int64(0)
 	ask := func(ctx context.Context, each int) error {
@@ -162,7 +162,7 @@ func openHedged(ctx context.Context, s *lab, c *closers) (round, error) {
 					return
 				}
 				var calls []timed
-				if calls, s.err = s.gateway.talk(ctx, sessions, each, asked); s.err != nil {
+				if calls, s.err = s.subject.talk(ctx, sessions, each, asked); s.err != nil {
 					return
 				}
 				st, err := s.stats()

@@ -180,11 +180,11 @@ func openPlugin(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err != nil {
 		return nil, err
 	}
-	linked, err := s.gateway(ctx, c, up.url+"/v1", "", unlimited...)
+	linked, err := s.subject(ctx, c, up.url+"/v1", "", unlimited...)
 	if err != nil {
 		return nil, err
 	}
-	plugged, err := s.gateway(ctx, c, up.url+"/v1", "", append([]string{"stages.provider.use=echo"}, unlimited...)...)
+	plugged, err := s.subject(ctx, c, up.url+"/v1", "", append([]string{"stages.provider.use=echo"}, unlimited...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ const margin = 10
 func openBurst(ctx context.Context, s *lab, c *closers) (round, error) {
 	type shape struct {
 		*simulator
-		*gateway
+		*subject
 	}
 	var shapes []shape
 	for _, set := range [][]string{
@@ -96,7 +96,7 @@ func openBurst(ctx context.Context, s *lab, c *closers) (round, error) {
 		if err != nil {
 			return nil, err
 		}
-		g, err := s.gateway(ctx, c, m.url, m.ca, set...)
+		g, err := s.subject(ctx, c, m.url, m.ca, set...)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +128,7 @@ func openBurst(ctx context.Context, s *lab, c *closers) (round, error) {
 
 // together sends n texts at once, from the from-th on, each of a session of its
 // own, and returns how long each took in ms.
-func (g *gateway) together(ctx context.Context, n int, from int64) ([]float64, error) {
+func (g *subject) together(ctx context.Context, n int, from int64) ([]float64, error) {
 	took := make([]float64, n)
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -188,7 +188,7 @@ func converse(ctx context.Context, sessions, n int, pause time.Duration, call fu
 const between = 50 * time.Millisecond
 
 // talk lets each of sessions ask for n texts, from the from-th on.
-func (g *gateway) talk(ctx context.Context, sessions, n int, from int64) ([]timed, error) {
+func (g *subject) talk(ctx context.Context, sessions, n int, from int64) ([]timed, error) {
 	return converse(ctx, sessions, n, between, func(session, k int) (timed, error) {
 		a, took, err := g.translate(ctx, string(appendText(nil, from+int64(k))), fmt.Sprint("session ", session))
 		if err != nil {
@@ -242,7 +242,7 @@ func openAdded(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := s.gateway(ctx, c, m.url, m.ca)
+	g, err := s.subject(ctx, c, m.url, m.ca)
 	if err != nil {
 		return nil, err
 	}
@@ -291,9 +291,9 @@ func openPooled(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err != nil {
 		return nil, err
 	}
-	var gateways []*gateway
+	var gateways []*subject
 	for _, mode := range []string{"pooled", "direct"} {
-		g, err := s.gateway(ctx, c, m.url, m.ca, "pool.mode="+mode)
+		g, err := s.subject(ctx, c, m.url, m.ca, "pool.mode="+mode)
 		if err != nil {
 			return nil, err
 		}

@@ -66,7 +66,7 @@ func openLimits(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err := m.call(http.MethodPost, "/sim/config", config, nil); err != nil {
 		return nil, err
 	}
-	g, err := s.gateway(ctx, c, m.url, m.ca, "providers.openai.timeout=1s", "stages.provider.breaker.failures=0", "stages.provider.hedge.after=p95")
+	g, err := s.subject(ctx, c, m.url, m.ca, "providers.openai.timeout=1s", "stages.provider.breaker.failures=0", "stages.provider.hedge.after=p95")
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func openLimits(ctx context.Context, s *lab, c *closers) (round, error) {
 
 // crowd lets each of callers ask for each texts, one after the other, and
 // returns how many were refused.
-func (g *gateway) crowd(ctx context.Context, callers, each int, from int64) (refused int, err error) {
+func (g *subject) crowd(ctx context.Context, callers, each int, from int64) (refused int, err error) {
 	var mu sync.Mutex
 	_, err = converse(ctx, callers, each, 1, func(caller, k int) (timed, error) {
 		_, _, err := g.translate(ctx, string(appendText(nil, from+int64(k))), fmt.Sprint("session ", caller))
@@ -143,7 +143,7 @@ func (g *gateway) crowd(ctx context.Context, callers, each int, from int64) (ref
 }
 
 // attempts returns the calls of providers so far, by their reason.
-func (g *gateway) attempts() (map[string]float64, error) {
+func (g *subject) attempts() (map[string]float64, error) {
 	resp, err := g.http.Get(g.url + "/metrics")
 	if err != nil {
 		return nil, err
@@ -223,7 +223,7 @@ func openMinute(_ context.Context, s *lab, _ *closers) (round, error) {
 	// A side is an upstream with a gateway of its own in front.
 	type side struct {
 		*simulator
-		*gateway
+		*subject
 		answered map[int]int
 		err      error
 	}
@@ -232,8 +232,8 @@ func openMinute(_ context.Context, s *lab, _ *closers) (round, error) {
 		if err != nil {
 			return nil, err
 		}
-		g, err := s.gateway(ctx, c, m.url, m.ca, fmt.Sprint("stages.ratelimit.requests_per_minute=", limit))
-		return &side{simulator: m, gateway: g}, err
+		g, err := s.subject(ctx, c, m.url, m.ca, fmt.Sprint("stages.ratelimit.requests_per_minute=", limit))
+		return &side{simulator: m, subject: g}, err
 	}
 	return func(ctx context.Context) ([]float64, string, error) {
 		var c closers
@@ -278,7 +278,7 @@ func openMinute(_ context.Context, s *lab, _ *closers) (round, error) {
 
 // offer asks for a text at every beat, whatever became of those before, and
 // returns how many were answered with which status.
-func (g *gateway) offer(ctx context.Context, beat, lasts time.Duration) (map[int]int, error) {
+func (g *subject) offer(ctx context.Context, beat, lasts time.Duration) (map[int]int, error) {
 	var (
 		all      sync.WaitGroup
 		mu       sync.Mutex

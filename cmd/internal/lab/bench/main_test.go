@@ -208,7 +208,7 @@ func TestAnAnswerOfAnotherTextIsAFailure(t *testing.T) {
 		}
 	}))
 	defer ours.Close()
-	g := &gateway{&child{url: ours.URL}, ours.Client()}
+	g := &subject{&child{url: ours.URL}, ours.Client()}
 	texts := []string{"right", "wrong", "refused"}
 	traffic := g.send(t.Context(), time.Millisecond, func(n int64) string { return texts[min(n, 2)%3] })
 	if err := traffic.answered(t.Context(), "openai", 2); err != nil {

@@ -35,7 +35,7 @@ func openRest(ctx context.Context, s *lab, c *closers) (round, error) {
 	return func(ctx context.Context) ([]float64, string, error) {
 		var c closers
 		defer c.close()
-		g, err := s.gateway(ctx, &c, m.url, m.ca)
+		g, err := s.subject(ctx, &c, m.url, m.ca)
 		if err != nil {
 			return nil, "", err
 		}
@@ -66,7 +66,7 @@ func openFull(ctx context.Context, s *lab, c *closers) (round, error) {
 	return func(ctx context.Context) ([]float64, string, error) {
 		var c closers
 		defer c.close()
-		g, err := s.gateway(ctx, &c, up.url+"/v1", "", append([]string{"stages.cache.max_size=32MiB"}, unlimited...)...)
+		g, err := s.subject(ctx, &c, up.url+"/v1", "", append([]string{"stages.cache.max_size=32MiB"}, unlimited...)...)
 		if err != nil {
 			return nil, "", err
 		}
@@ -104,7 +104,7 @@ func openUsage(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := s.gateway(ctx, c, m.url, m.ca)
+	g, err := s.subject(ctx, c, m.url, m.ca)
 	if err != nil {
 		return nil, err
 	}

@@ -115,15 +115,15 @@ func (s *lab) role(ctx context.Context, c *closers, args ...string) (*child, err
 	return start(ctx, c, s.self, nil, append([]string{roleFlag}, args...)...)
 }
 
-// A gateway is a running dragoman.
-type gateway struct {
+// A subject is a running dragoman: what is measured.
+type subject struct {
 	*child
 	http *http.Client
 }
 
-// gateway starts a gateway as begin does, and returns when it has asked its
+// subject starts a gateway as begin does, and returns when it has asked its
 // provider and is ready.
-func (s *lab) gateway(ctx context.Context, c *closers, base, ca string, set ...string) (*gateway, error) {
+func (s *lab) subject(ctx context.Context, c *closers, base, ca string, set ...string) (*subject, error) {
 	g, err := s.begin(ctx, c, base, ca, set...)
 	if err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func (s *lab) gateway(ctx context.Context, c *closers, base, ca string, set ...s
 
 // begin starts `dragoman serve` with the checkout's pipeline.yaml, for the
 // upstream at base, with values set over the file.
-func (s *lab) begin(ctx context.Context, c *closers, base, ca string, set ...string) (*gateway, error) {
+func (s *lab) begin(ctx context.Context, c *closers, base, ca string, set ...string) (*subject, error) {
 	args := []string{"serve", "--config", s.pipeline, "--set", "server.listen=127.0.0.1:0"}
 	if ca != "" {
 		set = append(set, "pool.ca_file="+ca)
@@ -147,11 +147,11 @@ func (s *lab) begin(ctx context.Context, c *closers, base, ca string, set ...str
 	}
 	t := &http.Transport{MaxIdleConnsPerHost: 64}
 	c.add(t.CloseIdleConnections)
-	return &gateway{p, &http.Client{Transport: t, Timeout: 30 * time.Second}}, nil
+	return &subject{p, &http.Client{Transport: t, Timeout: 30 * time.Second}}, nil
 }
 
 // ready waits until the gateway has asked its provider.
-func (g *gateway) ready(ctx context.Context) error {
+func (g *subject) ready(ctx context.Context) error {
 	for deadline := time.Now().Add(startTimeout); ; {
 		resp, err := g.http.Get(g.url + "/readyz")
 		if err == nil {
@@ -197,7 +197,7 @@ func (r *refusal) Error() string { return fmt.Sprintf("status %d: %s", r.status,
 
 // translate asks for one text and returns the answer and how long it took. Any
 // status but 200 is a *refusal.
-func (g *gateway) translate(ctx context.Context, text, session string) (*answer, time.Duration, error) {
+func (g *subject) translate(ctx context.Context, text, session string) (*answer, time.Duration, error) {
 	body, err := json.Marshal(map[string]string{"text": text, "source": "en", "target": "es", "session": session})
 	if err != nil {
 		return nil, 0, err
@@ -232,7 +232,7 @@ func (g *gateway) translate(ctx context.Context, text, session string) (*answer,
 
 // metrics returns the sum of each of the gateway's metrics over its labels, by
 // name without the program's prefix.
-func (g *gateway) metrics() (map[string]float64, error) {
+func (g *subject) metrics() (map[string]float64, error) {
 	resp, err := g.http.Get(g.url + "/metrics")
 	if err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func openMiss(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := s.gateway(ctx, c, up.url+"/v1", "", unlimited...)
+	g, err := s.subject(ctx, c, up.url+"/v1", "", unlimited...)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func openHit(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := s.gateway(ctx, c, up.url+"/v1", "", unlimited...)
+	g, err := s.subject(ctx, c, up.url+"/v1", "", unlimited...)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ type asked struct {
 // send asks for texts until end is called: one at each beat, text(0) first, which
 // is called from one goroutine. The upstream is to be a simulator, whose
 // translations are known.
-func (g *gateway) send(ctx context.Context, beat time.Duration, text func(n int64) string) *traffic {
+func (g *subject) send(ctx context.Context, beat time.Duration, text func(n int64) string) *traffic {
 	t := &traffic{by: map[string]int{}}
 	ticking, stop := context.WithCancel(ctx)
 	t.stop = stop
@@ -49,7 +49,7 @@ func (g *gateway) send(ctx context.Context, beat time.Duration, text func(n int6
 	return t
 }
 
-func (t *traffic) ask(ctx context.Context, g *gateway, text, session string) {
+func (t *traffic) ask(ctx context.Context, g *subject, text, session string) {
 	call := asked{at: time.Now()}
 	a, took, err := g.translate(ctx, text, session)
 	call.took, call.err = took, err

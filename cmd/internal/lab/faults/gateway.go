@@ -62,8 +62,8 @@ func simulate(o options, b *book) (*openaitest.Server, error) {
 	})
 }
 
-// A gateway is a running `dragoman serve`.
-type gateway struct {
+// A subject is a running `dragoman serve`.
+type subject struct {
 	cmd    *exec.Cmd
 	url    string
 	warm   int // connections that it keeps
@@ -78,8 +78,8 @@ type gateway struct {
 const startTimeout, restTimeout = 20 * time.Second, 20 * time.Second
 
 // serve starts a gateway in front of sim.
-func serve(ctx context.Context, o options, sim *openaitest.Server) (g *gateway, err error) {
-	g = &gateway{warm: o.turns(), client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}}
+func serve(ctx context.Context, o options, sim *openaitest.Server) (g *subject, err error) {
+	g = &subject{warm: o.turns(), client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}}
 	if g.temp, err = os.MkdirTemp("", "dragoman-faults-"); err != nil {
 		return nil, err
 	}
@@ -142,13 +142,13 @@ func clean(env []string) []string {
 }
 
 // said is the end of what the gateway logged.
-func (g *gateway) said() string {
+func (g *subject) said() string {
 	b, _ := os.ReadFile(g.log)
 	return string(bytes.TrimSpace(b[max(0, len(b)-2000):]))
 }
 
 // end ends the gateway, by force if it takes too long, and leaves no file.
-func (g *gateway) end() {
+func (g *subject) end() {
 	if g.cmd != nil && g.cmd.Process != nil {
 		g.cmd.Process.Signal(syscall.SIGTERM)
 		kill := time.AfterFunc(startTimeout, func() { g.cmd.Process.Kill() })
@@ -162,7 +162,7 @@ func (g *gateway) end() {
 // metrics are the lines of /metrics: name and labels to value.
 type metrics map[string]float64
 
-func (g *gateway) metrics(ctx context.Context) (metrics, error) {
+func (g *subject) metrics(ctx context.Context) (metrics, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.url+"/metrics", nil)
 	if err != nil {
 		return nil, err
@@ -221,7 +221,7 @@ func left(now, before metrics, warm int) []string {
 // rest waits until the gateway is at rest, with all warm connections ready, and
 // returns its metrics then. When something is left after restTimeout, that is
 // what the metrics show. Before is nil for the first rest.
-func (g *gateway) rest(ctx context.Context, sim *openaitest.Server, before metrics) (metrics, error) {
+func (g *subject) rest(ctx context.Context, sim *openaitest.Server, before metrics) (metrics, error) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(restTimeout); ; {

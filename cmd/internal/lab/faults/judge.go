@@ -13,11 +13,11 @@ import (
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
-// A verdict is what became of a request.
-type verdict int
+// A finding is what became of a request.
+type finding int
 
 const (
-	answered   verdict = iota // and no call of its had met a fault that needed mending
+	answered   finding = iota // and no call of its had met a fault that needed mending
 	mended                    // answered, after a fault
 	documented                // failed as its last fault does, which another attempt would meet again
 	spent                     // failed as its last fault does, and so had every attempt
@@ -27,7 +27,7 @@ const (
 	verdicts
 )
 
-func (v verdict) String() string {
+func (v finding) String() string {
 	return [...]string{
 		"answered, met nothing that needed mending", "mended by another attempt", "failed as documented, at once",
 		"failed as documented, after all attempts", "failed with the flight they shared", "could have been mended", "unaccounted for",
@@ -58,8 +58,8 @@ func (a answer) failedAs(kind core.ErrorKind) bool {
 	return kind != "" && a.status == row.Status && a.kind == string(row.Public)
 }
 
-// verdict says what became of r, by its own calls alone. The calls are in order.
-func (r *request) verdict(all map[string]fate, hedged bool) verdict {
+// finding says what became of r, by its own calls alone. The calls are in order.
+func (r *request) finding(all map[string]fate, hedged bool) finding {
 	if len(r.visits) == 0 {
 		if r.right {
 			return answered // from the cache, or by the flight of another
@@ -153,7 +153,7 @@ func (f *findings) answers(b *book) {
 	lost, wrong := 0, 0
 	for i := range b.requests {
 		r := &b.requests[i]
-		v := r.verdict(all, f.hedged())
+		v := r.finding(all, f.hedged())
 		if v == astray && len(r.visits) == 0 && slices.ContainsFunc(failed[textOf(i)], func(j int) bool { return b.requests[j].tells(r) }) {
 			v = shared
 		}
@@ -354,7 +354,7 @@ func (f *findings) report(w io.Writer) (ok bool) {
 	fmt.Fprintf(w, "%d requests, %d at a time, %g %% of the calls upstream meet a fault, hedge %s, seed %d\n\n",
 		f.requests, asking, 100*f.rate, f.hedge, f.seed)
 	for v, n := range f.verdicts {
-		fmt.Fprintf(w, "  %9d %s\n", n, verdict(v))
+		fmt.Fprintf(w, "  %9d %s\n", n, finding(v))
 	}
 	fmt.Fprintf(w, "\n  %-22s %8s %9s %8s\n", "fault", "calls", "answered", "failed")
 	for _, kind := range slices.Sorted(maps.Keys(f.faults)) {

@@ -81,7 +81,7 @@ const samplings = 200
 
 // A load asks for all texts.
 type load struct {
-	*gateway
+	*subject
 	book    *book
 	samples []sample
 }

@@ -113,7 +113,7 @@ func prove(ctx context.Context, o options) (*findings, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := load{gateway: g, book: b}
+	l := load{subject: g, book: b}
 	if err := l.run(ctx); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, g.said())
 	}

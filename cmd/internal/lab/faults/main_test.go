@@ -111,7 +111,7 @@ func TestAnAnswerIsJudgedByWhatItsCallsMet(t *testing.T) {
 		answer answer
 		visits []visit
 		hedged bool
-		want   verdict
+		want   finding
 	}{
 		{"from the cache", right, nil, false, answered},
 		{"no fault", right, []visit{call(0, "")}, false, answered},
@@ -149,7 +149,7 @@ func TestAnAnswerIsJudgedByWhatItsCallsMet(t *testing.T) {
 		{"a hedge, told otherwise", shut, []visit{call(0, openaitest.Cut), call(1, openaitest.Error500)}, true, astray},
 	} {
 		r := request{answer: c.answer, visits: c.visits}
-		if got := r.verdict(fates(), c.hedged); got != c.want {
+		if got := r.finding(fates(), c.hedged); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
