@@ -29,9 +29,10 @@ var arrows = []struct {
 	{"core/reload", []string{"core", "core/config", "core/engine", "core/files", "core/state"}},
 	{"core/state", []string{"core/config"}},
 	{"core/text/", []string{"core", "core/text/"}},
-	{"core/door", []string{"core", "core/text/"}},
-	{"core/door/", []string{"core", "core/door", "core/text/"}},
-	{"core/door/admin", []string{"core", "core/chain", "core/door"}}, // it shows what a tap sees
+	{"core/usage", nil},
+	{"core/door", []string{"core", "core/text/", "core/usage"}},
+	{"core/door/", []string{"core", "core/door", "core/text/", "core/usage"}},
+	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/usage"}}, // it shows what a tap sees
 	{"core/coretest", []string{"core", "core/chain"}},
 	{"core/coretest/property", nil},
 	{"stages", []string{"core", "stages/"}},
