@@ -29,10 +29,11 @@ var arrows = []struct {
 	{"core/reload", []string{"core", "core/config", "core/engine", "core/files", "core/state"}},
 	{"core/state", []string{"core/config"}},
 	{"core/text/", []string{"core", "core/text/"}},
-	{"core/door", []string{"core", "core/text/"}},
-	{"core/door/", []string{"core", "core/door", "core/text/"}},
-	{"core/door/admin", []string{"core", "core/chain", "core/door"}}, // it shows what a tap sees
-	{"core/door/live", []string{"core", "core/door", "core/live", "core/text/"}},
+	{"core/usage", nil},
+	{"core/door", []string{"core", "core/text/", "core/usage"}},
+	{"core/door/", []string{"core", "core/door", "core/text/", "core/usage"}},
+	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/usage"}}, // it shows what a tap sees
+	{"core/door/live", []string{"core", "core/door", "core/live", "core/text/", "core/usage"}},
 	{"core/live", []string{"core", "core/text/"}},
 	{"core/live/livetest", []string{"core"}},
 	{"core/coretest", []string{"core", "core/chain"}},

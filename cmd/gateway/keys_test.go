@@ -124,6 +124,46 @@ stages: [provider: {use: openai}]
 	}
 }
 
+func TestMistakesInLimitsOfKeysHaveTheirPlace(t *testing.T) {
+	file := write(t, `server:
+  keys:
+    - {name: a, key: `+good1+`1, characters_per_month: -5}
+    - {name: b, key: `+good1+`2, requests_per_minute: 0}
+    - {name: c, key: `+good1+`3, doors: [deepl, fax]}
+    - {name: d, key: `+good1+`4, max_lane: fast}
+    - {name: e, key: `+good1+`5, characters_per_month: 2.5}
+    - {name: f, key: `+good1+`6, doors: []}
+    - {name: g, key: `+good1+`7, doors: [deepl, deepl]}
+    - {name: h, key: `+good1+`8, character_per_month: 7}
+providers: {openai: {type: openai, api_key: x}}
+stages: [provider: {use: openai}]
+`)
+	_, errs, status := command(t, "", nil, "", "check", "--offline", "--config", file)
+	for _, want := range []string{
+		":3:71: server.keys[0].characters_per_month: must be at least 1, got -5",
+		":4:70: server.keys[1].requests_per_minute: must be at least 1, got 0",
+		":5:64: server.keys[2].doors[1]: must be one of native, live, deepl, libretranslate, openai, got \"fax\"",
+		":6:59: server.keys[3].max_lane: must be one of final, partial, bulk, got \"fast\"",
+		":7:71: server.keys[4].characters_per_month: must be a whole number, got 2.5",
+		":8:56: server.keys[5].doors: must not be empty",
+		":9:56: server.keys[6].doors: the items 0 and 1 are the same",
+		":10:49: server.keys[7].character_per_month: there is no such key here; did you mean characters_per_month?",
+	} {
+		if status != 1 || !strings.Contains(errs, want) {
+			t.Errorf("status %d, want %s:\n%s", status, want, errs)
+		}
+	}
+	operator := write(t, `server:
+  keys:
+    - {name: ops, key: `+good1+`, role: operate, doors: [native]}
+providers: {openai: {type: openai, api_key: x}}
+stages: [provider: {use: openai}]
+`)
+	if _, errs, status := command(t, "", nil, "", "check", "--offline", "--config", operator); status != 1 || !strings.Contains(errs, ":3:7: server.keys[0]: is an operator's key, which translates nothing") {
+		t.Errorf("status %d:\n%s", status, errs)
+	}
+}
+
 // While two clients ask, one with a key that goes and one with a key that stays.
 func TestKeysRotateUnderLoadByAnEditAndAReload(t *testing.T) {
 	s := simulate(t)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/reload"
 	"github.com/dragoman-mt/dragoman/core/state"
+	"github.com/dragoman-mt/dragoman/core/usage"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
@@ -153,6 +155,9 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	metrics := door.NewMetrics(registry)
 	service := door.New(*g.server, g.engine)
 	service.SlowFrom(g.lines.Slow)
+	book := usage.Open(filepath.Join(s.past.Path(), "usage"), g.log.Named("usage"))
+	defer book.Close()
+	service.CountIn(book)
 	doors := newDoors(*file.Sections["doors"].(*doorsConfig), *file.Sections["live"].(*live.Config), s.past.Path(), service, metrics, g.log)
 	defer doors.close()
 	var reloader *reload.Reloader // since the first generation serves; nobody asks before

@@ -103,7 +103,7 @@ func itemText(v reflect.Value, reveal bool) string {
 		if hasShort {
 			rest := reflect.New(v.Type()).Elem()
 			rest.FieldByIndex(field.Index).Set(v.FieldByIndex(field.Index))
-			if v.Equal(rest) {
+			if reflect.DeepEqual(v.Interface(), rest.Interface()) {
 				return itemText(v.FieldByIndex(field.Index), reveal)
 			}
 		}

@@ -27,7 +27,7 @@ type Call struct {
 func (t *Teller) Receive(w http.ResponseWriter, r *http.Request, deadline time.Duration, mostBody core.Size) (c *Call, keyed, err error) {
 	c = &Call{Begin: time.Now(), ID: RequestID(w, r), Rules: t.Service.Rules().Within(deadline)}
 	shown := Keys(r, nil)
-	body, err := c.Rules.BodyUpTo(w, r, c.Rules.Sender(r, shown), mostBody)
+	body, err := c.Rules.BodyUpTo(w, r, c.Rules.Sender(r, shown, t.Door), mostBody)
 	if err != nil {
 		return c, nil, err
 	}
@@ -35,7 +35,7 @@ func (t *Teller) Receive(w http.ResponseWriter, r *http.Request, deadline time.D
 	if c.Params, err = ReadParams(r, append([]byte(nil), body.Bytes()...)); err != nil {
 		return c, nil, err
 	}
-	c.Client, keyed = c.Rules.ClientOf(r, Keys(r, c.Params))
+	c.Client, keyed = c.Rules.ClientOf(r, Keys(r, c.Params), t.Door)
 	return c, keyed, nil
 }
 
@@ -61,6 +61,15 @@ func (c *Call) Requests(texts []string, source, target core.Language, linger tim
 	return reqs
 }
 
+// Open opens a tab for reqs, of which c is the call; see Tab.Open.
+func (c *Call) Open(t *Teller, reqs []core.Request) (*Tab, error) {
+	tab := new(Tab)
+	if err := tab.Open(t, c.Rules, c.Client, c.Begin, Characters(reqs)); err != nil {
+		return nil, err
+	}
+	return tab, nil
+}
+
 // Context returns ctx with the deadline of c, which began when it arrived.
 func (c *Call) Context(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, c.Begin.Add(c.Rules.Deadline))
@@ -80,16 +89,6 @@ func Detected(req *core.Request, res *core.Result) (core.Language, float64) {
 	}
 	g := detect.Of(req.Text)
 	return g.Language, g.Confidence
-}
-
-// FirstError returns the first failure of items, or nil.
-func FirstError(items []Item) *core.Error {
-	for _, it := range items {
-		if it.Err != nil {
-			return it.Err
-		}
-	}
-	return nil
 }
 
 // Under says whether path is one of paths, or below one that ends in a slash.

@@ -148,6 +148,15 @@ func teller(c Config, t core.Translator) (*Teller, *observer.ObservedLogs) {
 	return &Teller{Door: "foreign", Service: New(c, t), Metrics: NewMetrics(prometheus.NewRegistry()), Journal: NewJournal(zap.New(seen))}, logs
 }
 
+// tab opens one for a call without a key.
+func tab(t *testing.T, tell *Teller, begin time.Time) *Tab {
+	tab := new(Tab)
+	if err := tab.Open(tell, tell.Service.Rules(), "", begin, 0); err != nil {
+		t.Fatal(err)
+	}
+	return tab
+}
+
 func requests(texts ...string) []core.Request {
 	reqs := make([]core.Request, len(texts))
 	for i, text := range texts {
@@ -166,7 +175,7 @@ func TestATextThatPanicsFailsAlone(t *testing.T) {
 		return &core.Result{Text: "[" + req.Text + "]"}, nil
 	}))
 	for _, texts := range [][]string{{"bad secret"}, {"one", "bad secret", "three"}} {
-		items := tell.Each(t.Context(), tell.Service.Rules(), requests(texts...), time.Now())
+		items := tell.Each(t.Context(), tab(t, tell, time.Now()), requests(texts...))
 		for i, it := range items {
 			if bad := strings.HasPrefix(texts[i], "bad"); bad != (it.Err != nil) || !bad && it.Result.Text != "["+texts[i]+"]" || bad && it.Err.Kind != core.Internal {
 				t.Errorf("%q: %+v, %v", texts[i], it.Result, it.Err)
@@ -223,7 +232,7 @@ func TestAForeignDoorIsLateRatherThanRefusing(t *testing.T) {
 				if way.stops > 0 {
 					time.AfterFunc(way.stops, tell.Service.stop)
 				}
-				it := tell.Each(ctx, tell.Service.Rules(), requests("text"), begin)[0]
+				it := tell.Each(ctx, tab(t, tell, begin), requests("text"))[0]
 				kind := core.ErrorKind("")
 				if it.Err != nil {
 					kind = it.Err.Kind

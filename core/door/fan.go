@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -32,9 +33,9 @@ type Item struct {
 // Each asks for all of reqs at the same time, each of which has a trace, and returns
 // when every one has an item, in their order. One that fails, or panics, fails
 // alone. The line decides which goes first, and the caller bounds how many there
-// are. Begin is when their call arrived.
-func (t *Teller) Each(ctx context.Context, rules *Rules, reqs []core.Request, begin time.Time) []Item {
-	return Items(reqs, func(req *core.Request) Item { return t.One(ctx, rules, req, begin) })
+// are.
+func (t *Teller) Each(ctx context.Context, tab *Tab, reqs []core.Request) []Item {
+	return Items(reqs, func(req *core.Request) Item { return t.One(ctx, tab, req) })
 }
 
 // Items does one for each of reqs at the same time, and returns what came of them, in
@@ -66,9 +67,36 @@ func panicked(v any) *core.Error {
 	return &core.Error{Kind: core.Internal, Stage: "door", Cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
 }
 
-// One asks for req, as Each does.
-func (t *Teller) One(ctx context.Context, rules *Rules, req *core.Request, begin time.Time) (item Item) {
-	once := func() (*core.Result, error) { return ask(ctx, rules, req) }
+// One asks for req, as Each does, and notes in tab what it counts.
+func (t *Teller) One(ctx context.Context, tab *Tab, req *core.Request) Item {
+	n := int64(utf8.RuneCountInString(req.Text))
+	begun := false
+	if req.OnDelta != nil {
+		// Who has a piece of an answer may leave with it: the text counts from then on.
+		own, sent := *req, req.OnDelta
+		own.OnDelta = func(text string) error {
+			if !begun {
+				begun = true
+				tab.Answered(n, false)
+				tab.Settle()
+			}
+			return sent(text)
+		}
+		req = &own
+	}
+	item := t.Piece(ctx, tab, req)
+	if item.Err == nil && !begun {
+		tab.Answered(n, item.Result.Cached)
+	}
+	return item
+}
+
+// Piece asks for req, which is a piece of a text that its caller notes as answered.
+func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) (item Item) {
+	if tab.key != nil {
+		req.Lane = max(req.Lane, tab.key.lane)
+	}
+	once := func() (*core.Result, error) { return ask(ctx, tab.rules, req) }
 	var res *core.Result
 	var err error
 	if t.Patient {
@@ -82,9 +110,10 @@ func (t *Teller) One(ctx context.Context, rules *Rules, req *core.Request, begin
 	} else {
 		res, err = once()
 	}
-	item = Item{Result: res, Err: core.AsError(err, "door"), Took: time.Since(begin)}
+	item = Item{Result: res, Err: core.AsError(err, "door"), Took: time.Since(tab.begin)}
 	t.Journal.Asked(Asked{Door: t.Door, Request: req, Result: res, Err: item.Err, Took: item.Took}, t.Service.Slow())
 	t.Metrics.Count(t.Door, core.KindOf(err), item.Took)
+	tab.spent(req, item)
 	return item
 }
 

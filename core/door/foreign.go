@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // HeaderKeys returns what a call may show as its key in headers, wherever clients of
@@ -50,20 +51,20 @@ func Keys(r *http.Request, body *Params) []string {
 
 // ClientOf is Client for a call that shows several keys, one of which may be meant
 // for us.
-func (r *Rules) ClientOf(from *http.Request, shown []string) (string, error) {
+func (r *Rules) ClientOf(from *http.Request, shown []string, door string) (string, error) {
 	key := ""
 	for _, s := range shown {
 		if key == "" || r.known(s) != nil {
 			key = s
 		}
 	}
-	return r.Client(from, key)
+	return r.Client(from, key, door)
 }
 
 // Sender names whose share a body is received in before it is known whose it is: a
 // key may stand in the body itself.
-func (r *Rules) Sender(from *http.Request, shown []string) string {
-	if client, err := r.ClientOf(from, shown); err == nil {
+func (r *Rules) Sender(from *http.Request, shown []string, door string) string {
+	if client, err := r.ClientOf(from, shown, door); err == nil {
 		return client
 	}
 	return host(from.RemoteAddr)
@@ -76,6 +77,13 @@ func (r *Rules) Sender(from *http.Request, shown []string) string {
 func AsForeign(err error) Row {
 	e := core.AsError(err, "door")
 	row := Answer(e.Kind)
+	if over := OwnLimit(err); over != nil {
+		// Its own month does not end by waiting a moment.
+		if row.Wait = 0; over.Limit == usage.RequestsPerMinute {
+			row.Wait = over.Wait
+		}
+		return row
+	}
 	switch e.Kind {
 	case core.Overloaded, core.RateLimited, core.DeadlineExceeded:
 		row.Status = http.StatusGatewayTimeout

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,14 +17,19 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // A Key is one of server.keys: text, which is the key itself, or a mapping.
 type Key struct {
-	Name   string      `json:"name" jsonschema:"pattern=^[A-Za-z0-9._-]{1\\,64}$" jsonschema_description:"What its client is called in the log and in metrics. Without a name: key- and the first 8 hexadecimal digits of its SHA-256 sum."`
-	Key    core.Secret `json:"key" short:"true" jsonschema_description:"The key itself."`
-	SHA256 core.Secret `json:"key_sha256" jsonschema:"pattern=^[0-9a-fA-F]{64}$" jsonschema_description:"In place of the key its SHA-256 sum, 64 hexadecimal digits, so that the file does not hold the key."`
-	Role   Role        `json:"role" jsonschema:"enum=translate,enum=operate,default=translate" jsonschema_description:"translate: for clients. operate: for /metrics, /admin/ and what watches and changes the gateway; it does not translate."`
+	Name               string      `json:"name" jsonschema:"pattern=^[A-Za-z0-9._-]{1\\,64}$" jsonschema_description:"What its client is called in the log and in metrics. Without a name: key- and the first 8 hexadecimal digits of its SHA-256 sum."`
+	Key                core.Secret `json:"key" short:"true" jsonschema_description:"The key itself."`
+	SHA256             core.Secret `json:"key_sha256" jsonschema:"pattern=^[0-9a-fA-F]{64}$" jsonschema_description:"In place of the key its SHA-256 sum, 64 hexadecimal digits, so that the file does not hold the key."`
+	CharactersPerMonth int64       `json:"characters_per_month" jsonschema:"minimum=1" jsonschema_description:"The most characters (code points) of texts that may be translated for it in a month, which ends by UTC. Left out: any number."`
+	RequestsPerMinute  int64       `json:"requests_per_minute" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"The most calls that it may make in any 60 seconds. Left out: any number."`
+	MaxLane            string      `json:"max_lane" jsonschema:"enum=final,enum=partial,enum=bulk,default=final" jsonschema_description:"The highest lane of its texts: what would be in a higher one waits in this. final is the highest, bulk the lowest."`
+	Doors              []string    `json:"doors" jsonschema:"minItems=1,uniqueItems=true,enum=native,enum=live,enum=deepl,enum=libretranslate,enum=openai" jsonschema_description:"The doors that it opens: native, live, deepl, libretranslate, openai. Left out: all."`
+	Role               Role        `json:"role" jsonschema:"enum=translate,enum=operate,default=translate" jsonschema_description:"translate: for clients. operate: for /metrics, /admin/ and what watches and changes the gateway; it does not translate."`
 }
 
 // A Role says what a key is for. Empty is Translate.
@@ -37,6 +44,8 @@ const (
 func (k Key) For(role Role) bool {
 	return k.Role == role || k.Role == "" && role == Translate
 }
+
+func (k Key) is(o Key) bool { return reflect.DeepEqual(k, o) }
 
 // has says whether any key is for role.
 func (c Config) has(role Role) bool {
@@ -80,13 +89,21 @@ func (k Key) check() (below, why string) {
 		return ".role", fmt.Sprintf("must be translate or operate, got %.40q", string(k.Role))
 	case k.Key != "" && k.SHA256 != "":
 		return "", "has both key and key_sha256, which could differ; keep one of them"
-	case k == Key{}:
+	case k.is(Key{}):
 		return "", "the key is empty; is the environment variable behind it set?"
 	case k.Key == "" && k.SHA256 == "":
 		return "", "needs a key or a key_sha256, and neither is there, or it is empty; is the environment variable behind it set?"
 	case k.SHA256 != "" && !keySum.MatchString(k.SHA256.Reveal()):
 		return ".key_sha256", "must be a SHA-256 sum, 64 hexadecimal digits, as `printf %s KEY | sha256sum` prints it"
-	case k == Key{Key: k.Key} && strings.Contains(k.Key.Reveal(), ","):
+	case k.CharactersPerMonth < 0:
+		return ".characters_per_month", "must be at least 1; leave it out for any number"
+	case k.RequestsPerMinute < 0:
+		return ".requests_per_minute", "must be at least 1; leave it out for any number"
+	case k.MaxLane != "" && !slices.Contains(lanes, k.MaxLane):
+		return ".max_lane", fmt.Sprintf("must be one of %s, got %.40q", strings.Join(lanes, ", "), k.MaxLane)
+	case k.For(Operate) && !k.is(Key{Name: k.Name, Key: k.Key, SHA256: k.SHA256, Role: k.Role}):
+		return "", "is an operator's key, which translates nothing: it can have neither characters_per_month, requests_per_minute, max_lane nor doors"
+	case k.is(Key{Key: k.Key}) && strings.Contains(k.Key.Reveal(), ","):
 		return "", "holds a comma, and is one key; several keys are several items of the list: [KEY, KEY]. A key that has a comma is written {name: NAME, key: KEY}"
 	case strings.ContainsFunc(k.Key.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "", "a key is made of printable ASCII characters without blanks, since it travels in a header"
@@ -103,9 +120,9 @@ func keyFaults(keys []Key, fault func(key, format string, args ...any)) {
 			continue
 		}
 		// Text twice was always taken, and means nothing.
-		plain := k == Key{Key: k.Key}
+		plain := k.is(Key{Key: k.Key})
 		if j, twice := sums[k.sum()]; twice {
-			if !plain || keys[j] != (Key{Key: keys[j].Key}) {
+			if !plain || !keys[j].is(Key{Key: keys[j].Key}) {
 				fault(fmt.Sprintf("keys[%d]", i), "is the same key as keys[%d]; a key has one name and one role", j)
 			}
 			continue
@@ -124,11 +141,21 @@ type key struct {
 	sum      [sha256.Size]byte
 	client   string
 	operates bool
+	limits   usage.Limits
+	lane     core.Lane
+	doors    []string // empty: all
 }
+
+// lanes are the values of max_lane, as core.Lane counts them.
+var lanes = []string{core.LaneFinal.String(), core.LanePartial.String(), core.LaneBulk.String()}
 
 func newKeys(keys []Key) (all []key) {
 	for _, k := range keys {
-		all = append(all, key{k.sum(), k.client(), k.For(Operate)})
+		all = append(all, key{
+			sum: k.sum(), client: k.client(), operates: k.For(Operate), doors: k.Doors,
+			limits: usage.Limits{CharactersPerMonth: k.CharactersPerMonth, RequestsPerMinute: k.RequestsPerMinute},
+			lane:   core.Lane(max(0, slices.Index(lanes, k.MaxLane))),
+		})
 	}
 	return all
 }
@@ -146,11 +173,11 @@ func (r *Rules) known(shown string) *key {
 	return found
 }
 
-// Client says who is billed for a call, which carries key: the key's name, or
+// Client says who is billed for a call at a door, which carries key: the key's name, or
 // "key-" and 8 hex digits of its SHA-256; without keys that translate, the
 // address of the client. The error is unauthorized, or forbidden for a key that
-// is an operator's.
-func (r *Rules) Client(from *http.Request, key string) (string, error) {
+// is an operator's, or for other doors.
+func (r *Rules) Client(from *http.Request, key, door string) (string, error) {
 	if !r.has(Translate) {
 		return host(from.RemoteAddr), nil
 	}
@@ -160,6 +187,9 @@ func (r *Rules) Client(from *http.Request, key string) (string, error) {
 	}
 	if k.operates {
 		return "", &core.Error{Kind: core.Forbidden, Detail: "the key is an operator's, which does not translate; send a key of the role translate"}
+	}
+	if len(k.doors) > 0 && !slices.Contains(k.doors, door) {
+		return "", &core.Error{Kind: core.Forbidden, Detail: "the key is for other doors than " + door + " (doors of its entry in server.keys)"}
 	}
 	return k.client, nil
 }

@@ -86,6 +86,9 @@ func (j *Journal) Asked(a Asked, slow time.Duration) {
 
 // check returns the line for a failure, nil when none is written.
 func (j *Journal) check(e *core.Error) *zapcore.CheckedEntry {
+	if OwnLimit(e) != nil {
+		return j.log.Check(zap.DebugLevel, "request failed")
+	}
 	switch e.Kind {
 	case core.Internal:
 		return j.sampled().Check(zap.ErrorLevel, "internal error")

@@ -5,6 +5,7 @@ import (
 	"html"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	markup "golang.org/x/net/html"
 
@@ -116,7 +117,15 @@ func (m Markup) same(text, answer string) bool {
 // sentence makes more sense than its pieces; when its tags do not come back, the text
 // between two tags is asked for by itself, so that the tags are in their places by
 // construction.
-func (t *Teller) OneMarked(ctx context.Context, c *Call, req *core.Request, m Markup) Item {
+func (t *Teller) OneMarked(ctx context.Context, tab *Tab, req *core.Request, m Markup) Item {
+	item := t.marked(ctx, tab, req, m)
+	if item.Err == nil {
+		tab.Answered(int64(utf8.RuneCountInString(req.Text)), item.Result.Cached)
+	}
+	return item
+}
+
+func (t *Teller) marked(ctx context.Context, tab *Tab, req *core.Request, m Markup) Item {
 	all := m.pieces(req.Text)
 	tags, texts := 0, 0
 	for _, p := range all {
@@ -131,7 +140,7 @@ func (t *Teller) OneMarked(ctx context.Context, c *Call, req *core.Request, m Ma
 		return Item{Result: &core.Result{Text: req.Text}}
 	}
 	if tags > 0 && texts > 1 {
-		whole := t.One(ctx, c.Rules, req, c.Begin)
+		whole := t.Piece(ctx, tab, req)
 		if whole.Err == nil && m.same(req.Text, whole.Result.Text) || whole.Err != nil && !t.piecesMayDo(whole.Err) {
 			return whole
 		}
@@ -142,9 +151,11 @@ func (t *Teller) OneMarked(ctx context.Context, c *Call, req *core.Request, m Ma
 		reqs[i] = *req
 		reqs[i].Text, reqs[i].Trace = text, core.NewTrace(nil)
 	}
-	items := t.Each(ctx, c.Rules, reqs, c.Begin)
-	if err := FirstError(items); err != nil {
-		return Item{Err: err, Took: items[0].Took}
+	items := Items(reqs, func(req *core.Request) Item { return t.Piece(ctx, tab, req) })
+	for _, it := range items {
+		if it.Err != nil {
+			return Item{Err: it.Err, Took: items[0].Took}
+		}
 	}
 	out := *items[0].Result
 	for i, it := range items {

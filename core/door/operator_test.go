@@ -312,19 +312,19 @@ func TestOperatorsAreNotClients(t *testing.T) {
 	rules := New(c, nil).Rules()
 	call := &http.Request{RemoteAddr: "192.0.2.1:1"}
 	for key, want := range map[string]string{"plain": "key-" + fmt.Sprintf("%x", Key{Key: "plain"}.sum())[:8], "hidden": "captions"} {
-		if got, err := rules.Client(call, key); got != want || err != nil {
+		if got, err := rules.Client(call, key, "native"); got != want || err != nil {
 			t.Errorf("%s is %q, %v", key, got, err)
 		}
 	}
 	for key, want := range map[string]core.ErrorKind{"operator": core.Forbidden, "": core.Unauthorized, "wrong": core.Unauthorized} {
-		if _, err := rules.Client(call, key); core.KindOf(err) != want {
+		if _, err := rules.Client(call, key, "native"); core.KindOf(err) != want {
 			t.Errorf("%q: %v", key, err)
 		}
 	}
 	// With operators' keys alone, who reaches the doors translates, as without
 	// any. So it is no way to open them to other machines.
 	c.Keys = c.Keys[2:]
-	if got, err := New(c, nil).Rules().Client(call, ""); got != "192.0.2.1" || err != nil {
+	if got, err := New(c, nil).Rules().Client(call, "", "native"); got != "192.0.2.1" || err != nil {
 		t.Errorf("%q %v", got, err)
 	}
 	c.Listen = "0.0.0.0:1"
@@ -356,9 +356,9 @@ func TestWrongKeysAreToldOfNowAndThenAndNeverShown(t *testing.T) {
 	rules := r.o.Service.Rules()
 	call := &http.Request{RemoteAddr: "192.0.2.7:4711"}
 	for i := range 6011 {
-		rules.Client(call, fmt.Sprint("the-right-kez", i))
+		rules.Client(call, fmt.Sprint("the-right-kez", i), "native")
 	}
-	rules.Client(call, "")
+	rules.Client(call, "", "native")
 	said := r.log.FilterMessage("a key is refused that is not one of server.keys").All()
 	if n := len(said); n < 1 || n > 3 || said[0].Level != zap.WarnLevel || said[0].ContextMap()["last_from"] != "192.0.2.7" {
 		t.Errorf("%d lines: %v", n, said)

@@ -17,6 +17,7 @@ type Rules struct {
 	Config
 	service *Service
 	keys    []key
+	byName  map[string]*key
 	hosts   []string // of Origins
 	cross   *http.CrossOriginProtection
 
@@ -27,6 +28,10 @@ type Rules struct {
 // newRules is for a c that passed Check, which refuses what is passed over here.
 func (s *Service) newRules(c Config) *Rules {
 	r := &Rules{Config: c, service: s, keys: newKeys(c.Keys), cross: http.NewCrossOriginProtection()}
+	r.byName = make(map[string]*key, len(r.keys))
+	for i := range r.keys {
+		r.byName[r.keys[i].client] = &r.keys[i]
+	}
 	r.sources, r.targets = parsed(c.Languages.Source), parsed(c.Languages.Target)
 	if d := parsed([]string{c.Languages.DefaultTarget}); len(d) > 0 {
 		r.defaultTarget = d[0]

@@ -140,10 +140,10 @@ func TestKeysRotateWithoutAMomentThatIsOpen(t *testing.T) {
 				default:
 				}
 				rules := r.o.Service.Rules()
-				if _, err := rules.Client(req, "stays"); err != nil && len(rules.Keys) > 1 {
+				if _, err := rules.Client(req, "stays", "native"); err != nil && len(rules.Keys) > 1 {
 					t.Error(err)
 				}
-				if _, err := rules.Client(req, "never"); err == nil {
+				if _, err := rules.Client(req, "never", "native"); err == nil {
 					t.Error("a key that was never one is taken")
 				}
 			}
@@ -222,7 +222,7 @@ func TestACallKeepsTheLimitsWithWhichItCame(t *testing.T) {
 				t.Errorf("a call that came before was ended after %v, want %v", d, c.Deadline)
 			}
 		}
-		if _, err := came.Client(&http.Request{RemoteAddr: "[::1]:1"}, ""); err != nil {
+		if _, err := came.Client(&http.Request{RemoteAddr: "[::1]:1"}, "", "native"); err != nil {
 			t.Error(err)
 		}
 		if _, err := service.Translate(t.Context(), req); core.KindOf(err) != core.TooLarge {

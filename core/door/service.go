@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // A Service is what every door and the command line share: limits, keys, and
@@ -23,6 +24,7 @@ type Service struct {
 	bodies     *bodies
 	strangers  strangers
 	slow       func() time.Duration
+	usage      *usage.Book
 	stopping   chan struct{} // closed when the gateway begins to stop
 	stop       func()        // closes it
 }
@@ -30,7 +32,7 @@ type Service struct {
 // New returns a service in front of t, for a c that has passed Check. When t is
 // a core.Languager, its languages are what Languages returns.
 func New(c Config, t core.Translator) *Service {
-	s := &Service{translator: t, tags: map[string]core.Language{}, bodies: newBodies(), slow: func() time.Duration { return 0 }, stopping: make(chan struct{})}
+	s := &Service{translator: t, tags: map[string]core.Language{}, bodies: newBodies(), slow: func() time.Duration { return 0 }, usage: usage.New(), stopping: make(chan struct{})}
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	for a := byte('a'); a <= 'z'; a++ {
 		for b := byte('a'); b <= 'z'; b++ {
@@ -47,6 +49,13 @@ func New(c Config, t core.Translator) *Service {
 // SlowFrom makes Slow return what slow says at the time. It comes before the first
 // call.
 func (s *Service) SlowFrom(slow func() time.Duration) { s.slow = slow }
+
+// CountIn makes book count what clients use, in place of one that is kept nowhere. It
+// comes before the first call.
+func (s *Service) CountIn(book *usage.Book) { s.usage = book }
+
+// Usage is what clients have used.
+func (s *Service) Usage() *usage.Book { return s.usage }
 
 // Slow is how long a text takes at least to leave a line in the log; 0 when none does.
 func (s *Service) Slow() time.Duration { return s.slow() }

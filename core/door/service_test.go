@@ -127,15 +127,15 @@ func TestAClientIsItsKeyOrItsAddress(t *testing.T) {
 	c.Keys = []Key{{Key: "one"}, {Key: "two"}}
 	closed := New(c, nil)
 	r := &http.Request{RemoteAddr: "[::1]:4000"}
-	if got, err := open.Rules().Client(r, "whatever"); got != "::1" || err != nil {
+	if got, err := open.Rules().Client(r, "whatever", "native"); got != "::1" || err != nil {
 		t.Errorf("without keys: %q %v", got, err)
 	}
 	// printf two | sha256sum
-	if got, err := closed.Rules().Client(r, "two"); got != "key-3fc4ccfe" || err != nil {
+	if got, err := closed.Rules().Client(r, "two", "native"); got != "key-3fc4ccfe" || err != nil {
 		t.Errorf("with a key: %q %v", got, err)
 	}
 	for _, key := range []string{"", "three", "one ", "onetwo"} {
-		if got, err := closed.Rules().Client(r, key); got != "" || core.KindOf(err) != core.Unauthorized {
+		if got, err := closed.Rules().Client(r, key, "native"); got != "" || core.KindOf(err) != core.Unauthorized {
 			t.Errorf("%q: %q %v", key, got, err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // name is this door's in logs and metrics.
@@ -25,7 +25,6 @@ const (
 	mostTexts     = 50
 	mostBody      = 128 << 10
 	mostGlossary  = 11 << 20 // of a call that brings one
-	mostClients   = 10_000   // whose characters are counted
 	unlimited     = 1_000_000_000_000
 	linger        = 10 * time.Second // a library asks again after 5 s, and finds what the first call began
 	mostContext   = 1000             // code points of context that reach a prompt
@@ -39,9 +38,6 @@ type Door struct {
 	config atomic.Pointer[Config]
 	shelf  *shelf
 	desk   *desk
-
-	mu   sync.Mutex
-	used map[string]int64 // code points by client, since the start
 }
 
 // New returns a door to service, which keeps the glossaries of its clients in folder.
@@ -49,7 +45,7 @@ type Door struct {
 func New(c Config, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
 	d := &Door{
 		Teller: door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log), Patient: true},
-		shelf:  newShelf(folder, log), desk: newDesk(), used: map[string]int64{},
+		shelf:  newShelf(folder, log), desk: newDesk(),
 	}
 	d.Use(c)
 	return d
@@ -129,6 +125,13 @@ func refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	row := door.AsForeign(err)
 	door.RetryAfter(w.Header(), row.Wait)
 	message := door.Message(err)
+	switch over := door.OwnLimit(err); {
+	case over == nil:
+	case over.Limit == usage.CharactersPerMonth:
+		row.Status, message = statusQuota, "Quota for this billing period has been exceeded."
+	default:
+		message = "Too many requests"
+	}
 	switch row.Kind {
 	case core.Unauthorized:
 		row.Status = http.StatusForbidden
@@ -142,6 +145,9 @@ func refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	}
 	door.WriteJSON(w, row.Status, map[string]string{"message": message})
 }
+
+// statusQuota is DeepL's for characters that are used up.
+const statusQuota = 456
 
 // A wish is what a call of translate asks for besides its texts.
 type wish struct {
@@ -186,13 +192,19 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request, c *door.Call) {
 			reqs[i].Instructions = append(slices.Clip(wish.instructions), terms(wish.glossaries, &reqs[i])...)
 		}
 	}
+	tab, err := c.Open(&d.Teller, reqs)
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	defer tab.Close()
 	items := door.Items(reqs, func(req *core.Request) door.Item {
 		if wish.marked {
-			return d.OneMarked(ctx, c, req, wish.markup)
+			return d.OneMarked(ctx, tab, req, wish.markup)
 		}
-		return d.One(ctx, c.Rules, req, c.Begin)
+		return d.One(ctx, tab, req)
 	})
-	if err := door.FirstError(items); err != nil {
+	if err := tab.Whole(items); err != nil {
 		refuse(w, r, err)
 		return
 	}
@@ -203,10 +215,9 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request, c *door.Call) {
 		Model   string `json:"model_type_used,omitempty"`
 		Version string `json:"tag_handling_version,omitempty"`
 	}
-	out, all := make([]translation, len(items)), 0
+	out := make([]translation, len(items))
 	for i, it := range items {
 		n := utf8.RuneCountInString(texts[i])
-		all += n
 		out[i] = translation{Source: "EN", Text: it.Result.Text, Model: wish.model, Version: wish.version}
 		if l, _ := door.Detected(&reqs[i], it.Result); l != "" {
 			out[i].Source = strings.ToUpper(l.Base())
@@ -215,7 +226,6 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request, c *door.Call) {
 			out[i].Billed = &n
 		}
 	}
-	d.count(c.Client, all)
 	door.WriteJSON(w, http.StatusOK, map[string]any{"translations": out})
 	d.Journal.Served(name, c.ID, c.Client, http.StatusOK, len(texts), time.Since(c.Begin))
 }
@@ -333,20 +343,12 @@ func (d *Door) language(code string, list []core.Language) (core.Language, error
 	return "", &core.Error{Kind: core.UnsupportedLanguage}
 }
 
-// count notes what a client had translated.
-func (d *Door) count(client string, characters int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, known := d.used[client]; known || len(d.used) < mostClients {
-		d.used[client] += int64(characters)
-	}
-}
-
 func (d *Door) usage(w http.ResponseWriter, c *door.Call) {
-	d.mu.Lock()
-	used := d.used[c.Client]
-	d.mu.Unlock()
-	door.WriteJSON(w, http.StatusOK, map[string]int64{"character_count": used, "character_limit": unlimited})
+	used, most := c.Rules.Used(c.Client)
+	if most == 0 {
+		most = unlimited
+	}
+	door.WriteJSON(w, http.StatusOK, map[string]int64{"character_count": used, "character_limit": most})
 }
 
 // formal are the languages whose readers can be addressed in two ways.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -32,7 +33,7 @@ const (
 type document struct {
 	id, key, client string
 	name, kind      string // of the file that comes back
-	characters      int
+	characters      int    // of the file
 	since           time.Time
 
 	// Guarded by desk.mu.
@@ -144,51 +145,78 @@ func (d *Door) document(w http.ResponseWriter, r *http.Request, c *door.Call) {
 		d.fail(w, r, c, &core.Error{Kind: core.TooLarge, Detail: "The document has more lines or pieces of text than are taken"})
 		return
 	}
+	c.Rules = c.Rules.Within(documentTime)
+	reqs := d.requests(c, wish, segments)
+	n := utf8.RuneCount(file.Content)
+	tab := new(door.Tab)
+	err = tab.Open(&d.Teller, c.Rules, c.Client, c.Begin, int64(n))
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
 	doc := &document{
 		id: random(16), key: random(32), client: c.Client, name: name, kind: mime.TypeByExtension(filepath.Ext(name)),
-		characters: utf8.RuneCount(file.Content), since: time.Now(), status: "translating",
+		characters: n, since: time.Now(), status: "translating",
 	}
 	if !d.desk.put(doc) {
+		tab.Close()
 		d.fail(w, r, c, &core.Error{Kind: core.Overloaded, Stage: "door", Detail: "more documents are kept than there is room for", Retryable: true, RetryAfter: time.Minute})
 		return
 	}
-	c.Rules = c.Rules.Within(documentTime)
 	d.desk.work.Go(func() {
 		ctx, cancel := context.WithTimeout(d.desk.ctx, documentTime)
 		defer cancel()
-		texts, err := d.segments(ctx, c, wish, segments)
+		defer tab.Close()
+		cached, err := d.fill(ctx, tab, reqs, segments)
+		if err == nil {
+			tab.Answered(int64(n), cached)
+			tab.Settle()
+		}
 		d.desk.mu.Lock()
 		defer d.desk.mu.Unlock()
 		if err != nil {
 			doc.status, doc.failure = "error", door.Message(err)
 			return
 		}
-		doc.status, doc.content = "done", join(texts)
+		doc.status, doc.content = "done", join(segments)
 	})
 	door.WriteJSON(w, http.StatusOK, map[string]string{"document_id": doc.id, "document_key": doc.key})
 }
 
-// segments translates the texts of a document, some at a time.
-func (d *Door) segments(ctx context.Context, c *door.Call, wish wish, segments []string) ([]string, error) {
+// requests are those for the texts of a document.
+func (d *Door) requests(c *door.Call, wish wish, segments []string) []core.Request {
 	reqs := c.Requests(segments, wish.source, wish.target, 0)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(together)
 	for i := range reqs {
 		req := &reqs[i]
 		req.Lane, req.Formality, req.Instructions = core.LaneBulk, wish.formality, wish.instructions
 		if !wish.ignored {
 			req.Instructions = append(append([]string(nil), wish.instructions...), terms(wish.glossaries, req)...)
 		}
+	}
+	return reqs
+}
+
+// fill puts translations into the places of segments, some at a time, and says whether
+// all were cached.
+func (d *Door) fill(ctx context.Context, tab *door.Tab, reqs []core.Request, segments []string) (cached bool, err error) {
+	var called atomic.Bool
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(together)
+	for i := range reqs {
 		group.Go(func() error {
-			item := d.One(ctx, c.Rules, req, c.Begin)
+			item := d.Piece(ctx, tab, &reqs[i])
 			if item.Err != nil {
 				return item.Err
 			}
 			segments[i] = item.Result.Text
+			if !item.Result.Cached {
+				called.Store(true)
+			}
 			return nil
 		})
 	}
-	return segments, group.Wait()
+	err = group.Wait()
+	return !called.Load(), err
 }
 
 // documents serves the status and the result of a document.
@@ -216,7 +244,6 @@ func (d *Door) documents(w http.ResponseWriter, r *http.Request, c *door.Call, p
 		d.Failed(c.ID, c.Begin, errNotDone)
 		door.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"message": "Document translation is not done"})
 	default:
-		d.count(c.Client, doc.characters)
 		w.Header().Set("Content-Type", doc.kind)
 		w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": doc.name}))
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -3,6 +3,7 @@
 package libretranslate
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/text/detect"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // name is this door's in logs and metrics.
@@ -100,9 +102,15 @@ func refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	row := door.AsForeign(err)
 	door.RetryAfter(w.Header(), row.Wait)
 	message := door.Message(err)
+	over := door.OwnLimit(err)
 	switch {
 	case row.Kind == core.Unauthorized:
 		row.Status, message = http.StatusForbidden, "Invalid API key"
+	case over == nil:
+	case over.Limit == usage.RequestsPerMinute:
+		message = fmt.Sprintf("Slowdown: %d per 1 minute", over.Most)
+	default:
+		row.Status, message = http.StatusForbidden, "Too many request limits violations: "+message
 	}
 	say(w, row.Status, message)
 }
@@ -234,8 +242,8 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 		d.wrong(w, c, core.InvalidRequest, p.Tag("format")+" format is not supported")
 		return
 	}
-	reqs, items := d.ask(r, c, texts, from, to, format == "html")
-	if err := door.FirstError(items); err != nil {
+	reqs, items, err := d.ask(r, c, texts, from, to, format == "html")
+	if err != nil {
 		if err.Kind == core.UnsupportedLanguage && from != "" {
 			say(w, http.StatusBadRequest, door.Name(to)+" ("+string(to)+") is not available as a target language from "+door.Name(from)+" ("+string(from)+")")
 			return
@@ -281,21 +289,28 @@ func sources(o door.Offer) (all []core.Language) {
 	return all
 }
 
-// ask translates texts. One without a letter comes back as it is.
-func (d *Door) ask(r *http.Request, c *door.Call, texts []string, from, to core.Language, marked bool) ([]core.Request, []door.Item) {
+// ask translates texts, all of them or none. One without a letter comes back as it is.
+func (d *Door) ask(r *http.Request, c *door.Call, texts []string, from, to core.Language, marked bool) ([]core.Request, []door.Item, *core.Error) {
 	ctx, cancel := c.Context(r.Context())
 	defer cancel()
 	reqs := c.Requests(texts, from, to, 0)
+	tab, err := c.Open(&d.Teller, reqs)
+	if err != nil {
+		d.Failed(c.ID, c.Begin, err)
+		return nil, nil, core.AsError(err, "door")
+	}
+	defer tab.Close()
 	m := door.Markup{}
-	return reqs, door.Items(reqs, func(req *core.Request) door.Item {
+	items := door.Items(reqs, func(req *core.Request) door.Item {
 		switch {
 		case !detect.Letters(req.Text):
-			return door.Item{Result: &core.Result{Text: req.Text}}
+			return tab.AsItIs(req)
 		case marked:
-			return d.OneMarked(ctx, c, req, m)
+			return d.OneMarked(ctx, tab, req, m)
 		}
-		return d.One(ctx, c.Rules, req, c.Begin)
+		return d.One(ctx, tab, req)
 	})
+	return reqs, items, tab.Whole(items)
 }
 
 func (d *Door) detect(w http.ResponseWriter, r *http.Request) {

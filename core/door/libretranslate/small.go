@@ -85,9 +85,9 @@ func (d *Door) all(r *http.Request, c *door.Call, texts []string, source, target
 		d.Failed(c.ID, c.Begin, err)
 		return nil, nil, err
 	}
-	reqs, items := d.ask(r, c, texts, from, to, marked)
-	if first := door.FirstError(items); first != nil {
-		return nil, nil, first
+	reqs, items, failed := d.ask(r, c, texts, from, to, marked)
+	if failed != nil {
+		return nil, nil, failed
 	}
 	d.Journal.Served(name, c.ID, c.Client, http.StatusOK, len(texts), time.Since(c.Begin))
 	return reqs, items, nil

@@ -70,10 +70,14 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	id := door.RequestID(w, r)
 	p, err := d.prepare(w, r, id)
+	if err == nil {
+		err = p.tab.Open(&d.Teller, p.rules, p.client, begin, door.Characters(p.requests))
+	}
 	if err != nil {
 		d.refuse(w, r, id, begin, err)
 		return
 	}
+	defer p.tab.Close()
 	// The client may only shorten what the service allows, and its time began
 	// when its call arrived.
 	ctx, cancel := context.WithDeadline(r.Context(), begin.Add(p.within))
@@ -84,10 +88,11 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 		d.Journal.Served(name, id, p.client, status, len(p.requests), time.Since(begin))
 		return
 	}
-	items := d.Each(ctx, p.rules, p.requests, begin)
+	items := d.Each(ctx, &p.tab, p.requests)
 	for i := range items {
 		p.settle(&items[i], i)
 	}
+	p.tab.Settle()
 	status := d.answer(w, r, id, p, items, begin)
 	d.Journal.Served(name, id, p.client, status, len(items), time.Since(begin))
 }
@@ -114,6 +119,7 @@ func (p *plan) settle(it *door.Item, i int) {
 // A plan is a call that was understood: texts outer, targets inner.
 type plan struct {
 	rules    *door.Rules
+	tab      door.Tab
 	call     *call
 	client   string
 	targets  int
@@ -127,7 +133,7 @@ type plan struct {
 // later and fails that text alone; everything else fails the call.
 func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan, error) {
 	rules := d.Service.Rules()
-	client, err := rules.Client(r, door.Bearer(r))
+	client, err := rules.Client(r, door.Bearer(r), name)
 	if err != nil {
 		return nil, err
 	}

@@ -51,8 +51,9 @@ func (d *Door) stream(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		p.requests[i].OnDelta = func(text string) error { f.delta(i, text); return nil }
 		all.Go(func() {
 			defer f.end(i)
-			items[i] = d.One(ctx, p.rules, &p.requests[i], begin)
+			items[i] = d.One(ctx, &p.tab, &p.requests[i])
 			p.settle(&items[i], i)
+			p.tab.Settle()
 		})
 	}
 

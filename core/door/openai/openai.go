@@ -16,6 +16,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // name is this door's in logs and metrics.
@@ -100,7 +101,8 @@ type failure struct {
 const invalidRequest = "invalid_request_error"
 
 func write(w http.ResponseWriter, status int, f failure) {
-	w.Header().Set("X-Should-Retry", strconv.FormatBool(status >= 500))
+	again := status >= 500 || f.Code != nil && *f.Code == "rate_limit_exceeded"
+	w.Header().Set("X-Should-Retry", strconv.FormatBool(again))
 	door.WriteJSON(w, status, map[string]failure{"error": f})
 }
 
@@ -115,6 +117,14 @@ func failed(err error) (door.Row, failure) {
 	row := door.AsForeign(err)
 	f := failure{Message: door.Message(err), Type: "server_error"}
 	code := ""
+	if over := door.OwnLimit(err); over != nil {
+		f.Type, code = "requests", "rate_limit_exceeded"
+		if over.Limit == usage.CharactersPerMonth {
+			f.Type, code = "insufficient_quota", "insufficient_quota"
+		}
+		f.Code = &code
+		return row, f
+	}
 	switch e.Kind {
 	case core.Unauthorized:
 		f.Type, code = invalidRequest, "invalid_api_key"
@@ -160,7 +170,7 @@ func failed(err error) (door.Row, failure) {
 
 func refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	row, f := failed(err)
-	if row.Wait > 0 && row.Status >= 500 {
+	if row.Wait > 0 {
 		door.RetryAfter(w.Header(), row.Wait)
 		w.Header().Set("Retry-After-Ms", strconv.FormatInt(row.Wait.Milliseconds(), 10))
 	}
@@ -529,20 +539,26 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 		reqs[i].Formality, reqs[i].Context, reqs[i].Instructions = way.formality, earlier, instructions
 	}
 	s := d.newSending(w, k, c)
+	tab, err := c.Open(&d.Teller, reqs)
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	defer tab.Close()
 	items := s.while(func() []door.Item {
 		ctx, cancel := c.Context(r.Context())
 		defer cancel()
 		return door.Items(reqs, func(req *core.Request) door.Item {
-			it := d.One(ctx, c.Rules, req, c.Begin)
+			it := d.One(ctx, tab, req)
 			if it.Err != nil && len(reqs) > 1 && it.Err.Kind != core.Canceled && it.Err.Kind != core.DeadlineExceeded {
 				again := *req
 				again.Trace = core.NewTrace(nil)
-				it = d.One(ctx, c.Rules, &again, c.Begin)
+				it = d.One(ctx, tab, &again)
 			}
 			return it
 		})
 	})
-	if err := door.FirstError(items); err != nil {
+	if err := tab.Whole(items); err != nil {
 		s.fail(w, r, err)
 		return
 	}

@@ -1,0 +1,181 @@
+package door
+
+import (
+	"fmt"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/usage"
+)
+
+// A Tab is what one call costs its key. What its texts will count is reserved before any
+// of them is asked for, and what they did count is settled before they are answered, so
+// that a key is held to its limits to the character. A Tab is opened once, and closed.
+type Tab struct {
+	teller *Teller
+	rules  *Rules
+	begin  time.Time
+	client string
+	key    *key // nil without keys that translate
+
+	mu       sync.Mutex
+	session  string
+	reserved int64 // code points
+	noted    usage.Use
+}
+
+// Open opens tab for a call of client, as Rules.Client named it, that arrived at begin
+// and whose texts have so many code points. When they, or the call itself, are more than
+// the key may use, the error says so, and nothing is to be asked for.
+func (tab *Tab) Open(t *Teller, rules *Rules, client string, begin time.Time, characters int64) error {
+	tab.teller, tab.rules, tab.client, tab.begin = t, rules, client, begin
+	if tab.key = rules.byName[client]; tab.key == nil {
+		return nil
+	}
+	if err := rules.service.usage.Enter(client, tab.key.limits, characters); err != nil {
+		return overLimit(err)
+	}
+	if tab.key.limits.CharactersPerMonth > 0 {
+		tab.reserved = characters
+	}
+	return nil
+}
+
+// Characters returns the code points of all texts of reqs.
+func Characters(reqs []core.Request) (n int64) {
+	for i := range reqs {
+		n += int64(utf8.RuneCountInString(reqs[i].Text))
+	}
+	return n
+}
+
+// Answered notes that a text of so many code points has its answer: Cached when no call
+// was made for any of it.
+func (tab *Tab) Answered(characters int64, cached bool) {
+	tab.mu.Lock()
+	defer tab.mu.Unlock()
+	tab.noted.Texts++
+	tab.noted.Characters += characters
+	if cached {
+		tab.noted.CachedTexts++
+		tab.noted.CachedCharacters += characters
+	}
+}
+
+// AsItIs answers req with its own text, which counts as any other.
+func (tab *Tab) AsItIs(req *core.Request) Item {
+	tab.Answered(int64(utf8.RuneCountInString(req.Text)), true)
+	return Item{Result: &core.Result{Text: req.Text, Cached: true}}
+}
+
+// spent notes what req cost upstream, whatever became of it: nothing for one that had
+// its answer from the call of another.
+func (tab *Tab) spent(req *core.Request, item Item) {
+	tab.mu.Lock()
+	defer tab.mu.Unlock()
+	tab.session = req.Session
+	var u core.Usage
+	switch {
+	case item.Err != nil:
+		u = item.Err.Usage
+	case !item.Result.Cached && req.Trace.Attempts > 0:
+		u = item.Result.Usage
+	}
+	tab.noted.PromptTokens += int64(u.PromptTokens)
+	tab.noted.CompletionTokens += int64(u.CompletionTokens)
+	tab.noted.CachedTokens += int64(u.CachedTokens)
+}
+
+// Settle counts what was noted since the last time. It comes before the answer.
+func (tab *Tab) Settle() {
+	tab.mu.Lock()
+	use, session := tab.noted, tab.session
+	tab.noted = usage.Use{}
+	reserved := min(use.Characters, tab.reserved)
+	tab.reserved -= reserved
+	tab.mu.Unlock()
+	if use.IsZero() {
+		return
+	}
+	who := usage.Who{Door: tab.teller.Door, Session: session}
+	if tab.key != nil {
+		who.Client = tab.client
+	}
+	tab.rules.service.usage.Settle(who, use, reserved, tab.key != nil)
+}
+
+// Whole is for a call that is answered as a whole or not at all: it returns the first
+// failure of items, and then nothing is counted but what they cost upstream; or nil, and
+// they are settled.
+func (tab *Tab) Whole(items []Item) *core.Error {
+	for _, it := range items {
+		if it.Err != nil {
+			tab.drop()
+			return it.Err
+		}
+	}
+	tab.Settle()
+	return nil
+}
+
+// drop settles what was spent, and no text.
+func (tab *Tab) drop() {
+	tab.mu.Lock()
+	n := &tab.noted
+	n.Texts, n.Characters, n.CachedTexts, n.CachedCharacters = 0, 0, 0, 0
+	tab.mu.Unlock()
+	tab.Settle()
+}
+
+// Close gives back what was reserved for texts that had no answer.
+func (tab *Tab) Close() {
+	if tab.rules == nil {
+		return
+	}
+	tab.drop()
+	tab.mu.Lock()
+	left := tab.reserved
+	tab.reserved = 0
+	tab.mu.Unlock()
+	if left > 0 {
+		tab.rules.service.usage.Release(tab.client, left)
+	}
+}
+
+// Used returns the code points that client has used in this month, and the most that it
+// may; 0 for any number.
+func (r *Rules) Used(client string) (used, most int64) {
+	if k := r.byName[client]; k != nil {
+		return r.service.usage.Month(client), k.limits.CharactersPerMonth
+	}
+	return r.service.usage.Month(""), 0
+}
+
+// overLimit is a call that is over a limit of its key.
+func overLimit(err error) *core.Error {
+	over, ok := err.(*usage.Exceeded)
+	if !ok {
+		return core.AsError(err, "usage")
+	}
+	e := &core.Error{Stage: "usage", Own: true, RetryAfter: over.Wait, Cause: over}
+	if over.Limit == usage.RequestsPerMinute {
+		e.Kind = core.RateLimited
+		e.Detail = fmt.Sprintf("the key may make %d calls a minute (requests_per_minute), and has made them", over.Most)
+	} else {
+		e.Kind = core.QuotaExceeded
+		e.Detail = fmt.Sprintf("the key may use %d characters a month (characters_per_month), of which %d are used or under way, and this call has %d; the month ends at 00:00 UTC on the first", over.Most, over.Used, over.Asked)
+	}
+	return e
+}
+
+// OwnLimit returns the limit of its own key that err is about; nil when it is about
+// something else, such as a provider's limit.
+func OwnLimit(err error) *usage.Exceeded {
+	if e := core.AsError(err, "door"); e != nil {
+		over, _ := e.Cause.(*usage.Exceeded)
+		return over
+	}
+	return nil
+}
