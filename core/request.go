@@ -224,9 +224,11 @@ func (r *Result) WithFlag(flag string) *Result {
 	return &c
 }
 
-// Usage counts tokens as the provider bills them.
+// Usage counts what the provider bills: tokens, or characters.
 type Usage struct {
 	PromptTokens, CompletionTokens int
 	// CachedTokens is the part of PromptTokens that the provider had cached.
 	CachedTokens int
+	// Characters are code points of the text, of a provider that bills those.
+	Characters int
 }

@@ -245,6 +245,13 @@ type (
 	Chatter interface{ ChatModel() string }
 	// A Languager knows its languages. Nil means any language to any other.
 	Languager interface{ Languages() []LanguageInfo }
+	// A Batcher is a provider that translates several texts in one call. Together
+	// says how many of reqs, from the first on, one call may hold: at least one.
+	// TranslateAll translates so many, in their order; an error is that of all.
+	Batcher interface {
+		Together(reqs []*Request) int
+		TranslateAll(ctx context.Context, reqs []*Request) ([]*Result, error)
+	}
 	// A Measurer reports its counters and gauges, when they are asked for. It
 	// may be called at any time from any goroutine.
 	Measurer interface{ Measure(emit func(Measure)) }

@@ -4,7 +4,11 @@ package stages
 
 import (
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/stages/azure"
 	"github.com/dragoman-mt/dragoman/stages/cache"
+	"github.com/dragoman-mt/dragoman/stages/deepl"
+	"github.com/dragoman-mt/dragoman/stages/google"
+	"github.com/dragoman-mt/dragoman/stages/libretranslate"
 	"github.com/dragoman-mt/dragoman/stages/openai"
 	"github.com/dragoman-mt/dragoman/stages/postprocess"
 	"github.com/dragoman-mt/dragoman/stages/provider"
@@ -17,6 +21,6 @@ import (
 func Kinds() []core.Kind {
 	return []core.Kind{
 		cache.Kind(), ratelimit.Kind(), queue.Kind(), provider.Kind(), postprocess.Kind(),
-		openai.Kind(),
+		openai.Kind(), deepl.Kind(), libretranslate.Kind(), google.Kind(), azure.Kind(),
 	}
 }
