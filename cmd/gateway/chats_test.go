@@ -20,6 +20,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
@@ -78,7 +79,7 @@ func indoors(t *testing.T, yaml string) string {
 		t.Fatal(err)
 	}
 	service, metrics := door.New(*g.server, g.engine), door.NewMetrics(prometheus.NewRegistry())
-	doors := newDoors(*file.Sections["doors"].(*doorsConfig), t.TempDir(), service, metrics, g.log)
+	doors := newDoors(*file.Sections["doors"].(*doorsConfig), live.Defaults(), t.TempDir(), service, metrics, g.log)
 	t.Cleanup(doors.close)
 	s := httptest.NewServer(doors.all())
 	t.Cleanup(s.Close)

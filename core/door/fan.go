@@ -104,7 +104,7 @@ func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) (item I
 		if onDelta := req.OnDelta; onDelta != nil {
 			own := *req
 			own.OnDelta = func(text string) error { heard = true; return onDelta(text) }
-			once = func() (*core.Result, error) { return ask(ctx, rules, &own) }
+			once = func() (*core.Result, error) { return ask(ctx, tab.rules, &own) }
 		}
 		res, err = t.patiently(ctx, func(err error) bool { return passes(err) && !heard }, once)
 	} else {

@@ -81,7 +81,7 @@ type caller struct {
 
 // still says whether the caller may still do what he does.
 func (c caller) still(rules *door.Rules) error {
-	client, err := rules.Client(c.call, c.shown)
+	client, err := rules.Client(c.call, c.shown, name)
 	if err == nil && client != c.client {
 		err = &core.Error{Kind: core.Unauthorized, Detail: "the key has another name now"}
 	}
@@ -188,7 +188,7 @@ func (d *Door) open(w http.ResponseWriter, r *http.Request) {
 	begin, id := time.Now(), door.RequestID(w, r)
 	rules := d.Service.Rules()
 	key := door.Bearer(r)
-	client, err := rules.Client(r, key)
+	client, err := rules.Client(r, key, name)
 	if err != nil {
 		d.refuse(w, r, begin, err)
 		return
@@ -285,7 +285,7 @@ func (d *Door) socket(w http.ResponseWriter, r *http.Request) {
 		}
 	} else {
 		var err error
-		if who.client, err = d.Service.Rules().Client(r, who.shown); err != nil {
+		if who.client, err = d.Service.Rules().Client(r, who.shown, name); err != nil {
 			d.refuse(w, r, begin, err)
 			return
 		}

@@ -87,7 +87,7 @@ func (d *Door) plain(w http.ResponseWriter, r *http.Request, path string) {
 func (d *Door) of(r *http.Request, name string) (*session, error) {
 	shown := door.Bearer(r)
 	rules := d.Service.Rules()
-	client, keyed := rules.Client(r, shown)
+	client, keyed := rules.Client(r, shown, name)
 	d.mu.Lock()
 	var found *session
 	for o, s := range d.sessions {

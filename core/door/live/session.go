@@ -468,7 +468,7 @@ func (s *session) call(c live.Call) {
 	go func() {
 		defer d.work.Done()
 		defer cancel()
-		item := d.One(ctx, rules, req, time.Now())
+		item := d.counted(ctx, rules, req)
 		a := live.Answer{Err: item.Err, Waited: req.Trace.Waited, Attempts: req.Trace.Attempts}
 		if r := item.Result; r != nil {
 			a.Text, a.Flags, a.Cached, a.Usage = strings.TrimSpace(r.Text), r.Flags, r.Cached, r.Usage
@@ -482,6 +482,18 @@ func (s *session) call(c live.Call) {
 		s.live.Answer(time.Now(), c.ID, a)
 		s.turn()
 	}()
+}
+
+// counted asks for req, which counts for its key as any other text does.
+func (d *Door) counted(ctx context.Context, rules *door.Rules, req *core.Request) door.Item {
+	var tab door.Tab
+	if err := tab.Open(&d.Teller, rules, req.Client, time.Now(), int64(utf8.RuneCountInString(req.Text))); err != nil {
+		return door.Item{Err: core.AsError(err, name)}
+	}
+	defer tab.Close()
+	item := d.One(ctx, &tab, req)
+	tab.Settle()
+	return item
 }
 
 // statsEvery is how often a client that is connected hears of its measures.

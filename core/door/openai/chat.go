@@ -262,12 +262,19 @@ func (d *Door) chat(w http.ResponseWriter, r *http.Request, c *door.Call, k *cal
 		ctx, cancel = context.WithDeadline(ctx, c.Begin.Add(p.Deadline))
 		defer cancel()
 	}
+	tab, err := c.Open(&d.Teller, nil) // a chat counts by its tokens, and as one call
+	if err != nil {
+		d.fail(w, r, c, err)
+		return
+	}
+	defer tab.Close()
 	relay := d.newRelay(w, k, c, p, req)
 	defer relay.end()
 	if k.stream {
 		req.OnDelta = relay.events
 	}
-	it := d.One(ctx, c.Rules, req, c.Begin)
+	it := d.One(ctx, tab, req)
+	tab.Settle()
 	if it.Err != nil {
 		relay.fail(r, refusedText(it.Err))
 		return
