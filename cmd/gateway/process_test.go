@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
 )
 
 // The tests of this package drive the real programs as child processes: the
@@ -34,10 +36,8 @@ func TestMain(m *testing.M) {
 		// What gateways keep of their configurations is none of the user's.
 		os.Unsetenv("STATE_DIRECTORY")
 		os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
-		build := exec.Command("go", "build", "-ldflags=-w", "-o", dir, "../dragoman", "./testdata/badplugin", "./testdata/sloth", "../openai-sim", "../../plugins/openai-direct", "../../plugins/apertium", "../../examples/mask/mask-plugin")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds them
-		build.Stderr = os.Stderr
-		err = build.Run()
+		err = binaries.Into(dir, "cmd/dragoman", "cmd/openai-sim", "plugins/openai-direct", "plugins/apertium",
+			"examples/mask/mask-plugin", "cmd/gateway/testdata/badplugin", "cmd/gateway/testdata/sloth")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "building the programs:", err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
@@ -25,9 +25,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "dragoman-faults-")
 	if err == nil {
 		programs = dir
-		build := exec.Command("go", "build", "-ldflags=-w", "-o", dir, "../../../dragoman")
-		build.Stderr = os.Stderr
-		err = build.Run()
+		err = binaries.Into(dir, "cmd/dragoman")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "building the gateway:", err)
