@@ -86,15 +86,6 @@ func until(t testing.TB, there func() bool) {
 	}
 }
 
-// repeats is how often a test that takes long repeats what it does: in full in
-// `make soak`, less in `make test`.
-func repeats(full, less int) int {
-	if os.Getenv("DRAGOMAN_SOAK") != "" {
-		return full
-	}
-	return less
-}
-
 // repository is the top of the checkout.
 func repository(t testing.TB) string {
 	t.Helper()

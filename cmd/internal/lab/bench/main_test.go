@@ -183,7 +183,7 @@ func TestWhatChangesUnderLoadIsCountedToTheLastRequest(t *testing.T) {
 	}
 	s := programs(t)
 	t.Run("reload", func(t *testing.T) {
-		figures, remark := s.play(t, openReload(8, 2*time.Second, 300*time.Millisecond))
+		figures, remark := s.play(t, openReload(4, time.Second, 300*time.Millisecond))
 		if !slices.Equal(figures, []float64{0, 0, 0}) {
 			t.Errorf("%v: %s", figures, remark)
 		}

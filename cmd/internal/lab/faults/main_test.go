@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -41,7 +43,7 @@ func TestEveryFaultOfASmallRunIsAccountedFor(t *testing.T) {
 	for _, hedge := range []string{"never", "300ms"} {
 		t.Run("hedge "+hedge, func(t *testing.T) {
 			var out, errs bytes.Buffer
-			status := run(t.Context(), []string{"-requests", "3000", "-hedge", hedge,
+			status := run(t.Context(), []string{"-requests", strconv.Itoa(property.Rounds(3000, 1200)), "-hedge", hedge,
 				"-dragoman", filepath.Join(programs, "dragoman"), "-config", "../../../../pipeline.yaml"}, &out, &errs)
 			if status != 0 {
 				t.Errorf("status %d\n%s%s", status, &out, &errs)
