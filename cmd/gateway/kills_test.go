@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -144,7 +145,7 @@ stages:
 	var kills []time.Time
 	var died []int // with each process
 	pid, before := 0, 0
-	for range repeats(20, 4) {
+	for range property.Rounds(20, 4) {
 		pid = g.plugin(pid)
 		tr.answered(t, "direct", 250) // more than a second's
 		if n := lost(); len(kills) > 0 {

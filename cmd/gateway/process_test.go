@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
 )
 
 // The tests of this package drive the real programs as child processes: the
@@ -34,10 +36,8 @@ func TestMain(m *testing.M) {
 		// What gateways keep of their configurations is none of the user's.
 		os.Unsetenv("STATE_DIRECTORY")
 		os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
-		build := exec.Command("go", "build", "-ldflags=-w", "-o", dir, "../dragoman", "./testdata/badplugin", "./testdata/sloth", "../openai-sim", "../../plugins/openai-direct", "../../plugins/apertium", "../../examples/mask/mask-plugin")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds them
-		build.Stderr = os.Stderr
-		err = build.Run()
+		err = binaries.Into(dir, "cmd/dragoman", "cmd/openai-sim", "plugins/openai-direct", "plugins/apertium",
+			"examples/mask/mask-plugin", "cmd/gateway/testdata/badplugin", "cmd/gateway/testdata/sloth")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "building the programs:", err)
@@ -84,15 +84,6 @@ func until(t testing.TB, there func() bool) {
 			t.Fatalf("waited for %v", patience)
 		}
 	}
-}
-
-// repeats is how often a test that takes long repeats what it does: in full in
-// `make soak`, less in `make test`.
-func repeats(full, less int) int {
-	if os.Getenv("DRAGOMAN_SOAK") != "" {
-		return full
-	}
-	return less
 }
 
 // repository is the top of the checkout.

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // A mistake is an edit that must not be served.
@@ -139,10 +141,10 @@ func TestMistakesLeaveNothingBehind(t *testing.T) {
 			}
 		}
 	}
-	make(repeats(150, 100))
+	make(property.Rounds(150, 100))
 	g.keeps(0)
 	goroutines, descriptors, memory := g.number("go_goroutines"), g.number("process_open_fds"), g.number("process_resident_memory_bytes")
-	make(repeats(1000, 100))
+	make(property.Rounds(1000, 100))
 	g.keeps(0)
 	g.sinks("go_goroutines", goroutines+10)
 	g.sinks("process_open_fds", descriptors+10)

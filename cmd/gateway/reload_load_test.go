@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // A phase is how long requests took between two moments.
@@ -219,7 +221,7 @@ func TestAHundredReloadsUnderLoadFailNothing(t *testing.T) {
 	m := newMix(g.gatewayProcess)
 	m.begin(5*time.Millisecond, "before")
 	m.phase(t, "during", 400)
-	reloads := repeats(100, 40)
+	reloads := property.Rounds(100, 40)
 	began := time.Now()
 	random := rand.New(rand.NewPCG(1, 2))
 	c, outcomes := first, map[string]int{}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -205,7 +206,7 @@ stages:
   - provider: {use: openai}
 `, "BASE", sim.URL(), 1), nil)
 	const flood, slots = 160, 6
-	each := repeats(40, 25)
+	each := property.Rounds(40, 25)
 	// p99 returns that of one client, of so few the slowest but one, while the
 	// other client asks as it likes.
 	p99 := func(round string, session func(n int) string) time.Duration {

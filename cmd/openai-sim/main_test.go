@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
 	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
 )
 
@@ -28,10 +29,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "openai-sim")
 	if err == nil {
 		program = filepath.Join(dir, "openai-sim")
-		var out []byte
-		if out, err = exec.Command("go", "build", "-ldflags=-w", "-o", program, ".").CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w: %s", err, out)
-		}
+		err = binaries.Into(dir, "cmd/openai-sim")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -40,7 +40,7 @@ func serve(t *testing.T, l *Line, gates []core.Guard, req *core.Request, deadlin
 func TestAFloodOfSessionsStarvesNoOtherClient(t *testing.T) {
 	const call, flooding = 300 * time.Millisecond, 100
 	victim := func(t *testing.T, l *Line, gates []core.Guard, lane core.Lane) (slowest time.Duration) {
-		for i := range 20 {
+		for i := range 10 {
 			req := &core.Request{Client: "victim", Session: "one", Segment: fmt.Sprint(i), Lane: lane}
 			d, err := serve(t, l, gates, req, 4500*time.Millisecond, call)
 			if err != nil {

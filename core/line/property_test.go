@@ -316,6 +316,7 @@ func TestNoLaneStarves(t *testing.T) {
 //     next to start is of the highest lane that waits;
 //   - who does not leave, starts.
 func TestWhoIsNextWhateverComesAndLeaves(t *testing.T) {
+	property.Few(t, 40)
 	type step struct {
 		do              int // below busy ask, 8 and above leave, else give
 		lane            core.Lane

@@ -1141,6 +1141,7 @@ func TestReloadsUnderLoadLoseNoCall(t *testing.T) {
 }
 
 func TestWhateverIsReloadedTheCountsHold(t *testing.T) {
+	property.Few(t, 35)
 	t.Setenv("NO_PROXY", "*")
 	property.InBubbles(t, func(t *testing.T, r *rapid.T) {
 		server := &http.Server{Handler: http.HandlerFunc(slow), IdleTimeout: 5 * time.Second, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: rapid.IntRange(1, 4).Draw(r, "streams")}}

@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 func env(pairs ...string) func(string) (string, bool) {
@@ -441,7 +442,7 @@ func TestChildServesUntilItIsKilled(t *testing.T) {
 func TestAWriterKilledAtAnyMomentLeavesTheOldOrTheNew(t *testing.T) {
 	s := newFolder(t)
 	last := 0
-	for range 30 {
+	for range property.Rounds(30, 10) {
 		cmd, lines := child(t, s, "TestChildServesUntilItIsKilled")
 		for range 1 + rand.IntN(12) {
 			if !lines.Scan() {

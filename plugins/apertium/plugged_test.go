@@ -166,7 +166,7 @@ func special(rng *rand.Rand) string {
 func TestEachAnswerBelongsToItsQuestion(t *testing.T) {
 	needApertium(t)
 	p := plugged(t, "{chains: 3}")
-	const clients, texts = 50, 6
+	const clients, texts = 50, 3
 	var all sync.WaitGroup
 	for client := range clients {
 		all.Go(func() {
@@ -208,7 +208,7 @@ func TestAChainKilledInMidTextMixesNothing(t *testing.T) {
 	if _, err := ask(t.Context(), p, "Good morning", "en", "es"); err != nil {
 		t.Fatal(err)
 	}
-	const clients, texts, kills = 6, 8, 5
+	const clients, texts, kills = 6, 4, 2
 	var killed, failed atomic.Int64
 	var all sync.WaitGroup
 	for client := range clients {

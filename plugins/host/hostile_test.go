@@ -569,7 +569,7 @@ func FuzzWithout(f *testing.F) {
 }
 
 func TestADescriptionIsBounded(t *testing.T) {
-	many := make([]*wire.Languages, 1_000_000)
+	many := make([]*wire.Languages, 50*wire.MaxSources)
 	for i := range many {
 		many[i] = &wire.Languages{}
 	}
@@ -584,7 +584,7 @@ func TestADescriptionIsBounded(t *testing.T) {
 	}{
 		"parts":      {&actor{describe: func(d *wire.Description) { d.Parts = make([]*wire.Part, 1000) }}, "describes 1000 parts, and 8 are the most"},
 		"schema":     {&actor{describe: func(d *wire.Description) { d.Parts[0].ConfigSchema = make([]byte, wire.MaxSchema+1) }}, "the schema of its configuration has"},
-		"languages":  {&actor{configure: func() (*wire.ConfigReply, error) { return &wire.ConfigReply{Languages: many}, nil }}, "1000000 languages"},
+		"languages":  {&actor{configure: func() (*wire.ConfigReply, error) { return &wire.ConfigReply{Languages: many}, nil }}, "100000 languages"},
 		"pairs":      {&actor{configure: func() (*wire.ConfigReply, error) { return &wire.ConfigReply{Languages: []*wire.Languages{wide}}, nil }}, "200001 pairs"},
 		"complaints": {&actor{configure: func() (*wire.ConfigReply, error) { return &wire.ConfigReply{Errors: complaints}, nil }}, "wrong 31 "},
 	} {

@@ -33,9 +33,9 @@ func TestEveryPluginIsWholeAndNeedsNothingElse(t *testing.T) {
 		if got := strings.Join(files, " "); got != ".gitignore README.md cmd/my-thing/main.go go.mod go.sum pipeline.yaml plugin.go plugin_test.go" {
 			t.Errorf("%s: %s", role, got)
 		}
-		for _, args := range [][]string{{"build", "."}, {"vet", "."}, {"test", "./..."}} {
+		for _, args := range [][]string{{"vet", "./..."}, {"test", "-vet=off", "./..."}} {
 			cmd := exec.Command("go", args...)
-			cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=readonly", "GOWORK=off")
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=readonly", "GOWORK=off", "CGO_ENABLED=0")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%s: go %s: %v\n%s", role, args[0], err, out)
 			}
@@ -75,6 +75,7 @@ func TestEveryNodePluginPassesItsTest(t *testing.T) {
 			t.Skipf("not tested: %v (apt-get install nodejs npm)", err)
 		}
 	}
+	modules, needs := "", "" // what the last one has fetched, and what for
 	for _, role := range Roles() {
 		dir := filepath.Join(t.TempDir(), "my-thing")
 		files, err := Write(dir, Plugin{Name: "my-thing", Lang: "node", Role: role, Checkout: checkout(t)})
@@ -85,11 +86,23 @@ func TestEveryNodePluginPassesItsTest(t *testing.T) {
 		if got := strings.Join(files, " "); got != ".gitignore README.md dragoman_plugin.js dragoman_plugin.proto my-thing.js my-thing.test.js package.json pipeline.yaml" {
 			t.Errorf("%s: %s", role, got)
 		}
-		install := exec.Command("npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--fetch-retries=0")
-		install.Dir = dir
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Skipf("not tested: npm cannot fetch gRPC from here: %v\n%s", err, out)
+		manifest, err := os.ReadFile(filepath.Join(dir, "package.json"))
+		if err != nil {
+			t.Fatal(err)
 		}
+		need := strings.Replace(string(manifest), "A "+role+" for", "", 1)
+		if needs == need {
+			if err := os.Rename(modules, filepath.Join(dir, "node_modules")); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			install := exec.Command("npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--fetch-retries=0")
+			install.Dir = dir
+			if out, err := install.CombinedOutput(); err != nil {
+				t.Skipf("not tested: npm cannot fetch gRPC from here: %v\n%s", err, out)
+			}
+		}
+		modules, needs = filepath.Join(dir, "node_modules"), need
 		cmd := exec.Command("npm", "test")
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "pass 1") {

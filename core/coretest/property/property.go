@@ -9,6 +9,7 @@ package property
 
 import (
 	"flag"
+	"os"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -68,4 +69,13 @@ func InBubbles(t *testing.T, prop func(t *testing.T, r *rapid.T)) {
 			panic(failed)
 		}
 	})
+}
+
+// Rounds is how often a test that takes long repeats what it does: in full in
+// `make soak`, less in `make test`.
+func Rounds(full, less int) int {
+	if os.Getenv("DRAGOMAN_SOAK") != "" {
+		return full
+	}
+	return less
 }

@@ -109,7 +109,7 @@ func TestWhatCannotBeTranslatedIsRefused(t *testing.T) {
 // that no dictionary knows, and it alone must come back.
 func TestEachAnswerBelongsToItsQuestion(t *testing.T) {
 	e := spanish(t, Options{Chains: 2})
-	const clients, texts = 50, 12
+	const clients, texts = 50, 5
 	var all sync.WaitGroup
 	for client := range clients {
 		all.Go(func() {
@@ -213,7 +213,7 @@ func TestAChainKilledInMidTextMixesNothing(t *testing.T) {
 	right, failed := 0, 0
 	for client := range 8 {
 		all.Go(func() {
-			for n := range 6 {
+			for n := range 3 {
 				word := fmt.Sprintf("qz%dx%dk", client, n)
 				got, err := e.Translate(ctx, "The car is red, "+word+".", "en", "es")
 				if n%3 == 0 {

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -24,6 +23,8 @@ import (
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -272,13 +273,12 @@ func TestThePageIsWellFormedAndNeedsNothingFromOutside(t *testing.T) {
 // TestARealRunAddsUp drives real programs for a moment and looks at counts, not
 // at times.
 func TestARealRunAddsUp(t *testing.T) {
-	programs := t.TempDir()
-	build := exec.Command("go", "build", "-ldflags=-w", "-o", programs, "github.com/dragoman-mt/dragoman/cmd/dragoman", "github.com/dragoman-mt/dragoman/cmd/openai-sim")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	dir := t.TempDir()
+	if err := binaries.Into(dir, "cmd/dragoman", "cmd/openai-sim"); err != nil {
+		t.Fatal(err)
 	}
 	o := Defaults()
-	o.Programs, o.Sessions, o.Presets, o.Rate, o.Requests = programs, []int{2}, []string{After}, 120, 12
+	o.Programs, o.Sessions, o.Presets, o.Rate, o.Requests = dir, []int{2}, []string{After}, 120, 12
 	answers := make(chan Progress, 1000)
 	r, err := Run(t.Context(), o, func(p Progress) { answers <- p })
 	if err != nil {

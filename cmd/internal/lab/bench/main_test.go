@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
 )
 
 // TestMain is also the roles: a row starts this program once more.
@@ -149,9 +151,8 @@ func programs(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(temp) })
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-w", "-o", temp, "../../../dragoman", "../../../openai-sim", "../../../../plugins/openai-direct")
-	if said, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, said)
+	if err := binaries.Into(temp, "cmd/dragoman", "cmd/openai-sim", "plugins/openai-direct"); err != nil {
+		t.Fatal(err)
 	}
 	return &lab{
 		dragoman: filepath.Join(temp, "dragoman"), sim: filepath.Join(temp, "openai-sim"),
@@ -182,7 +183,7 @@ func TestWhatChangesUnderLoadIsCountedToTheLastRequest(t *testing.T) {
 	}
 	s := programs(t)
 	t.Run("reload", func(t *testing.T) {
-		figures, remark := s.play(t, openReload(8, 2*time.Second, 300*time.Millisecond))
+		figures, remark := s.play(t, openReload(4, time.Second, 300*time.Millisecond))
 		if !slices.Equal(figures, []float64{0, 0, 0}) {
 			t.Errorf("%v: %s", figures, remark)
 		}

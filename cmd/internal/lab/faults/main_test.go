@@ -5,16 +5,18 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -25,9 +27,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "dragoman-faults-")
 	if err == nil {
 		programs = dir
-		build := exec.Command("go", "build", "-ldflags=-w", "-o", dir, "../../../dragoman")
-		build.Stderr = os.Stderr
-		err = build.Run()
+		err = binaries.Into(dir, "cmd/dragoman")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "building the gateway:", err)
@@ -43,7 +43,7 @@ func TestEveryFaultOfASmallRunIsAccountedFor(t *testing.T) {
 	for _, hedge := range []string{"never", "300ms"} {
 		t.Run("hedge "+hedge, func(t *testing.T) {
 			var out, errs bytes.Buffer
-			status := run(t.Context(), []string{"-requests", "3000", "-hedge", hedge,
+			status := run(t.Context(), []string{"-requests", strconv.Itoa(property.Rounds(3000, 1200)), "-hedge", hedge,
 				"-dragoman", filepath.Join(programs, "dragoman"), "-config", "../../../../pipeline.yaml"}, &out, &errs)
 			if status != 0 {
 				t.Errorf("status %d\n%s%s", status, &out, &errs)
