@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core/config"
-	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/reload"
 	"github.com/dragoman-mt/dragoman/core/state"
@@ -24,7 +23,7 @@ func (g *gateway) reloader(f *flags, past state.Folder, content []byte, back boo
 			return file.File, err
 		},
 		Times: func(file *config.File) (deadline, drain time.Duration) {
-			c := file.Sections["server"].(*door.Config)
+			c := serverSection.Of(file)
 			return c.Deadline, c.DrainTimeout
 		},
 		Warnings:  warnings,

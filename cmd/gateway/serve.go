@@ -130,7 +130,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	if err != nil {
 		return unfit{err}
 	}
-	drain := file.Sections["server"].(*door.Config).DrainTimeout
+	drain := serverSection.Of(file.File).DrainTimeout
 	s.end.set(func(e *endgame) { e.drain = func() time.Duration { return drain } })
 	s.end.at("building what " + f.file + " says")
 	g, err := build(file)
@@ -152,7 +152,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	metrics := door.NewMetrics(registry)
 	service := door.New(*g.server, g.engine)
 	service.SlowFrom(g.lines.Slow)
-	doors := newDoors(*file.Sections["doors"].(*doorsConfig), s.past.Path(), service, metrics, g.log)
+	doors := newDoors(*doorsSection.Of(file.File), s.past.Path(), service, metrics, g.log)
 	defer doors.close()
 	var reloader *reload.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
