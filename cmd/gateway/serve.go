@@ -209,12 +209,10 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
 		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader}
 	}))
-	ctx, stop := context.WithCancel(cmd.Context())
-	wait := g.follow(ctx, reloader, s.hup, f.file, s.onDisk)
+	unfollow := g.follow(cmd.Context(), reloader, s.hup, f.file, s.onDisk)
 	defer func() {
 		s.end.at("ending reloads")
-		stop()
-		wait()
+		unfollow()
 	}()
 	address := state.Address{PID: os.Getpid(), Started: time.Now()}
 	if at := server.AdminAddr(); at != "" {
@@ -230,7 +228,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	// The start leaves garbage of several megabytes, which a gateway at rest would
 	// hold for hours: the collector waits for more.
 	go debug.FreeOSMemory()
-	return server.Serve(ctx)
+	return server.Serve(cmd.Context())
 }
 
 // whileServing returns ctx, which ends with serving too. What an operator asks for is no
