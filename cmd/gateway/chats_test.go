@@ -79,7 +79,7 @@ func indoors(t *testing.T, yaml string) string {
 		t.Fatal(err)
 	}
 	service, metrics := door.New(*g.server, g.engine), door.NewMetrics(prometheus.NewRegistry())
-	doors := newDoors(*file.Sections["doors"].(*doorsConfig), live.Defaults(), t.TempDir(), service, metrics, g.log)
+	doors := newDoors(*doorsSection.Of(file.File), live.Defaults(), t.TempDir(), service, metrics, g.log)
 	t.Cleanup(doors.close)
 	s := httptest.NewServer(doors.all())
 	t.Cleanup(s.Close)

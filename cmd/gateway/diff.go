@@ -36,7 +36,7 @@ func explainDiff(w io.Writer, was, is string, f *flags) error {
 	g.plugins.SetMode(host.Ignore)
 	g.engine.Attach("server", door.NewServer(door.Options{Config: *g.server, Service: door.New(*g.server, g.engine), Log: g.log}))
 	g.engine.Serve(g.first, 0)
-	next, err := g.engine.Build(after.File, after.Sections["server"].(*door.Config).Deadline)
+	next, err := g.engine.Build(after.File, serverSection.Of(after.File).Deadline)
 	if err != nil {
 		fmt.Fprintf(w, "A running gateway would refuse this, and serve on as it does:\n")
 		return err

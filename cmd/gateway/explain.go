@@ -147,8 +147,7 @@ func explainChain(w io.Writer, file *config.File) {
 // explainChats says which way a chat goes: round every stage that knows nothing of
 // chats.
 func explainChats(w io.Writer, file *config.File) {
-	doors, ok := file.Sections["doors"].(*doorsConfig)
-	if !ok || !doors.OpenAI.Enabled {
+	if !doorsSection.Of(file).OpenAI.Enabled {
 		return
 	}
 	var to []string

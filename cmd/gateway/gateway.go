@@ -29,14 +29,14 @@ type gateway struct {
 
 // build makes a gateway of file.
 func build(file loaded) (*gateway, error) {
-	log, lines := newLog(*file.Sections["log"].(*logConfig))
-	g := &gateway{file: file.File, server: file.Sections["server"].(*door.Config), log: log, plugins: file.plugins, lines: lines, at: func(string) {}}
-	err := file.Sections["doors"].(*doorsConfig).Check()
+	log, lines := newLog(*logSection.Of(file.File))
+	g := &gateway{file: file.File, server: serverSection.Of(file.File), log: log, plugins: file.plugins, lines: lines, at: func(string) {}}
+	err := doorsSection.Of(file.File).Check()
 	if err != nil {
 		lines.Close()
 		return nil, file.Place(err)
 	}
-	if g.pool, err = pool.New(*file.Sections["pool"].(*pool.Config), log.Named("pool")); err != nil {
+	if g.pool, err = pool.New(*poolSection.Of(file.File), log.Named("pool")); err != nil {
 		lines.Close()
 		return nil, file.Place(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core/config"
-	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/reload"
 	"github.com/dragoman-mt/dragoman/core/state"
@@ -24,7 +23,7 @@ func (g *gateway) reloader(f *flags, past state.Folder, content []byte, back boo
 			return file.File, err
 		},
 		Times: func(file *config.File) (deadline, drain time.Duration) {
-			c := file.Sections["server"].(*door.Config)
+			c := serverSection.Of(file)
 			return c.Deadline, c.DrainTimeout
 		},
 		Warnings:  warnings,
@@ -46,8 +45,9 @@ func (g *gateway) processes() []int {
 }
 
 // follow reloads when the file changes from what has that hash, and on a signal,
-// until ctx ends; wait returns when no reload runs any more.
-func (g *gateway) follow(ctx context.Context, r *reload.Reloader, hup <-chan os.Signal, file, hash string) (wait func()) {
+// until ctx ends or stop is called, which returns when no reload runs any more.
+func (g *gateway) follow(ctx context.Context, r *reload.Reloader, hup <-chan os.Signal, file, hash string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -63,7 +63,10 @@ func (g *gateway) follow(ctx context.Context, r *reload.Reloader, hup <-chan os.
 		reload.Follow(ctx, file, hash, g.log.Named("reload"),
 			func(content []byte) { r.Content(ctx, "file", content) }, func(content []byte) { r.Named(ctx, "file", content) })
 	})
-	return running.Wait
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // asTold is v as the admin door tells it.

@@ -125,17 +125,20 @@ func (p program) root() *cobra.Command {
 	return cmd
 }
 
+// The keys at the top of a pipeline.yaml, beside those that declare parts.
+var (
+	serverSection = config.NewSection("server", "Where and for whom the gateway listens, and what it takes.", door.Defaults)
+	doorsSection  = config.NewSection("doors", "The doors for clients of other services, all on server.listen. false in place of one closes it.", doorsDefaults)
+	liveSection   = config.NewSection("live", "Live sessions: when a text that still grows is translated, and what a session may hold.", live.Defaults)
+	logSection    = config.NewSection("log", "What is logged, on standard error.", logDefaults)
+	poolSection   = config.NewSection("pool", "Upstream connections, per origin.", pool.Defaults)
+)
+
 // schema is everything that a pipeline.yaml may say. Its plugins will run in h.
 func (p program) schema(h *host.Host) config.Schema {
 	return config.Schema{
-		Sections: []config.Section{
-			{Name: "server", Doc: "Where and for whom the gateway listens, and what it takes.", Config: func() any { c := door.Defaults(); return &c }},
-			{Name: "doors", Doc: "The doors for clients of other services, all on server.listen. false in place of one closes it.", Config: func() any { c := doorsDefaults(); return &c }},
-			{Name: "live", Doc: "Live sessions: when a text that still grows is translated, and what a session may hold.", Config: func() any { c := live.Defaults(); return &c }},
-			{Name: "log", Doc: "What is logged, on standard error.", Config: func() any { c := logDefaults(); return &c }},
-			{Name: "pool", Doc: "Upstream connections, per origin.", Config: func() any { c := pool.Defaults(); return &c }},
-		},
-		Kinds: slices.Concat(stages.Kinds(), h.Kinds(), p.kinds),
+		Sections: []config.Section{serverSection.Section, doorsSection.Section, liveSection.Section, logSection.Section, poolSection.Section},
+		Kinds:    slices.Concat(stages.Kinds(), h.Kinds(), p.kinds),
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/fields"
-	"github.com/dragoman-mt/dragoman/core/pool"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
@@ -39,7 +38,7 @@ func inherit(file *config.File, item *config.Item, c *host.ProviderConfig) error
 		if from.Kind.Name == item.Kind.Name {
 			return item.Origin.Complain("config_from", from.Name+" is a plugin itself; name the provider whose keys are wanted")
 		}
-		p := file.Sections["pool"].(*pool.Config)
+		p := poolSection.Of(file)
 		c.Inherited = fields.Plain(from.Config)
 		c.Inherited["ca_file"], c.Inherited["proxy"] = p.CAFile, p.Proxy
 		item.Digest += " " + from.Digest + " " + p.CAFile + " " + p.Proxy

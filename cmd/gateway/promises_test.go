@@ -59,7 +59,7 @@ func virtually(t *testing.T, yaml string, players map[string]core.TranslatorFunc
 		t.Fatal(err)
 	}
 	v := &virtual{t: t, engine: engine.New(nowhere{}, zap.NewNop())}
-	server := file.Sections["server"].(*door.Config)
+	server := serverSection.Of(file)
 	g, err := v.engine.Build(file, server.Deadline)
 	if err != nil {
 		t.Fatal(err)

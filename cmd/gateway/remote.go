@@ -72,7 +72,7 @@ func (r *remote) client() (*adminClient, error) {
 	if key == "" {
 		// What is broken in the file is not what was asked for here.
 		if file, err := (&flags{program: r.program, file: r.file}).load(false); err == nil {
-			key = operatorKey(file.Sections["server"].(*door.Config).Keys)
+			key = operatorKey(serverSection.Of(file.File).Keys)
 		}
 	}
 	return newAdminClient(at.Admin, key)

@@ -22,7 +22,6 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/files"
-	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/reload"
 	"github.com/dragoman-mt/dragoman/core/state"
 	"github.com/dragoman-mt/dragoman/core/usage"
@@ -133,7 +132,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	if err != nil {
 		return unfit{err}
 	}
-	drain := file.Sections["server"].(*door.Config).DrainTimeout
+	drain := serverSection.Of(file.File).DrainTimeout
 	s.end.set(func(e *endgame) { e.drain = func() time.Duration { return drain } })
 	s.end.at("building what " + f.file + " says")
 	g, err := build(file)
@@ -158,7 +157,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	book := usage.Open(filepath.Join(s.past.Path(), "usage"), g.log.Named("usage"))
 	defer book.Close()
 	service.CountIn(book)
-	doors := newDoors(*file.Sections["doors"].(*doorsConfig), *file.Sections["live"].(*live.Config), s.past.Path(), service, metrics, g.log)
+	doors := newDoors(*doorsSection.Of(file.File), *liveSection.Of(file.File), s.past.Path(), service, metrics, g.log)
 	defer doors.close()
 	var reloader *reload.Reloader // since the first generation serves; nobody asks before
 	server := door.NewServer(door.Options{
@@ -216,12 +215,10 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
 		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader, doors.live}
 	}))
-	ctx, stop := context.WithCancel(cmd.Context())
-	wait := g.follow(ctx, reloader, s.hup, f.file, s.onDisk)
+	unfollow := g.follow(cmd.Context(), reloader, s.hup, f.file, s.onDisk)
 	defer func() {
 		s.end.at("ending reloads")
-		stop()
-		wait()
+		unfollow()
 	}()
 	address := state.Address{PID: os.Getpid(), Started: time.Now()}
 	if at := server.AdminAddr(); at != "" {
@@ -237,7 +234,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	// The start leaves garbage of several megabytes, which a gateway at rest would
 	// hold for hours: the collector waits for more.
 	go debug.FreeOSMemory()
-	return server.Serve(ctx)
+	return server.Serve(cmd.Context())
 }
 
 // whileServing returns ctx, which ends with serving too. What an operator asks for is no

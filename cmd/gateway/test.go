@@ -157,7 +157,7 @@ func (s *suite) open(ctx context.Context, set []string, d *spec.Double) (*spec.R
 		return nil, err
 	}
 	if !s.verbose {
-		file.Sections["log"].(*logConfig).Level = "error" // a test that fails a provider is no news
+		logSection.Of(file.File).Level = "error" // a test that fails a provider is no news
 	}
 	g, err := build(file)
 	if err != nil {

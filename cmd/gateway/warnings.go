@@ -28,7 +28,7 @@ type chosen struct {
 }
 
 func choose(file *config.File) chosen {
-	c := chosen{file: file, server: file.Sections["server"].(*door.Config), pool: file.Sections["pool"].(*pool.Config)}
+	c := chosen{file: file, server: serverSection.Of(file), pool: poolSection.Of(file)}
 	for _, s := range file.Stages {
 		if !s.Enabled {
 			continue

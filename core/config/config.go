@@ -34,6 +34,28 @@ type Section struct {
 	Config func() any
 }
 
+// A Typed section is one whose struct is a T: it is declared once, and nobody who
+// reads it has to guess its name or its type.
+type Typed[T any] struct {
+	Section
+	defaults func() T
+}
+
+// NewSection declares a section; defaults returns its struct, new each time.
+func NewSection[T any](name, doc string, defaults func() T) Typed[T] {
+	return Typed[T]{Section{Name: name, Doc: doc, Config: func() any { c := defaults(); return &c }}, defaults}
+}
+
+// Of returns what f says in s, filled in. Of a file that was not loaded with s it
+// returns the defaults.
+func (s Typed[T]) Of(f *File) *T {
+	if c, ok := f.Sections[s.Name].(*T); ok {
+		return c
+	}
+	c := s.defaults()
+	return &c
+}
+
 // Options say what to load.
 type Options struct {
 	// File is the name of the file, as complaints will write it.

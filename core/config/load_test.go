@@ -424,3 +424,23 @@ func TestComplaints(t *testing.T) {
 		})
 	}
 }
+
+func TestASectionIsFoundByWhatItWasDeclaredAs(t *testing.T) {
+	type size struct {
+		Rows int `json:"rows"`
+	}
+	declared := NewSection("table", "", func() size { return size{Rows: 3} })
+	for name, c := range map[string]struct {
+		file *File
+		want int
+	}{
+		"said":                 {&File{Sections: map[string]any{"table": &size{Rows: 5}}}, 5},
+		"loaded without it":    {&File{}, 3},
+		"of somebody else":     {&File{Sections: map[string]any{"table": "5"}}, 3},
+		"of no value whatever": {&File{Sections: map[string]any{"table": nil}}, 3},
+	} {
+		if got := declared.Of(c.file).Rows; got != c.want {
+			t.Errorf("%s: %d rows, want %d", name, got, c.want)
+		}
+	}
+}

@@ -292,3 +292,23 @@ func TestMeasuresCarryTheirPlace(t *testing.T) {
 		t.Error("no fakes{provider=a,x=y}")
 	}
 }
+
+func TestAGenerationThatCameTooLateIsNotWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events []string
+		probed := 0
+		p := &fake{name: "p", events: &events, probe: func() error { probed++; return errors.New("down") }}
+		e := New(enginetest.Nowhere{}, zap.NewNop())
+		g, err := e.Build(file([]string{"p"}, p), time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Close(t.Context()) // while a reload goes on
+		e.Serve(g, 0)
+		g.Watch()
+		time.Sleep(time.Hour)
+		if !p.closed.Load() || probed != 0 {
+			t.Errorf("closed: %v, and asked %d times how it is", p.closed.Load(), probed)
+		}
+	})
+}

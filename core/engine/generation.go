@@ -37,8 +37,11 @@ type Generation struct {
 	refs    atomic.Int64 // one for being served, one for each request and flight inside
 	drained chan struct{}
 
-	stop   context.CancelFunc // ends probing
-	probes sync.WaitGroup
+	open     context.Context // until Close
+	shut     context.CancelFunc
+	watching sync.Mutex // held while probes begin, and when they are told to end
+	probes   sync.WaitGroup
+
 	mu     sync.Mutex
 	asked  map[string]bool  // places that were probed, or could not start
 	unwell map[string]error // place -> why it cannot serve now
@@ -55,8 +58,9 @@ type change struct {
 func newGeneration(e *Engine, file *config.File, doing *progress) *Generation {
 	g := &Generation{
 		engine: e, file: file, log: e.log, doing: doing,
-		drained: make(chan struct{}), stop: func() {}, asked: map[string]bool{}, unwell: map[string]error{},
+		drained: make(chan struct{}), asked: map[string]bool{}, unwell: map[string]error{},
 	}
+	g.open, g.shut = context.WithCancel(context.Background())
 	g.refs.Store(1)
 	return g
 }
@@ -157,33 +161,6 @@ func (g *Generation) Probe(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// Watch probes each part in use that is not known to be well, and again until it
-// is, until Close. What was kept from the generation before is as well as it was
-// there. A part that was not asked yet counts as not ready.
-func (g *Generation) Watch() {
-	ctx, stop := context.WithCancel(context.Background())
-	g.stop = stop
-	for _, p := range g.parts {
-		prober, ok := p.item.(core.Prober)
-		if !ok || !p.used {
-			continue
-		}
-		g.mu.Lock()
-		asked, unwell := g.asked[p.place()], g.unwell[p.place()]
-		g.mu.Unlock()
-		said := ""
-		switch {
-		case asked && unwell == nil:
-			continue
-		case asked:
-			said = unwell.Error() // in the verdict, or by the generation before
-		default:
-			g.note(p, errNotAsked)
-		}
-		g.probes.Go(func() { g.watch(ctx, p, prober, said) })
-	}
-}
-
 var errNotAsked = errors.New("not asked yet")
 
 // inherit takes over how the parts are that were kept.
@@ -275,14 +252,52 @@ func (g *Generation) Ready() error {
 	return errors.Join(all...)
 }
 
+// Watch probes each part in use that is not known to be well, and again until it
+// is, until Close; after Close it does nothing. What was kept from the generation
+// before is as well as it was there. A part that was not asked yet counts as not
+// ready.
+func (g *Generation) Watch() {
+	g.watching.Lock()
+	defer g.watching.Unlock()
+	if g.open.Err() != nil {
+		return // it was served too late, while the gateway stopped
+	}
+	for _, p := range g.parts {
+		prober, ok := p.item.(core.Prober)
+		if !ok || !p.used {
+			continue
+		}
+		g.mu.Lock()
+		asked, unwell := g.asked[p.place()], g.unwell[p.place()]
+		g.mu.Unlock()
+		said := ""
+		switch {
+		case asked && unwell == nil:
+			continue
+		case asked:
+			said = unwell.Error() // in the verdict, or by the generation before
+		default:
+			g.note(p, errNotAsked)
+		}
+		g.probes.Go(func() { g.watch(g.open, p, prober, said) })
+	}
+}
+
+// unwatch ends what Watch began, now or later.
+func (g *Generation) unwatch() {
+	g.watching.Lock()
+	g.shut()
+	g.watching.Unlock()
+	g.probes.Wait() // each ends soon, whatever the part does
+}
+
 // Close closes every part that no other generation has, the last built first, and
 // waits for that no longer than closeTimeout. A part of which a call is late is
 // closed when that has returned. It works after a Start that failed half way, and
 // more than once.
 func (g *Generation) Close() {
 	g.closeOnce.Do(func() {
-		g.stop()
-		g.probes.Wait() // each ends soon after stop, whatever the part does
+		g.unwatch()
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		for _, p := range slices.Backward(g.parts) {

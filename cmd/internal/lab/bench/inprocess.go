@@ -176,12 +176,10 @@ func (instant) RoundTrip(r *http.Request) (*http.Response, error) {
 func engineOf(ctx context.Context, c *closers, file string, set ...string) (*engine.Engine, error) {
 	plugins := host.New()
 	c.add(func() { plugins.Close() })
+	server := config.NewSection("server", "", door.Defaults)
 	schema := config.Schema{
-		Sections: []config.Section{
-			{Name: "server", Config: func() any { c := door.Defaults(); return &c }},
-			{Name: "pool", Config: func() any { c := pool.Defaults(); return &c }},
-		},
-		Kinds: append(stages.Kinds(), plugins.Kinds()...),
+		Sections: []config.Section{server.Section, config.NewSection("pool", "", pool.Defaults).Section},
+		Kinds:    append(stages.Kinds(), plugins.Kinds()...),
 	}
 	key := func(name string) (string, bool) {
 		if name == "OPENAI_API_KEY" {
@@ -194,7 +192,7 @@ func engineOf(ctx context.Context, c *closers, file string, set ...string) (*eng
 		return nil, err
 	}
 	e := engine.New(instant{}, zap.NewNop())
-	g, err := e.Build(loaded, loaded.Sections["server"].(*door.Config).Deadline)
+	g, err := e.Build(loaded, server.Of(loaded).Deadline)
 	if err != nil {
 		return nil, err
 	}
