@@ -186,6 +186,10 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 				defer done()
 				return g.restart(ctx, name)
 			},
+			Usage: func(by, month string) (usage.Report, error) {
+				return book.Report(by, month, service.Limits())
+			},
+			Notice:   book.Notice,
 			Tap:      g.engine.Tap,
 			Stopping: service.Stopping(),
 			Log:      g.log.Named("admin"),
@@ -212,7 +216,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	g.first.Watch()
 	reloader = g.reloader(f, s.past, content, back)
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
-		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader}
+		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader, usageMeasures{book, service}}
 	}))
 	ctx, stop := context.WithCancel(cmd.Context())
 	wait := g.follow(ctx, reloader, s.hup, f.file, s.onDisk)
