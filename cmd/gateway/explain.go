@@ -147,7 +147,8 @@ func explainChain(w io.Writer, file *config.File) {
 // explainChats says which way a chat goes: round every stage that knows nothing of
 // chats.
 func explainChats(w io.Writer, file *config.File) {
-	if !doorsSection.Of(file).OpenAI.Enabled {
+	doors := doorsSection.Of(file)
+	if !doors.OpenAI.Enabled {
 		return
 	}
 	var to []string

@@ -186,6 +186,10 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 				defer done()
 				return g.restart(ctx, name)
 			},
+			Usage: func(by, month string) (usage.Report, error) {
+				return book.Report(by, month, service.Limits())
+			},
+			Notice:   book.Notice,
 			Tap:      g.engine.Tap,
 			Stopping: service.Stopping(),
 			Log:      g.log.Named("admin"),
@@ -213,7 +217,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	g.first.Watch()
 	reloader = g.reloader(f, s.past, content, back)
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
-		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader, doors.live}
+		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader, doors.live, usageMeasures{book, service}}
 	}))
 	unfollow := g.follow(cmd.Context(), reloader, s.hup, f.file, s.onDisk)
 	defer func() {

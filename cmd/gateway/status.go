@@ -216,6 +216,9 @@ func status(sc *screen, s admin.Status, m sample) {
 	} else {
 		sc.line(true, "NOT READY: "+s.NotReady)
 	}
+	if s.Notice != "" {
+		sc.line(true, "NOTICE: "+s.Notice)
+	}
 	if s.FileDiffers {
 		sc.line(true, "FILE DIFFERS from what serves: `dragoman reload` takes it over, `explain --diff` compares")
 	}

@@ -57,6 +57,17 @@ func (s *Service) CountIn(book *usage.Book) { s.usage = book }
 // Usage is what clients have used.
 func (s *Service) Usage() *usage.Book { return s.usage }
 
+// Limits are those of the keys that translate, by name.
+func (s *Service) Limits() map[string]usage.Limits {
+	all := map[string]usage.Limits{}
+	for _, k := range s.Rules().keys {
+		if !k.operates {
+			all[k.client] = k.limits
+		}
+	}
+	return all
+}
+
 // Slow is how long a text takes at least to leave a line in the log; 0 when none does.
 func (s *Service) Slow() time.Duration { return s.slow() }
 

@@ -52,7 +52,7 @@ type disk struct {
 	written int64      // lines of the book's added
 	past    []*journal // complete, and not folded
 	off     bool       // until the next fold, because it could not be written
-	doubt   bool       // since then none was written
+	doubt   bool       // until one was written after that
 
 	sessions int // how many may be folded until they are counted again
 
@@ -186,16 +186,14 @@ func (d *disk) write(line int64) {
 		d.mu.Unlock()
 		return
 	}
-	doubt := d.doubt
 	b := d.book
 	b.mu.Lock()
 	lines, last := b.lines, b.added
 	b.lines = nil
 	b.mu.Unlock()
 	err := d.append(lines, last)
-	sure := doubt && !d.doubt
 	d.mu.Unlock()
-	if err != nil || sure {
+	if err != nil {
 		d.say(err)
 	}
 }
@@ -296,6 +294,10 @@ func (d *disk) stored(count int) {
 		j.Close()
 	}
 	d.past, d.off = append([]*journal(nil), d.past[count:]...), false
+	if d.doubt {
+		// A line that counts nothing tells whether there is room for others.
+		_ = d.append(appendLine(nil, row{day: d.book.now().UTC().Format(time.DateOnly)}, Use{}), d.written)
+	}
 }
 
 // journals lists those that are there.

@@ -108,7 +108,9 @@ func readJournal(from io.Reader, add func(row, Use)) (damaged int, err error) {
 				damaged++
 				continue
 			}
-			add(r, u)
+			if !u.IsZero() {
+				add(r, u)
+			}
 		}
 	}
 }

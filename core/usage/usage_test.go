@@ -5,11 +5,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	bolt "go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"pgregory.net/rapid"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -181,10 +187,10 @@ func TestADiskThatTakesNothingIsSaidOnceAndWrittenLater(t *testing.T) {
 	}
 	os.Remove(folder)
 	b.disk.keep()
-	settle(b, "a", 1)
 	if b.Notice() != "" || logs.FilterMessageSnippet("kept on disk again").Len() != 1 {
 		t.Errorf("%q %v", b.Notice(), logs.All())
 	}
+	settle(b, "a", 1)
 	b.kill()
 	b, _ = open(t, folder)
 	if got := b.Month("a"); got != 4 {
@@ -237,4 +243,175 @@ func TestALineThatWasCutOffIsNobodys(t *testing.T) {
 	if kept, _ := filepath.Glob(filepath.Join(folder, journalName+"bad"+aside+"*")); len(kept) != 1 {
 		t.Error("the damaged journal is gone")
 	}
+}
+
+// A process may die after its journal is folded, and before it is removed.
+func TestAJournalIsFoldedOnce(t *testing.T) {
+	folder := t.TempDir()
+	b, _ := open(t, folder)
+	settle(b, "a", 5)
+	names, err := b.disk.journals()
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	path := filepath.Join(folder, names[0])
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.disk.keep()
+	write(t, path, raw)
+	b.kill()
+	for range 3 {
+		b, _ = open(t, folder)
+		settle(b, "a", 1)
+		b.kill()
+	}
+	b, _ = open(t, folder)
+	if got := b.Month("a"); got != 8 {
+		t.Errorf("%d characters, want 8", got)
+	}
+}
+
+// A commit may fail and be done all the same; then it is not done again.
+func TestABatchThatWasStoredAllTheSameIsNotStoredTwice(t *testing.T) {
+	folder := t.TempDir()
+	b, _ := open(t, folder)
+	settle(b, "a", 5)
+	b.disk.keep()
+	for _, was := range []bool{true, false} {
+		before := b.Month("a")
+		const name = "batch-that-failed"
+		if was {
+			db, err := b.disk.openStore(false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = db.Update(func(tx *bolt.Tx) error { return tx.Bucket(folded).Put([]byte(name), nil) })
+			if db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.disk.unsure = batch{name, map[row]Use{{day: b.now().UTC().Format(time.DateOnly), client: "a"}: {Texts: 1, Characters: 100}}}
+		settle(b, "a", 1)
+		want := before + 1
+		if !was {
+			want += 100
+		}
+		for _, when := range []string{"before", "after"} {
+			if r, err := b.Report(ByKey, "", nil); err != nil || r.Total.Characters != want {
+				t.Errorf("%s: %+v %v, want %d", when, r, err, want)
+			}
+			b.disk.keep()
+		}
+	}
+}
+
+func TestNoSixtySecondsHaveMoreCallsThanAllowed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		most := rapid.Int64Range(1, 20).Draw(t, "most")
+		var w window
+		var taken []time.Time
+		now := time.Unix(1_700_000_000, 0)
+		for range rapid.IntRange(1, 200).Draw(t, "calls") {
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(t, "pause")))
+			wait := w.take(now, most)
+			if wait == 0 {
+				taken = append(taken, now)
+				continue
+			}
+			if wait < 0 || wait > 61*time.Second {
+				t.Fatalf("told to wait for %v", wait)
+			}
+			later := w
+			if more := later.take(now.Add(wait), most); more != 0 {
+				t.Fatalf("after the %v it was told to wait, %v more", wait, more)
+			}
+		}
+		for i := range taken {
+			if j := i + int(most); j < len(taken) && taken[j].Sub(taken[i]) < time.Minute {
+				t.Fatalf("%d calls within %v", most+1, taken[j].Sub(taken[i]))
+			}
+		}
+	})
+}
+
+func TestMonthsEndByUTC(t *testing.T) {
+	b := New()
+	now := time.Date(2026, 11, 30, 23, 59, 59, 0, time.UTC).In(time.FixedZone("", -5*3600))
+	b.now = func() time.Time { return now }
+	limits := Limits{CharactersPerMonth: 10}
+	settle(b, "a", 10)
+	over, _ := errors.AsType[*Exceeded](b.Enter("a", limits, 1))
+	if over == nil || over.Wait != time.Second {
+		t.Fatalf("%+v", over)
+	}
+	now = now.Add(time.Second)
+	if err := b.Enter("a", limits, 10); err != nil {
+		t.Errorf("in the next month: %v", err)
+	}
+	for month, want := range map[string]int64{"2026-11": 10, "2026-12": 0, "": 0} {
+		if r, err := b.Report(ByDay, month, nil); err != nil || r.Total.Characters != want {
+			t.Errorf("%s: %+v %v, want %d", month, r, err, want)
+		}
+	}
+}
+
+// Two hundred clients at once, of which none is above its limit, and none is held to
+// less.
+func TestLimitsHoldWhoeverAsksAtOnce(t *testing.T) {
+	b, _ := open(t, t.TempDir())
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			for range 20 {
+				if b.Enter("a", Limits{CharactersPerMonth: 3001}, 3) == nil {
+					b.Settle(Who{Client: "a"}, Use{Texts: 1, Characters: 3}, 3, true)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got := b.Month("a"); got != 3000 {
+		t.Errorf("%d characters, want 3000", got)
+	}
+}
+
+func TestSessionsAreBounded(t *testing.T) {
+	folder := t.TempDir()
+	b, _ := open(t, folder)
+	for n := range mostSessions + 5 {
+		b.Settle(Who{Client: "a", Session: fmt.Sprint(n)}, Use{Texts: 1, Characters: 1}, 0, false)
+	}
+	if n := len(b.sessions); n > mostSessions {
+		t.Errorf("%d sessions are kept", n)
+	}
+	b.Close()
+	b, _ = open(t, folder)
+	if n := len(b.sessions); n > mostSessions || n < mostSessions/2 {
+		t.Errorf("%d sessions are known after a start", n)
+	}
+	if got := b.Month("a"); got != mostSessions+5 {
+		t.Errorf("%d characters", got)
+	}
+}
+
+func FuzzJournal(f *testing.F) {
+	f.Add(string(appendLine(nil, row{"2026-11-30", "native", "a", "s\t\n\"é"}, Use{Texts: 1, Characters: 3, Cost: Cost{{"EUR", 5}, {"USD", -7}}})))
+	f.Add("00000000\t\n")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, content string) {
+		rows := map[row]Use{}
+		if _, err := readJournal(strings.NewReader(content), func(r row, u Use) { rows[r] = rows[r].Plus(u) }); err != nil {
+			t.Fatal(err)
+		}
+		// What was read can be written, and reads back as the same.
+		for r, u := range rows {
+			line := appendLine(nil, r, u)
+			back, v, err := parseLine(string(line[:len(line)-1]))
+			if err != nil || back != r || !reflect.DeepEqual(u, v) {
+				t.Fatalf("%q: %+v %+v %v", line, back, v, err)
+			}
+		}
+	})
 }

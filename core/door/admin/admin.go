@@ -5,6 +5,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/chain"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // Options are what the door tells about. All functions may be called at any
@@ -35,6 +37,12 @@ type Options struct {
 	// Restart starts another process of a plugin, and returns when that serves or
 	// has failed to. Its error is that there is no such plugin.
 	Restart func(ctx context.Context, name string) (Restart, error)
+	// Usage tells what was used in a month, by what is asked for; without it there is
+	// no /admin/usage. A *usage.BadReport says what there is not.
+	Usage func(by, month string) (usage.Report, error)
+	// Notice says what does not keep texts from being translated, and an operator should
+	// know all the same; empty for nothing.
+	Notice func() string
 	// Tap opens a tap on what passes the stages; without it there is no
 	// /admin/tap.
 	Tap func(chain.Filter) (*chain.Tap, error)
@@ -68,6 +76,8 @@ type Status struct {
 	UptimeSeconds int64     `json:"uptime_seconds"`
 	Ready         bool      `json:"ready"`
 	NotReady      string    `json:"not_ready,omitempty"` // why
+	// Notice is what should be looked at though texts are translated.
+	Notice string `json:"notice,omitempty"`
 }
 
 // A Plugin is one program that runs out of process.
@@ -116,11 +126,14 @@ func New(o Options) http.Handler {
 	mux.Handle("/admin/reload", post(a.reload))
 	mux.Handle("/admin/kept", get(a.kept))
 	mux.Handle("/admin/plugins/{name}/restart", post(a.restart))
+	if o.Usage != nil {
+		mux.Handle("/admin/usage", get(a.usage))
+	}
 	if o.Tap != nil {
 		mux.Handle("/admin/tap", get(a.tap))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/usage, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
 	})
 	return mux
 }
@@ -144,7 +157,38 @@ func (a *admin) ready(w http.ResponseWriter, r *http.Request) {
 		door.WriteError(w, r, &core.Error{Kind: core.Unavailable, Detail: "not ready: no text can be translated at the moment; /admin/status tells operators why"})
 		return
 	}
-	door.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	answer := map[string]string{"status": "ready"}
+	if a.notice() != "" {
+		answer["notice"] = "something should be looked at; /admin/status tells operators what"
+	}
+	door.WriteJSON(w, http.StatusOK, answer)
+}
+
+func (a *admin) notice() string {
+	if a.o.Notice == nil {
+		return ""
+	}
+	return a.o.Notice()
+}
+
+func (a *admin) usage(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	for name, values := range query {
+		if name != "by" && name != "month" || len(values) != 1 {
+			door.WriteError(w, r, &core.Error{Kind: core.InvalidRequest, Field: name, Detail: "the parameters are by and month, each once"})
+			return
+		}
+	}
+	report, err := a.o.Usage(query.Get("by"), query.Get("month"))
+	if bad, ok := errors.AsType[*usage.BadReport](err); ok {
+		door.WriteError(w, r, &core.Error{Kind: core.InvalidRequest, Detail: bad.Error()})
+		return
+	}
+	if err != nil {
+		door.WriteError(w, r, &core.Error{Kind: core.Unavailable, Stage: "usage", Detail: err.Error(), Cause: err})
+		return
+	}
+	door.WriteJSON(w, http.StatusOK, report)
 }
 
 // detail returns what of err the public may read: the place and the detail of
@@ -176,6 +220,7 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 	s := a.o.Status()
 	s.Started = a.started.UTC().Truncate(time.Second)
 	s.UptimeSeconds = int64(time.Since(a.started).Seconds())
+	s.Notice = a.notice()
 	if err := a.o.Ready(); err != nil {
 		s.NotReady = detail(err)
 	} else {

@@ -1,0 +1,317 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dragoman-mt/dragoman/core/usage"
+	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
+)
+
+// used is what the DeepL door says that a key has used.
+func (g *gatewayProcess) used(key string) int64 {
+	g.t.Helper()
+	req, err := http.NewRequest(http.MethodGet, g.url+"/v2/usage", nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "DeepL-Auth-Key "+key)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var answer struct {
+		Used int64 `json:"character_count"`
+	}
+	raw, err := io.ReadAll(res.Body)
+	if err != nil || json.Unmarshal(raw, &answer) != nil || res.StatusCode != 200 {
+		g.t.Fatalf("%d %s %v", res.StatusCode, raw, err)
+	}
+	return answer.Used
+}
+
+// A spender asks with one key, a worker for each length, until it is told to end.
+type spender struct {
+	key      string
+	answered int64 // characters
+	refused  int
+	flying   int64 // lengths of the texts that were never answered, each a bit of its own
+}
+
+// spend asks until so many calls have ended, or stop is closed, and returns what came of
+// them. The texts of a worker are 16 characters, twice as many of the next, and so on: so
+// any sum of texts in flight tells which they were.
+func (g *gatewayProcess) spend(t *testing.T, s *spender, workers int, ended func(), stop <-chan struct{}) {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for w := range workers {
+		length := 16 << w
+		all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				text := fmt.Sprintf("%d %d %d ", w, n, rand.Uint32())
+				text = text[:min(len(text), length)] + strings.Repeat("é", max(length-len(text), 0))
+				a, _, err := g.as(t.Context(), s.key, map[string]any{"text": text})
+				mu.Lock()
+				switch {
+				case err != nil:
+					s.flying |= int64(length)
+				case a.Status == http.StatusOK:
+					s.answered += int64(length)
+				case a.Status == http.StatusTooManyRequests && a.Error.Kind == "quota_exceeded":
+					s.refused++
+				default:
+					t.Errorf("%+v", a)
+				}
+				mu.Unlock()
+				if err != nil {
+					return
+				}
+				ended()
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestUsageIsExactOverKills kills the gateway again and again while two keys use it, one
+// of which has a limit that it reaches. What it knows after each start is what was
+// answered, and a part of the texts that were in flight: no character more or less.
+func TestUsageIsExactOverKills(t *testing.T) {
+	t.Parallel()
+	sim := upstream(t, openaitest.Config{Latency: 2 * time.Millisecond})
+	rounds := repeats(50, 3)
+	const calls, workers = 60, 6
+	most := int64(rounds*calls*(16<<workers)/workers) / 4
+	keys := []string{"free-" + good1, "held-" + good2}
+	file := write(t, fmt.Sprintf(`version: 1
+log: {level: error}
+server:
+  keys:
+    - {name: free, key: %s}
+    - {name: held, key: %s, characters_per_month: %d}
+providers: {openai: {type: openai, base_url: "%s", api_key: test}}
+stages: [cache, provider: {use: openai}]
+`, keys[0], keys[1], most, sim.URL()))
+	want, refused := [2]int64{}, 0
+	for round := range rounds {
+		g := serveFile(t, file, nil)
+		spenders := [2]spender{{key: keys[0]}, {key: keys[1]}}
+		ended, stop := make(chan struct{}, 10_000), make(chan struct{})
+		var both sync.WaitGroup
+		for i := range spenders {
+			both.Go(func() {
+				g.spend(t, &spenders[i], workers, func() {
+					select {
+					case ended <- struct{}{}:
+					default:
+					}
+				}, stop)
+			})
+		}
+		for range 2 * calls {
+			receive(t, ended)
+		}
+		if round%5 == 4 {
+			// Some live until the journal is folded, and die while it is, or after.
+			time.Sleep(4900*time.Millisecond + time.Duration(rand.IntN(250))*time.Millisecond)
+		}
+		g.signal(syscall.SIGKILL)
+		g.wait()
+		close(stop)
+		both.Wait()
+		g = serveFile(t, file, nil)
+		for i, s := range spenders {
+			got := g.used(s.key)
+			more := got - want[i] - s.answered
+			if more&^s.flying != 0 {
+				t.Fatalf("round %d: %s has used %d, which is %d beyond what was answered; in flight were %b", round, s.key, got, more, s.flying)
+			}
+			want[i] = got
+			refused += s.refused
+		}
+		if want[1] > most {
+			t.Fatalf("round %d: %d of %d characters", round, want[1], most)
+		}
+		g.signal(syscall.SIGKILL)
+		g.wait()
+	}
+	if refused == 0 || want[1] <= most-(16<<workers) {
+		t.Errorf("the limit was never reached: %d of %d characters", want[1], most)
+	}
+	t.Logf("%d kills: %d and %d of %d characters, %d calls refused", 2*rounds, want[0], want[1], most, refused)
+}
+
+// TestAnExhaustedKeyHoldsNobodyUp: while one key asks in vain as fast as it can, another
+// has its answers as soon as without it.
+func TestAnExhaustedKeyHoldsNobodyUp(t *testing.T) {
+	sim := upstream(t, openaitest.Config{})
+	g := serveYAML(t, fmt.Sprintf(`version: 1
+log: {level: error}
+server:
+  keys:
+    - {name: poor, key: %s, characters_per_month: 10, requests_per_minute: 1000000}
+    - {name: rich, key: %s, characters_per_month: 100000000}
+providers: {openai: {type: openai, base_url: "%s", api_key: test}}
+stages: [cache, ratelimit, queue, provider: {use: openai}]
+`, good1, good2, sim.URL()), nil)
+	if a, _, err := g.as(t.Context(), good2, map[string]any{"text": "A text that is cached."}); err != nil || a.Status != 200 {
+		t.Fatalf("%+v %v", a, err)
+	}
+	// The quickest of many, which the machine's own load hardly touches.
+	quickest := func() time.Duration {
+		best := time.Hour
+		for range 200 {
+			a, took, err := g.as(t.Context(), good2, map[string]any{"text": "A text that is cached."})
+			if err != nil || a.Status != 200 {
+				t.Fatalf("%+v %v", a, err)
+			}
+			best = min(best, took)
+		}
+		return best
+	}
+	alone := quickest()
+	ctx, stop := context.WithCancel(t.Context())
+	var flood sync.WaitGroup
+	refused := 0
+	flood.Go(func() {
+		for ctx.Err() == nil {
+			a, _, err := g.as(ctx, good1, map[string]any{"text": "More than ten characters."})
+			if err == nil && (a.Status != http.StatusTooManyRequests || a.Error.RetryAfterMS <= 0) {
+				t.Errorf("%+v", a)
+				return
+			}
+			refused++
+		}
+	})
+	beside := quickest()
+	stop()
+	flood.Wait()
+	t.Logf("%v alone, %v beside %d refused calls", alone, beside, refused)
+	if beside > alone+time.Millisecond {
+		t.Errorf("%v alone, %v beside an exhausted key", alone, beside)
+	}
+	if refused == 0 {
+		t.Error("nothing was refused meanwhile")
+	}
+}
+
+// TestUsageIsShownByTheCommand as the doors counted it.
+func TestUsageIsShownByTheCommand(t *testing.T) {
+	sim := upstream(t, openaitest.Config{})
+	g := serveAndEdit(t, fmt.Sprintf(`version: 1
+server:
+  keys:
+    - {name: app, key: %s, characters_per_month: 100}
+    - {name: site, key: %s}
+providers: {openai: {type: openai, base_url: "%s", api_key: test}}
+stages: [cache, provider: {use: openai}]
+`, good1, good2, sim.URL()))
+	for _, call := range []struct {
+		key  string
+		body map[string]any
+	}{
+		{good1, map[string]any{"text": []string{"één", "twee"}, "session": "call-7"}},
+		{good1, map[string]any{"text": "één"}},
+		{good2, map[string]any{"text": "drie", "session": "call-7"}},
+	} {
+		if a, _, err := g.as(t.Context(), call.key, call.body); err != nil || a.Status != 200 {
+			t.Fatalf("%+v %v", a, err)
+		}
+	}
+	show := func(args ...string) string {
+		out, errs, status := command(t, filepath.Dir(g.file), nil, "", append([]string{"usage"}, args...)...)
+		if status != 0 {
+			t.Fatalf("status %d: %s%s", status, out, errs)
+		}
+		return out
+	}
+	squeezed := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	for _, c := range []struct{ by, want string }{
+		{"key", "app 3 10"}, {"key", "100 10 %"}, {"key", "site 1 4"}, {"door", "native 4 14"}, {"day", time.Now().UTC().Format(time.DateOnly) + " 4 14"}, {"session", "call-7 2 7"},
+	} {
+		if out := squeezed(show("--by", c.by)); !strings.Contains(out, c.want) {
+			t.Errorf("by %s: %s\nwant %s", c.by, out, c.want)
+		}
+	}
+	var report usage.Report
+	if err := json.Unmarshal([]byte(show("--json")), &report); err != nil || report.Total.Characters != 14 || report.Total.CachedCharacters != 3 || report.Total.CachedTexts != 1 || report.Total.PromptTokens == 0 {
+		t.Errorf("%+v %v", report, err)
+	}
+	for _, wrong := range [][]string{{"--by", "moon"}, {"--month", "November"}, {"more"}} {
+		if _, errs, status := command(t, filepath.Dir(g.file), nil, "", append([]string{"usage"}, wrong...)...); status == 0 || errs == "" {
+			t.Errorf("%q: status %d, %q", wrong, status, errs)
+		}
+	}
+}
+
+// TestUsageOnAFullDiskIsCountedAndWrittenLater, and said while it is so.
+func TestUsageOnAFullDiskIsCountedAndWrittenLater(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	dir := t.TempDir()
+	if err := mountTiny(dir); err != nil {
+		t.Skip("not tested: only root can mount a file system that is full: ", err)
+	}
+	t.Cleanup(func() { unmount(dir) })
+	filler := filepath.Join(dir, "filler")
+	os.WriteFile(filler, make([]byte, 1<<20), 0o600) // fails, and fills the disk
+	sim := upstream(t, openaitest.Config{})
+	env := []string{"XDG_STATE_HOME=" + filepath.Join(dir, "state")}
+	file := write(t, fmt.Sprintf(`version: 1
+server:
+  keys: [{name: app, key: %s, characters_per_month: 10}, {name: ops, key: %s, role: operate}]
+providers: {openai: {type: openai, base_url: "%s", api_key: test}}
+stages: [provider: {use: openai}]
+`, good1, good2, sim.URL()))
+	g := serveFile(t, file, env)
+	if a, _, err := g.as(t.Context(), good1, map[string]any{"text": "12345678"}); err != nil || a.Status != 200 {
+		t.Fatalf("%+v %v", a, err)
+	}
+	if a, _, err := g.as(t.Context(), good1, map[string]any{"text": "123"}); err != nil || a.Status != 429 {
+		t.Errorf("the limit does not hold: %+v %v", a, err)
+	}
+	g.see("usage cannot be kept on disk")
+	ready := func() string {
+		res, err := http.Get(g.url + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return fmt.Sprint(res.StatusCode, " ", string(body))
+	}
+	if got := ready(); !strings.HasPrefix(got, "200") || !strings.Contains(got, "notice") {
+		t.Errorf("/readyz: %s", got)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	g.see("usage is kept on disk again")
+	if got := ready(); strings.Contains(got, "notice") {
+		t.Errorf("/readyz: %s", got)
+	}
+	if n := strings.Count(g.output(), "usage cannot be kept on disk"); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, g.output())
+	}
+	g.signal(syscall.SIGKILL)
+	g.wait()
+	if got := serveFile(t, file, env).used(good1); got != 8 {
+		t.Errorf("%d characters are known, want 8", got)
+	}
+}
