@@ -126,10 +126,6 @@ func (e *Engine) note(text string) {
 	}
 }
 
-// Ready says that nothing is known against it: how its calls go, the stage that makes
-// them knows.
-func (e *Engine) Ready() error { return nil }
-
 // Notice returns what the last Probe found that an operator should know though it does
 // not keep the provider from serving; empty for nothing.
 func (e *Engine) Notice() string {

@@ -3,7 +3,9 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -16,6 +18,11 @@ type job struct {
 	rule  string // which of the rules below found them: "a" to "g"
 	texts []string
 	join  func(translations []string, source func(i int) string) string
+	// earlier are pairs that the message itself brings as context.
+	earlier []core.Pair
+	// keeps says whether a translation has all that its text wants to have back; nil
+	// when there is nothing to look for.
+	keeps func(i int, translation string) bool
 }
 
 // An asked is what a call says, as far as extraction looks at it.
@@ -55,7 +62,7 @@ func extract(a asked) (job, error) {
 		return job{}, unsupported("the call brings tools")
 	}
 	if a.options {
-		return job{"a", []string{text}, first}, nil
+		return job{rule: "a", texts: []string{text}, join: first}, nil
 	}
 	if j, ok := batch(text, a.format); ok {
 		return j, nil
@@ -65,25 +72,23 @@ func extract(a asked) (job, error) {
 		return job{}, unsupported("the call wants an answer of a form that is no batch which is known here")
 	case (trimmed[0] == '{' || trimmed[0] == '[') && json.Valid([]byte(trimmed)):
 		return job{}, unsupported("the message is JSON of a form that is no batch which is known here")
-	case strings.Contains(text, "==WEBLATE_PART=="):
-		return job{}, unsupported("the message holds several texts of Weblate")
 	case numbered(text):
 		return job{}, unsupported("the message holds numbered blocks")
 	}
 	for _, mark := range [][2]string{{"🔤", "🔤"}, {`"""`, `"""`}, {"Source Text:", "Translated Text:"}} {
 		if inside, ok := between(text, mark[0], mark[1]); ok {
-			return job{"d", []string{inside}, first}, nil
+			return job{rule: "d", texts: []string{inside}, join: first}, nil
 		}
 	}
 	if !a.system || a.anywhere {
 		if below, ok := instructed(text); ok {
-			return job{"e", []string{below}, first}, nil
+			return job{rule: "e", texts: []string{below}, join: first}, nil
 		}
 	}
 	if j, ok := separated(text); ok {
 		return j, nil
 	}
-	return job{"g", []string{text}, first}, nil
+	return job{rule: "g", texts: []string{text}, join: first}, nil
 }
 
 // mostBatch bounds the texts of one prompt.
@@ -99,7 +104,7 @@ func batch(text string, object bool) (job, bool) {
 		for i := range plain {
 			texts[i] = *plain[i]
 		}
-		return job{"b", texts, func(t []string, _ func(int) string) string {
+		return job{rule: "b", texts: texts, join: func(t []string, _ func(int) string) string {
 			if object {
 				return encode(map[string]any{"translations": t})
 			}
@@ -118,7 +123,7 @@ func batch(text string, object bool) (job, bool) {
 			}
 			texts = append(texts, *l.Line)
 		}
-		return job{"b", texts, func(t []string, _ func(int) string) string {
+		return job{rule: "b", texts: texts, join: func(t []string, _ func(int) string) string {
 			type line struct {
 				Position json.RawMessage `json:"position"`
 				Line     string          `json:"line"`
@@ -148,7 +153,7 @@ func batch(text string, object bool) (job, bool) {
 			}
 			texts = append(texts, *s.Text)
 		}
-		return job{"b", texts, func(t []string, source func(int) string) string {
+		return job{rule: "b", texts: texts, join: func(t []string, source func(int) string) string {
 			type segment struct {
 				ID     json.RawMessage `json:"id"`
 				Text   string          `json:"text"`
@@ -161,7 +166,71 @@ func batch(text string, object bool) (job, bool) {
 			return encode(map[string]any{"translations": out})
 		}}, len(texts) <= mostBatch
 	}
+	var subtitles struct {
+		History []struct {
+			Source      string `json:"source"`
+			Translation string `json:"translation"`
+		} `json:"history"`
+		Lines []struct {
+			N    *int    `json:"n"`
+			Text *string `json:"text"`
+		} `json:"lines"`
+	}
+	if json.Unmarshal(raw, &subtitles) == nil && len(subtitles.Lines) > 0 {
+		var texts []string
+		seen := map[int]bool{}
+		for _, l := range subtitles.Lines {
+			if l.N == nil || l.Text == nil || seen[*l.N] {
+				return job{}, false
+			}
+			seen[*l.N] = true
+			texts = append(texts, *l.Text)
+		}
+		j := job{rule: "b", texts: texts, join: func(t []string, _ func(int) string) string {
+			var b strings.Builder
+			for i := range t {
+				b.WriteByte("{,"[min(i, 1)])
+				b.WriteString(strconv.Quote(strconv.Itoa(*subtitles.Lines[i].N)) + ":" + encode(t[i]))
+			}
+			return b.String() + "}"
+		}}
+		for _, p := range subtitles.History {
+			if p.Source != "" && p.Translation != "" {
+				j.earlier = append(j.earlier, core.Pair{Source: p.Source, Target: p.Translation})
+			}
+		}
+		return j, len(texts) <= mostBatch
+	}
+	var weblate struct {
+		Target  *string `json:"target_language"`
+		Strings []struct {
+			Source *string `json:"source"`
+		} `json:"strings"`
+	}
+	if json.Unmarshal(raw, &weblate) == nil && weblate.Target != nil && len(weblate.Strings) > 0 && !object {
+		var texts []string
+		for _, s := range weblate.Strings {
+			if s.Source == nil {
+				return job{}, false
+			}
+			texts = append(texts, *s.Source)
+		}
+		return job{rule: "b", texts: texts, join: func(t []string, _ func(int) string) string { return encode(t) }, keeps: func(i int, translation string) bool {
+			return slices.Equal(placeholders(texts[i]), placeholders(translation))
+		}}, len(texts) <= mostBatch
+	}
 	return job{}, false
+}
+
+// placeholder matches what stands for a part of one of Weblate's texts, and has to come
+// back as it is.
+var placeholder = regexp.MustCompile(`@@PH[0-9]+@@`)
+
+// placeholders returns those of text, sorted.
+func placeholders(text string) []string {
+	found := placeholder.FindAllString(text, -1)
+	slices.Sort(found)
+	return found
 }
 
 func encode(v any) string {
@@ -216,17 +285,25 @@ func instructed(text string) (string, bool) {
 	return below, strings.HasSuffix(head, ":") || strings.HasSuffix(head, "：")
 }
 
-// separated splits a text at lines that are %% and nothing else.
+// separator says whether line is one that clients put between texts, and look for in
+// the answer.
+func separator(line string) bool {
+	line = strings.TrimSpace(line)
+	return line == "%%" || line == "==WEBLATE_PART=="
+}
+
+// separated splits a text at lines that are a separator and nothing else.
 func separated(text string) (job, bool) {
-	parts, ends := []string{""}, []string{}
+	var parts, ends []string
+	begin, at := 0, 0
 	for line := range strings.Lines(text) {
-		if strings.TrimSpace(line) == "%%" {
-			ends = append(ends, line)
-			parts = append(parts, "")
-			continue
+		if separator(line) {
+			parts, ends = append(parts, text[begin:at]), append(ends, line)
+			begin = at + len(line)
 		}
-		parts[len(parts)-1] += line
+		at += len(line)
 	}
+	parts = append(parts, text[begin:])
 	if len(ends) == 0 || len(parts) > mostBatch {
 		return job{}, false
 	}
@@ -235,7 +312,7 @@ func separated(text string) (job, bool) {
 		cut := strings.TrimRight(parts[i], "\r\n")
 		ends[i], parts[i] = parts[i][len(cut):]+ends[i], cut
 	}
-	return job{"f", parts, func(t []string, _ func(int) string) string {
+	return job{rule: "f", texts: parts, join: func(t []string, _ func(int) string) string {
 		var b strings.Builder
 		for i, one := range t {
 			b.WriteString(one)

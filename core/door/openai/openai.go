@@ -533,6 +533,8 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 		d.fail(w, r, c, err)
 		return
 	}
+	earlier = append(earlier, j.earlier...)
+	earlier = earlier[max(0, len(earlier)-mostEarlier):]
 	w.Header().Set("X-Dragoman-Extract", j.rule)
 	reqs := c.Requests(j.texts, way.source, way.target, linger(r))
 	for i := range reqs {
@@ -548,12 +550,24 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 	items := s.while(func() []door.Item {
 		ctx, cancel := c.Context(r.Context())
 		defer cancel()
+		at := map[*core.Request]int{}
+		for i := range reqs {
+			at[&reqs[i]] = i
+		}
 		return door.Items(reqs, func(req *core.Request) door.Item {
-			it := d.One(ctx, tab, req)
-			if it.Err != nil && len(reqs) > 1 && it.Err.Kind != core.Canceled && it.Err.Kind != core.DeadlineExceeded {
+			ask := func(req *core.Request, i int) door.Item {
+				it := d.One(ctx, tab, req)
+				if it.Err == nil && j.keeps != nil && !j.keeps(i, it.Result.Text) {
+					it = door.Item{Err: &core.Error{Kind: core.BadAnswer, Stage: "door", Detail: "the translation lacks a placeholder of the text"}, Took: it.Took}
+				}
+				return it
+			}
+			i := at[req]
+			it := ask(req, i)
+			if it.Err != nil && (len(reqs) > 1 || j.keeps != nil) && it.Err.Kind != core.Canceled && it.Err.Kind != core.DeadlineExceeded {
 				again := *req
-				again.Trace = core.NewTrace(nil)
-				it = d.One(ctx, tab, &again)
+				again.Trace, again.NoCache = core.NewTrace(nil), it.Err.Kind == core.BadAnswer
+				it = ask(&again, i)
 			}
 			return it
 		})

@@ -94,8 +94,6 @@ func TestWhatClientsSendIsTranslated(t *testing.T) {
 
 		{"bilingual_book_maker's probe", "/v1/chat/completions", `{"model":"translate/es","messages":[` + user("Say hello in plain text") + `],"response_format":{"type":"json_schema","json_schema":{"name":"probe"}}}`, "", "unsupported_prompt"},
 		{"tools", "/v1/chat/completions", `{"model":"translate/es","messages":[` + user("x") + `],"tools":[{"type":"function"}]}`, "", "unsupported_prompt"},
-		{"Weblate: JSON that is no batch here", "/v1/chat/completions", `{"model":"translate/es","messages":[` + system + `,` + user(`{"source_language":"en","strings":[{"source":"x","parts":[]}]}`) + `]}`, "", "unsupported_prompt"},
-		{"Weblate, older", "/v1/chat/completions", `{"model":"translate/es","messages":[` + system + `,` + user("a\n==WEBLATE_PART==\nb") + `]}`, "", "unsupported_prompt"},
 		{"llm-subtrans", "/v1/chat/completions", `{"model":"translate/es","messages":[` + user("#1\nOriginal>\nx\nTranslation>\n") + `]}`, "", "unsupported_prompt"},
 		{"a batch with a hole", "/v1/chat/completions", `{"model":"translate/es","messages":[` + user(`["a",null]`) + `]}`, "", "unsupported_prompt"},
 		{"an unknown model", "/v1/chat/completions", `{"model":"gpt-9","messages":[` + user("x") + `]}`, "", "model_not_found"},

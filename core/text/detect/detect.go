@@ -28,7 +28,7 @@ const sure = 0.5
 func (g Guess) Sure() bool { return g.Language != "" && g.Confidence >= sure }
 
 // most is how much of a text is looked at, in bytes.
-const most = 2 << 10
+const most = 512
 
 // Usual are the languages that most engines know, as tags. No other is guessed: of a
 // short text the rarest fits as well as any.

@@ -191,11 +191,11 @@ func openPlugin(ctx context.Context, s *lab, c *closers) (round, error) {
 	// The cache knows none of the texts.
 	var asked atomic.Int64
 	distinct := func(_ int64, b []byte) []byte { return appendRequest(b, asked.Add(1)) }
-	few, err := inTurn(ctx, c, plugged.child, linked.child, atATime, distinct)
+	few, err := inTurn(ctx, c, plugged.child, linked.child, atATime, translatePath, distinct)
 	if err != nil {
 		return nil, err
 	}
-	many, err := inTurn(ctx, c, plugged.child, linked.child, inFlight, distinct)
+	many, err := inTurn(ctx, c, plugged.child, linked.child, inFlight, translatePath, distinct)
 	if err != nil {
 		return nil, err
 	}

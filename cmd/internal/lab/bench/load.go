@@ -21,20 +21,24 @@ import (
 // comparison says about the programs compared.
 type load struct {
 	host  string
+	path  string
 	conns []net.Conn
 	in    []*bufio.Reader
 	body  func(n int64, b []byte) []byte // appends the n-th request's body to b
 	sent  atomic.Int64
 }
 
+// translatePath is that of the native door.
+const translatePath = "/v1/translate"
+
 // newLoad connects to the server at base. What body appends to its second
 // argument is the body of request n, counted from 0 over the life of the load.
-func newLoad(c *closers, base string, connections int, body func(n int64, b []byte) []byte) (*load, error) {
+func newLoad(c *closers, base, path string, connections int, body func(n int64, b []byte) []byte) (*load, error) {
 	u, err := url.Parse(base)
 	if err != nil {
 		return nil, err
 	}
-	l := &load{host: u.Host, body: body}
+	l := &load{host: u.Host, path: path, body: body}
 	for range connections {
 		conn, err := net.Dial("tcp", u.Host)
 		if err != nil {
@@ -103,7 +107,9 @@ type worker struct {
 
 func (w *worker) call(n int64) error {
 	w.body = w.load.body(n, w.body[:0])
-	w.out = append(w.out[:0], "POST /v1/translate HTTP/1.1\r\nHost: "...)
+	w.out = append(w.out[:0], "POST "...)
+	w.out = append(w.out, w.load.path...)
+	w.out = append(w.out, " HTTP/1.1\r\nHost: "...)
 	w.out = append(w.out, w.load.host...)
 	w.out = append(w.out, "\r\nContent-Type: application/json\r\nContent-Length: "...)
 	w.out = strconv.AppendInt(w.out, int64(len(w.body)), 10)

@@ -70,7 +70,7 @@ func openFull(ctx context.Context, s *lab, c *closers) (round, error) {
 		if err != nil {
 			return nil, "", err
 		}
-		l, err := newLoad(&c, g.url, atATime, func(n int64, b []byte) []byte { return appendRequest(b, n) })
+		l, err := newLoad(&c, g.url, translatePath, atATime, func(n int64, b []byte) []byte { return appendRequest(b, n) })
 		if err != nil {
 			return nil, "", err
 		}

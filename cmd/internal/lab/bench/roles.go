@@ -21,6 +21,8 @@ func play(args []string) int {
 	switch {
 	case len(args) == 1 && args[0] == "upstream":
 		h = http.HandlerFunc(upstream)
+	case len(args) == 1 && args[0] == "streaming":
+		h = http.HandlerFunc(streaming)
 	case len(args) == 1 && args[0] == "bare":
 		h = http.HandlerFunc(bare)
 	case len(args) == 1 && args[0] == "echo":

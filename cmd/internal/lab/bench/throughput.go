@@ -77,7 +77,7 @@ func openHit(ctx context.Context, s *lab, c *closers) (round, error) {
 // compare returns rounds in which ours and theirs take turns, atATime requests in
 // flight.
 func compare(ctx context.Context, s *lab, c *closers, name string, ours, theirs *child, body func(int64, []byte) []byte) (round, error) {
-	play, err := inTurn(ctx, c, ours, theirs, atATime, body)
+	play, err := inTurn(ctx, c, ours, theirs, atATime, translatePath, body)
 	if err == nil {
 		c.add(s.record(ours, name))
 	}
@@ -86,12 +86,12 @@ func compare(ctx context.Context, s *lab, c *closers, name string, ours, theirs 
 
 // inTurn returns rounds in which ours and theirs take turns. The first turns
 // warm both up and do not count.
-func inTurn(ctx context.Context, c *closers, ours, theirs *child, atOnce int, body func(int64, []byte) []byte) (round, error) {
-	a, err := newLoad(c, ours.url, atOnce, body)
+func inTurn(ctx context.Context, c *closers, ours, theirs *child, atOnce int, path string, body func(int64, []byte) []byte) (round, error) {
+	a, err := newLoad(c, ours.url, path, atOnce, body)
 	if err != nil {
 		return nil, err
 	}
-	b, err := newLoad(c, theirs.url, atOnce, body)
+	b, err := newLoad(c, theirs.url, path, atOnce, body)
 	if err != nil {
 		return nil, err
 	}
