@@ -187,6 +187,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 				defer done()
 				return g.restart(ctx, name)
 			},
+			Sessions: doors.sessions,
 			Tap:      g.engine.Tap,
 			Stopping: service.Stopping(),
 			Log:      g.log.Named("admin"),
