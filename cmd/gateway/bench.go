@@ -19,7 +19,7 @@ func benchCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(benchSessionsCommand())
+	cmd.AddCommand(benchSessionsCommand(), benchLiveCommand())
 	return cmd
 }
 

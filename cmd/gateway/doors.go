@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/door/deepl"
 	"github.com/dragoman-mt/dragoman/core/door/libretranslate"
 	livedoor "github.com/dragoman-mt/dragoman/core/door/live"
@@ -86,4 +87,18 @@ func (d *doors) Plan(config any) (apply func(), err error) {
 		d.deepl.Use(c.DeepL)
 		d.openai.Use(c.OpenAI)
 	}, nil
+}
+
+// sessions are the live sessions that are open, as the admin door tells of them.
+func (d *doors) sessions() (all []admin.Session) {
+	for _, s := range d.live.Sessions() {
+		all = append(all, admin.Session{
+			Client: s.Client, Session: s.Session, Epoch: s.Epoch, Targets: s.Targets, Connected: s.Connected,
+			Seconds: s.Seconds, Segments: s.Segments, Revisions: s.Revisions, Finals: s.Finals, Failed: s.Failed, Late: s.Late, Corrected: s.Corrected,
+			Calls: s.Calls, Wasted: s.Wasted, Amplification: s.Amplification, Erasure: s.Erasure, OnTime: s.OnTime,
+			FinalP50MS: s.FinalLag.P50, FinalP99MS: s.FinalLag.P99, DraftP50MS: s.DraftLag.P50, StableP50MS: s.StableLag.P50,
+			QueueMS: s.QueueMS, Level: s.Level, Tokens: s.PromptTokens + s.CompletionTokens,
+		})
+	}
+	return all
 }

@@ -190,6 +190,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 				return book.Report(by, month, service.Limits())
 			},
 			Notice:   book.Notice,
+			Sessions: doors.sessions,
 			Tap:      g.engine.Tap,
 			Stopping: service.Stopping(),
 			Log:      g.log.Named("admin"),

@@ -54,7 +54,15 @@ Exit status: 0 when it is ready, 1 when it is not, or there is none.`,
 			if columns == 0 {
 				columns = statusColumns
 			}
-			status(&screen{out, columns, colour}, s, counted)
+			sc := &screen{out, columns, colour}
+			status(sc, s, counted)
+			if counted.sum("live_sessions") > 0 {
+				var open struct{ Sessions []admin.Session }
+				if err := client.getJSON(cmd.Context(), "/admin/sessions", nil, &open); err != nil {
+					return err
+				}
+				liveSessions(sc, open.Sessions)
+			}
 			if !s.Ready {
 				return errSaid
 			}
@@ -393,4 +401,30 @@ func each(seconds, pieces float64) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f ms", 1000*seconds/pieces)
+}
+
+// mostSessions is how many live sessions status shows.
+const mostSessions = 10
+
+// liveSessions prints the live sessions that are open, those with most to do first.
+func liveSessions(sc *screen, all []admin.Session) {
+	slices.SortStableFunc(all, func(a, b admin.Session) int { return int(b.Revisions - a.Revisions) })
+	var rows [][]cell
+	for _, s := range all[:min(len(all), mostSessions)] {
+		state := cell{"open", false}
+		switch {
+		case !s.Connected:
+			state = cell{"left", true}
+		case s.Level > 0:
+			state = cell{"degraded", true}
+		}
+		rows = append(rows, []cell{
+			name(s.Session), state, good(count(float64(s.Finals))), {count(float64(s.Failed)), s.Failed > 0}, good(count(float64(s.Calls))), good(fmt.Sprintf("%.1f", s.Amplification)),
+			good(fmt.Sprintf("%.2f", s.Erasure)), good(fmt.Sprintf("%.0f ms", s.DraftP50MS)), good(fmt.Sprintf("%.0f ms", s.FinalP50MS)), good(fmt.Sprintf("%.0f ms", s.FinalP99MS)),
+		})
+	}
+	sc.table([]string{"LIVE", "state", "finals", "failed", "calls", "amplif.", "erasure", "draft", "final p50", "p99"}, rows)
+	if n := len(all) - mostSessions; n > 0 {
+		sc.line(false, fmt.Sprintf("  and %d sessions more, at /admin/sessions", n))
+	}
 }

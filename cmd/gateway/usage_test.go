@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/usage"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
@@ -96,7 +97,7 @@ func (g *gatewayProcess) spend(t *testing.T, s *spender, workers int, ended func
 func TestUsageIsExactOverKills(t *testing.T) {
 	t.Parallel()
 	sim := upstream(t, openaitest.Config{Latency: 2 * time.Millisecond})
-	rounds := repeats(50, 3)
+	rounds := property.Rounds(50, 3)
 	const calls, workers = 60, 6
 	most := int64(rounds*calls*(16<<workers)/workers) / 4
 	keys := []string{"free-" + good1, "held-" + good2}

@@ -43,6 +43,8 @@ type Options struct {
 	// Notice says what does not keep texts from being translated, and an operator should
 	// know all the same; empty for nothing.
 	Notice func() string
+	// Sessions lists the live sessions that are open, of which there may be many.
+	Sessions func() []Session
 	// Tap opens a tap on what passes the stages; without it there is no
 	// /admin/tap.
 	Tap func(chain.Filter) (*chain.Tap, error)
@@ -93,6 +95,36 @@ type Plugin struct {
 	MemoryBytes int64  `json:"memory_bytes,omitempty"`
 }
 
+// A Session is a live session that is open.
+type Session struct {
+	Client  string          `json:"client"`
+	Session string          `json:"session"`
+	Epoch   int64           `json:"epoch"`
+	Targets []core.Language `json:"targets"`
+	// Connected is false while its client may come back.
+	Connected bool `json:"connected"`
+	// The rest are its measures; see the manual of core/live.
+	Seconds       float64 `json:"seconds"`
+	Segments      int64   `json:"segments"`
+	Revisions     int64   `json:"revisions"`
+	Finals        int64   `json:"finals"`
+	Failed        int64   `json:"failed"`
+	Late          int64   `json:"late"`
+	Corrected     int64   `json:"corrected"`
+	Calls         int64   `json:"calls"`
+	Wasted        int64   `json:"wasted"`
+	Amplification float64 `json:"amplification"`
+	Erasure       float64 `json:"erasure"`
+	OnTime        float64 `json:"on_time"`
+	FinalP50MS    float64 `json:"final_p50_ms"`
+	FinalP99MS    float64 `json:"final_p99_ms"`
+	DraftP50MS    float64 `json:"first_draft_p50_ms"`
+	StableP50MS   float64 `json:"stable_p50_ms"`
+	QueueMS       int64   `json:"queue_ms"`
+	Level         int     `json:"level"`
+	Tokens        int64   `json:"tokens"`
+}
+
 // maxScrapes bounds scrapes at once, and scrapeTimeout is how long one has to
 // be read, as long as Prometheus waits for one. So scrapers that hang cost no
 // more than a few answers and their connections, and keep others away for so
@@ -129,11 +161,20 @@ func New(o Options) http.Handler {
 	if o.Usage != nil {
 		mux.Handle("/admin/usage", get(a.usage))
 	}
+	if o.Sessions != nil {
+		mux.Handle("/admin/sessions", get(func(w http.ResponseWriter, r *http.Request) {
+			all := o.Sessions()
+			if all == nil {
+				all = []Session{}
+			}
+			door.WriteJSON(w, http.StatusOK, map[string]any{"sessions": all})
+		}))
+	}
 	if o.Tap != nil {
 		mux.Handle("/admin/tap", get(a.tap))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/usage, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/sessions, /admin/usage, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
 	})
 	return mux
 }

@@ -4,12 +4,14 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -414,4 +416,35 @@ func encode(f any) []byte {
 		panic(err) // the frames are ours
 	}
 	return raw
+}
+
+// A Status is what an operator is told of one session.
+type Status struct {
+	Client, Session string
+	Epoch           int64
+	Targets         []core.Language
+	Connected       bool
+	*live.Stats
+}
+
+// Sessions tells of all that are open, by client and name.
+func (d *Door) Sessions() (all []Status) {
+	d.mu.Lock()
+	open := make([]*session, 0, len(d.sessions))
+	for _, s := range d.sessions {
+		open = append(open, s)
+	}
+	d.mu.Unlock()
+	now := time.Now()
+	for _, s := range open {
+		s.mu.Lock()
+		if !s.over {
+			all = append(all, Status{s.client, s.name, s.epoch, s.live.Targets(), s.conn != nil, s.live.Stats(now)})
+		}
+		s.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b Status) int {
+		return cmp.Or(cmp.Compare(a.Client, b.Client), cmp.Compare(a.Session, b.Session))
+	})
+	return all
 }

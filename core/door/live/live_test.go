@@ -786,3 +786,20 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+func TestSessionsAreListedWithTheirMeasures(t *testing.T) {
+	g := serve(t, door.Defaults(), plain(), shout)
+	c := g.dial().say(begin)
+	c.until("ready")
+	c.say(source("s", "It is said.", true))
+	c.final()
+	all := g.door.Sessions()
+	if len(all) != 1 || all[0].Session != "room" || !all[0].Connected || all[0].Finals != 1 || all[0].Targets[0] != "es" {
+		t.Errorf("%+v", all)
+	}
+	totals := map[string]float64{}
+	g.door.Measure(func(m core.Measure) { totals[m.Name] = m.Value })
+	if totals["live_sessions"] != 1 || totals["live_finals_total"] != 1 || totals["live_asked_total"] != 1 {
+		t.Errorf("%v", totals)
+	}
+}

@@ -61,8 +61,12 @@ func newLab(ctx context.Context, o Options, c Cell) (*lab, error) {
 	l := &lab{dir: dir}
 	ca, config := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "pipeline.yaml")
 	// The limits are those of the account that the gateway believes in.
-	l.upstream, err = l.start("openai-sim", o, "--listen", "127.0.0.1:0", "--tls", "--ca-out", ca, "--profile", o.Profile,
-		"--rpm", "4500", "--seed", strconv.FormatUint(o.Seed, 10), "--stop-with-stdin")
+	args := []string{"--listen", "127.0.0.1:0", "--tls", "--ca-out", ca, "--profile", o.Profile,
+		"--rpm", "4500", "--seed", strconv.FormatUint(o.Seed, 10), "--stop-with-stdin"}
+	if o.Engine != "" {
+		args = append(args, "--engine", o.Engine)
+	}
+	l.upstream, err = l.start("openai-sim", o, args...)
 	if err != nil {
 		return l, err
 	}

@@ -27,6 +27,8 @@ type Options struct {
 	// URL is a running gateway to drive in place of one started here; Admin is
 	// where its metrics are, URL when empty; Key is an API key for it.
 	URL, Admin, Key string
+	// Engine is what the simulated upstream translates with; empty for its own.
+	Engine string
 	// Programs is the folder of dragoman and openai-sim.
 	Programs string
 }

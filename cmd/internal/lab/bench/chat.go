@@ -45,7 +45,7 @@ func openChat(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := s.gateway(ctx, c, up.url+"/v1", "", unlimited...)
+	g, err := s.subject(ctx, c, up.url+"/v1", "", unlimited...)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func openChatStream(ctx context.Context, s *lab, c *closers) (round, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := s.gateway(ctx, c, up.url+"/v1", "", append(unlimited[:len(unlimited):len(unlimited)],
+	g, err := s.subject(ctx, c, up.url+"/v1", "", append(unlimited[:len(unlimited):len(unlimited)],
 		"stages.queue.max_concurrent=600", "pool.max_connections=600", "stages.queue.max_waiting=1000", "server.deadline=30s")...)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,138 @@
+package speech
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+//go:embed page.html
+var pageHTML string
+
+// WritePage writes the report as one HTML page that needs nothing from outside.
+func (r Report) WritePage(file string) error {
+	t, err := template.New("page").Parse(pageHTML)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, r.view()); err != nil {
+		return err
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
+}
+
+type pageView struct {
+	What     string
+	Table    [][]string
+	Lags     []chart
+	Segments [][]story
+}
+
+type chart struct {
+	Title string
+	SVG   template.HTML
+}
+
+// A story is what one segment showed.
+type story struct {
+	Title string
+	Lines []storyLine
+}
+
+type storyLine struct{ At, Kept, New, Gone string }
+
+// stories is how many segments the page shows.
+const stories = 4
+
+func (r Report) view() pageView {
+	v := pageView{What: r.What}
+	for _, i := range r.known() {
+		line := []string{headings[i]}
+		for _, m := range r.Runs {
+			line = append(line, m.columns()[i])
+		}
+		v.Table = append(v.Table, line)
+	}
+	for _, m := range r.Runs {
+		v.Lags = append(v.Lags, chart{m.Name, lags(m)})
+	}
+	if len(r.Runs) == 0 {
+		return v
+	}
+	// Those that changed most where they changed most.
+	first := r.Runs[0]
+	for _, m := range r.Runs {
+		if strings.HasPrefix(m.Name, "naive") {
+			first = m
+		}
+	}
+	names := make([]string, 0, len(first.Views))
+	for name := range first.Views {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		if n := len(first.Views[b]) - len(first.Views[a]); n != 0 {
+			return n
+		}
+		return strings.Compare(a, b)
+	})
+	for _, name := range names[:min(len(names), stories)] {
+		var row []story
+		for _, m := range r.Runs {
+			if views, is := m.Views[name]; is && len(row) < 2 {
+				row = append(row, told(m.Name+", "+name, views))
+			}
+		}
+		v.Segments = append(v.Segments, row)
+	}
+	return v
+}
+
+func told(title string, views []view) story {
+	s := story{Title: title}
+	var was []string
+	for _, v := range views {
+		is := strings.Fields(v.Text)
+		n := common(was, is)
+		s.Lines = append(s.Lines, storyLine{
+			At: fmt.Sprintf("%.1f s", v.At.Seconds()), Kept: strings.Join(is[:n], " "), New: strings.Join(is[n:], " "), Gone: strings.Join(was[n:], " "),
+		})
+		was = is
+	}
+	return s
+}
+
+// lags draws the lag of each final over time, a colour a session.
+func lags(m Measured) template.HTML {
+	const width, height, left, bottom = 400, 160, 40, 20
+	end, most := time.Second, 100*time.Millisecond
+	var names []string
+	for _, p := range m.Lags {
+		end, most = max(end, p.At), max(most, p.Lag)
+		if !slices.Contains(names, p.Session) {
+			names = append(names, p.Session)
+		}
+	}
+	slices.Sort(names)
+	most = (most/(200*time.Millisecond) + 1) * 200 * time.Millisecond
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" role="img" aria-label="lag of finals over time">`, width, height)
+	for i := range 5 {
+		y := float64(height-bottom) - float64(height-bottom-10)*float64(i)/4
+		fmt.Fprintf(&b, `<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/><text x="0" y="%.1f">%d ms</text>`, left, width, y, y, y+4, most.Milliseconds()*int64(i)/4)
+	}
+	fmt.Fprintf(&b, `<text x="%d" y="%d">%.0f s</text>`, width-28, height-4, end.Seconds())
+	for _, p := range m.Lags {
+		x := left + float64(width-left-4)*p.At.Seconds()/end.Seconds()
+		y := float64(height-bottom) - float64(height-bottom-10)*float64(p.Lag)/float64(most)
+		fmt.Fprintf(&b, `<circle class="s%d" cx="%.1f" cy="%.1f" r="2.5"/>`, slices.Index(names, p.Session)%4, x, y)
+	}
+	b.WriteString("</svg>")
+	return template.HTML(b.String())
+}
