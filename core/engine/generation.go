@@ -161,7 +161,7 @@ func (g *Generation) Probe(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-var errNotAsked = errors.New("not asked yet")
+var errNotAsked = errors.New("being asked")
 
 // inherit takes over how the parts are that were kept.
 func (g *Generation) inherit(base *Generation) {

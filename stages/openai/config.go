@@ -24,7 +24,16 @@ type Config struct {
 	Project      string                 `json:"project" jsonschema:"maxLength=200" jsonschema_description:"Sent as OpenAI-Project; empty: not sent."`
 	Headers      map[string]core.Secret `json:"headers" jsonschema_description:"More headers for every request, for gateways and compatible servers that want them, such as api-key, or Authorization without api_key. Values are never shown."`
 	Instructions string                 `json:"instructions" jsonschema:"maxLength=8000" jsonschema_description:"Added to the prompt of every translation: domain, tone, terms. Keep it short, every request pays for it."`
+	Prompt       Prompt                 `json:"prompt" jsonschema_description:"How the model is told what to do."`
+	Warm         time.Duration          `json:"warm" jsonschema_extras:"minDuration=0s,maxDuration=24h" jsonschema_description:"For a model that is loaded on demand: a call is made at start, and whenever there was none for so long, such as 60s, so that no request waits for the load. 0: never."`
 	Request      Request                `json:"request" jsonschema_description:"Parameters of the request. Those that the model refuses are left out from then on."`
+}
+
+// Prompt says how the model is told what to do.
+type Prompt struct {
+	Roles     string `json:"roles" jsonschema:"enum=system,enum=user-only" jsonschema_description:"Which roles the messages have. user-only: everything is said in the first user message, for models that know no system role; those that say so get it by themselves."`
+	Template  string `json:"template" jsonschema:"maxLength=8000" jsonschema_description:"One user message in place of the provider's own prompt, for models that were made for translation: with {text}, and {source}, {target}, {source_code}, {target_code}, {instructions} where they belong. Or the name of one that is shipped: qwen-mt, hunyuan-mt, translategemma."`
+	Languages string `json:"languages" jsonschema:"enum=,enum=names,enum=codes" jsonschema_description:"How languages are written: names (Brazilian Portuguese), codes (pt-BR); empty: both in the provider's own prompt, names in a template."`
 }
 
 // Request holds parameters that are sent with every request.
@@ -42,6 +51,7 @@ func defaults() Config {
 		BaseURL: "https://api.openai.com/v1",
 		Model:   "gpt-5.4-nano",
 		Timeout: 3 * time.Second,
+		Prompt:  Prompt{Roles: "system"},
 		Request: Request{ReasoningEffort: "none", MaxOutput: 4096},
 	}
 }
@@ -64,18 +74,9 @@ func (c *Config) placeholder() string { return replaced.FindString(c.Instruction
 
 // base reads base_url.
 func (c *Config) base() (*url.URL, error) {
-	u, err := url.Parse(strings.TrimSpace(c.BaseURL))
-	switch {
-	case strings.ContainsAny(c.BaseURL, "{}<>"), err == nil && strings.Contains(u.Host, "$"):
-		return nil, fmt.Errorf("base_url holds a character that no address has; a reference to a variable is written ${NAME}")
-	case err != nil:
-		return nil, fmt.Errorf("base_url is not a URL")
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.Opaque != "":
-		return nil, fmt.Errorf("base_url must look like https://api.openai.com/v1")
-	case u.User != nil:
-		return nil, fmt.Errorf("base_url must not hold a user name or a password: a key belongs into api_key")
-	case u.Fragment != "":
-		return nil, fmt.Errorf("base_url must end with its path or query, without #")
+	u, err := exchange.Base(c.BaseURL, "https://api.openai.com/v1")
+	if err != nil {
+		return nil, err
 	}
 	if before, ok := strings.CutSuffix(strings.TrimRight(u.Path, "/"), "/chat/completions"); ok {
 		u.Path, u.RawPath = before, ""

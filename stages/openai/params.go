@@ -62,7 +62,8 @@ func (p *Provider) known(refused refusals) *params {
 		m.tail = append(m.tail, `,"store":false`...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.extra)) {
-		if !refused.holds(name) {
+		// A template adds the languages to these.
+		if in := name == "translation_options" && p.template != nil && p.template.options != nil; !in && !refused.holds(name) {
 			m.tail = append(m.tail, ',')
 			m.tail = appendString(m.tail, name)
 			m.tail = append(m.tail, ':')
@@ -79,6 +80,7 @@ func (p *Provider) known(refused refusals) *params {
 		m.cap = "max_tokens"
 	}
 	m.options = own("stream_options", refused.streamOptions)
+	m.refused.system = m.refused.system || p.cfg.Prompt.Roles == "user-only" || p.template != nil
 	m.refused.stream = m.refused.stream || slices.Contains(r.Omit, "stream")
 	return m
 }

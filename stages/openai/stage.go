@@ -45,16 +45,19 @@ type Provider struct {
 	secrets *exchange.Secrets
 	extra   map[string]json.RawMessage // request.extra, encoded
 
-	prompts prompts
-	params  atomic.Pointer[params]
-	scripts scripts
-	taught  lesson      // by chats
-	worked  atomic.Bool // a translation has come
-	buffers sync.Pool   // of *bytes.Buffer, for answers
-	notice  atomic.Pointer[string]
+	template *template
+	prompts  prompts
+	params   atomic.Pointer[params]
+	scripts  scripts
+	taught   lesson       // by chats
+	worked   atomic.Bool  // a translation has come
+	answered atomic.Int64 // when the last one came, in Unix nanoseconds
+	loaded   atomic.Bool  // the model is, as far as warm is known to have loaded it
+	buffers  sync.Pool    // of *bytes.Buffer, for answers
+	notice   atomic.Pointer[string]
 
 	mu      sync.Mutex
-	release func() // stops the warming of connections
+	release func() // ends what Start began
 }
 
 var (
@@ -91,6 +94,12 @@ func build(env core.Env, cfg *Config) (any, error) {
 		return nil, fmt.Errorf("request.extra.%s: %w", at, err)
 	}
 	p := &Provider{env: env, cfg: *cfg, header: header, secrets: cfg.secrets(base), extra: extra}
+	if p.template, at, err = cfg.makeTemplate(); err != nil {
+		if env.Origin != nil {
+			return nil, env.Origin.Complain(at, err.Error())
+		}
+		return nil, fmt.Errorf("%s: %w", at, err)
+	}
 	base.Path, base.RawPath = strings.TrimRight(base.Path, "/"), strings.TrimRight(base.RawPath, "/")
 	p.cfg.BaseURL = base.String()
 	if base.Path == "" {
@@ -116,13 +125,15 @@ func about(env core.Env, key string, err error) error {
 // depends on the account as well, which may be another.
 func (p *Provider) Inherit(former any) {
 	f, ok := former.(*Provider)
-	if !ok || f.cfg.BaseURL != p.cfg.BaseURL || f.cfg.Model != p.cfg.Model || !reflect.DeepEqual(f.cfg.Request, p.cfg.Request) {
+	if !ok || f.cfg.BaseURL != p.cfg.BaseURL || f.cfg.Model != p.cfg.Model || f.cfg.Prompt != p.cfg.Prompt || !reflect.DeepEqual(f.cfg.Request, p.cfg.Request) {
 		return
 	}
 	refused := f.params.Load().refused
 	refused.stream = false
 	p.params.Store(p.known(refused))
 	p.scripts.inherit(&f.scripts)
+	p.loaded.Store(f.loaded.Load())
+	p.answered.Store(f.answered.Load())
 }
 
 // Start keeps connections ready for the upstream, until Close.
@@ -137,9 +148,16 @@ func (p *Provider) Start(context.Context) error {
 	if !p.tellsWho() && !exchange.IsLoopback(p.chat) {
 		p.env.Log.Info("calls go beyond this machine without a key, as api_key is empty", zap.String("host", p.chat.Host))
 	}
+	stop := release
+	if p.cfg.Warm > 0 {
+		ctx, cancel := context.WithCancel(context.Background())
+		var warming sync.WaitGroup
+		warming.Go(func() { p.stayWarm(ctx) })
+		stop = func() { cancel(); warming.Wait(); release() }
+	}
 	p.mu.Lock()
 	former := p.release
-	p.release = release
+	p.release = stop
 	p.mu.Unlock()
 	if former != nil {
 		former()
@@ -202,6 +220,9 @@ func (p *Provider) Fingerprint() string {
 	for _, name := range slices.Sorted(maps.Keys(p.extra)) {
 		all = fmt.Appendf(all, "\x00extra %q %s", name, p.extra[name])
 	}
+	if p.cfg.Prompt != defaults().Prompt {
+		all = fmt.Appendf(all, "\x00prompt %q", p.cfg.Prompt)
+	}
 	sum := sha256.Sum256(all)
 	return hex.EncodeToString(sum[:12])
 }
@@ -227,7 +248,12 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 	if req.Chat != nil {
 		return p.converse(ctx, req)
 	}
-	call, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	return p.translate(ctx, req, p.cfg.Timeout)
+}
+
+// translate is Translate within timeout.
+func (p *Provider) translate(ctx context.Context, req *core.Request, timeout time.Duration) (*core.Result, error) {
+	call, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	buf := p.buffers.Get().(*bytes.Buffer)
 	defer func() {
@@ -255,6 +281,9 @@ func (p *Provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 			res.Usage, res.Limits = usage, limits
 			if !p.worked.Load() {
 				p.worked.Store(true)
+			}
+			if p.cfg.Warm > 0 {
+				p.answered.Store(time.Now().UnixNano())
 			}
 		}
 		if err != nil {
@@ -492,8 +521,14 @@ func (p *Provider) Probe(ctx context.Context) error {
 	return nil
 }
 
-// Ready is nil: whoever calls p hears how its calls go.
-func (p *Provider) Ready() error { return nil }
+// Ready says so while the model is being loaded, which only one with warm knows. How the
+// calls go, the stage that makes them knows.
+func (p *Provider) Ready() error {
+	if p.cfg.Warm > 0 && !p.loaded.Load() && !p.worked.Load() {
+		return errLoading
+	}
+	return nil
+}
 
 // knock makes one call of a probe, within call, and returns what came.
 func (p *Provider) knock(ctx, call context.Context, cancel func(), method string, to *url.URL, content string) (int, http.Header, []byte, error) {
