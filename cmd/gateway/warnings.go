@@ -10,7 +10,6 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/pool"
 	"github.com/dragoman-mt/dragoman/plugins/host"
-	"github.com/dragoman-mt/dragoman/stages/openai"
 	"github.com/dragoman-mt/dragoman/stages/provider"
 	"github.com/dragoman-mt/dragoman/stages/queue"
 	"github.com/dragoman-mt/dragoman/stages/ratelimit"
@@ -86,8 +85,8 @@ func (c chosen) timeout(name string) (longest time.Duration, known bool) {
 		}
 	}
 	for _, p := range c.file.Providers {
-		if o, ok := p.Config.(*openai.Config); ok && p.Name == name {
-			return o.Timeout, true
+		if bounded, ok := p.Config.(interface{ Longest() time.Duration }); ok && p.Name == name {
+			return bounded.Longest(), true
 		}
 	}
 	return c.server.Deadline, false

@@ -28,7 +28,10 @@ type Config struct {
 
 const example = "https://api.cognitive.microsofttranslator.com"
 
-func defaults() Config { return Config{BaseURL: example, Timeout: 5 * time.Second} }
+func defaults() Config { return Config{BaseURL: example, Timeout: 3 * time.Second} }
+
+// Longest returns how long one attempt may take.
+func (c *Config) Longest() time.Duration { return c.Timeout }
 
 // Kind declares the provider kind `azure`.
 func Kind() core.Kind {

@@ -26,7 +26,10 @@ type Config struct {
 	Glossaries map[string]string `json:"glossaries" jsonschema_description:"Names of glossaries, as requests use them, and the glossary_id that each has at DeepL."`
 }
 
-func defaults() Config { return Config{Timeout: 5 * time.Second} }
+func defaults() Config { return Config{Timeout: 3 * time.Second} }
+
+// Longest returns how long one attempt may take.
+func (c *Config) Longest() time.Duration { return c.Timeout }
 
 // Kind declares the provider kind `deepl`.
 func Kind() core.Kind {

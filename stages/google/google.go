@@ -27,7 +27,10 @@ const (
 	path   = "/language/translate/v2"
 )
 
-func defaults() Config { return Config{BaseURL: "https://" + hosted, Timeout: 5 * time.Second} }
+func defaults() Config { return Config{BaseURL: "https://" + hosted, Timeout: 3 * time.Second} }
+
+// Longest returns how long one attempt may take.
+func (c *Config) Longest() time.Duration { return c.Timeout }
 
 // Kind declares the provider kind `google`.
 func Kind() core.Kind {

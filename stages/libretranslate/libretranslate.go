@@ -25,8 +25,11 @@ type Config struct {
 const hosted = "libretranslate.com"
 
 func defaults() Config {
-	return Config{BaseURL: "https://" + hosted, Timeout: 5 * time.Second}
+	return Config{BaseURL: "https://" + hosted, Timeout: 3 * time.Second}
 }
+
+// Longest returns how long one attempt may take.
+func (c *Config) Longest() time.Duration { return c.Timeout }
 
 // Kind declares the provider kind `libretranslate`.
 func Kind() core.Kind {

@@ -56,6 +56,9 @@ func defaults() Config {
 	}
 }
 
+// Longest returns how long one attempt may take.
+func (c *Config) Longest() time.Duration { return c.Timeout }
+
 // Kind declares the provider kind `openai`.
 func Kind() core.Kind {
 	return core.NewKind("openai", core.RoleProvider, "Translates with chat completions, by OpenAI or any server that speaks its API.", defaults, build).WithChats()
