@@ -316,3 +316,82 @@ stages: [provider: {use: openai}]
 		t.Errorf("%d characters are known, want 8", got)
 	}
 }
+
+// TestEveryDoorAnswersAKeyOverItsLimitsInItsOwnWords, and a key that is for other doors.
+func TestEveryDoorAnswersAKeyOverItsLimitsInItsOwnWords(t *testing.T) {
+	sim := upstream(t, openaitest.Config{})
+	g := serveYAML(t, fmt.Sprintf(`version: 1
+log: {level: error}
+server:
+  keys:
+    - {name: poor, key: poor-%[1]s, characters_per_month: 5}
+    - {name: hasty0, key: hasty0-%[1]s, requests_per_minute: 1}
+    - {name: hasty1, key: hasty1-%[1]s, requests_per_minute: 1}
+    - {name: hasty2, key: hasty2-%[1]s, requests_per_minute: 1}
+    - {name: hasty3, key: hasty3-%[1]s, requests_per_minute: 1}
+    - {name: hasty4, key: hasty4-%[1]s, requests_per_minute: 1}
+    - {name: live, key: live-%[1]s, doors: [live]}
+providers: {openai: {type: openai, base_url: "%[2]s", api_key: test}}
+stages: [cache, provider: {use: openai}]
+`, good1, sim.URL()), nil)
+	ask := func(path, key, body string) (int, http.Header, string) {
+		req, err := http.NewRequest(http.MethodPost, g.url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+key+"-"+good1)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		raw, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, res.Header, strings.TrimSpace(string(raw))
+	}
+	for i, d := range []struct {
+		path, body          string
+		quotaStatus         int
+		quota, minute, door string // what the answers hold
+		quotaRetries        bool   // Retry-After, and X-Should-Retry
+	}{
+		{"/v1/translate", `{"text":"Six or more.","source":"en","target":"es"}`, 429, `"kind":"quota_exceeded"`, `"kind":"rate_limited"`, `"kind":"forbidden"`, true},
+		{"/v2/translate", `{"text":["Six or more."],"target_lang":"ES"}`, 456, `{"message":"Quota for this billing period has been exceeded."}`, `{"message":"Too many requests"}`, `"message":`, false},
+		{"/translate", `{"q":"Six or more.","source":"en","target":"es"}`, 403, `{"error":"Too many request limits violations`, `{"error":"Slowdown: 1 per 1 minute"}`, `"error":`, false},
+		{"/v1/chat/completions", `{"model":"translate/es","messages":[{"role":"user","content":"Six or more."}]}`, 429, `"type":"insufficient_quota","param":null,"code":"insufficient_quota"`, `"code":"rate_limit_exceeded"`, `"type":"invalid_request_error"`, false},
+		{"/translate?api-version=3.0&to=es", `[{"Text":"Six or more."}]`, 403, `"code":403001`, `"code":429001`, `"error":`, false},
+	} {
+		status, header, body := ask(d.path, "poor", d.body)
+		if status != d.quotaStatus || !strings.Contains(body, d.quota) || (header.Get("Retry-After") != "") != d.quotaRetries || header.Get("X-Should-Retry") == "true" {
+			t.Errorf("%s, characters used up: %d %v %s", d.path, status, header, body)
+		}
+		hasty := fmt.Sprint("hasty", i)
+		if status, _, body := ask(d.path, hasty, d.body); status != 200 {
+			t.Errorf("%s, the first call: %d %s", d.path, status, body)
+		}
+		status, header, body = ask(d.path, hasty, d.body)
+		if status != 429 || !strings.Contains(body, d.minute) || header.Get("Retry-After") == "" || header.Get("X-Should-Retry") == "false" {
+			t.Errorf("%s, too many calls: %d %v %s", d.path, status, header, body)
+		}
+		if status, _, body = ask(d.path, "live", d.body); status != 403 || !strings.Contains(body, d.door) {
+			t.Errorf("%s, a key for other doors: %d %s", d.path, status, body)
+		}
+	}
+	for path, body := range map[string]string{"/v3/glossaries": `{"name":"x","dictionaries":[{"source_lang":"en","target_lang":"de","entries":"a\tb","entries_format":"tsv"}]}`} {
+		if status, _, answer := ask(path, "poor", body); status != 201 {
+			t.Errorf("%s, which is no text: %d %s", path, status, answer)
+		}
+	}
+	// Characters of a call are taken as a whole: three and three are more than five.
+	if status, _, body := ask("/v1/translate", "poor", `{"text":["one","two"],"source":"en","target":"es"}`); status != 429 {
+		t.Errorf("two texts of which one would fit: %d %s", status, body)
+	}
+	if status, _, body := ask("/v1/translate", "poor", `{"text":"three","source":"en","target":"es"}`); status != 200 {
+		t.Errorf("the five that are left: %d %s", status, body)
+	}
+	if n := sim.Stats().Chats; n != 3 {
+		t.Errorf("%d calls upstream, want one for the text with its language, one for it without, and one for three", n)
+	}
+}

@@ -242,7 +242,7 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 		d.wrong(w, c, core.InvalidRequest, p.Tag("format")+" format is not supported")
 		return
 	}
-	reqs, items, err := d.ask(r, c, texts, from, to, format == "html")
+	reqs, items, err := d.ask(r, c, texts, from, []core.Language{to}, format == "html")
 	if err != nil {
 		if err.Kind == core.UnsupportedLanguage && from != "" {
 			say(w, http.StatusBadRequest, door.Name(to)+" ("+string(to)+") is not available as a target language from "+door.Name(from)+" ("+string(from)+")")
@@ -289,11 +289,15 @@ func sources(o door.Offer) (all []core.Language) {
 	return all
 }
 
-// ask translates texts, all of them or none. One without a letter comes back as it is.
-func (d *Door) ask(r *http.Request, c *door.Call, texts []string, from, to core.Language, marked bool) ([]core.Request, []door.Item, *core.Error) {
+// ask translates texts into each of targets, all of them or none: targets outer, texts
+// inner. One without a letter comes back as it is.
+func (d *Door) ask(r *http.Request, c *door.Call, texts []string, from core.Language, targets []core.Language, marked bool) ([]core.Request, []door.Item, *core.Error) {
 	ctx, cancel := c.Context(r.Context())
 	defer cancel()
-	reqs := c.Requests(texts, from, to, 0)
+	var reqs []core.Request
+	for _, to := range targets {
+		reqs = append(reqs, c.Requests(texts, from, to, 0)...)
+	}
 	tab, err := c.Open(&d.Teller, reqs)
 	if err != nil {
 		d.Failed(c.ID, c.Begin, err)

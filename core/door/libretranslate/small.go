@@ -8,6 +8,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // small says whether a call is of a small protocol with a path of its own.
@@ -71,14 +72,21 @@ func (d *Door) pair(source, target string) (from, to core.Language, err error) {
 	return from, to, nil
 }
 
-// all translates texts for a small protocol.
-func (d *Door) all(r *http.Request, c *door.Call, texts []string, source, target string, marked bool, most int) ([]core.Request, []door.Item, error) {
-	from, to, err := d.pair(source, target)
+// all translates texts into each of targets for a small protocol, as ask does.
+func (d *Door) all(r *http.Request, c *door.Call, texts []string, source string, targets []string, marked bool, most int) ([]core.Request, []door.Item, error) {
+	var from core.Language
+	var err error
+	to := make([]core.Language, len(targets))
+	for i := range targets {
+		if from, to[i], err = d.pair(source, targets[i]); err != nil {
+			break
+		}
+	}
 	switch {
 	case err != nil:
 	case len(texts) == 0:
 		err = &core.Error{Kind: core.InvalidRequest, Field: "text", Detail: "there is no text to translate"}
-	case len(texts) > most:
+	case len(texts)*len(targets) > most:
 		err = &core.Error{Kind: core.TooLarge, Field: "text", Detail: "there are more texts than one call may bring"}
 	}
 	if err != nil {
@@ -123,7 +131,7 @@ func (d *Door) deeplx(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	if len(texts) > 1 {
 		texts = []string{strings.Join(texts, "\n")}
 	}
-	reqs, items, err := d.all(r, c, texts, p.Tag("source_lang"), p.Tag("target_lang"), handling != "", 1)
+	reqs, items, err := d.all(r, c, texts, p.Tag("source_lang"), []string{p.Tag("target_lang")}, handling != "", 1)
 	if err != nil {
 		code(w, err)
 		return
@@ -137,7 +145,7 @@ func (d *Door) deeplx(w http.ResponseWriter, r *http.Request, c *door.Call) {
 // immersive serves the custom API of Immersive Translate.
 func (d *Door) immersive(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	texts, _, _ := c.Params.Texts("text_list")
-	reqs, items, err := d.all(r, c, texts, c.Params.Tag("source_lang"), c.Params.Tag("target_lang"), false, c.Rules.MaxTexts)
+	reqs, items, err := d.all(r, c, texts, c.Params.Tag("source_lang"), []string{c.Params.Tag("target_lang")}, false, c.Rules.MaxTexts)
 	if err != nil {
 		code(w, err)
 		return
@@ -162,7 +170,7 @@ func (d *Door) kiss(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	if !several {
 		texts, _, _ = p.Texts("text")
 	}
-	reqs, items, err := d.all(r, c, texts, p.Tag("from"), p.Tag("to"), p.Flag("html"), c.Rules.MaxTexts)
+	reqs, items, err := d.all(r, c, texts, p.Tag("from"), []string{p.Tag("to")}, p.Flag("html"), c.Rules.MaxTexts)
 	if err != nil {
 		code(w, err)
 		return
@@ -190,7 +198,7 @@ func (d *Door) google(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	if len(texts) > 1 {
 		texts = []string{strings.Join(texts, "\n")}
 	}
-	reqs, items, err := d.all(r, c, texts, p.Tag("sl"), p.Tag("tl"), false, 1)
+	reqs, items, err := d.all(r, c, texts, p.Tag("sl"), []string{p.Tag("tl")}, false, 1)
 	if err != nil {
 		code(w, err)
 		return
@@ -208,8 +216,16 @@ func (d *Door) google(w http.ResponseWriter, r *http.Request, c *door.Call) {
 func (d *Door) azure(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	fail := func(err error) {
 		row := door.AsForeign(err)
+		number := row.Status * 1000
+		if over := door.OwnLimit(err); over != nil {
+			// Azure's own: 403001 for a quota, 429001 for too many calls.
+			if over.Limit == usage.CharactersPerMonth {
+				row.Status = http.StatusForbidden
+			}
+			number = row.Status*1000 + 1
+		}
 		door.RetryAfter(w.Header(), row.Wait)
-		door.WriteJSON(w, row.Status, map[string]any{"error": map[string]any{"code": row.Status * 1000, "message": door.Message(err)}})
+		door.WriteJSON(w, row.Status, map[string]any{"error": map[string]any{"code": number, "message": door.Message(err)}})
 	}
 	var body []map[string]json.RawMessage
 	if json.Unmarshal(c.Params.List(), &body) != nil || len(body) == 0 {
@@ -251,21 +267,20 @@ func (d *Door) azure(w http.ResponseWriter, r *http.Request, c *door.Call) {
 		fail(err)
 		return
 	}
+	reqs, items, err := d.all(r, c, texts, query.Get("from"), targets, strings.EqualFold(query.Get("textType"), "html"), c.Rules.MaxTexts)
+	if err != nil {
+		fail(err)
+		return
+	}
 	out := make([]one, len(texts))
-	for _, to := range targets {
-		reqs, items, err := d.all(r, c, texts, query.Get("from"), to, strings.EqualFold(query.Get("textType"), "html"), c.Rules.MaxTexts)
-		if err != nil {
-			fail(err)
-			return
-		}
-		for i, it := range items {
-			out[i].Translations = append(out[i].Translations, translation{it.Result.Text, to})
-			if query.Get("from") == "" && out[i].Detected == nil {
-				out[i].Detected = &struct {
-					Language string  `json:"language"`
-					Score    float64 `json:"score"`
-				}{source(&reqs[i], it), 1}
-			}
+	for i, it := range items {
+		of := &out[i%len(texts)]
+		of.Translations = append(of.Translations, translation{it.Result.Text, targets[i/len(texts)]})
+		if query.Get("from") == "" && of.Detected == nil {
+			of.Detected = &struct {
+				Language string  `json:"language"`
+				Score    float64 `json:"score"`
+			}{source(&reqs[i], it), 1}
 		}
 	}
 	door.WriteJSON(w, http.StatusOK, out)
@@ -307,7 +322,7 @@ func (d *Door) content(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	// Whoever sends a film waits for half an hour.
 	c.Rules = c.Rules.Within(filmTime)
 	_ = http.NewResponseController(w).SetWriteDeadline(c.Begin.Add(filmTime + time.Minute))
-	_, items, err := d.all(r, c, texts, tag("sourceLanguage", "source"), tag("targetLanguage", "target"), false, mostLines)
+	_, items, err := d.all(r, c, texts, tag("sourceLanguage", "source"), []string{tag("targetLanguage", "target")}, false, mostLines)
 	if err != nil {
 		code(w, err)
 		return
