@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -330,7 +331,7 @@ stages:
   - provider: {use: main, breaker: {failures: 0}}
   - postprocess
 `)
-	calls := repeats(10000, 200)
+	calls := property.Rounds(10000, 200)
 	type shape struct {
 		pack func(texts []string) (content, more string)
 		read func(content string, n int) []string // in the order of the texts

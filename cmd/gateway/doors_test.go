@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 const doored = `
@@ -49,7 +51,7 @@ func (c foreignCall) make(url string) (status int, body string, err error) {
 func TestNobodyIsSwitchedOffWhileTheUpstreamPauses(t *testing.T) {
 	s := simulate(t)
 	g := serveFile(t, write(t, doored), []string{"OPENAI_BASE_URL=" + s.base})
-	pause := time.Duration(repeats(20, 6)) * time.Second
+	pause := time.Duration(property.Rounds(20, 6)) * time.Second
 	s.configure(`{"faults":{"429-bare":1}}`)
 	over := time.AfterFunc(pause, func() { s.configure(`{"faults":{}}`) })
 	defer over.Stop()
