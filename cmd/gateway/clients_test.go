@@ -9,8 +9,11 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -303,5 +306,159 @@ stages:
 	}
 	if len(clients) < 12 {
 		t.Errorf("%d clients", len(clients))
+	}
+}
+
+// TestABatchComesBackInCountOrderAndIDs whatever habits the model has: each item is the
+// translation of the text in its place, under its id, or the call fails as a whole.
+func TestABatchComesBackInCountOrderAndIDs(t *testing.T) {
+	faults := map[string]float64{}
+	for _, kind := range []string{openaitest.ChatterQuotes, openaitest.ChatterPrefix, openaitest.ChatterRefusal, openaitest.ChatterEcho, openaitest.ChatterThink,
+		openaitest.ChatterFence, openaitest.ChatterNote, openaitest.ChatterWrongScript, openaitest.ChatterRepetition, openaitest.ChatterPlaceholder} {
+		faults[kind] = 0.04
+	}
+	sim, err := openaitest.Start(openaitest.Config{Faults: faults})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sim.Close() })
+	base := indoors(t, `version: 1
+log: {level: error}
+providers:
+  main: {type: openai, api_key: x, base_url: "`+sim.URL()+`"}
+stages:
+  - queue: {max_concurrent: 16, max_waiting: 10000, min_interval: 0s}
+  - provider: {use: main, breaker: {failures: 0}}
+  - postprocess
+`)
+	calls := property.Rounds(10000, 200)
+	type shape struct {
+		pack func(texts []string) (content, more string)
+		read func(content string, n int) []string // in the order of the texts
+	}
+	numbered := func(name string, text func(i int, s string) any, key string) shape {
+		return shape{
+			func(texts []string) (string, string) {
+				list := make([]any, len(texts))
+				for i, s := range texts {
+					list[i] = text(i, s)
+				}
+				var all any = list
+				if name != "" {
+					all = map[string]any{name: list, "targetLanguage": "es", "history": []any{}}
+				}
+				raw, _ := json.Marshal(all)
+				return string(raw), ""
+			},
+			func(content string, n int) []string {
+				var list []map[string]any
+				var in struct{ Translations []map[string]any }
+				if json.Unmarshal([]byte(content), &list) != nil && json.Unmarshal([]byte(content), &in) == nil {
+					list = in.Translations
+				}
+				out := make([]string, n)
+				for i, item := range list {
+					id := fmt.Sprint(item["id"], item["position"])
+					if i >= n || !strings.Contains(id, fmt.Sprint(i*3)) {
+						return nil
+					}
+					out[i], _ = item[key].(string)
+				}
+				return out
+			},
+		}
+	}
+	list := func(content string, _ int) (texts []string) {
+		_ = json.Unmarshal([]byte(content), &texts)
+		return texts
+	}
+	marks := func(separator string) shape {
+		return shape{
+			func(texts []string) (string, string) { return strings.Join(texts, "\n"+separator+"\n"), "" },
+			func(content string, _ int) []string { return strings.Split(content, "\n"+separator+"\n") },
+		}
+	}
+	shapes := []shape{
+		{func(texts []string) (string, string) { raw, _ := json.Marshal(texts); return string(raw), "" }, list},
+		numbered("", func(i int, s string) any { return map[string]any{"position": i * 3, "line": s} }, "line"),
+		numbered("segments", func(i int, s string) any { return map[string]any{"id": i * 3, "text": s} }, "text"),
+		{
+			func(texts []string) (string, string) {
+				lines := make([]any, len(texts))
+				for i, s := range texts {
+					lines[i] = map[string]any{"n": i * 3, "text": s}
+				}
+				raw, _ := json.Marshal(map[string]any{"history": []any{}, "lines": lines})
+				return string(raw), `,"response_format":{"type":"json_schema","json_schema":{}}`
+			},
+			func(content string, n int) []string {
+				var m map[string]string
+				_ = json.Unmarshal([]byte(content), &m)
+				if len(m) != n {
+					return nil
+				}
+				out := make([]string, n)
+				for i := range out {
+					out[i] = m[fmt.Sprint(i*3)]
+				}
+				return out
+			},
+		},
+		{func(texts []string) (string, string) {
+			all := make([]any, len(texts))
+			for i, s := range texts {
+				all[i] = map[string]any{"source": s}
+			}
+			raw, _ := json.Marshal(map[string]any{"target_language": "es", "strings": all})
+			return string(raw), ""
+		}, list},
+		marks("%%"),
+		marks("==WEBLATE_PART=="),
+	}
+	var good atomic.Int64
+	var all sync.WaitGroup
+	next := make(chan int)
+	for range 8 {
+		all.Go(func() {
+			v := visitor{t, base}
+			for k := range next {
+				s := shapes[k%len(shapes)]
+				texts := make([]string, 1+k%6)
+				if len(texts) == 1 && k%len(shapes) >= 5 {
+					texts = make([]string, 2) // one text alone has no separator
+				}
+				for i := range texts {
+					texts[i] = fmt.Sprintf("The train number %d to platform %d is late.", k, i+100)
+				}
+				content, more := s.pack(texts)
+				status, body := v.chat("translate/en/es", "", content, more)
+				if status == 502 {
+					continue
+				}
+				if status != 200 {
+					t.Errorf("call %d: %d %s", k, status, body)
+					continue
+				}
+				got := s.read(v.content(status, body), len(texts))
+				if len(got) != len(texts) {
+					t.Errorf("call %d of %d texts: %s", k, len(texts), body)
+					continue
+				}
+				for i, text := range got {
+					if !strings.Contains(text, fmt.Sprintf(" %d ", k)) || !strings.Contains(text, fmt.Sprintf(" %d ", i+100)) {
+						t.Errorf("call %d, text %d: %q", k, i, text)
+					}
+				}
+				good.Add(1)
+			}
+		})
+	}
+	for k := range calls {
+		next <- k
+	}
+	close(next)
+	all.Wait()
+	if n := int(good.Load()); n < calls*9/10 {
+		t.Errorf("%d of %d were answered", n, calls)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 const doored = `
@@ -49,13 +51,16 @@ func (c foreignCall) make(url string) (status int, body string, err error) {
 func TestNobodyIsSwitchedOffWhileTheUpstreamPauses(t *testing.T) {
 	s := simulate(t)
 	g := serveFile(t, write(t, doored), []string{"OPENAI_BASE_URL=" + s.base})
-	const pause = 6 * time.Second
+	pause := time.Duration(property.Rounds(20, 6)) * time.Second
 	s.configure(`{"faults":{"429-bare":1}}`)
 	over := time.AfterFunc(pause, func() { s.configure(`{"faults":{}}`) })
 	defer over.Stop()
+	deadlines := map[string]time.Duration{"deepl": 4500 * time.Millisecond, "libretranslate": 9500 * time.Millisecond, "openai": 110 * time.Second, "chat": 110 * time.Second}
 	var all sync.WaitGroup
 	for n := range 3 {
-		for _, call := range foreignCalls(fmt.Sprintf("This is text number %d.", n)) {
+		text := fmt.Sprintf("This is text number %d.", n)
+		chat := foreignCall{"chat", "/v1/chat/completions", `{"model":"gpt-4o-mini","messages":[{"role":"system","content":"Translate to Spanish."},{"role":"user","content":"` + text + `\n%%\nAnother."}]}`, text}
+		for _, call := range append(foreignCalls(text), chat) {
 			all.Go(func() {
 				for try := 1; ; try++ {
 					status, body, err := call.make(g.url)
@@ -67,11 +72,11 @@ func TestNobodyIsSwitchedOffWhileTheUpstreamPauses(t *testing.T) {
 						if !strings.Contains(body, call.read) {
 							t.Errorf("%s: %s, want %s", call.door, body, call.read)
 						}
-						if try > 1 && call.door != "deepl" {
+						if try > 1 && pause < deadlines[call.door] {
 							t.Errorf("%s answered at call %d", call.door, try)
 						}
 						return
-					case call.door != "deepl" || status != 504 || try == 5:
+					case pause < deadlines[call.door] || status != 504 || try == 8:
 						t.Errorf("%s: %d %s at call %d", call.door, status, body, try)
 						return
 					}

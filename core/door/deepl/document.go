@@ -94,30 +94,6 @@ func (k *desk) take(client, id, key string, result bool) (document, bool) {
 	return *doc, true
 }
 
-// kinds are the files that can be translated: how their texts are found.
-var kinds = map[string]func(string) ([]string, func([]string) string){
-	".txt":  lines,
-	".html": door.Markup{}.Split,
-	".htm":  door.Markup{}.Split,
-}
-
-// lines splits a text into its lines.
-func lines(text string) (all []string, join func([]string) string) {
-	var ends []string
-	for line := range strings.Lines(text) {
-		bare := strings.TrimRight(line, "\r\n")
-		all, ends = append(all, bare), append(ends, line[len(bare):])
-	}
-	return all, func(translations []string) string {
-		var b strings.Builder
-		for i, t := range translations {
-			b.WriteString(t)
-			b.WriteString(ends[i])
-		}
-		return b.String()
-	}
-}
-
 // document takes a document and begins to translate it.
 func (d *Door) document(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	file, ok := c.Params.File("file")
@@ -126,7 +102,7 @@ func (d *Door) document(w http.ResponseWriter, r *http.Request, c *door.Call) {
 		name = given
 	}
 	name = filepath.Base(filepath.Clean("/" + name))
-	split := kinds[strings.ToLower(filepath.Ext(name))]
+	split := door.FormatOf(name)
 	if !ok || split == nil || len(file.Content) == 0 || !utf8.Valid(file.Content) {
 		d.bad(w, r, c, "Invalid file data.")
 		return

@@ -26,6 +26,7 @@ const name = "libretranslate"
 type Door struct {
 	door.Teller
 	config atomic.Pointer[Config]
+	shelf  shelf
 }
 
 // New returns a door to service.
@@ -73,15 +74,13 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"/suggest": {http.MethodPost, func(w http.ResponseWriter, _ *http.Request) {
 			say(w, http.StatusForbidden, "Suggestions are disabled on this server.")
 		}},
-		"/translate_file": {http.MethodPost, func(w http.ResponseWriter, _ *http.Request) {
-			say(w, http.StatusForbidden, "Files translation are disabled on this server.")
-		}},
+		"/translate_file": {http.MethodPost, d.translateFile},
 	}[r.URL.Path]
 	switch {
 	case small(r):
 		d.small(w, r)
 	case !ok && strings.HasPrefix(r.URL.Path, "/download_file/"):
-		say(w, http.StatusBadRequest, "Files translation are disabled on this server.")
+		d.download(w, r)
 	case !ok:
 		say(w, http.StatusNotFound, "404 Not Found")
 	case r.Method != to.method && !(r.Method == http.MethodHead && to.method == http.MethodGet):
@@ -357,7 +356,7 @@ func (d *Door) settings(w http.ResponseWriter, r *http.Request) {
 	}
 	door.WriteJSON(w, http.StatusOK, map[string]any{
 		"charLimit": rules.MaxText, "frontendTimeout": 500, "apiKeys": keyed, "keyRequired": false, "suggestions": false,
-		"filesTranslation": false, "supportedFilesFormat": []string{},
+		"filesTranslation": true, "supportedFilesFormat": door.Formats(),
 		"language": map[string]side{"source": {"auto", "Auto Detect"}, "target": {string(target), door.Name(target)}},
 	})
 }

@@ -92,8 +92,8 @@ func TestLibreTranslatesAnswers(t *testing.T) {
 		{"health", "GET", "/health", "", "", 200, `{"status":"ok"}`},
 		{"health by POST", "POST", "/health", "", "", 405, `...405`},
 		{"suggest", "POST", "/suggest", form, "q=x", 403, `{"error":"Suggestions are disabled on this server."}`},
-		{"a file", "POST", "/translate_file", form, "", 403, `{"error":"Files translation are disabled on this server."}`},
-		{"a file that there is not", "GET", "/download_file/x.txt", "", "", 400, `{"error":"Files translation are disabled on this server."}`},
+		{"a file", "POST", "/translate_file", form, "", 400, `{"error":"Invalid request: missing source parameter"}`},
+		{"a file that there is not", "GET", "/download_file/x.txt", "", "", 404, `{"error":"404 Not Found"}`},
 	} {
 		call.check(t, url)
 	}
