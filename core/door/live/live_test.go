@@ -99,6 +99,7 @@ type got struct {
 	Type, Session, Resume, Segment, Target, Concluded, Tentative, Text, Code, Message, Field, Kind, Detail, Reason, Speaker string
 	Seq, Epoch, Revision, Corrected                                                                                         int64
 	Resumed, Final, Fatal                                                                                                   bool
+	Late                                                                                                                    any
 	Flags                                                                                                                   []string
 	Error                                                                                                                   *struct{ Code, Message string }
 }

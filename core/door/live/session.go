@@ -288,17 +288,26 @@ func (d *Door) create(who caller, name string, s start, plain string) (*session,
 }
 
 // attach makes conn the session's connection, whose client has received everything up to
-// after. The caller holds mu.
-func (s *session) attach(conn writer, after int64, resumed bool) {
+// after. Shown is the token that it came with, empty for one that begins the session or
+// needs none. The caller holds mu.
+func (s *session) attach(conn writer, after int64, resumed bool, shown string) {
 	if s.conn != nil && s.conn != conn {
 		s.conn.drop(closeTaken, "the session goes on with another connection")
 	}
 	s.conn = conn
 	if resumed {
-		s.door.swap(s.former, "", s)
-		s.former, s.token = s.token, token()
-		s.door.swap("", s.token, s)
 		s.door.metrics.resumed.Add(1)
+	}
+	if shown != "" {
+		// What it has shown stays good until it speaks: it may be cut before it hears
+		// of the next one, more than once.
+		for _, old := range []string{s.former, s.token} {
+			if old != shown {
+				s.door.swap(old, "", s)
+			}
+		}
+		s.former, s.token = shown, token()
+		s.door.swap("", s.token, s)
 	}
 	s.heard = time.Now()
 	s.live.Attach(after, &live.Ready{Head: live.Head{Type: "ready"}, Session: s.name, Epoch: s.epoch, Resumed: resumed, Resume: s.token})
