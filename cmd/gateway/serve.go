@@ -188,6 +188,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 				return g.restart(ctx, name)
 			},
 			Sessions: doors.sessions,
+			Record:   doors.record,
 			Tap:      g.engine.Tap,
 			Stopping: service.Stopping(),
 			Log:      g.log.Named("admin"),

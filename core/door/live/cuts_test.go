@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -71,8 +73,8 @@ func (s *speaker) connect(ctx context.Context) error {
 			s.complain("after %d: %+v", s.seq, f)
 		}
 		s.resume, s.seq, s.epoch = f.Resume, f.Seq, f.Epoch
-		for _, said := range s.unfinished {
-			s.ws.Write(ctx, websocket.MessageText, []byte(said))
+		for _, n := range slices.Sorted(maps.Keys(s.unfinished)) {
+			s.ws.Write(ctx, websocket.MessageText, []byte(s.unfinished[n]))
 		}
 		return nil
 	}

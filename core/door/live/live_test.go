@@ -804,3 +804,53 @@ func TestSessionsAreListedWithTheirMeasures(t *testing.T) {
 		t.Errorf("%v", totals)
 	}
 }
+
+func TestWhatIsRecordedHasTextsOnlyWhenAskedFor(t *testing.T) {
+	g := serve(t, door.Defaults(), plain(), shout)
+	with, stopWith, err := g.door.Record("room", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, stop, err := g.door.Record("", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, stopOther, err := g.door.Record("elsewhere", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := g.dial().say(begin)
+	c.until("ready")
+	c.say(source("s", "It is said.", true))
+	c.final()
+	if e := <-with; e.Text != "It is said." || e.Session != "room" || !e.Final {
+		t.Errorf("%+v", e)
+	}
+	if e := <-without; e.Text != "" || e.CodePoints != 11 {
+		t.Errorf("%+v", e)
+	}
+	stopWith()
+	stop()
+	stopOther()
+	stop() // again
+	if e, open := <-other; open {
+		t.Errorf("%+v", e)
+	}
+	// Who does not read loses the recording, and nobody waits.
+	unread, _, err := g.door.Record("", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxUnread + 1 {
+		c.say(fmt.Sprintf(`{"type":"source","segment":"p","revision":%d,"text":"a"}`, i+1))
+	}
+	c.say(source("t", "It goes on.", true))
+	c.final()
+	n := 0
+	for range unread {
+		n++
+	}
+	if n != maxUnread {
+		t.Errorf("%d were kept", n)
+	}
+}

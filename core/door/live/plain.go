@@ -134,7 +134,7 @@ func (d *Door) source(w http.ResponseWriter, r *http.Request, s *session) {
 			f, bad = parse(append([]byte(`{"type":"source",`), bytes.TrimPrefix(line, []byte("{"))...))
 		}
 		if bad == nil {
-			bad = s.take(f)
+			bad = s.take(nil, f)
 		}
 		if bad != nil {
 			d.refuse(w, r, begin, bad)

@@ -280,7 +280,7 @@ func (c *connection) read(ctx context.Context) {
 			return
 		}
 		if bad == nil {
-			bad = c.session.take(f)
+			bad = c.session.take(c, f)
 		}
 		if bad != nil {
 			c.session.failed(bad, segmentOf(f))
