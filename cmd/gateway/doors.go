@@ -102,3 +102,28 @@ func (d *doors) sessions() (all []admin.Session) {
 	}
 	return all
 }
+
+// record is a recording as the admin door tells of it.
+func (d *doors) record(session string, texts bool) (*admin.Recording, error) {
+	events, stop, err := d.live.Record(session, texts)
+	if err != nil {
+		return nil, err
+	}
+	told := make(chan admin.Recorded)
+	done := make(chan struct{})
+	go func() {
+		defer close(told)
+		for e := range events {
+			r := admin.Recorded{AtMS: e.At.Milliseconds(), Session: e.Session, Segment: e.Segment, Revision: e.Revision, Text: e.Text, Final: e.Final, Speaker: e.Speaker}
+			if !texts {
+				r.CodePoints = e.CodePoints
+			}
+			select {
+			case told <- r:
+			case <-done:
+				return
+			}
+		}
+	}()
+	return &admin.Recording{Events: told, Stop: func() { close(done); stop() }}, nil
+}

@@ -191,6 +191,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 			},
 			Notice:   book.Notice,
 			Sessions: doors.sessions,
+			Record:   doors.record,
 			Tap:      g.engine.Tap,
 			Stopping: service.Stopping(),
 			Log:      g.log.Named("admin"),

@@ -45,6 +45,9 @@ type Options struct {
 	Notice func() string
 	// Sessions lists the live sessions that are open, of which there may be many.
 	Sessions func() []Session
+	// Record records what the live sessions of a name take, all when it is empty, with
+	// their texts or without.
+	Record func(session string, texts bool) (*Recording, error)
 	// Tap opens a tap on what passes the stages; without it there is no
 	// /admin/tap.
 	Tap func(chain.Filter) (*chain.Tap, error)
@@ -169,6 +172,9 @@ func New(o Options) http.Handler {
 			}
 			door.WriteJSON(w, http.StatusOK, map[string]any{"sessions": all})
 		}))
+	}
+	if o.Record != nil {
+		mux.Handle("/admin/record", get(a.record))
 	}
 	if o.Tap != nil {
 		mux.Handle("/admin/tap", get(a.tap))

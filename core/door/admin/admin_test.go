@@ -149,3 +149,24 @@ func TestAdminChangesNothing(t *testing.T) {
 		t.Errorf("/admin/: %d", status)
 	}
 }
+
+func TestARecordingIsALineForEachRevisionAndEndsWithIt(t *testing.T) {
+	events := make(chan admin.Recorded, 2)
+	events <- admin.Recorded{AtMS: 5, Session: "room", Segment: "s1", Revision: 1, CodePoints: 4}
+	events <- admin.Recorded{AtMS: 9, Session: "room", Segment: "s1", Revision: 2, CodePoints: 8, Final: true}
+	close(events)
+	stopped := false
+	h := admin.New(admin.Options{Gatherer: prometheus.NewRegistry(), Log: zap.NewNop(), Record: func(session string, texts bool) (*admin.Recording, error) {
+		if session != "room" || texts {
+			t.Errorf("asked for %q, %v", session, texts)
+		}
+		return &admin.Recording{Events: events, Stop: func() { stopped = true }}, nil
+	}})
+	status, body := get(t, h, "GET", "/admin/record?session=room&texts=false")
+	if lines := strings.Split(strings.TrimSpace(body), "\n"); status != 200 || len(lines) != 2 || !strings.Contains(lines[1], `"code_points":8`) || !stopped {
+		t.Errorf("%d %s, stopped %v", status, body, stopped)
+	}
+	if status, body := get(t, h, "GET", "/admin/record?texts=perhaps"); status != 400 || !strings.Contains(body, "texts") {
+		t.Errorf("%d %s", status, body)
+	}
+}

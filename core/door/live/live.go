@@ -54,15 +54,17 @@ type Door struct {
 	metrics *measures
 	log     *zap.Logger
 
-	mu       sync.Mutex
-	sessions map[owner]*session
-	resumes  map[string]*session // by token, also former ones
-	tickets  map[string]ticket
-	epochs   map[owner]int64
-	keeping  bool           // the keeper runs
-	work     sync.WaitGroup // of sessions, and the keeper
-	closing  chan struct{}
-	closed   bool
+	mu        sync.Mutex
+	sessions  map[owner]*session
+	resumes   map[string]*session // by token, also former ones
+	tickets   map[string]ticket
+	epochs    map[owner]int64
+	records   map[*record]bool
+	recording atomic.Int64   // how many records
+	keeping   bool           // the keeper runs
+	work      sync.WaitGroup // of sessions, and the keeper
+	closing   chan struct{}
+	closed    bool
 }
 
 // An owner is whose session it is: the same name under another key is another session.
@@ -95,7 +97,7 @@ func New(c live.Config, service *door.Service, metrics *door.Metrics, log *zap.L
 	d := &Door{
 		Teller:  door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log)},
 		metrics: &measures{}, log: log,
-		sessions: map[owner]*session{}, resumes: map[string]*session{}, tickets: map[string]ticket{}, epochs: map[owner]int64{},
+		sessions: map[owner]*session{}, resumes: map[string]*session{}, tickets: map[string]ticket{}, epochs: map[owner]int64{}, records: map[*record]bool{},
 		closing: make(chan struct{}),
 	}
 	d.config.Store(&c)

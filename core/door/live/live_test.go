@@ -99,6 +99,7 @@ type got struct {
 	Type, Session, Resume, Segment, Target, Concluded, Tentative, Text, Code, Message, Field, Kind, Detail, Reason, Speaker string
 	Seq, Epoch, Revision, Corrected                                                                                         int64
 	Resumed, Final, Fatal                                                                                                   bool
+	Late                                                                                                                    any
 	Flags                                                                                                                   []string
 	Error                                                                                                                   *struct{ Code, Message string }
 }
@@ -801,5 +802,55 @@ func TestSessionsAreListedWithTheirMeasures(t *testing.T) {
 	g.door.Measure(func(m core.Measure) { totals[m.Name] = m.Value })
 	if totals["live_sessions"] != 1 || totals["live_finals_total"] != 1 || totals["live_asked_total"] != 1 {
 		t.Errorf("%v", totals)
+	}
+}
+
+func TestWhatIsRecordedHasTextsOnlyWhenAskedFor(t *testing.T) {
+	g := serve(t, door.Defaults(), plain(), shout)
+	with, stopWith, err := g.door.Record("room", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, stop, err := g.door.Record("", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, stopOther, err := g.door.Record("elsewhere", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := g.dial().say(begin)
+	c.until("ready")
+	c.say(source("s", "It is said.", true))
+	c.final()
+	if e := <-with; e.Text != "It is said." || e.Session != "room" || !e.Final {
+		t.Errorf("%+v", e)
+	}
+	if e := <-without; e.Text != "" || e.CodePoints != 11 {
+		t.Errorf("%+v", e)
+	}
+	stopWith()
+	stop()
+	stopOther()
+	stop() // again
+	if e, open := <-other; open {
+		t.Errorf("%+v", e)
+	}
+	// Who does not read loses the recording, and nobody waits.
+	unread, _, err := g.door.Record("", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxUnread + 1 {
+		c.say(fmt.Sprintf(`{"type":"source","segment":"p","revision":%d,"text":"a"}`, i+1))
+	}
+	c.say(source("t", "It goes on.", true))
+	c.final()
+	n := 0
+	for range unread {
+		n++
+	}
+	if n != maxUnread {
+		t.Errorf("%d were kept", n)
 	}
 }

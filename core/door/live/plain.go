@@ -134,7 +134,7 @@ func (d *Door) source(w http.ResponseWriter, r *http.Request, s *session) {
 			f, bad = parse(append([]byte(`{"type":"source",`), bytes.TrimPrefix(line, []byte("{"))...))
 		}
 		if bad == nil {
-			bad = s.take(f)
+			bad = s.take(nil, f)
 		}
 		if bad != nil {
 			d.refuse(w, r, begin, bad)
@@ -191,13 +191,13 @@ func (d *Door) events(w http.ResponseWriter, r *http.Request, s *session) {
 		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Stage: "live", Detail: "the session has ended"})
 		return
 	case after < 0 && s.live.Out().Seq() == 0:
-		s.attach(c, 0, false)
+		s.attach(c, 0, false, "")
 	case s.live.Out().Provable(max(after, 0)):
-		s.attach(c, max(after, 0), true)
+		s.attach(c, max(after, 0), true, "")
 	default:
 		// What is missing cannot be had: the session goes on as another one, and says so.
 		s.renew()
-		s.attach(c, 0, false)
+		s.attach(c, 0, false, "")
 	}
 	s.mu.Unlock()
 	defer s.detach(c)

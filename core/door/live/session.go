@@ -288,26 +288,35 @@ func (d *Door) create(who caller, name string, s start, plain string) (*session,
 }
 
 // attach makes conn the session's connection, whose client has received everything up to
-// after. The caller holds mu.
-func (s *session) attach(conn writer, after int64, resumed bool) {
+// after. Shown is the token that it came with, empty for one that begins the session or
+// needs none. The caller holds mu.
+func (s *session) attach(conn writer, after int64, resumed bool, shown string) {
 	if s.conn != nil && s.conn != conn {
 		s.conn.drop(closeTaken, "the session goes on with another connection")
 	}
 	s.conn = conn
 	if resumed {
-		s.door.swap(s.former, "", s)
-		s.former, s.token = s.token, token()
-		s.door.swap("", s.token, s)
 		s.door.metrics.resumed.Add(1)
+	}
+	if shown != "" {
+		// What it has shown stays good until it speaks: it may be cut before it hears
+		// of the next one, more than once.
+		for _, old := range []string{s.former, s.token} {
+			if old != shown {
+				s.door.swap(old, "", s)
+			}
+		}
+		s.former, s.token = shown, token()
+		s.door.swap("", s.token, s)
 	}
 	s.heard = time.Now()
 	s.live.Attach(after, &live.Ready{Head: live.Head{Type: "ready"}, Session: s.name, Epoch: s.epoch, Resumed: resumed, Resume: s.token})
 	s.turn()
 }
 
-// spoke notes a frame of the client's: it has its new token.
-func (s *session) spoke(now time.Time) {
-	s.heard = now
+// spoke notes a frame of the client's on its present connection: it has its new token.
+// What was still on its way on a former one says nothing.
+func (s *session) spoke() {
 	if s.former != "" {
 		s.door.swap(s.former, "", s)
 		s.former = ""
@@ -328,9 +337,9 @@ func (s *session) detach(conn writer) {
 	}
 }
 
-// take takes a frame of a session that has begun. The error is the client's, and the session
-// lives.
-func (s *session) take(f frame) *core.Error {
+// take takes a frame of a session that has begun, which came over from; nil for plain HTTP.
+// The error is the client's, and the session lives.
+func (s *session) take(from writer, f frame) *core.Error {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -338,7 +347,10 @@ func (s *session) take(f frame) *core.Error {
 		return invalid("session", "the session has ended")
 	}
 	defer s.turn()
-	s.spoke(now)
+	s.heard = now
+	if from != nil && s.conn == from {
+		s.spoke()
+	}
 	s.live.Configure(*s.door.config.Load(), s.door.Service.Rules().Deadline)
 	for _, name := range f.unknown {
 		s.passOver(name)
@@ -351,7 +363,11 @@ func (s *session) take(f frame) *core.Error {
 		if err != nil {
 			return err
 		}
-		return s.live.Take(now, in)
+		err = s.live.Take(now, in)
+		if err == nil {
+			s.door.recorded(s.name, now, in)
+		}
+		return err
 	case "update":
 		targets, err := s.door.targets(f, s.start.options.Source)
 		if err == nil && targets == nil {

@@ -233,7 +233,7 @@ func (c *connection) begin(f frame) (closeCode, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.session = s
-	s.attach(c, 0, false)
+	s.attach(c, 0, false, "")
 	for _, name := range f.unknown {
 		s.passOver(name)
 	}
@@ -249,7 +249,7 @@ func (c *connection) resume(s *session, after int64, token string, want start, f
 		return false
 	}
 	c.session, s.caller = s, c.caller
-	s.attach(c, after, true)
+	s.attach(c, after, true, token)
 	for _, name := range f.unknown {
 		s.passOver(name)
 	}
@@ -280,7 +280,7 @@ func (c *connection) read(ctx context.Context) {
 			return
 		}
 		if bad == nil {
-			bad = c.session.take(f)
+			bad = c.session.take(c, f)
 		}
 		if bad != nil {
 			c.session.failed(bad, segmentOf(f))
