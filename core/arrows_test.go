@@ -19,6 +19,7 @@ var arrows = []struct {
 	{"core", nil},
 	{"core/chain", []string{"core"}},
 	{"core/line", []string{"core"}},
+	{"core/ledger", []string{"core"}},
 	{"core/pool", []string{"core/files"}},
 	{"core/exchange", []string{"core"}},
 	{"core/exchange/exchangetest", []string{"core", "core/pool"}}, // servers for the tests of those who call them
@@ -40,7 +41,7 @@ var arrows = []struct {
 	{"core/coretest", []string{"core", "core/chain"}},
 	{"core/coretest/property", nil},
 	{"stages", []string{"core", "stages/"}},
-	{"stages/", []string{"core", "core/exchange", "core/files", "core/line", "core/pool", "core/text/"}},
+	{"stages/", []string{"core", "core/exchange", "core/files", "core/ledger", "core/line", "core/pool", "core/text/"}},
 	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},
 	{"plugins/apertium", []string{"core", "plugins/apertium/engine", "plugins/sdk"}},
 	{"plugins/apertium/engine", []string{"core", "core/files"}},

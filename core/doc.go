@@ -40,6 +40,7 @@
 //	core            what an author of a stage, a gate or a provider imports; nothing of ours
 //	core/chain      links stages, gates and providers, and watches them
 //	core/line       the one line in which attempts wait for their turn; no I/O
+//	core/ledger     what was spent of an allowance in the time just past, and what a call may cost
 //	core/pool       warm upstream connections
 //	core/exchange   one bounded call of an upstream: framing, headers, what may be logged; engines that speak JSON
 //	core/config     pipeline.yaml: loading, checking, explaining, the schema

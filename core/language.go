@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/text/language"
 )
@@ -75,6 +76,14 @@ func (l Language) Tag() language.Tag {
 		return language.Und
 	}
 	return language.Make(string(l))
+}
+
+// Covers says whether what is meant for l is meant for other: the same language, or one
+// that l says less of, as de does of de-AT and zh-Hant of zh-Hant-TW. An unknown
+// language is covered by none.
+func (l Language) Covers(other Language) bool {
+	rest, ok := strings.CutPrefix(string(other), string(l))
+	return ok && l != "" && (rest == "" || rest[0] == '-')
 }
 
 // Base returns the primary language subtag: "pt" of "pt-BR".

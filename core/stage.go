@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -23,8 +24,8 @@ func (f TranslatorFunc) Translate(ctx context.Context, req *Request) (*Result, e
 // and generation; what it returns holds no state of its own, for it lives as
 // long as a generation, while the Stage may live longer.
 //
-// The next that Wrap gets is a Fingerprinter: what it names is everything below
-// that changes an answer.
+// The next that Wrap gets is a Router: what it names is everything below that changes
+// an answer.
 type Stage interface {
 	Wrap(next Translator) Translator
 }
@@ -164,6 +165,31 @@ type Provider struct {
 	// address and key have one. It is made to be compared, tells nothing, and is
 	// never shown. Empty stands for an account of this entry alone.
 	Account string
+	// Limits is what may be spent of each account of the entry.
+	Limits Allowance
+	// Shares are the accounts of an entry that has several, each as a provider of its
+	// own: they answer alike, and Translator is nobody's. Share says which of them one
+	// is, from 1, and Weight how much of the calls it takes beside the others.
+	Shares []Provider
+	Share  int
+	Weight int
+}
+
+// Place is how the provider is told apart in metrics and logs: by the name of its
+// entry, and the number of its account if that has several.
+func (p Provider) Place() string {
+	if p.Share == 0 {
+		return p.Name
+	}
+	return fmt.Sprintf("%s/%d", p.Name, p.Share)
+}
+
+// An Allowance bounds what is spent of an account; 0 is without a bound.
+type Allowance struct {
+	RequestsPerMinute int `json:"requests_per_minute" jsonschema:"minimum=0,maximum=10000000" jsonschema_description:"How many calls may be made in any 60 seconds. 0: not bounded here."`
+	TokensPerMinute   int `json:"tokens_per_minute" jsonschema:"minimum=0,maximum=10000000000" jsonschema_description:"How many tokens calls may use in any 60 seconds. 0: not bounded here."`
+	RequestsPerDay    int `json:"requests_per_day" jsonschema:"minimum=0,maximum=1000000000" jsonschema_description:"How many calls may be made in any 24 hours that the gateway runs. 0: not bounded here."`
+	MaxConcurrent     int `json:"max_concurrent" jsonschema:"minimum=0,maximum=100000" jsonschema_description:"How many calls may run at once. 0: not bounded here."`
 }
 
 // Below is what linking hands to the stage that ends the chain.
@@ -181,7 +207,8 @@ type Below struct {
 }
 
 // A Caller ends a chain: it makes attempts with providers. What Call returns is
-// a Fingerprinter: it names what the preferred provider, linked, would answer.
+// a Fingerprinter: it names what the preferred provider, linked, would answer. When
+// that is not the same for all requests, it is a Router.
 // As with Wrap, state lives in the Caller.
 type Caller interface {
 	Call(below Below) (Translator, error)
@@ -237,6 +264,15 @@ type (
 	// took another configuration. What has no such ability is fingerprinted by its
 	// whole configuration.
 	Fingerprinter interface{ Fingerprint() string }
+	// A Router is a Fingerprinter below which not all requests go the same way. Routes
+	// names for each way everything that changes an answer there, at least one, and
+	// Route says which of them req goes: it is quick, and the same for the same
+	// request.
+	Router interface {
+		Fingerprinter
+		Routes() []string
+		Route(req *Request) int
+	}
 	// An Accounter is a provider that names whom its upstream bills and limits,
 	// such as by address and key. Whoever asks keeps only a hash of it.
 	Accounter interface{ Account() string }

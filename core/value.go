@@ -34,6 +34,9 @@ func (s Secret) Reveal() string { return string(s) }
 // the file that names it; loading makes it absolute.
 type Path string
 
+// Names are one name, written as text, or several, written as a list.
+type Names []string
+
 // A Size is a number of bytes, written 64MiB, 1GiB, 500KB or 1024.
 type Size int64
 

@@ -150,8 +150,8 @@ func (f *flags) assume() (loaded, error) {
 		return loaded{}, err
 	}
 	for _, s := range file.Stages {
-		if c, ok := s.Config.(*provider.Config); ok && c.Use == "" && len(file.Providers) > 0 {
-			c.Use = file.Providers[0].Name // the loader refuses an empty one that is known
+		if c, ok := s.Config.(*provider.Config); ok && len(c.Use) == 0 && len(file.Providers) > 0 {
+			c.Use = core.Names{file.Providers[0].Name} // the loader refuses an empty one that is known
 		}
 	}
 	return file, nil

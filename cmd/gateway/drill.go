@@ -27,7 +27,7 @@ func drill(ctx context.Context, w io.Writer, load func() (loaded, error)) error 
 	c := choose(file.File)
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	failed := 0
-	for _, name := range append([]string{c.provider.Use}, c.provider.Fallback...) {
+	for _, name := range c.provider.Names() {
 		said, took, err := ask(ctx, load, name)
 		took = took.Round(time.Millisecond)
 		if err != nil {
@@ -52,7 +52,7 @@ func ask(ctx context.Context, load func() (loaded, error), name string) (said st
 		return "", 0, err
 	}
 	c := choose(file.File)
-	c.provider.Use, c.provider.Fallback, c.provider.Retries = name, nil, 0
+	c.provider.Use, c.provider.Fallback, c.provider.Routes, c.provider.Retries = core.Names{name}, nil, nil, 0
 	g, err := build(file)
 	if err != nil {
 		return "", 0, err

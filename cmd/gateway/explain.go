@@ -13,6 +13,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/plugins/host"
+	"github.com/dragoman-mt/dragoman/stages/provider"
 )
 
 func (p program) explainCommand() *cobra.Command {
@@ -122,16 +123,28 @@ func explainChain(w io.Writer, file *config.File) {
 	if c.provider == nil {
 		return
 	}
-	for i, name := range append([]string{c.provider.Use}, c.provider.Fallback...) {
-		role := "calls"
-		if i > 0 {
-			role = "falls back to"
-		}
-		for _, p := range file.Providers {
-			if p.Name == name {
-				fmt.Fprintf(w, "%s%s %s (%s)\n", indent, role, name, p.Kind.Name)
+	called := func(names []string) string {
+		var all []string
+		for _, name := range names {
+			for _, p := range file.Providers {
+				if p.Name == name {
+					all = append(all, fmt.Sprintf("%s (%s)", name, p.Kind.Name))
+				}
 			}
 		}
+		return strings.Join(all, " or ")
+	}
+	for i := range c.provider.Routes {
+		r := &c.provider.Routes[i]
+		alone := ""
+		if r.Private {
+			alone = ", and nobody else"
+		}
+		fmt.Fprintf(w, "%sroutes[%d]: %s: calls %s%s\n", indent, i, routed(r), called(r.Use), alone)
+	}
+	fmt.Fprintf(w, "%scalls %s\n", indent, called(c.provider.Use))
+	for _, name := range c.provider.Fallback {
+		fmt.Fprintf(w, "%sfalls back to %s\n", indent, called([]string{name}))
 	}
 	var off []string
 	for _, s := range file.Stages {
@@ -160,8 +173,7 @@ func explainChats(w io.Writer, file *config.File) {
 		}
 	}
 	if c := choose(file); c.provider != nil {
-		add(c.provider.Use)
-		for _, name := range c.provider.Fallback {
+		for _, name := range c.provider.Names() {
 			add(name)
 		}
 	}
@@ -183,6 +195,27 @@ func explainChats(w io.Writer, file *config.File) {
 	if len(past) > 0 {
 		fmt.Fprintf(w, "  chats pass by %s\n", strings.Join(past, ", "))
 	}
+}
+
+// routed says which requests a route takes.
+func routed(r *provider.Route) string {
+	var all []string
+	if len(r.Sources) > 0 {
+		all = append(all, "from "+strings.Join(r.Sources, ", "))
+	}
+	if len(r.Targets) > 0 {
+		all = append(all, "to "+strings.Join(r.Targets, ", "))
+	}
+	if r.Lane != "" {
+		all = append(all, "lane "+r.Lane)
+	}
+	if r.Client != "" {
+		all = append(all, "client "+r.Client)
+	}
+	if len(all) == 0 {
+		return "everything else"
+	}
+	return strings.Join(all, ", ")
 }
 
 func line(w io.Writer, indent string, s config.Item) {

@@ -87,7 +87,7 @@ func use(file *config.File, name string) error {
 		}
 		for _, s := range file.Stages {
 			if c, ok := s.Config.(*provider.Config); ok {
-				c.Use = name
+				c.Use, c.Routes = core.Names{name}, nil
 				c.Fallback = without(c.Fallback, name)
 			}
 		}

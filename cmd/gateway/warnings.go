@@ -44,19 +44,19 @@ func choose(file *config.File) chosen {
 	return c
 }
 
-// use returns the name of the provider in use.
+// use returns the name of the provider in use, the first of a list.
 func (c chosen) use() string {
-	if c.provider == nil {
+	if c.provider == nil || len(c.provider.Use) == 0 {
 		return ""
 	}
-	return c.provider.Use
+	return c.provider.Use[0]
 }
 
 // providers returns the names of those that the chain uses.
 func (c chosen) providers() map[string]bool {
 	used := map[string]bool{}
 	if c.provider != nil {
-		for _, name := range append([]string{c.provider.Use}, c.provider.Fallback...) {
+		for _, name := range c.provider.Names() {
 			used[name] = true
 		}
 	}
@@ -96,24 +96,42 @@ func (c chosen) timeout(name string) (longest time.Duration, known bool) {
 // timeout: the first, the retries, and each fallback once.
 // Last is the part of the last one.
 func (c chosen) worst() (total, last time.Duration, how string) {
-	if c.provider == nil {
+	if c.use() == "" {
 		return 0, 0, ""
 	}
 	attempts := 1 + c.provider.Retries
-	last, _ = c.timeout(c.provider.Use)
+	last, _ = c.timeout(c.use())
 	for _, p := range c.file.Providers {
-		if _, plugin := p.Config.(*host.ProviderConfig); plugin && p.Name == c.provider.Use && len(c.provider.Fallback) > 0 {
+		if _, plugin := p.Config.(*host.ProviderConfig); plugin && p.Name == c.use() && len(c.provider.Fallback) > 0 {
 			last = min(last, c.server.Deadline/2) // the fallback has the other half
 		}
 	}
 	total = time.Duration(attempts) * last
-	how = fmt.Sprintf("%d x %v with %s", attempts, last, c.provider.Use)
+	how = fmt.Sprintf("%d x %v with %s", attempts, last, c.use())
+	for _, name := range c.provider.Use[1:] {
+		last, _ = c.timeout(name)
+		total += last
+		how += fmt.Sprintf(" + %v with %s", last, name)
+	}
 	for _, name := range c.provider.Fallback {
 		last, _ = c.timeout(name)
 		total += last
 		how += fmt.Sprintf(" + %v with %s", last, name)
 	}
 	return total, last, how
+}
+
+// routeWarnings are about routes for clients that there are not.
+func routeWarnings(c chosen, warn func(format string, args ...any)) {
+	if c.provider == nil {
+		return
+	}
+	for i, r := range c.provider.Routes {
+		known := slices.ContainsFunc(c.server.Keys, func(k door.Key) bool { return k.Name == r.Client })
+		if r.Client != "" && !known && !c.file.Unknown("server.keys") {
+			warn("routes[%d] of the stage provider is for the client %q, and none of server.keys has that name: it takes nothing", i, r.Client)
+		}
+	}
 }
 
 // warnings are about values that are allowed one by one and work badly
@@ -125,6 +143,7 @@ func warnings(file *config.File) []string {
 		out = append(out, file.Path+": "+fmt.Sprintf(format, args...))
 	}
 	keyWarnings(c.server, file.Unknown, warn)
+	routeWarnings(c, warn)
 	if c.queue != nil && c.pooled() && c.pool.Mode == pool.Pooled && c.pool.Protocol == pool.HTTP1 && c.queue.MaxConcurrent > c.pool.MaxConnections {
 		warn("queue.max_concurrent is %d and pool.max_connections is %d: the %d calls above it wait a second time, for a connection and without fairness; raise the one or lower the other",
 			c.queue.MaxConcurrent, c.pool.MaxConnections, c.queue.MaxConcurrent-c.pool.MaxConnections)

@@ -83,11 +83,11 @@ func Link(places []Place, provider func(name string) (core.Provider, bool), watc
 		c.places = append(c.places, p.Name)
 	}
 	around := func(p core.Provider) core.Translator {
-		place := "providers/" + p.Name
+		place := "providers/" + p.Place()
 		c.places = append(c.places, place)
 		var t core.Translator = &link{
 			name: p.Name, place: place, span: places[caller].Name, depth: len(places) + 1,
-			inner: p.Translator, fingerprint: digest("provider", p.Name, p.Fingerprint),
+			inner: p.Translator, below: single(digest("provider", p.Name, p.Fingerprint)),
 			stats: watch.of(place), taps: &watch.taps,
 		}
 		for i, place := range after {
@@ -103,7 +103,7 @@ func Link(places []Place, provider func(name string) (core.Provider, bool), watc
 	}
 	c.top = &link{
 		name: last.Name, place: last.Name, span: last.Name, depth: caller + 1,
-		inner: bottom, fingerprint: Fingerprint(bottom), stats: watch.of(last.Name), taps: &watch.taps, gates: gates,
+		inner: bottom, below: waysOf(bottom), stats: watch.of(last.Name), taps: &watch.taps, gates: gates,
 	}
 	for i := caller - 1; i >= 0; i-- {
 		if _, ok := places[i].Item.(core.Gate); ok {
@@ -134,6 +134,9 @@ func (c *Chain) Places() []string { return c.places }
 
 // Fingerprint names everything that changes what the chain answers.
 func (c *Chain) Fingerprint() string { return Fingerprint(c.top) }
+
+// Routes names it for each way that requests go, from the top down.
+func (c *Chain) Routes() []string { return waysOf(c.top).each }
 
 // Languages returns what the preferred provider can translate; nil means any
 // language to any other.
@@ -171,19 +174,49 @@ func wrap(p Place, next core.Translator, depth int, watch *Watch) core.Translato
 	if f, is := p.Item.(core.Fingerprinter); is {
 		own = f.Fingerprint()
 	}
-	below := Fingerprint(next)
-	fingerprint := below
-	if own != "" {
-		fingerprint = digest("stage", own, below)
-	}
 	var past core.Translator
 	if !p.Chats {
 		past = next
 	}
 	return &link{
 		name: p.Name, place: p.Name, span: p.Name, depth: depth,
-		inner: stage.Wrap(next), past: past, fingerprint: fingerprint, stats: watch.of(p.Name), taps: &watch.taps,
+		inner: stage.Wrap(next), past: past, below: waysOf(next).under(own), stats: watch.of(p.Name), taps: &watch.taps,
 	}
+}
+
+// ways are those that requests go from a place down.
+type ways struct {
+	all    string      // the fingerprint of everything
+	each   []string    // of each way
+	router core.Router // nil: there is one way
+}
+
+func single(fingerprint string) ways { return ways{fingerprint, []string{fingerprint}, nil} }
+
+func waysOf(t core.Translator) ways {
+	r, ok := t.(core.Router)
+	if !ok {
+		return single(Fingerprint(t))
+	}
+	return ways{r.Fingerprint(), r.Routes(), r}
+}
+
+// under returns the ways below a stage that is fingerprinted as own, empty for one that
+// changes no answer. One that changes answers may change requests as well, and with
+// that their way: then nobody above can tell which way one goes, and what any of them
+// is made of counts for all.
+func (w ways) under(own string) ways {
+	if own == "" {
+		return w
+	}
+	changed := ways{all: digest("stage", own, w.all), router: w.router}
+	for _, one := range w.each {
+		if w.router != nil {
+			one = digest(one, w.all)
+		}
+		changed.each = append(changed.each, digest("stage", own, one))
+	}
+	return changed
 }
 
 func digest(parts ...string) string {

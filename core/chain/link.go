@@ -13,22 +13,33 @@ import (
 // A link is one stage as its neighbour above sees it: the stage wrapped round
 // what stands below, observed.
 type link struct {
-	name        string // for errors
-	place       string // for counters and taps
-	span        string // for the trace
-	depth       int
-	inner       core.Translator
-	past        core.Translator // where chats go that pass the stage by; nil when it takes them
-	fingerprint string
-	stats       *stats
-	taps        *atomic.Pointer[[]*Tap] // of the watch
-	gates       []core.Guard            // of the stage that calls providers
+	name  string // for errors
+	place string // for counters and taps
+	span  string // for the trace
+	depth int
+	inner core.Translator
+	past  core.Translator // where chats go that pass the stage by; nil when it takes them
+	below ways
+	stats *stats
+	taps  *atomic.Pointer[[]*Tap] // of the watch
+	gates []core.Guard            // of the stage that calls providers
 }
 
-var _ core.Fingerprinter = (*link)(nil)
+var _ core.Router = (*link)(nil)
 
 // Fingerprint names everything from here down that changes an answer.
-func (l *link) Fingerprint() string { return l.fingerprint }
+func (l *link) Fingerprint() string { return l.below.all }
+
+// Routes names it for each way that requests go.
+func (l *link) Routes() []string { return l.below.each }
+
+// Route says which of them req goes.
+func (l *link) Route(req *core.Request) int {
+	if l.below.router == nil {
+		return 0
+	}
+	return l.below.router.Route(req)
+}
 
 func (l *link) Translate(ctx context.Context, req *core.Request) (res *core.Result, err error) {
 	if req.Chat != nil && l.past != nil {

@@ -98,7 +98,7 @@ func (l *loader) fit(p *part, n *node, shape *jsonschema.Schema, path []string) 
 	}
 	n.become(shape.Type)
 	switch {
-	case n.plain && n.kind == yaml.ScalarNode && (shape.Type == "string" || short(shape) && !truth(shape)):
+	case n.plain && n.kind == yaml.ScalarNode && (shape.Type == "string" || several(shape) || short(shape) && !truth(shape)):
 		n.value = n.text
 	case n.isNull() && shape.Type == "object":
 		n.kind = yaml.MappingNode
@@ -157,7 +157,7 @@ func (n *node) become(want string) {
 // are references, and says
 // whether n is one.
 func (l *loader) foreign(p *part, n *node, shape *jsonschema.Schema, path []string) bool {
-	wanted := shape.Type != "" && shape.Type != "object" && shape.Type != "array" || short(shape) || shape.Format == fields.SizeFormat
+	wanted := shape.Type != "" && shape.Type != "object" && shape.Type != "array" || short(shape) || several(shape) || shape.Format == fields.SizeFormat
 	raw := n.raw
 	if n.kind == yaml.MappingNode && len(n.entries) == 1 && n.entries[0].value.isNull() {
 		raw = "{" + n.entries[0].name + "}" // as YAML reads it without quotes
@@ -183,13 +183,18 @@ func (l *loader) refers(p *part, path []string) (yes bool) {
 		return false
 	}
 	eachReference(reflect.TypeOf(p.config), nil, func(at []string) {
-		yes = yes || len(path) >= len(at) && len(path) <= len(at)+1 && slices.Equal(path[:len(at)], at)
+		yes = yes || len(path) >= len(at) && len(path) <= len(at)+1 && slices.EqualFunc(path[:len(at)], at, func(step, wanted string) bool {
+			return step == wanted || wanted == anyItem
+		})
 	})
 	return yes
 }
 
 // short says that text may stand in place of the mapping that shape describes.
 func short(shape *jsonschema.Schema) bool { return shape.Type == "" && shape.Properties != nil }
+
+// several says that text may stand in place of the list that shape describes.
+func several(shape *jsonschema.Schema) bool { return shape.Type == "" && shape.Items != nil }
 
 // truth says that it is true or false that may stand there.
 func truth(shape *jsonschema.Schema) bool {
@@ -491,9 +496,10 @@ func nearest(word string, candidates []string) string {
 func (l *loader) decode(p *part) error {
 	defaults, _ := fields.Native(reflect.ValueOf(p.config)).(map[string]any)
 	file, set := p.file.object(true), p.set.object(true)
-	if p.typ != nil { // it chose the struct and is no field of it
-		delete(file, "type")
-		delete(set, "type")
+	if p.typ != nil { // type chose the struct and is no field of it, and there are others
+		if err := l.decodeShared(p, file, set); err != nil {
+			return err
+		}
 	}
 	k, err := layers(defaults, file, set)
 	if err != nil {

@@ -108,6 +108,12 @@ type Item struct {
 	Digest string
 	// Origin complains about keys of this item.
 	Origin core.Origin
+	// Limits is what may be spent of an account of an entry of `providers:`, and
+	// Accounts are those of one that has several, each as an item of its own: NAME/1
+	// and so on, with its Weight.
+	Limits   core.Allowance
+	Accounts []Item
+	Weight   int
 }
 
 // A Value is one effective value, for `explain`.

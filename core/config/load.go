@@ -96,9 +96,15 @@ type part struct {
 	config any
 
 	// Of a provider or a stage:
-	name    string
-	kind    core.Kind
-	typ     *node // the value of `type`
+	name string
+	kind core.Kind
+	typ  *node // the value of `type`
+	// Of a provider: what any entry may say, whatever its kind.
+	limits   core.Allowance
+	accounts []account
+	// Of one account of a provider: where it stands, and what it says itself.
+	own     string
+	ownNode *node
 	enabled *node
 	// enabledInFile is what the file says about that, whatever --set does.
 	enabledInFile *node
@@ -464,37 +470,55 @@ func (l *loader) checkReferences() {
 			continue
 		}
 		eachReference(reflect.TypeOf(p.config), nil, func(path []string) {
-			n := p.find(path)
-			if n == nil {
-				return // the default, which is nobody's mistake
-			}
-			refs := []*node{n}
-			if n.kind == yaml.SequenceNode {
-				refs = n.items
-			}
-			for i, ref := range refs {
-				name, ok := ref.value.(string)
-				if !ok || !ref.known() || slices.Contains(names, name) {
-					continue
-				}
-				at := path
+			p.each(path, func(path []string, n *node) {
+				refs := []*node{n}
 				if n.kind == yaml.SequenceNode {
-					at = append(slices.Clip(path), fmt.Sprint(i))
+					refs = n.items
 				}
-				holder := ""
-				if via := ref.variables(); len(via) > 0 {
-					holder = ", as " + through(via) + " says"
+				for i, ref := range refs {
+					name, ok := ref.value.(string)
+					if !ok || !ref.known() || slices.Contains(names, name) {
+						continue
+					}
+					at := path
+					if n.kind == yaml.SequenceNode {
+						at = append(slices.Clip(path), fmt.Sprint(i))
+					}
+					holder := ""
+					if via := ref.variables(); len(via) > 0 {
+						holder = ", as " + through(via) + " says"
+					}
+					what := " " + quote(name)
+					if ref.secret {
+						what, name = " of that name", ""
+					}
+					message := fmt.Sprintf("there is no provider%s%s%s", what, holder, orKnown(name, names))
+					l.about(ref, ref.pos, p.write(p.path, at), p.write(p.key, at), message)
 				}
-				what := " " + quote(name)
-				if ref.secret {
-					what, name = " of that name", ""
-				}
-				message := fmt.Sprintf("there is no provider%s%s%s", what, holder, orKnown(name, names))
-				l.about(ref, ref.pos, p.write(p.path, at), p.write(p.key, at), message)
-			}
+			})
 		})
 	}
 }
+
+// each calls visit with every value at path, in which anyItem stands for each item of a
+// list. A default is not visited: it is nobody's mistake.
+func (p *part) each(path []string, visit func(path []string, n *node)) {
+	i := slices.Index(path, anyItem)
+	if i < 0 {
+		if n := p.find(path); n != nil {
+			visit(path, n)
+		}
+		return
+	}
+	if n := p.find(path[:i]); n != nil {
+		for item := range n.items {
+			p.each(slices.Concat(path[:i], []string{fmt.Sprint(item)}, path[i+1:]), visit)
+		}
+	}
+}
+
+// anyItem stands in a path for each item of a list.
+const anyItem = "*"
 
 // through names what a value came through.
 func through(via []string) string {
@@ -510,6 +534,10 @@ func through(via []string) string {
 func eachReference(t reflect.Type, path []string, visit func([]string)) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
+	}
+	if t.Kind() == reflect.Slice && !fields.IsLeaf(t.Elem()) {
+		eachReference(t.Elem(), append(slices.Clip(path), anyItem), visit)
+		return
 	}
 	if fields.IsLeaf(t) {
 		return
@@ -585,7 +613,9 @@ func (l *loader) result(data []byte) *File {
 		}
 	}
 	for _, p := range l.providers {
-		f.Providers = append(f.Providers, item(p))
+		entry := item(p)
+		entry.Limits, entry.Accounts = p.limits, l.items(p)
+		f.Providers = append(f.Providers, entry)
 	}
 	for _, p := range l.stages {
 		f.Stages = append(f.Stages, item(p))
@@ -642,6 +672,18 @@ func (l *loader) values() []Value {
 			}
 			add(p.key+"."+name, text, leafText(leaf, true), p.find(path), p.file.at(path))
 		})
+		if p.typ != nil {
+			fields.Each(reflect.ValueOf(p.limits), func(name string, _ reflect.StructTag, limit reflect.Value) {
+				path := []string{keyLimits, name}
+				if n := p.find(path); n != nil {
+					text := fmt.Sprint(limit.Int())
+					add(p.key+"."+keyLimits+"."+name, text, text, n, p.file.at(path))
+				}
+			})
+			if n := p.find([]string{keyAccounts}); n != nil && len(n.items) > 0 {
+				add(p.key+"."+keyAccounts, p.shownAccounts(false), p.shownAccounts(true), n, p.file.at([]string{keyAccounts}))
+			}
+		}
 		if p.enabled != nil {
 			on := fmt.Sprint(!l.disabled(p))
 			add(p.key+".enabled", on, on, p.enabled, p.enabledInFile)

@@ -71,7 +71,13 @@ func (o *origin) Complain(path, message string) error {
 		at = n.pos
 	}
 	l := o.again()
-	l.about(n, at, deeper(o.p.path, path), deeper(o.p.key, path), message)
+	place, key := o.p.path, o.p.key
+	if len(steps) > 0 && o.p.own != "" {
+		if _, is := o.p.ownNode.get(steps[0]); is {
+			place, key = o.p.own, o.p.own
+		}
+	}
+	l.about(n, at, deeper(place, path), deeper(key, path), message)
 	return l.complaints
 }
 

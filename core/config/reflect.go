@@ -79,6 +79,9 @@ func leafText(leaf reflect.Value, reveal bool) string {
 	if leaf.Kind() != reflect.Slice {
 		return scalarText(leaf, reveal, false)
 	}
+	if names, ok := leaf.Interface().(core.Names); ok && len(names) == 1 {
+		return plainText(names[0], false)
+	}
 	items := make([]string, leaf.Len())
 	for i := range items {
 		items[i] = itemText(leaf.Index(i), reveal)
@@ -96,6 +99,9 @@ func itemText(v reflect.Value, reveal bool) string {
 	}
 	switch {
 	case v.Kind() == reflect.Slice:
+		if names, ok := v.Interface().(core.Names); ok && len(names) == 1 {
+			return plainText(names[0], true)
+		}
 		return leafText(v, reveal)
 	case v.Kind() == reflect.Map || !fields.IsLeaf(v.Type()):
 		var entries []string

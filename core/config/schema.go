@@ -74,6 +74,7 @@ func (s Schema) document() *jsonschema.Schema {
 		for p := def.Properties.Oldest(); p != nil; p = p.Next() {
 			with.Properties.Set(p.Key, p.Value)
 		}
+		shareSchema(with)
 		with.Required = append([]string{"type"}, def.Required...)
 		root.Definitions[providerDef(kind.Name)] = with
 		types = append(types, kind.Name)

@@ -127,13 +127,13 @@ func (g *Generation) plan(deadline time.Duration) error {
 	if err := g.sections(); err != nil {
 		return err
 	}
-	providers := map[string]*part{}
+	providers, parts := map[string]core.Provider{}, map[string]*part{}
 	for _, item := range g.file.Providers {
-		p, err := g.part("provider", item, deadline)
+		found, p, err := g.provider(item, deadline)
 		if err != nil {
 			return err
 		}
-		providers[item.Name] = p
+		providers[item.Name], parts[item.Name] = found, p
 	}
 	var places []chain.Place
 	for _, item := range g.file.Stages {
@@ -147,7 +147,7 @@ func (g *Generation) plan(deadline time.Duration) error {
 		}
 		places = append(places, chain.Place{Name: item.Name, Item: p.item, Digest: p.digest, Chats: item.Kind.Chats})
 	}
-	chats, err := g.chats(providers)
+	chats, err := g.chats(parts)
 	if err != nil {
 		return err
 	}
@@ -161,21 +161,14 @@ func (g *Generation) plan(deadline time.Duration) error {
 			return core.Provider{}, false
 		}
 		used[name] = true
-		found := core.Provider{Name: name, Translator: p.item.(core.Translator)}
-		if f, is := p.item.(core.Fingerprinter); is {
-			found.Fingerprint = f.Fingerprint()
-		} else {
-			found.Fingerprint = p.digest
-		}
-		found.Account = p.account()
-		return found, true
+		return p, true
 	}, g.engine.watch, chats...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", g.file.Path, err)
 	}
 	g.chain = linked
 	for _, p := range g.parts {
-		p.used = p.label == "stage" && !p.parked || p.label == "provider" && used[p.name]
+		p.used = p.label == "stage" && !p.parked || p.label == "provider" && used[entryOf(p.name)]
 		if !p.used && !p.parked {
 			for i := range g.Steps {
 				if g.Steps[i].Place == p.place() {
@@ -215,6 +208,61 @@ func (g *Generation) chats(providers map[string]*part) (names []string, err erro
 		})
 	}
 	return names, g.file.Place(errors.Join(refused...))
+}
+
+// provider finds or builds an entry of providers: the part, or one for each of its
+// accounts, of which the first is returned.
+func (g *Generation) provider(item config.Item, deadline time.Duration) (entry core.Provider, first *part, err error) {
+	entry = core.Provider{Name: item.Name, Limits: item.Limits}
+	if len(item.Accounts) == 0 {
+		p, err := g.part("provider", item, deadline)
+		if err != nil {
+			return entry, nil, err
+		}
+		p.fill(&entry)
+		return entry, p, nil
+	}
+	var answers []string
+	for i, account := range item.Accounts {
+		p, err := g.part("provider", account, deadline)
+		if err != nil {
+			return entry, nil, err
+		}
+		if first == nil {
+			first = p
+		}
+		share := core.Provider{Name: item.Name, Limits: item.Limits, Share: i + 1, Weight: account.Weight}
+		p.fill(&share)
+		entry.Shares = append(entry.Shares, share)
+		if !slices.Contains(answers, share.Fingerprint) {
+			answers = append(answers, share.Fingerprint)
+		}
+	}
+	// They answer alike, whatever each would say of that.
+	slices.Sort(answers)
+	entry.Fingerprint = strings.Join(answers, " ")
+	for i := range entry.Shares {
+		entry.Shares[i].Fingerprint = entry.Fingerprint
+	}
+	entry.Translator = entry.Shares[0].Translator
+	return entry, first, nil
+}
+
+// fill puts into of what is known of the part.
+func (p *part) fill(of *core.Provider) {
+	of.Translator = p.item.(core.Translator)
+	if f, is := p.item.(core.Fingerprinter); is {
+		of.Fingerprint = f.Fingerprint()
+	} else {
+		of.Fingerprint = p.digest
+	}
+	of.Account = p.account()
+}
+
+// entryOf is the entry of providers that a part is of: openai for openai/2.
+func entryOf(name string) string {
+	entry, _, _ := strings.Cut(name, "/")
+	return entry
 }
 
 // account names whom the upstream of a provider bills, and tells nothing: what
@@ -369,7 +417,7 @@ func (g *Generation) former(p *part) *part {
 func (g *Generation) build(p *part, item config.Item) error {
 	g.doing.note(p.place(), "building")
 	built, err := item.Kind.Build(core.Env{
-		Name: item.Name, Log: g.log.Named(item.Name), Upstream: g.engine.upstream, Deadline: p.deadline, Origin: item.Origin,
+		Name: entryOf(item.Name), Log: g.log.Named(item.Name), Upstream: g.engine.upstream, Deadline: p.deadline, Origin: item.Origin,
 	}, item.Config)
 	if err == nil {
 		err = fits(item.Kind.Role, built)

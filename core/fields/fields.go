@@ -49,6 +49,7 @@ var (
 	durationType    = reflect.TypeFor[time.Duration]()
 	sizeType        = reflect.TypeFor[core.Size]()
 	secretType      = reflect.TypeFor[core.Secret]()
+	namesType       = reflect.TypeFor[core.Names]()
 	PathType        = reflect.TypeFor[core.Path]()
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
@@ -68,6 +69,12 @@ func mapType(t reflect.Type) *jsonschema.Schema {
 		}
 	case t == secretType:
 		return &jsonschema.Schema{Type: "string", WriteOnly: true}
+	case t == namesType:
+		one := uint64(1)
+		return &jsonschema.Schema{
+			MinLength: &one, MinItems: &one, UniqueItems: true, Items: &jsonschema.Schema{Type: "string", MinLength: &one},
+			Extras: map[string]any{"type": []string{"string", "array"}},
+		}
 	case t == PathType, reflect.PointerTo(t).Implements(textUnmarshaler):
 		return &jsonschema.Schema{Type: "string"}
 	}
@@ -375,6 +382,10 @@ func fromText(_, to reflect.Type, data any) (any, error) {
 		}
 	}
 	switch to {
+	case namesType:
+		if text, ok := data.(string); ok {
+			return []string{text}, nil
+		}
 	case durationType:
 		if text, ok := data.(string); ok {
 			return time.ParseDuration(text)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,8 +31,8 @@ type Stage struct {
 	preloaded atomic.Pointer[table]
 	memory    memory
 	flights   flights
-	keys      sync.Pool              // *[]byte
-	below     atomic.Pointer[string] // how the keys begin in the chain that was linked last
+	keys      sync.Pool                // *[]byte
+	below     atomic.Pointer[[]string] // how the keys begin in the chain that was linked last
 	closing   sync.Once
 
 	hits, preloadHits, misses, joins, unstored atomic.Int64
@@ -151,7 +152,11 @@ func (s *Stage) Holds() string {
 	if below == nil {
 		return ""
 	}
-	switch n := s.memory.usable(*below); n {
+	n := int64(0)
+	for _, begin := range *below {
+		n += s.memory.usable(begin)
+	}
+	switch n {
 	case 0:
 		return ""
 	case 1:
@@ -214,29 +219,48 @@ func (s *Stage) Fingerprint() string { return "" }
 // Wrap returns the cache above next.
 func (s *Stage) Wrap(next core.Translator) core.Translator {
 	p := &place{stage: s, next: next}
-	if f, ok := next.(core.Fingerprinter); ok {
-		p.below = appendPart(nil, f.Fingerprint())
-	} else {
-		p.below = binary.AppendUvarint(nil, 0)
+	switch n := next.(type) {
+	case core.Router:
+		p.router = n
+		for _, fingerprint := range n.Routes() {
+			p.below = append(p.below, appendPart(nil, fingerprint))
+		}
+		if len(p.below) == 1 {
+			p.router = nil // there is nothing to ask
+		}
+	case core.Fingerprinter:
+		p.below = [][]byte{appendPart(nil, n.Fingerprint())}
+	default:
+		p.below = [][]byte{binary.AppendUvarint(nil, 0)}
 	}
-	below := string(p.below)
-	s.below.Store(&below)
+	var begins []string
+	for _, below := range p.below {
+		if begin := string(below); !slices.Contains(begins, begin) {
+			begins = append(begins, begin)
+		}
+	}
+	s.below.Store(&begins)
 	return p
 }
 
 // A place is the cache in one chain.
 type place struct {
-	stage *Stage
-	next  core.Translator
-	below []byte // how its keys begin: the fingerprint of next
+	stage  *Stage
+	next   core.Translator
+	router core.Router // next, when requests go several ways below it
+	below  [][]byte    // how its keys begin, for each way: the fingerprint of next
 }
 
 // Translate answers from what is stored, else with a flight.
 func (p *place) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	s := p.stage
+	below := p.below[0]
+	if p.router != nil {
+		below = p.below[p.router.Route(req)]
+	}
 	buf := s.keys.Get().(*[]byte)
-	*buf = appendKey(append((*buf)[:0], p.below...), req)
-	res, key := s.lookup(*buf, len(p.below), req.NoCache)
+	*buf = appendKey(append((*buf)[:0], below...), req)
+	res, key := s.lookup(*buf, len(below), req.NoCache)
 	s.keys.Put(buf)
 	if res != nil {
 		return res, nil

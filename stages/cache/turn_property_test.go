@@ -71,7 +71,7 @@ func (a asker) request() *core.Request {
 func above(r *rapid.T, cache *Stage, q *queue.Stage, up core.TranslatorFunc) core.Translator {
 	places := []chain.Place{
 		{Name: "ratelimit", Item: ratelimit.New(ratelimit.Defaults())}, {Name: "queue", Item: q},
-		{Name: "provider", Item: provider.New(core.Env{Name: "provider"}, provider.Config{Use: "up", Retries: 1})},
+		{Name: "provider", Item: provider.New(core.Env{Name: "provider"}, provider.Config{Use: core.Names{"up"}, Retries: 1})},
 	}
 	if cache != nil {
 		places = append([]chain.Place{{Name: "cache", Item: cache}}, places...)

@@ -69,7 +69,7 @@ func lined(t *testing.T, u *service, slots int, test func(t *testing.T, c core.T
 		defer s.Close()
 		q := queue.Defaults()
 		q.MaxConcurrent, q.MinInterval = slots, 0
-		p := provider.New(core.Env{Name: "provider"}, provider.Config{Use: "up", Retries: 1})
+		p := provider.New(core.Env{Name: "provider"}, provider.Config{Use: core.Names{"up"}, Retries: 1})
 		l, err := chain.Link([]chain.Place{
 			{Name: "cache", Item: s}, {Name: "ratelimit", Item: ratelimit.New(ratelimit.Defaults())},
 			{Name: "queue", Item: queue.New(q)}, {Name: "provider", Item: p},

@@ -162,7 +162,7 @@ func streaming(t *testing.T, sim *openaitest.Server) core.Translator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := provider.New(core.Env{Name: "provider", Log: zap.NewNop()}, provider.Config{Use: "openai", Retries: 1})
+	calls := provider.New(core.Env{Name: "provider", Log: zap.NewNop()}, provider.Config{Use: core.Names{"openai"}, Retries: 1})
 	linked, err := chain.Link(
 		[]chain.Place{{Name: "provider", Item: calls}, {Name: "postprocess", Item: New("postprocess", Config{})}},
 		func(name string) (core.Provider, bool) {

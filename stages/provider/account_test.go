@@ -11,22 +11,22 @@ import (
 	"github.com/dragoman-mt/dragoman/core/chain"
 )
 
-// A ledger is a gate that counts by account, and notes whose turn it was asked
+// A book is a gate that counts by account, and notes whose turn it was asked
 // for, with what is asked.
-type ledger struct {
+type book struct {
 	diary diary
 	held  map[string]int
 }
 
-func (l *ledger) Scope() core.Scope { return core.ScopeAccount }
+func (l *book) Scope() core.Scope { return core.ScopeAccount }
 
-func (l *ledger) Take(req *core.Request, _ time.Time) (bool, time.Duration) {
+func (l *book) Take(req *core.Request, _ time.Time) (bool, time.Duration) {
 	l.held[req.Account]++
 	l.diary.note("take %s", l.tell(req))
 	return true, 0
 }
 
-func (l *ledger) Give(req *core.Request, o core.Outcome) {
+func (l *book) Give(req *core.Request, o core.Outcome) {
 	l.held[req.Account]--
 	ending := "ok"
 	switch {
@@ -43,7 +43,7 @@ func (l *ledger) Give(req *core.Request, o core.Outcome) {
 
 // tell names the account of req, and says so when req is not the request that
 // was asked for.
-func (l *ledger) tell(req *core.Request) string {
+func (l *book) tell(req *core.Request) string {
 	said := req.Account
 	if req.Fallback {
 		said += " (fallback)"
@@ -81,7 +81,7 @@ func TestEveryTurnIsAskedForWithTheAccountThatItIsFor(t *testing.T) {
 					spares = append(spares, c.spare)
 				}
 				b := newBench(c.cfg, c.main, spares...)
-				l := &ledger{held: map[string]int{}}
+				l := &book{held: map[string]int{}}
 				top, err := chain.Link([]chain.Place{{Name: "ratelimit", Item: l}, {Name: "queue", Item: &b.queue}, {Name: "provider", Item: b.stage}},
 					func(name string) (core.Provider, bool) {
 						p, ok := b.provider(name)
@@ -119,7 +119,7 @@ func TestAHedgeIsChargedToTheAccountOfTheFirst(t *testing.T) {
 		b := newBench(Config{Hedge: Hedge{After: "50ms"}}, []answer{func(ctx context.Context, req *core.Request) (*core.Result, error) {
 			return hangs(time.Second)(ctx, req)
 		}, well})
-		l := &ledger{held: map[string]int{}}
+		l := &book{held: map[string]int{}}
 		top, err := chain.Link([]chain.Place{{Name: "ratelimit", Item: l}, {Name: "queue", Item: &b.queue}, {Name: "provider", Item: b.stage}}, b.provider, &chain.Watch{})
 		if err != nil {
 			t.Fatal(err)

@@ -15,8 +15,9 @@ import (
 // An attempt is one call of one provider. What it was is set once it has
 // ended, by the goroutine that made the call.
 type attempt struct {
-	target
+	*target
 	permit permit
+	tries  bool // whether a pause of the account is over
 	why    reason
 	req    core.Request
 	unpin  func()
@@ -28,6 +29,7 @@ type attempt struct {
 	failed *core.Error
 	usage  core.Usage
 	limits *core.Limits
+	silent bool // it ends when nothing is heard of it for First
 
 	// Guarded by floor.mu until the attempt has ended.
 	over  bool
@@ -115,13 +117,18 @@ func (r *run) delta() bool {
 }
 
 // prepare returns an attempt that may be made with t.
-func (r *run) prepare(t target, p permit, why reason) *attempt {
+func (r *run) prepare(t *target, p permit, tries bool, why reason) *attempt {
 	fork, unpin := r.req.Trace.Fork()
 	fork.Attempts, fork.Attempt = 1, why.String()
-	a := &attempt{target: t, permit: p, why: why, req: *r.req, unpin: unpin}
+	a := &attempt{target: t, permit: p, tries: tries, why: why, req: *r.req, unpin: unpin}
 	a.req.Trace, a.req.Attempt, a.req.Flight = fork, r.req.Attempt+r.attempts, nil
-	a.req.Backed = why != fallback && r.backed()
+	a.req.Account = t.account
+	a.req.Backed = why != fallback && r.elsewhere(t)
+	a.silent = r.cfg.First > 0 && r.elsewhere(t)
 	r.attempts++
+	if why == moved {
+		r.moves++
+	}
 	if onDelta := r.req.OnDelta; onDelta != nil {
 		a.req.OnDelta = func(text string) error { return r.floor.say(a, text, onDelta) }
 	}
@@ -129,8 +136,8 @@ func (r *run) prepare(t target, p permit, why reason) *attempt {
 }
 
 // attempt calls t once.
-func (r *run) attempt(t target, p permit, why reason) (*core.Result, *core.Error) {
-	a := r.prepare(t, p, why)
+func (r *run) attempt(t *target, p permit, tries bool, why reason) (*core.Result, *core.Error) {
+	a := r.prepare(t, p, tries, why)
 	defer r.conclude(a) // also when it panics
 	r.call(r.ctx, a)
 	return a.res, a.failed
@@ -159,7 +166,9 @@ func (r *run) call(ctx context.Context, a *attempt) {
 			a.usage, a.limits = a.failed.Usage, a.failed.Limits
 		}
 		r.floor.end(a)
-		a.breaker.release(a.permit, r.hint(a))
+		said := r.hint(a)
+		a.breaker.release(a.permit, said)
+		a.pause.leave(a.tries, a.failed, said == saysNothing, time.Now())
 		if a.failed == nil && a.req.Chat == nil {
 			a.learned(a.took)
 		}
@@ -171,7 +180,9 @@ func (r *run) call(ctx context.Context, a *attempt) {
 			a.learn(a)
 		}
 	}()
+	ctx, over := r.listen(ctx, a)
 	res, err := a.translator.Translate(ctx, &a.req)
+	err = over(err)
 	switch {
 	case err != nil:
 		a.failed = r.failure(a, core.AsError(err, a.name), limited && !time.Now().Before(until.Add(-soon)))
@@ -219,10 +230,10 @@ func (r *run) failure(a *attempt, err *core.Error, inTime bool) *core.Error {
 // when nothing was heard of the first for as long as wait. The first attempt
 // runs on the caller's goroutine, so that a request which needs no hedge costs
 // a timer and no goroutine.
-func (r *run) race(p permit, wait time.Duration) (*core.Result, *core.Error) {
+func (r *run) race(t *target, p permit, tries bool, wait time.Duration) (*core.Result, *core.Error) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
-	a, f := r.prepare(r.preferred, p, first), &r.floor
+	a, f := r.prepare(t, p, tries, first), &r.floor
 	a.cancel, f.first = cancel, a
 	timer := time.AfterFunc(wait, r.hedge)
 	concluded := false
@@ -289,15 +300,16 @@ func (r *run) beside() (h *attempt, ctx context.Context, give func(*attempt)) {
 	if f.ahead != nil || f.first.over || f.closed || r.ctx.Err() != nil {
 		return nil, nil, nil
 	}
+	t := f.first.target
 	req := *r.req // the gates tell turns apart by it
-	req.Flight = nil
+	req.Flight, req.Account = nil, t.account
 	turn, ok := r.spare(&req)
 	if !ok {
 		return nil, nil, nil
 	}
-	permit, ok := r.preferred.breaker.acquire()
+	permit, ok := t.breaker.acquire()
 	if ok && !r.budget.spend(time.Now(), leftByHedges) {
-		r.preferred.breaker.release(permit, saysNothing)
+		t.breaker.release(permit, saysNothing)
 		r.denied.Add(1)
 		ok = false
 	}
@@ -305,7 +317,7 @@ func (r *run) beside() (h *attempt, ctx context.Context, give func(*attempt)) {
 		turn.Give(core.Outcome{Unused: true, At: time.Now()})
 		return nil, nil, nil
 	}
-	h = r.prepare(r.preferred, permit, hedge)
+	h = r.prepare(t, permit, false, hedge)
 	ctx, h.cancel = context.WithCancelCause(r.ctx)
 	f.hedge, f.ended = h, make(chan struct{})
 	r.running.Add(1)

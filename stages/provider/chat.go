@@ -1,6 +1,10 @@
 package provider
 
-import "github.com/dragoman-mt/dragoman/core"
+import (
+	"slices"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
 
 // Chats go to the provider that they name, and from there to those of `fallback` that
 // take chats and are listed behind it: an operator who names a fallback for a chat
@@ -11,47 +15,38 @@ import "github.com/dragoman-mt/dragoman/core"
 
 // linkChats links those that c calls for chats: each that takes them of the ones that
 // translate, then those that are for chats alone.
-func (c *foot) linkChats(below core.Below, link func(key, name string) (target, error)) error {
-	all := append([]target{c.preferred}, c.fallbacks...)
-	translating := len(all)
+func (c *foot) linkChats(below core.Below, fallbacks []*group) error {
+	names := c.cfg.Names()
 	for _, name := range below.Chats {
-		there := false
-		for _, t := range all {
-			there = there || t.name == name
+		if !slices.Contains(names, name) {
+			names = append(names, name)
 		}
-		if there {
-			continue
-		}
-		t, err := link("use", name)
+	}
+	for _, name := range names {
+		groups, err := c.link(below, "use", []string{name})
 		if err != nil {
 			return err
 		}
-		all = append(all, t)
-	}
-	for i, t := range all {
-		if t.chat == nil {
+		g := groups[0]
+		if g.chat == nil {
 			continue
 		}
-		own := &foot{Stage: c.Stage, gates: c.gates, slots: c.slots, accounts: c.accounts, borrowed: c.borrowed, line: c.line, preferred: t}
-		behind := i + 1
-		if i >= translating {
-			behind = 1
-		}
-		for _, f := range all[min(behind, translating):translating] {
+		w := &way{number: -1, first: g}
+		for _, f := range fallbacks[slices.Index(fallbacks, g)+1:] {
 			if f.chat != nil {
-				own.fallbacks = append(own.fallbacks, f)
+				w.then = append(w.then, f)
 			}
 		}
-		c.chats = append(c.chats, own)
+		c.chats = append(c.chats, w)
 	}
 	return nil
 }
 
-// chat returns what calls the provider of that name for chats, or nil.
-func (c *foot) chat(provider string) *foot {
-	for _, own := range c.chats {
-		if own.preferred.name == provider {
-			return own
+// chat returns the way of chats for the provider of that name, or nil.
+func (c *foot) chat(provider string) *way {
+	for _, w := range c.chats {
+		if w.first.chat.Provider == provider {
+			return w
 		}
 	}
 	return nil
@@ -66,8 +61,8 @@ func errNoChat() *core.Error {
 // Chats returns the models that answer chats, that of the preferred provider first.
 func (c *foot) Chats() []core.ChatModel {
 	var all []core.ChatModel
-	for _, own := range c.chats {
-		all = append(all, *own.preferred.chat)
+	for _, w := range c.chats {
+		all = append(all, *w.first.chat)
 	}
 	return all
 }

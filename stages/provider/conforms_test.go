@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"github.com/dragoman-mt/dragoman/core"
 	"testing"
 
 	"github.com/dragoman-mt/dragoman/core/coretest"
@@ -9,6 +10,6 @@ import (
 
 func TestConforms(t *testing.T) {
 	config := provider.Kind().Config().(*provider.Config)
-	config.Use = "openai"
+	config.Use = core.Names{"openai"}
 	coretest.Stage(t, provider.Kind(), config)
 }

@@ -17,10 +17,13 @@ const (
 	retry
 	hedge
 	fallback
+	moved
 	reasons
 )
 
-func (r reason) String() string { return [...]string{"first", "retry", "hedge", "fallback"}[r] }
+func (r reason) String() string {
+	return [...]string{"first", "retry", "hedge", "fallback", "moved"}[r]
+}
 
 // within are the upper bounds of the classes in which attempts are counted by
 // how long they took, in seconds.
@@ -93,12 +96,19 @@ func (r *tally) count(a *attempt) {
 // provider.
 func (s *Stage) Measure(emit func(core.Measure)) {
 	emit(core.Measure{Name: "provider_retries_denied_total", Help: "Retries and hedges that were not made because too many had been.", Counter: true, Value: float64(s.denied.Load())})
+	s.mu.Lock()
+	for label, n := range s.routed {
+		emit(core.Measure{Name: "provider_routed_total", Help: "Requests, by the route that took them: its place in the list, or use.", Counter: true, Value: float64(n.Load()), Labels: []string{"route", label}})
+	}
+	s.mu.Unlock()
 	tallies, serving := s.known()
 	for _, t := range tallies {
 		t.measure(emit)
 	}
 	for _, r := range serving {
 		emit(core.Measure{Name: "provider_breaker_state", Help: "Whether calls reach the provider: 0 yes, 1 one tries, 2 no.", Value: r.breaker.state(), Labels: []string{"provider", r.name}})
+		_, left, _ := r.pause.on(time.Now())
+		emit(core.Measure{Name: "provider_paused_seconds", Help: "For how much longer the account of the provider is left alone, since it has no quota or answered with a 429.", Value: left.Seconds(), Labels: []string{"provider", r.name}})
 	}
 }
 

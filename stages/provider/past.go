@@ -19,25 +19,33 @@ import (
 type past struct {
 	budget *budget
 	line   *line.Line   // for chains without a gate that owns one
+	limits *limits      // of accounts whose entries carry some
 	denied atomic.Int64 // retries and hedges that the budget did not allow
 	linked atomic.Int64 // chains so far
 
 	mu      sync.Mutex
 	tallies map[string]*tally
-	serving map[string]*record // of the newest chain to which a request has come
-	newest  int64              // which one that is
+	serving map[string]*record       // of the newest chain to which a request has come
+	newest  int64                    // which one that is
+	pauses  map[string]*pause        // by account
+	routed  map[string]*atomic.Int64 // requests, by how their way is called
 }
 
 func newPast() *past {
-	return &past{budget: newBudget(), line: line.New(waitingWithoutQueue), tallies: map[string]*tally{}}
+	return &past{
+		budget: newBudget(), line: line.New(waitingWithoutQueue), limits: newLimits(),
+		tallies: map[string]*tally{}, pauses: map[string]*pause{}, routed: map[string]*atomic.Int64{},
+	}
 }
 
 // A record is what one chain knows about one provider.
 type record struct {
 	*tally
+	entry   string          // of providers
 	of      core.Translator // the provider that it is about
 	cfg     Breaker
 	breaker *breaker
+	pause   *pause // of the account
 	*latencyPair
 }
 
@@ -72,13 +80,13 @@ func (l *latencyPair) learned(d time.Duration) {
 func (p *past) record(of core.Provider, cfg Breaker, log *zap.Logger) *record {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	counts := p.tallies[of.Name]
+	counts := p.tallies[of.Place()]
 	if counts == nil {
-		counts = newTally(of.Name)
-		p.tallies[of.Name] = counts
+		counts = newTally(of.Place())
+		p.tallies[of.Place()] = counts
 	}
-	r := &record{tally: counts, of: of.Translator, cfg: cfg}
-	if old := p.serving[of.Name]; old != nil && same(old.of, of.Translator) {
+	r := &record{tally: counts, entry: of.Name, of: of.Translator, cfg: cfg}
+	if old := p.serving[of.Place()]; old != nil && same(old.of, of.Translator) {
 		r.latencyPair = old.latencyPair
 		if old.cfg == cfg {
 			r.breaker = old.breaker
@@ -91,6 +99,28 @@ func (p *past) record(of core.Provider, cfg Breaker, log *zap.Logger) *record {
 		r.breaker = newBreaker(cfg, counts, log)
 	}
 	return r
+}
+
+// routedTo returns the counter of requests that go a way of that name.
+func (p *past) routedTo(label string) *atomic.Int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.routed[label] == nil {
+		p.routed[label] = &atomic.Int64{}
+	}
+	return p.routed[label]
+}
+
+// pauseOf returns the pause of an account, whichever chain calls it.
+func (p *past) pauseOf(account string) *pause {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := p.pauses[account]
+	if found == nil {
+		found = &pause{}
+		p.pauses[account] = found
+	}
+	return found
 }
 
 // same says whether a and b are one part.
@@ -119,13 +149,20 @@ func (c *foot) serve() {
 		return // a late request to a chain that another has followed
 	}
 	p.newest = c.number
-	p.serving = map[string]*record{c.preferred.name: c.preferred.record}
-	for _, f := range c.fallbacks {
-		p.serving[f.name] = f.record
+	p.serving = map[string]*record{}
+	most := map[string]core.Allowance{}
+	kept := map[string]*pause{}
+	for _, g := range c.targets {
+		for _, t := range g.members {
+			p.serving[t.name] = t.record
+			kept[t.account] = t.pause
+			if t.limits != (core.Allowance{}) {
+				most[t.account] = lower(most[t.account], t.limits)
+			}
+		}
 	}
-	for _, own := range c.chats {
-		p.serving[own.preferred.name] = own.preferred.record
-	}
+	p.pauses = kept
+	p.limits.set(most)
 }
 
 // known returns the counters of all providers, and the records of those that

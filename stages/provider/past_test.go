@@ -272,9 +272,9 @@ func TestAReloadKeepsTheLineOfAChainWithoutQueue(t *testing.T) {
 			}
 			return c
 		}
-		former := New(core.Env{}, Config{Use: "main"})
+		former := New(core.Env{}, Config{Use: core.Names{"main"}})
 		before := link(former)
-		heir := New(core.Env{}, Config{Use: "main", Retries: 1})
+		heir := New(core.Env{}, Config{Use: core.Names{"main"}, Retries: 1})
 		heir.Inherit(former)
 		after := link(heir)
 		var all sync.WaitGroup
@@ -309,7 +309,7 @@ func TestNobodyIsForgottenWhenAReloadChangesTheLine(t *testing.T) {
 					time.Sleep(300 * time.Millisecond)
 					return well(ctx, req)
 				}}}
-				stage := New(core.Env{}, Config{Use: "main"})
+				stage := New(core.Env{}, Config{Use: core.Names{"main"}})
 				link := func(queued bool) core.Translator {
 					places := []chain.Place{{Name: "ratelimit", Item: limit}}
 					if queued {

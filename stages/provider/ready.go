@@ -2,7 +2,9 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -79,19 +81,33 @@ func (s *Stage) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var why []string
-	for _, name := range append([]string{s.cfg.Use}, s.cfg.Fallback...) {
-		r := s.serving[name]
-		if r == nil {
+	for _, name := range s.cfg.Names() {
+		var serving []*record
+		for _, r := range s.serving {
+			if r.entry == name {
+				serving = append(serving, r)
+			}
+		}
+		if serving == nil {
 			return nil // nobody has called it since it was taken in use
 		}
-		err := r.breaker.health.unwell(time.Duration(s.deadline.Load()))
-		if shut, left := r.breaker.shut(); shut {
-			err = fmt.Errorf("it keeps failing and is left alone for another %v", left.Round(time.Second))
+		slices.SortFunc(serving, func(a, b *record) int { return strings.Compare(a.name, b.name) })
+		for _, r := range serving {
+			err := r.breaker.health.unwell(time.Duration(s.deadline.Load()))
+			if kind, left, trying := r.pause.on(time.Now()); kind == core.QuotaExceeded {
+				err = fmt.Errorf("quota_exceeded: its account is asked again in %v", left.Round(time.Second))
+				if trying != nil {
+					err = errors.New("quota_exceeded: its account is asked again at this moment")
+				}
+			}
+			if shut, left := r.breaker.shut(); shut {
+				err = fmt.Errorf("it keeps failing and is left alone for another %v", left.Round(time.Second))
+			}
+			if err == nil {
+				return nil
+			}
+			why = append(why, r.name+": "+err.Error())
 		}
-		if err == nil {
-			return nil
-		}
-		why = append(why, name+": "+err.Error())
 	}
 	return &core.Error{Kind: core.Unavailable, Detail: strings.Join(why, "; ")}
 }

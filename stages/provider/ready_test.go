@@ -113,7 +113,7 @@ func TestAProviderThatWasJustTakenInUseIsReady(t *testing.T) {
 		if b.readiness(t, 3) == nil {
 			t.Fatal("ready though every call fails")
 		}
-		heir := New(core.Env{Name: "provider"}, Config{Use: "other"})
+		heir := New(core.Env{Name: "provider"}, Config{Use: core.Names{"other"}})
 		heir.Inherit(b.stage)
 		if err := heir.Ready(); err != nil {
 			t.Errorf("what main did is held against other: %v", err)

@@ -15,9 +15,10 @@ import (
 // A run is the work on one request: its attempts, one after the other.
 type run struct {
 	*foot
+	way   *way
 	ctx   context.Context
 	req   *core.Request // own
-	own   core.Request  // a copy, charged to the account of the provider in use
+	own   core.Request  // a copy, charged to the account that is asked first
 	since time.Time     // when it came, which is its seniority
 
 	turn    *line.Turn   // held, or nil
@@ -25,7 +26,10 @@ type run struct {
 
 	floor     floor
 	attempts  int
+	moves     int       // of these, those that went on to another of a list
 	notBefore time.Time // the upstream wants to be left alone until then
+	asked     *target   // that the request has chosen
+	spent     []*target // that need not be asked again
 }
 
 // firstBackoff is the longest pause before the first retry; it doubles.
@@ -33,40 +37,71 @@ const firstBackoff = 20 * time.Millisecond
 
 func (r *run) translate() (*core.Result, *core.Error) {
 	r.budget.earn()
-	if len(r.fallbacks) > 0 && !r.preferred.speaks(r.req) {
+	g := r.way.first
+	if len(r.way.then) > 0 && !g.speaks(r.req) {
 		return r.fallBack(&core.Error{
-			Kind: core.UnsupportedLanguage, Stage: r.preferred.name, Detail: "no provider in use translates this pair of languages",
+			Kind: core.UnsupportedLanguage, Stage: g.members[0].name, Detail: "no provider in use translates this pair of languages",
 		}, r.gates)
 	}
+	several := len(g.members) > 1
 	var failed *core.Error // the last attempt
-	for reason := first; ; reason = retry {
-		if shut, _ := r.preferred.breaker.shut(); shut && len(r.fallbacks) == 0 {
-			return nil, r.orUnavailable(failed)
-		}
-		err := r.take(r.req, r.gates)
-		if err != nil {
-			if err.Kind == core.RateLimited && len(r.fallbacks) > 0 && !isOneOf(r.slots, err.Stage) {
-				gates := r.gates
-				if !isOneOf(r.accounts, err.Stage) {
-					gates = without(gates, err.Stage)
-				}
-				return r.fallBack(err, gates)
+	for reason := first; ; {
+		t, trying, why := r.pick(g, several, false)
+		switch {
+		case t == nil && trying != nil && !r.backed():
+			r.give()
+			if err := r.await(trying); err != nil {
+				return nil, err
 			}
-			return nil, r.noTurn(err, failed)
+			continue
+		case t == nil:
+			return r.fallBack(orElse(failed, why), r.gatesLeft())
 		}
-		permit, ok := r.preferred.breaker.acquire()
+		r.chosen(t)
+		r.giveWhile()
+		if r.attempts == 0 && r.turn == nil {
+			r.own.Account = t.account
+		}
+		if err := r.turnOf(t, several); err == errMoved {
+			continue
+		} else if err != nil {
+			if err.Kind != core.RateLimited || isOneOf(r.slots, err.Stage) {
+				return nil, r.noTurn(err, failed)
+			}
+			if r.spend(t, err.Kind); several && r.open(g) {
+				continue
+			}
+			if len(r.way.then) == 0 {
+				return nil, r.noTurn(err, failed)
+			}
+			gates := r.gates
+			if !isOneOf(r.accounts, err.Stage) {
+				gates = without(gates, err.Stage)
+			}
+			return r.fallBack(err, gates)
+		}
+		permit, ok := t.breaker.acquire()
 		if !ok {
-			return r.fallBack(r.orUnavailable(failed), r.gates)
+			if r.spend(t, core.Unavailable); several && r.open(g) {
+				continue
+			}
+			return r.fallBack(orElse(failed, unavailable(t)), r.gates)
+		}
+		tries, ok := t.enter(several)
+		if !ok { // a pause has begun, or another call tries whether one is over
+			t.breaker.release(permit, saysNothing)
+			continue
 		}
 		var res *core.Result
+		var err *core.Error
 		wait, hedged := time.Duration(0), false
 		if reason == first && r.delay != nil && r.req.Chat == nil {
-			wait, hedged = r.delay(r.preferred.record, r.req.OnDelta != nil)
+			wait, hedged = r.delay(t.record, r.req.OnDelta != nil)
 		}
 		if hedged {
-			res, err = r.race(permit, wait)
+			res, err = r.race(t, permit, tries, wait)
 		} else {
-			res, err = r.attempt(r.preferred, permit, reason)
+			res, err = r.attempt(t, permit, tries, reason)
 		}
 		if err == nil {
 			return res, nil
@@ -75,7 +110,11 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		if failed.Kind == core.RateLimited {
 			r.give() // becomes everybody's pause at once
 		}
-		pause, ok := r.mayRetry(failed)
+		if r.spend(t, failed.Kind); several && r.mayMove(failed) && r.open(g) {
+			reason = moved
+			continue
+		}
+		pause, ok := r.mayRetry(t, failed)
 		if !ok {
 			return r.fallBack(failed, r.borrowed)
 		}
@@ -83,6 +122,111 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		if err := r.sleep(pause); err != nil {
 			return nil, err
 		}
+		reason, r.spent = retry, nil
+	}
+}
+
+// enter says whether a call of t may begin, and whether it tries if a pause is over.
+// Who can ask nobody else heeds an exhausted quota alone: the gates keep the pause after
+// a 429.
+func (t *target) enter(heed bool) (tries, ok bool) {
+	now := time.Now()
+	if kind, _, _ := t.pause.on(now); kind == core.RateLimited && !heed {
+		return false, true
+	}
+	return t.pause.enter(now)
+}
+
+// chosen notes that the request has t to do, and no longer whom it had before.
+func (r *run) chosen(t *target) {
+	if r.asked != nil {
+		r.asked.load.Add(-1)
+	}
+	if r.asked = t; t != nil {
+		t.load.Add(1)
+	}
+}
+
+// spend notes that t need not be asked again. What a model would not answer, it would
+// not with another account either.
+func (r *run) spend(t *target, kind core.ErrorKind) {
+	r.spent = append(r.spent, t)
+	switch kind {
+	case core.ProviderRefused, core.BadAnswer, core.UnsupportedLanguage:
+		for _, g := range append(r.way.then[:len(r.way.then):len(r.way.then)], r.way.first) {
+			for _, other := range g.members {
+				if other.entry == t.entry && other != t {
+					r.spent = append(r.spent, other)
+				}
+			}
+		}
+	}
+}
+
+// open says whether one of g can be asked now that was not yet.
+func (r *run) open(g *group) bool {
+	t, _, _ := r.pick(g, true, true)
+	return t != nil
+}
+
+// mayMove says whether another of a list is asked after failed, at once.
+func (r *run) mayMove(failed *core.Error) bool {
+	return (fallsOver(failed.Kind) || failed.Retryable) && !r.delta() && r.ctx.Err() == nil
+}
+
+// charged is the request as the gates are told of it for t.
+func (r *run) charged(t *target, fallback bool) *core.Request {
+	if r.own.Account == t.account && !fallback {
+		return r.req
+	}
+	req := r.own
+	req.Account, req.Fallback = t.account, fallback
+	return &req
+}
+
+// turnOf makes the turn that is held one for t, or takes one from all gates. When
+// somebody else may be asked it returns errMoved as soon as the account begins a pause.
+func (r *run) turnOf(t *target, several bool) *core.Error {
+	req := r.charged(t, false)
+	if r.turn != nil {
+		outcome := r.outcome
+		r.outcome = core.Outcome{Unused: true}
+		if r.turn.Pass(req, outcome) {
+			return nil
+		}
+		r.turn = nil
+	}
+	if !several {
+		return r.take(r.ctx, req, r.gates)
+	}
+	ctx, stop := t.pause.watch(r.ctx)
+	defer stop()
+	return r.take(ctx, req, r.gates)
+}
+
+// giveWhile gives the turn back while somebody is waited for: nothing sleeps with one.
+func (r *run) giveWhile() {
+	if time.Now().Before(r.notBefore) {
+		r.give()
+	}
+}
+
+// gatesLeft are those that a fallback needs a turn from: after an attempt those alone
+// that are everybody's, or count by account.
+func (r *run) gatesLeft() []core.Guard {
+	if r.attempts > 0 {
+		return r.borrowed
+	}
+	return r.gates
+}
+
+// await waits until a call has ended that tries whether an account is back.
+func (r *run) await(trying <-chan struct{}) *core.Error {
+	select {
+	case <-trying:
+		return nil
+	case <-r.ctx.Done():
+		return core.ContextError(r.ctx, "")
 	}
 }
 
@@ -98,35 +242,54 @@ func fallsOver(kind core.ErrorKind) bool {
 
 // fallBack asks the fallbacks, in order, after failed: each with the slot that is
 // held, or when there is none with a turn from gates, and charged to its own
-// account. One whose account is shut for longer than the request can wait is
-// passed over.
+// account. One that cannot be asked before the deadline is passed over, and one that
+// can be asked now goes before those that have to be waited for.
 func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *core.Error) {
-	speaks := func(f target) bool { return f.speaks(r.req) }
-	if !slices.ContainsFunc(r.fallbacks, speaks) || r.delta() || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
+	speaks := func(g *group) bool { return g.speaks(r.req) }
+	if !slices.ContainsFunc(r.way.then, speaks) || r.delta() || !fallsOver(failed.Kind) || r.ctx.Err() != nil {
 		return nil, r.over(failed)
 	}
 	r.notBefore = time.Time{} // that was said by another
 	r.log.Debug("an attempt failed, a fallback is asked", zap.String("request", r.req.ID), zap.Int("attempt", r.attempts), zap.Error(failed))
-	for _, f := range r.fallbacks {
-		if shut, _ := f.breaker.shut(); shut || !speaks(f) {
+	for {
+		f, trying := r.next()
+		if f == nil && trying != nil {
+			r.give()
+			if r.await(trying) != nil {
+				break
+			}
 			continue
 		}
+		if f == nil {
+			break
+		}
+		r.chosen(f)
+		r.giveWhile()
+		r.spent = append(r.spent, f)
 		if err := r.turnFor(f, gates); err != nil {
 			if err.Kind == core.RateLimited && isOneOf(r.accounts, err.Stage) {
 				continue
 			}
 			return nil, r.noTurn(err, failed)
 		}
+		r.notBefore = time.Time{}
 		permit, ok := f.breaker.acquire()
 		if !ok {
 			continue
 		}
-		res, err := r.attempt(f, permit, fallback)
+		tries, ok := f.pause.enter(time.Now())
+		if !ok { // a pause began meanwhile: whoever is next is chosen anew, f too if it is in time
+			f.breaker.release(permit, saysNothing)
+			r.spent = slices.DeleteFunc(r.spent, func(t *target) bool { return t == f })
+			continue
+		}
+		res, err := r.attempt(f, permit, tries, fallback)
 		if err == nil {
 			res = res.WithFlag(core.FlagFallback) // a copy
 			res.NoStore = true
 			return res, nil
 		}
+		r.spend(f, err.Kind)
 		if err.Kind != core.UnsupportedLanguage { // else it cannot stand in: why it was asked tells more
 			failed = err
 		}
@@ -137,23 +300,42 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 	return nil, r.over(failed)
 }
 
+// next returns the fallback that is asked next: the first that can be asked now, else
+// the first that can be waited for. Trying is what to wait for when a call finds out.
+func (r *run) next() (f *target, trying <-chan struct{}) {
+	for _, onlyOpen := range []bool{true, false} {
+		for _, g := range r.way.then {
+			if !g.speaks(r.req) {
+				continue
+			}
+			t, tries, _ := r.pick(g, true, onlyOpen)
+			if t != nil {
+				return t, nil
+			}
+			if tries != nil {
+				trying = tries
+			}
+		}
+	}
+	return nil, trying
+}
+
 // turnFor makes the turn that is held one for f, or takes one from gates, and
 // from fewer while such as know no accounts are shut for longer than the request
 // can wait; but never without a slot.
-func (r *run) turnFor(f target, gates []core.Guard) *core.Error {
-	req := r.own
-	req.Account, req.Fallback = f.account, true
+func (r *run) turnFor(f *target, gates []core.Guard) *core.Error {
+	req := r.charged(f, true)
 	if r.turn != nil {
 		outcome := r.outcome
 		r.outcome = core.Outcome{Unused: true}
-		if r.turn.Pass(&req, outcome) {
+		if r.turn.Pass(req, outcome) {
 			return nil
 		}
 		r.turn = nil
 		gates = r.borrowed
 	}
 	for {
-		err := r.take(&req, gates)
+		err := r.take(r.ctx, req, gates)
 		if err == nil {
 			return nil
 		}
@@ -167,28 +349,42 @@ func (r *run) turnFor(f target, gates []core.Guard) *core.Error {
 
 // backed says whether a fallback may answer.
 func (r *run) backed() bool {
-	return slices.ContainsFunc(r.fallbacks, func(f target) bool {
-		shut, _ := f.breaker.shut()
-		return !shut && f.speaks(r.req)
+	return slices.ContainsFunc(r.way.then, func(g *group) bool {
+		return slices.ContainsFunc(g.members, func(t *target) bool {
+			return t.speaks(r.req) && r.standing(t, false, time.Now()).why == nil
+		})
 	})
 }
 
-// mayRetry says whether the provider in use is asked again after failed, and
-// how long to pause before that.
-func (r *run) mayRetry(failed *core.Error) (pause time.Duration, ok bool) {
-	retries := r.attempts - 1
+// elsewhere says whether anybody but t may be asked yet.
+func (r *run) elsewhere(t *target) bool {
+	other := func(g *group) bool {
+		return slices.ContainsFunc(g.members, func(o *target) bool {
+			return o != t && !slices.Contains(r.spent, o) && o.speaks(r.req) && r.standing(o, false, time.Now()).why == nil
+		})
+	}
+	return other(r.way.first) || slices.ContainsFunc(r.way.then, other)
+}
+
+// mayRetry says whether those in use are asked again after t failed, and how long to
+// pause before that.
+func (r *run) mayRetry(t *target, failed *core.Error) (pause time.Duration, ok bool) {
+	retries := r.attempts - r.moves - 1
 	switch {
 	case !failed.Retryable, r.delta(), retries >= r.cfg.Retries, r.ctx.Err() != nil:
 		return 0, false
 	case (failed.Kind == core.DeadlineExceeded || failed.Kind == core.Unavailable) && r.backed():
 		return 0, false // it hangs or is away: what is left of the time goes to another
 	}
-	if shut, _ := r.preferred.breaker.shut(); shut {
+	after := failed.RetryAfter
+	if len(r.way.first.members) > 1 {
+		after = 0 // the next may be another, and who wants to be left alone is known
+	} else if shut, _ := t.breaker.shut(); shut {
 		return 0, false
 	}
 	now := time.Now()
 	pause = rand.N(firstBackoff << retries)
-	if deadline, has := r.ctx.Deadline(); has && !now.Add(max(pause, failed.RetryAfter)).Before(deadline) {
+	if !r.inTime(now.Add(max(pause, after))) {
 		return 0, false
 	}
 	if !r.budget.spend(now, 0) {
@@ -196,20 +392,20 @@ func (r *run) mayRetry(failed *core.Error) (pause time.Duration, ok bool) {
 		return 0, false
 	}
 	r.log.Debug("an attempt failed, another follows", zap.String("request", r.req.ID), zap.Int("attempt", r.attempts), zap.Error(failed))
-	r.notBefore = now.Add(failed.RetryAfter)
+	r.notBefore = now.Add(after)
 	return pause, true
 }
 
 // take takes a turn for req from gates. When no gate has made the upstream's wish to be
 // left alone a pause of everybody, this request waits for its end by itself,
 // without a turn.
-func (r *run) take(req *core.Request, gates []core.Guard) *core.Error {
+func (r *run) take(ctx context.Context, req *core.Request, gates []core.Guard) *core.Error {
 	for {
 		if f := r.req.Flight; f != nil {
 			f.Waits()
 		}
 		asked := time.Now()
-		turn, err := r.line.Turn(r.ctx, req, gates, line.How{Since: r.since})
+		turn, err := r.line.Turn(ctx, req, gates, line.How{Since: r.since})
 		if err != nil {
 			err := core.AsError(err, "")
 			if isOneOf(gates, err.Stage) {
@@ -342,16 +538,12 @@ func (r *run) noTurn(err, failed *core.Error) *core.Error {
 	return err
 }
 
-// orUnavailable is failed, or when there was no attempt the error that the
-// breaker of the provider in use is open.
-func (r *run) orUnavailable(failed *core.Error) *core.Error {
+// orElse is failed, or why there was no attempt.
+func orElse(failed, why *core.Error) *core.Error {
 	if failed != nil {
 		return failed
 	}
-	return &core.Error{
-		Kind: core.Unavailable, Stage: r.preferred.name, Detail: "the provider keeps failing and is left alone for a moment",
-		Retryable: true, RetryAfter: r.preferred.breaker.retryAfter(),
-	}
+	return why
 }
 
 // without returns gates without the one called name.

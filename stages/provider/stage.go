@@ -11,8 +11,11 @@ package provider
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +31,7 @@ import (
 type Stage struct {
 	cfg      Config
 	log      *zap.Logger
+	origin   core.Origin
 	deadline atomic.Int64 // nanoseconds
 	*past
 
@@ -54,7 +58,7 @@ func New(env core.Env, cfg Config) *Stage {
 	if env.Log == nil {
 		env.Log = zap.NewNop()
 	}
-	s := &Stage{cfg: cfg, log: env.Log, past: newPast(), delay: cfg.Hedge.delay()}
+	s := &Stage{cfg: cfg, log: env.Log, origin: env.Origin, past: newPast(), delay: cfg.Hedge.delay()}
 	s.SetDeadline(env.Deadline)
 	return s
 }
@@ -84,7 +88,7 @@ func (s *Stage) Fingerprint() string { return "" }
 
 // Call links the providers in use with what stands below.
 func (s *Stage) Call(below core.Below) (core.Translator, error) {
-	c := &foot{Stage: s, gates: below.Gates, line: s.line, number: s.linked.Add(1)}
+	c := &foot{Stage: s, gates: below.Gates, line: s.line, number: s.linked.Add(1), targets: map[string]*group{}}
 	owned := false
 	for _, g := range below.Gates {
 		if o, ok := g.Gate.(line.Owner); ok {
@@ -98,144 +102,197 @@ func (s *Stage) Call(below core.Below) (core.Translator, error) {
 			c.borrowed = append(c.borrowed, g)
 		}
 	}
-	seen := map[string]bool{}
-	link := func(key, name string) (target, error) {
-		p, ok := below.Provider(name)
-		if !ok {
-			return target{}, fmt.Errorf("%s: there is no provider %q", key, name)
-		}
-		languages, _ := p.Translator.(core.Languager)
-		account := p.Account
-		if account == "" {
-			account = p.Name
-		}
-		t := target{record: s.record(p, s.cfg.Breaker, s.log), translator: below.Around(p), languages: languages, account: account}
-		if chatter, ok := p.Translator.(core.Chatter); ok {
-			t.chat = &core.ChatModel{Provider: p.Name, Model: chatter.ChatModel(), Fingerprint: p.Fingerprint}
-		}
-		return t, nil
-	}
-	var err error
-	if c.preferred, err = link("use", s.cfg.Use); err != nil {
+	fallbacks, err := c.link(below, "fallback", s.cfg.Fallback)
+	if err != nil {
 		return nil, err
 	}
-	seen[s.cfg.Use] = true
-	for i, name := range s.cfg.Fallback {
-		key := fmt.Sprintf("fallback[%d]", i)
-		if seen[name] {
-			return nil, fmt.Errorf("%s: %q is named twice", key, name)
-		}
-		seen[name] = true
-		t, err := link(key, name)
-		if err != nil {
+	for i := range s.cfg.Routes {
+		r := &s.cfg.Routes[i]
+		w := &way{number: i, matcher: r.matcher()}
+		w.count = s.routedTo(w.label())
+		if err := c.fill(w, below, fmt.Sprintf("routes[%d].use", i), r.Use, fallbacks, r.Private); err != nil {
 			return nil, err
 		}
-		c.fallbacks = append(c.fallbacks, t)
+		if err := w.unserved(r, s.origin); err != nil {
+			return nil, err
+		}
+		c.ways = append(c.ways, w)
 	}
-	if f, ok := c.preferred.translator.(core.Fingerprinter); ok {
-		c.fingerprint = f.Fingerprint()
+	last := &way{number: -1}
+	last.count = s.routedTo(last.label())
+	for i, name := range s.cfg.Fallback {
+		if slices.Contains(s.cfg.Use, name) {
+			return nil, fmt.Errorf("fallback[%d]: %q is named twice", i, name)
+		}
 	}
-	if err := c.linkChats(below, link); err != nil {
+	if err := c.fill(last, below, "use", s.cfg.Use, fallbacks, false); err != nil {
 		return nil, err
+	}
+	c.ways = append(c.ways, last)
+	if err := c.linkChats(below, fallbacks); err != nil {
+		return nil, err
+	}
+	for _, g := range c.targets {
+		if g.members[0].limits != (core.Allowance{}) {
+			guard := core.Guard{Name: guardName, Gate: s.limits}
+			c.gates = append(slices.Clone(c.gates), guard)
+			c.accounts, c.borrowed = append(c.accounts, guard), append(c.borrowed, guard)
+			break
+		}
 	}
 	c.begin()
 	return c, nil
 }
 
-// A target is a provider, linked.
-type target struct {
-	*record
-	translator core.Translator
-	languages  core.Languager  // nil: any language to any other
-	account    string          // that its calls are charged to
-	chat       *core.ChatModel // nil when it takes no chats
-}
-
-// knows returns the languages of t; nil means any to any other.
-func (t target) knows() []core.LanguageInfo {
-	if t.languages == nil {
+// fill links the providers of one way: those that are asked first, and the fallbacks
+// that are none of these.
+func (c *foot) fill(w *way, below core.Below, key string, use []string, fallbacks []*group, private bool) error {
+	if len(use) == 0 {
+		use = []string{""}
+	}
+	first, err := c.link(below, key, use)
+	if err != nil {
+		return err
+	}
+	w.first = &group{}
+	var answers []string
+	for _, g := range first {
+		w.first.members = append(w.first.members, g.members...)
+		if f, ok := g.members[0].translator.(core.Fingerprinter); ok && !slices.Contains(answers, f.Fingerprint()) {
+			answers = append(answers, f.Fingerprint())
+		}
+	}
+	w.first.dues = make([]float64, len(w.first.members))
+	if len(answers) == 1 {
+		w.fingerprint = answers[0]
+	} else {
+		slices.Sort(answers)
+		w.fingerprint = sum(answers...)
+	}
+	if private { // neither a call nor its answer is shared with who may be answered by a fallback
+		w.fingerprint = sum("private", w.fingerprint)
 		return nil
 	}
-	return t.languages.Languages()
+	for _, g := range fallbacks {
+		if !slices.Contains(first, g) {
+			w.then = append(w.then, g)
+		}
+	}
+	return nil
 }
 
-// speaks says whether t may know the pair of req. A region or a script does not
-// matter, since what a provider makes of these it says itself.
-func (t target) speaks(req *core.Request) bool {
-	all := t.knows()
-	if len(all) == 0 || req.Chat != nil {
-		return true
-	}
-	source, target := req.Source.Base(), req.Target.Base()
-	for _, l := range all {
-		if source != "" && l.Source.Base() != source {
-			continue
+// sum is a fingerprint of several.
+func sum(parts ...string) string {
+	all := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return hex.EncodeToString(all[:12])
+}
+
+// link returns a group for each entry of names: its accounts, or itself. An entry is
+// linked once.
+func (c *foot) link(below core.Below, key string, names []string) (groups []*group, err error) {
+	for i, name := range names {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		if len(names) == 1 && key != "fallback" {
+			at = key
 		}
-		for _, to := range l.Targets {
-			if to.Base() == target {
-				return true
+		g := c.targets[name]
+		if g != nil && slices.Contains(groups, g) {
+			return nil, fmt.Errorf("%s: %q is named twice", at, name)
+		}
+		if g == nil {
+			p, ok := below.Provider(name)
+			if !ok {
+				return nil, fmt.Errorf("%s: there is no provider %q", at, name)
 			}
+			g = &group{}
+			for _, share := range append(slices.Clip(p.Shares), p) {
+				if share.Share == 0 && len(p.Shares) > 0 {
+					continue // the entry as a whole
+				}
+				languages, _ := share.Translator.(core.Languager)
+				account := share.Account
+				if account == "" {
+					account = share.Place()
+				}
+				t := &target{translator: below.Around(share), languages: languages, account: account, limits: p.Limits, weight: share.Weight}
+				if share.Share == 0 {
+					t.weight = 1
+				}
+				t.record = c.record(share, c.cfg.Breaker, c.log)
+				t.pause = c.pauseOf(account)
+				g.members = append(g.members, t)
+			}
+			g.dues = make([]float64, len(g.members))
+			if chatter, ok := p.Translator.(core.Chatter); ok {
+				g.chat = &core.ChatModel{Provider: p.Name, Model: chatter.ChatModel(), Fingerprint: p.Fingerprint}
+			}
+			c.targets[name] = g
 		}
+		groups = append(groups, g)
 	}
-	return false
+	return groups, nil
 }
 
 // A foot is the end of one linked chain. It holds no state of its own.
 type foot struct {
 	*Stage
-	gates       []core.Guard
-	slots       []core.Guard // those of gates that own a line: what a fallback needs as well
-	accounts    []core.Guard // those that count by account: what a fallback needs for its own
-	borrowed    []core.Guard // both
-	line        *line.Line
-	preferred   target
-	fallbacks   []target
-	fingerprint string
-	chats       []*foot // for chats, by the preferred provider
+	gates    []core.Guard
+	slots    []core.Guard // those of gates that own a line: what a fallback needs as well
+	accounts []core.Guard // those that count by account: what a fallback needs for its own
+	borrowed []core.Guard // both
+	line     *line.Line
+	ways     []*way            // the last one takes what no other does
+	chats    []*way            // for chats, by who is asked first
+	targets  map[string]*group // by entry
 
 	number int64       // of the links of its past: a later one is greater
 	serves atomic.Bool // a request has come
 }
 
 var (
-	_ core.Translator    = (*foot)(nil)
-	_ core.Fingerprinter = (*foot)(nil)
-	_ core.Languager     = (*foot)(nil)
+	_ core.Translator = (*foot)(nil)
+	_ core.Router     = (*foot)(nil)
+	_ core.Languager  = (*foot)(nil)
 )
 
-// Fingerprint names what the preferred provider would answer. The answers of
-// fallbacks are never stored.
-func (c *foot) Fingerprint() string { return c.fingerprint }
-
-// Languages returns what any of the providers can translate, in the order of
-// the preferred one; nil, which is any language to any other, as soon as one of
-// them says so.
+// Languages returns what any of the providers can translate, in the order of the
+// providers in use; nil, which is any language to any other, as soon as one of them
+// says so.
 func (c *foot) Languages() []core.LanguageInfo {
-	all := slices.Clone(c.preferred.knows())
-	if len(all) == 0 {
-		return nil
+	var all []core.LanguageInfo
+	add := func(g *group, w *way) (any bool) {
+		for _, t := range g.members {
+			more := t.knows()
+			if len(more) == 0 {
+				return true
+			}
+			for _, l := range more {
+				if !among(w.sources, l.Source) {
+					continue
+				}
+				at := slices.IndexFunc(all, func(o core.LanguageInfo) bool { return o.Source == l.Source })
+				if at < 0 {
+					all = append(all, core.LanguageInfo{Source: l.Source})
+					at = len(all) - 1
+				}
+				targets := slices.Clone(all[at].Targets)
+				for _, to := range l.Targets {
+					if among(w.targets, to) && !slices.Contains(targets, to) {
+						targets = append(targets, to)
+					}
+				}
+				all[at].Targets = targets
+			}
+		}
+		return false
 	}
-	for _, f := range c.fallbacks {
-		more := f.knows()
-		if len(more) == 0 {
+	for i := len(c.ways) - 1; i >= 0; i-- { // what no route takes comes first
+		w := c.ways[i]
+		if add(w.first, w) || slices.ContainsFunc(w.then, func(g *group) bool { return add(g, w) }) {
 			return nil
 		}
-		for _, l := range more {
-			at := slices.IndexFunc(all, func(o core.LanguageInfo) bool { return o.Source == l.Source })
-			if at < 0 {
-				all = append(all, l)
-				continue
-			}
-			targets := slices.Clone(all[at].Targets)
-			for _, to := range l.Targets {
-				if !slices.Contains(targets, to) {
-					targets = append(targets, to)
-				}
-			}
-			all[at].Targets = targets
-		}
 	}
-	return all
+	return slices.DeleteFunc(all, func(l core.LanguageInfo) bool { return len(l.Targets) == 0 })
 }
 
 // Translate makes attempts until one succeeds or none may be made any more.
@@ -243,20 +300,23 @@ func (c *foot) Translate(ctx context.Context, req *core.Request) (*core.Result, 
 	if !c.serves.Load() {
 		c.serve()
 	}
-	if req.Chat != nil {
-		if c = c.chat(req.Chat.Provider); c == nil {
-			return nil, errNoChat()
-		}
+	var w *way
+	if req.Chat == nil {
+		w = c.ways[c.Route(req)]
+		w.count.Add(1)
+	} else if w = c.chat(req.Chat.Provider); w == nil {
+		return nil, errNoChat()
 	}
-	r := run{foot: c, ctx: ctx, own: *req, since: req.Since}
+	r := run{foot: c, way: w, ctx: ctx, own: *req, since: req.Since}
 	r.req = &r.own
-	r.own.Account, r.own.Fallback = c.preferred.account, false
+	r.own.Account, r.own.Fallback = r.way.first.members[0].account, false
 	if r.own.Trace == nil {
 		r.own.Trace = core.NewTrace(nil)
 	}
 	if r.since.IsZero() {
 		r.since = time.Now()
 	}
+	defer r.chosen(nil)
 	defer r.give()
 	defer r.floor.close()
 	res, err := r.translate()

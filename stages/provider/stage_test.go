@@ -172,7 +172,7 @@ func newBench(cfg Config, main []answer, fallbacks ...[]answer) *bench {
 	var quiet diary
 	b.limit = gate{diary: &quiet, pauses: true, slots: 1000}
 	b.queue = slots{gate{diary: &b.diary, slots: 1000}, line.New(1000)}
-	cfg.Use = "main"
+	cfg.Use = core.Names{"main"}
 	b.fakes["main"] = &fake{name: "main", diary: &b.diary, answers: main}
 	for i, answers := range fallbacks {
 		name := fmt.Sprintf("spare%d", i+1)
@@ -580,7 +580,7 @@ func TestBreaker(t *testing.T) {
 	})
 	t.Run("what says nothing bad about the provider does not open it", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			for _, kind := range []core.ErrorKind{core.RateLimited, core.ProviderRefused, core.QuotaExceeded, core.BadAnswer, core.TooLarge, core.InvalidRequest, core.Canceled} {
+			for _, kind := range []core.ErrorKind{core.RateLimited, core.ProviderRefused, core.BadAnswer, core.TooLarge, core.InvalidRequest, core.Canceled} {
 				b := newBench(cfg, []answer{fails(kind, never)})
 				for range 10 {
 					b.limit.until = time.Time{}
@@ -589,6 +589,14 @@ func TestBreaker(t *testing.T) {
 				if n := b.fakes["main"].calls; n != 10 {
 					t.Errorf("%s: %d of 10 calls were made", kind, n)
 				}
+			}
+			broke := newBench(cfg, []answer{fails(core.QuotaExceeded, never)}) // another thing leaves it alone
+			for range 10 {
+				broke.ask(t.Context())
+				time.Sleep(time.Minute)
+			}
+			if n := broke.fakes["main"].calls; n != 10 || broke.measures()[state] != 0 {
+				t.Errorf("an exhausted quota: %d of 10 calls were made, the breaker is %v", n, broke.measures()[state])
 			}
 			b := newBench(cfg, []answer{hangs(time.Hour)})
 			for range 10 {
@@ -732,10 +740,10 @@ func TestCallRefusesProvidersThatAreNotThere(t *testing.T) {
 	b := newBench(Config{}, []answer{well}, []answer{well})
 	for want, cfg := range map[string]Config{
 		`use: there is no provider ""`:                 {},
-		`use: there is no provider "other"`:            {Use: "other"},
-		`fallback[0]: "main" is named twice`:           {Use: "main", Fallback: []string{"main"}},
-		`fallback[1]: "spare1" is named twice`:         {Use: "main", Fallback: []string{"spare1", "spare1"}},
-		`fallback[1]: there is no provider "elsewher"`: {Use: "main", Fallback: []string{"spare1", "elsewher"}},
+		`use: there is no provider "other"`:            {Use: core.Names{"other"}},
+		`fallback[0]: "main" is named twice`:           {Use: core.Names{"main"}, Fallback: []string{"main"}},
+		`fallback[1]: "spare1" is named twice`:         {Use: core.Names{"main"}, Fallback: []string{"spare1", "spare1"}},
+		`fallback[1]: there is no provider "elsewher"`: {Use: core.Names{"main"}, Fallback: []string{"spare1", "elsewher"}},
 	} {
 		_, err := New(core.Env{}, cfg).Call(core.Below{Provider: b.provider, Around: func(p core.Provider) core.Translator { return p.Translator }})
 		if err == nil || err.Error() != want {
@@ -752,7 +760,7 @@ func (*speaker) Languages() []core.LanguageInfo {
 }
 
 func TestTheChainIsThePreferredProvidersOne(t *testing.T) {
-	s := New(core.Env{}, Config{Use: "a", Fallback: []string{"b"}})
+	s := New(core.Env{}, Config{Use: core.Names{"a"}, Fallback: []string{"b"}})
 	linked := func(fingerprints map[string]string, watch *chain.Watch) *chain.Chain {
 		c, err := chain.Link([]chain.Place{{Name: "provider", Item: s}}, func(name string) (core.Provider, bool) {
 			p := core.Provider{Name: name, Translator: &speaker{}, Fingerprint: fingerprints[name]}
@@ -1028,7 +1036,7 @@ func TestAnOutageUnderLoadOpensTheBreakerAtTheFirstTimeouts(t *testing.T) {
 // BenchmarkTranslate is what an attempt costs beside the provider: two gates,
 // one turn, one trace.
 func BenchmarkTranslate(b *testing.B) {
-	s := New(core.Env{}, Config{Use: "main", Breaker: defaults().Breaker})
+	s := New(core.Env{}, Config{Use: core.Names{"main"}, Breaker: defaults().Breaker})
 	res := &core.Result{Text: "hola"}
 	c, err := chain.Link([]chain.Place{{Name: "queue", Item: &slots{gate{diary: new(diary), slots: 100}, line.New(10)}}, {Name: "provider", Item: s}}, func(string) (core.Provider, bool) {
 		return core.Provider{Name: "main", Translator: core.TranslatorFunc(func(context.Context, *core.Request) (*core.Result, error) { return res, nil })}, true

@@ -131,7 +131,7 @@ func TestAPairThatAProviderDoesNotListFallsOver(t *testing.T) {
 			if c.spare != nil {
 				spare = knower{spare.(*fake), c.spare}
 			}
-			s := New(core.Env{}, Config{Use: "main", Fallback: []string{"spare"}, Breaker: Breaker{Failures: 1, OpenFor: time.Second}})
+			s := New(core.Env{}, Config{Use: core.Names{"main"}, Fallback: []string{"spare"}, Breaker: Breaker{Failures: 1, OpenFor: time.Second}})
 			l, err := chain.Link([]chain.Place{{Name: "provider", Item: s}}, func(name string) (core.Provider, bool) {
 				return core.Provider{Name: name, Translator: map[string]core.Translator{"main": main, "spare": spare}[name]}, true
 			}, &chain.Watch{})
@@ -177,7 +177,7 @@ func TestAProvidersRefusalOfTheGatewayIsNotTheClients(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				seen, logs := observer.New(zap.InfoLevel)
-				s := New(core.Env{Log: zap.New(seen)}, Config{Use: "main", Retries: 1})
+				s := New(core.Env{Log: zap.New(seen)}, Config{Use: core.Names{"main"}, Retries: 1})
 				calls := 0
 				below := core.TranslatorFunc(func(context.Context, *core.Request) (*core.Result, error) {
 					calls++

@@ -67,7 +67,7 @@ func TestWhatOneAccountSaidHoldsNoOtherBack(t *testing.T) {
 			calls.Add(1)
 			return refuses(ctx, req)
 		}}
-		before, after := linked(t, s, q, provider.Config{Use: "a"}, answers), linked(t, s, q, provider.Config{Use: "b"}, answers)
+		before, after := linked(t, s, q, provider.Config{Use: core.Names{"a"}}, answers), linked(t, s, q, provider.Config{Use: core.Names{"b"}}, answers)
 		if _, err := asks(t, before, 4500*time.Millisecond); core.KindOf(err) != core.RateLimited {
 			t.Fatalf("a: %v", err)
 		}
@@ -107,7 +107,7 @@ func TestAFallbacksLimitsAreItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, q := New(Config{RequestsPerMinute: 60}), queue.New(queue.Defaults())
 		down, third := true, 0
-		l := linked(t, s, q, provider.Config{Use: "a", Fallback: []string{"b", "c"}}, map[string]core.TranslatorFunc{
+		l := linked(t, s, q, provider.Config{Use: core.Names{"a"}, Fallback: []string{"b", "c"}}, map[string]core.TranslatorFunc{
 			"a": func(context.Context, *core.Request) (*core.Result, error) {
 				if down {
 					return nil, &core.Error{Kind: core.ProviderFailed, Stage: "a"}
@@ -129,11 +129,11 @@ func TestAFallbacksLimitsAreItsOwn(t *testing.T) {
 		if !b.until.After(time.Now()) || b.theirs.RequestsPerMinute != 3 {
 			t.Errorf("b's pause ends %v, its limit is %d", b.until, b.theirs.RequestsPerMinute)
 		}
-		if a := s.current; a.until.After(time.Now()) || a.theirs != (Config{}) || a.requests.held != 0 || a.requests.ended.sum != 3 {
-			t.Errorf("a: paused until %v, limits %+v, %d held, %d ended; want nothing of b's", a.until, a.theirs, a.requests.held, a.requests.ended.sum)
+		if a := s.current; a.until.After(time.Now()) || a.theirs != (Config{}) || a.requests.held != 0 || a.requests.ended.Sum(time.Now()) != 3 {
+			t.Errorf("a: paused until %v, limits %+v, %d held, %d ended; want nothing of b's", a.until, a.theirs, a.requests.held, a.requests.ended.Sum(time.Now()))
 		}
-		if c.requests.limit != 0 || c.requests.ended.sum != 3 || c.requests.held != 0 || third != 3 {
-			t.Errorf("c: limit %v, %d ended, %d calls; what is configured is not for it", c.requests.limit, c.requests.ended.sum, third)
+		if c.requests.limit != 0 || c.requests.ended.Sum(time.Now()) != 3 || c.requests.held != 0 || third != 3 {
+			t.Errorf("c: limit %v, %d ended, %d calls; what is configured is not for it", c.requests.limit, c.requests.ended.Sum(time.Now()), third)
 		}
 		down = false
 		if by, err := asks(t, l, 5*time.Second); by != "a" {
@@ -147,7 +147,7 @@ func TestAFallbacksLimitsAreItsOwn(t *testing.T) {
 func TestAnAccountThatIsNotCalledIsNotCharged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, q := New(Config{RequestsPerMinute: 600}), queue.New(queue.Config{MaxConcurrent: 2, MaxWaiting: 100})
-		l := linked(t, s, q, provider.Config{Use: "a", Fallback: []string{"b"}, Breaker: provider.Breaker{Failures: 1, OpenFor: time.Hour}},
+		l := linked(t, s, q, provider.Config{Use: core.Names{"a"}, Fallback: []string{"b"}, Breaker: provider.Breaker{Failures: 1, OpenFor: time.Hour}},
 			map[string]core.TranslatorFunc{
 				"a": func(context.Context, *core.Request) (*core.Result, error) {
 					return nil, &core.Error{Kind: core.ProviderFailed, Stage: "a"}
@@ -160,8 +160,8 @@ func TestAnAccountThatIsNotCalledIsNotCharged(t *testing.T) {
 			}
 		}
 		a, b := s.current, s.accounts["account of b"]
-		if a.requests.ended.sum != 1 || a.requests.held != 0 || b.requests.ended.sum != 5 || b.requests.held != 0 {
-			t.Errorf("a has %d ended and %d held, b %d and %d; want 1, 0, 5 and 0", a.requests.ended.sum, a.requests.held, b.requests.ended.sum, b.requests.held)
+		if a.requests.ended.Sum(time.Now()) != 1 || a.requests.held != 0 || b.requests.ended.Sum(time.Now()) != 5 || b.requests.held != 0 {
+			t.Errorf("a has %d ended and %d held, b %d and %d; want 1, 0, 5 and 0", a.requests.ended.Sum(time.Now()), a.requests.held, b.requests.ended.Sum(time.Now()), b.requests.held)
 		}
 		if q.Holds() != "" {
 			t.Error(q.Holds())

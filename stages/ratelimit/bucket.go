@@ -3,6 +3,8 @@ package ratelimit
 import (
 	"math"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/ledger"
 )
 
 // A bucket is an allowance of units a minute: requests, or tokens. It paces,
@@ -24,7 +26,7 @@ type bucket struct {
 	at           time.Time
 	shut         time.Time // the upstream said that nothing is back before
 	held         int64     // units of calls that run
-	ended        ledger
+	ended        ledger.Ledger
 }
 
 // rate is what the bucket gains a second. After a 429 it is less, but one a
@@ -74,7 +76,7 @@ func (b *bucket) ask(n int64, now time.Time) (ok bool, wait time.Duration) {
 	if room < 0 {
 		return false, wait
 	}
-	wait = max(wait, b.ended.until(room, now))
+	wait = max(wait, b.ended.Until(room, now))
 	return wait == 0, wait
 }
 
@@ -101,7 +103,7 @@ func (b *bucket) settle(n, cost int64, now time.Time) {
 		// minute gives: the ledger keeps the rest.
 		b.level = min(b.level, max(b.level+more, -b.limit))
 	}
-	b.ended.add(cost, now)
+	b.ended.Add(cost, now)
 }
 
 // heed lowers the level to what the upstream says is left, less the calls that
@@ -119,53 +121,5 @@ func (b *bucket) heed(left int64, reset time.Duration, now time.Time) {
 	period := reset.Seconds() * b.limit / max(missing, 1)
 	if math.Abs(period-60) > 6 {
 		b.shut = now.Add(min(reset, time.Minute))
-	}
-}
-
-// cell is the grain of a ledger, and cells is how many cover 60 s, wherever in
-// its cell now lies.
-const (
-	cell  = 500 * time.Millisecond
-	cells = int64(time.Minute/cell) + 1
-)
-
-// A ledger counts the units of the last 60 s, or up to one cell more.
-type ledger struct {
-	sum   int64
-	units [cells]int64
-	epoch time.Time // when cell 0 began
-	last  int64     // the newest cell
-}
-
-func (l *ledger) add(n int64, now time.Time) {
-	l.move(now)
-	l.units[l.last%cells] += n
-	l.sum += n
-}
-
-// until returns in how long the ledger will hold no more than room.
-func (l *ledger) until(room int64, now time.Time) time.Duration {
-	l.move(now)
-	sum := l.sum
-	for c := l.last + 1; sum > room; c++ { // c%cells is the oldest, and leaves when c begins
-		if sum -= l.units[c%cells]; sum <= room {
-			return l.epoch.Add(time.Duration(c) * cell).Sub(now)
-		}
-	}
-	return 0
-}
-
-func (l *ledger) move(now time.Time) {
-	if l.epoch.IsZero() {
-		l.epoch = now
-	}
-	to := int64(now.Sub(l.epoch) / cell)
-	if to-l.last > cells {
-		*l = ledger{epoch: l.epoch, last: to}
-	}
-	for l.last < to {
-		l.last++
-		l.sum -= l.units[l.last%cells]
-		l.units[l.last%cells] = 0
 	}
 }

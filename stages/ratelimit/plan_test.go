@@ -12,6 +12,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/coretest/property"
+	"github.com/dragoman-mt/dragoman/core/ledger"
 	"github.com/dragoman-mt/dragoman/core/line"
 )
 
@@ -58,7 +59,7 @@ func TestNoChangeOfALimitLetsMoreThroughThanTheLimit(t *testing.T) {
 						if ok, _ := s.Take(short, time.Now()); !ok {
 							break
 						}
-						cost := 1 + r.Int64N(estimate(short))
+						cost := 1 + r.Int64N(ledger.Estimate(short))
 						took := time.Duration(r.IntN(4000)) * time.Millisecond
 						starts = append(starts, start{time.Now(), cost, c})
 						calls.Go(func() {

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/ledger"
 )
 
 const (
@@ -77,7 +77,7 @@ func (s *Stage) Take(req *core.Request, now time.Time) (ok bool, wait time.Durat
 	if wait := a.until.Sub(now); wait > 0 {
 		return false, wait
 	}
-	n := estimate(req)
+	n := ledger.Estimate(req)
 	ok, wait = a.requests.ask(1, now)
 	enough, later := a.tokens.ask(n, now)
 	if !ok || !enough {
@@ -122,14 +122,14 @@ func (s *Stage) Give(req *core.Request, o core.Outcome) {
 	if a == nil {
 		return
 	}
-	n := estimate(req)
+	n := ledger.Estimate(req)
 	if o.Unused {
 		a.requests.restore(1, now)
 		a.tokens.restore(n, now)
 		return
 	}
 	a.requests.settle(1, 1, now)
-	a.tokens.settle(n, cost(o.Usage, n), now)
+	a.tokens.settle(n, ledger.Cost(o.Usage, n), now)
 
 	if o.Account != "" && o.Account != req.Account {
 		return // another account's limits
@@ -142,33 +142,6 @@ func (s *Stage) Give(req *core.Request, o core.Outcome) {
 		s.refusals++
 		s.paused += a.pause(o.Err.RetryAfter, now)
 	}
-}
-
-// cost returns the tokens that u says, as far as that can be believed of a call
-// that was estimated to cost n: no call costs a multiple of all that was asked
-// for, whatever the upstream says.
-func cost(u core.Usage, n int64) int64 {
-	const most = 1 << 40 // so that the sum cannot overflow
-	said := int64(min(max(u.PromptTokens, 0), most)) + int64(min(max(u.CompletionTokens, 0), most))
-	if said == 0 {
-		return n // the provider did not say
-	}
-	return min(said, 8*n+8192)
-}
-
-// estimate returns the tokens that a call may cost: the prompt's own, the
-// text's at three code points each, and the cap of the answer. Whoever asks for a chat
-// says what it costs.
-func estimate(req *core.Request) int64 {
-	if req.Chat != nil {
-		return int64(max(req.Chat.Tokens, 1))
-	}
-	source := int64(utf8.RuneCountInString(req.Text)) / 3
-	n := 120 + source + min(max(3*source+16, 32), 4096)
-	for _, p := range req.Context {
-		n += int64(utf8.RuneCountInString(p.Source)+utf8.RuneCountInString(p.Target)) / 3
-	}
-	return n
 }
 
 // linesKept is how many lines Plan wakes: that of the newest chain, and those of
@@ -246,6 +219,5 @@ func (s *Stage) Measure(emit func(core.Measure)) {
 }
 
 func (b *bucket) left(now time.Time) float64 {
-	b.ended.move(now)
-	return max(b.limit-float64(b.held+b.ended.sum), 0)
+	return max(b.limit-float64(b.held+b.ended.Sum(now)), 0)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/coretest/property"
+	"github.com/dragoman-mt/dragoman/core/ledger"
 	"github.com/dragoman-mt/dragoman/core/line"
 )
 
@@ -169,7 +170,7 @@ func TestUnusedGoesBackAsIfItHadNotBeenTaken(t *testing.T) {
 		}
 		s.Give(short, core.Outcome{Unused: true, At: now})
 	}
-	s.current.requests.ended.epoch, s.current.tokens.ended.epoch = time.Time{}, time.Time{}
+	s.current.requests.ended, s.current.tokens.ended = ledger.Ledger{}, ledger.Ledger{}
 	if s.current.requests != before[0] || s.current.tokens != before[1] {
 		t.Errorf("requests %+v and tokens %+v are left, want %+v", s.current.requests, s.current.tokens, before)
 	}
@@ -320,7 +321,7 @@ func TestLearnedTokensAvoidEvery429(t *testing.T) {
 					level = min(limit, level+time.Since(last).Seconds()*limit/60)
 					last = time.Now()
 					var o core.Outcome
-					if n := int(estimate(req)); float64(n) > level {
+					if n := int(ledger.Estimate(req)); float64(n) > level {
 						refused++
 						o.Err = &core.Error{Kind: core.RateLimited, RetryAfter: time.Duration((float64(n) - level) * 60 / limit * 1e9)}
 					} else {
@@ -514,7 +515,7 @@ func TestTokensAreEstimatedAndSettled(t *testing.T) {
 		{core.Request{Text: strings.Repeat("x", 9000)}, 120 + 3000 + 4096},
 		{core.Request{Text: "Hi", Context: []core.Pair{{Source: "abcdef", Target: "ghi"}}}, 120 + 0 + 32 + 3},
 	} {
-		if got := estimate(&tc.req); got != tc.want {
+		if got := ledger.Estimate(&tc.req); got != tc.want {
 			t.Errorf("%d code points: %d tokens, want %d", len([]rune(tc.req.Text)), got, tc.want)
 		}
 	}
