@@ -20,7 +20,7 @@ run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key
 # allocates, is told by a second run without it. A program with the detector in it would rest for a
 # second at its end.
 test: build ## Run every test under the race detector
-	@.ci/setup cc apertium python node nginx
+	@.ci/setup cc apertium python node nginx chromium
 	@$(MAKE) lint
 	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 DRAGOMAN_TEST_BINARIES=$(CURDIR)/bin \
 		$(GO) test -race -vet=off -count=1 -timeout 15m ./cmd/gateway ./plugins/host ./...
