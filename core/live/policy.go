@@ -203,8 +203,12 @@ func (s *Session) worth(k *track, u unit, had draft, text string, whole bool, no
 		}
 		return s.level == 0, at
 	}
-	return words-before >= more && float64(words-before) >= growth*float64(before), at
+	need := min(growth*float64(before), float64(stale*more)) // a long sentence is not left alone for long
+	return words-before >= more && float64(words-before) >= need, at
 }
+
+// stale is how many times words a sentence may grow at most before it is translated again.
+const stale = 2
 
 // note keeps the latest translation of a sentence.
 func (s *Session) note(k *track, i int, d draft) {

@@ -383,7 +383,9 @@ func (d *Door) remove(s *session) {
 		delete(d.sessions, s.owner)
 	}
 	delete(d.resumes, s.token)
-	delete(d.resumes, s.former)
+	for _, old := range s.former {
+		delete(d.resumes, old)
+	}
 }
 
 // find returns the session that a token continues.

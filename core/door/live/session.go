@@ -25,9 +25,9 @@ type session struct {
 	mu      sync.Mutex
 	caller  caller
 	live    *live.Session
-	token   string // continues it
-	former  string // as well, until the client has spoken on its new connection
-	conn    writer // nil while there is none
+	token   string   // continues it
+	former  []string // as well, until the client has spoken on its new connection
+	conn    writer   // nil while there is none
 	left    time.Time
 	heard   time.Time // of the client
 	cancels map[int64]context.CancelFunc
@@ -39,6 +39,9 @@ type session struct {
 	plain   string    // lets a client over plain HTTP speak; empty for a WebSocket's
 	stats   time.Time // when they were sent last
 }
+
+// maxFormer bounds the tokens of a session that are still good.
+const maxFormer = 8
 
 // A writer is a connection as its session sees it. Neither method waits.
 type writer interface {
@@ -299,14 +302,14 @@ func (s *session) attach(conn writer, after int64, resumed bool, shown string) {
 		s.door.metrics.resumed.Add(1)
 	}
 	if shown != "" {
-		// What it has shown stays good until it speaks: it may be cut before it hears
-		// of the next one, more than once.
-		for _, old := range []string{s.former, s.token} {
-			if old != shown {
-				s.door.swap(old, "", s)
-			}
+		// What it knows stays good until it speaks: it may be cut before it hears of the
+		// next one, more than once, and its connections may be heard in another order.
+		s.former = append(s.former, s.token)
+		if len(s.former) > maxFormer {
+			s.door.swap(s.former[0], "", s)
+			s.former = s.former[1:]
 		}
-		s.former, s.token = shown, token()
+		s.token = token()
 		s.door.swap("", s.token, s)
 	}
 	s.heard = time.Now()
@@ -317,10 +320,10 @@ func (s *session) attach(conn writer, after int64, resumed bool, shown string) {
 // spoke notes a frame of the client's on its present connection: it has its new token.
 // What was still on its way on a former one says nothing.
 func (s *session) spoke() {
-	if s.former != "" {
-		s.door.swap(s.former, "", s)
-		s.former = ""
+	for _, old := range s.former {
+		s.door.swap(old, "", s)
 	}
+	s.former = nil
 }
 
 // detach notes that conn has ended.

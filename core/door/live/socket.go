@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -245,7 +246,7 @@ func (c *connection) begin(f frame) (closeCode, error) {
 func (c *connection) resume(s *session, after int64, token string, want start, f frame) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over || s.live.Ended() && s.live.Out().Empty() || token != s.token && token != s.former || !s.live.Out().Provable(after) {
+	if s.over || s.live.Ended() && s.live.Out().Empty() || token != s.token && !slices.Contains(s.former, token) || !s.live.Out().Provable(after) {
 		return false
 	}
 	c.session, s.caller = s, c.caller

@@ -2,7 +2,10 @@ package speech
 
 import (
 	"flag"
+	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,3 +93,39 @@ func TestALiveSessionIsStableEarlyAndPaidForOnce(t *testing.T) {
 }
 
 func brief(m Measured) Measured { m.Lags, m.Views = nil, nil; return m }
+
+// A client that sends fifty revisions a second costs only itself.
+func TestAFloodOfRevisionsDoesNotDelayTheFinalsOfOthers(t *testing.T) {
+	calm := livetest.Speech(3, 3*time.Minute, 3)
+	var flood []livetest.Event
+	revision := 0
+	words := strings.Fields(strings.Repeat("so this one goes on and on and says the same thing once more in other words ", 4))
+	for at := time.Duration(0); at < 3*time.Minute; at += 20 * time.Millisecond {
+		revision++
+		n := revision%len(words) + 1
+		flood = append(flood, livetest.Event{
+			AtMS: at.Milliseconds(), Session: "flood", Segment: fmt.Sprint(revision / len(words)), Revision: int64(revision),
+			Text: strings.Join(words[:n], " "), Final: n == len(words),
+		})
+	}
+	both := append(slices.Clone(calm), flood...)
+	slices.SortStableFunc(both, func(a, b livetest.Event) int { return int(a.AtMS - b.AtMS) })
+	p99 := func(trace []livetest.Event) float64 {
+		m := Live(trace, context0(), []core.Language{"es"}, Steady(), deadline)
+		if m.Dropped+m.Inverted+m.Doubled+m.Failed > 0 {
+			t.Errorf("%+v", brief(m))
+		}
+		var lags []time.Duration
+		for _, l := range m.Lags {
+			if l.Session != "flood" {
+				lags = append(lags, l.Lag)
+			}
+		}
+		return spread(lags).P99
+	}
+	alone, beside := p99(calm), p99(both)
+	t.Logf("p99 of the calm ones: %.0f ms alone, %.0f ms beside the flood", alone, beside)
+	if beside > 1.1*alone {
+		t.Errorf("the p99 of three calm sessions is %.0f ms beside a flood, and %.0f ms without", beside, alone)
+	}
+}
