@@ -13,7 +13,7 @@ type Role string
 
 const (
 	// RoleStage stands before or after the stage `provider`. Build returns a
-	// Stage or Hooks.
+	// Stage or Hooks, or a Beforer when the kind is OneWay.
 	RoleStage Role = "stage"
 	// RoleLookup answers without going on, so it stands before the stage
 	// `provider`. Build returns a Stage.
@@ -47,6 +47,10 @@ type Kind struct {
 	// Chats says that its parts know what a chat is: see Request.Chat. Chats pass all
 	// other stages by, and other providers are not asked for them.
 	Chats bool
+	// OneWay says that Build returns a Beforer: a stage that never sees an answer, so
+	// that an answer can be heard while it comes. A plugin says so before it is
+	// configured, and that is why the kind has to know.
+	OneWay bool
 	// Config returns a pointer to a struct that holds the defaults, new each
 	// time.
 	Config func() any
@@ -73,6 +77,53 @@ func NewKind[C any](name string, role Role, doc string, defaults func() C, build
 // WithChats returns k as a kind whose parts know what a chat is.
 func (k Kind) WithChats() Kind {
 	k.Chats = true
+	return k
+}
+
+// Fits says what is wrong with what Build returned: that it is not what the kind's
+// role promises.
+func (k Kind) Fits(built any) error {
+	var is bool
+	want := ""
+	switch k.Role {
+	case RoleProvider:
+		_, is = built.(Translator)
+		want = "Translator"
+	case RoleGate:
+		_, is = built.(Gate)
+		want = "Gate"
+	case RoleCaller:
+		_, is = built.(Caller)
+		want = "Caller"
+	case RoleLookup:
+		_, is = built.(Stage)
+		want = "Stage"
+	case RoleStage:
+		_, stage := built.(Stage)
+		_, hooks := built.(Hooks)
+		_, before := built.(Beforer)
+		switch {
+		case k.OneWay && hooks:
+			return fmt.Errorf("%s built a %T, whose After would never be called: the kind says that it is OneWay", k.Name, built)
+		case before && !hooks && !stage && !k.OneWay:
+			return fmt.Errorf("%s built a %T, which has a Before and no After: say so with Kind.WithoutAfter, or give it the other half of core.Hooks", k.Name, built)
+		case k.OneWay:
+			is, want = before, "Beforer"
+		default:
+			is, want = stage || hooks, "Stage or Hooks"
+		}
+	default:
+		return fmt.Errorf("there is no role %q", k.Role)
+	}
+	if !is {
+		return fmt.Errorf("a kind of role %s built a %T, which is no core.%s", k.Role, built, want)
+	}
+	return nil
+}
+
+// WithoutAfter returns k as a kind that is OneWay.
+func (k Kind) WithoutAfter() Kind {
+	k.OneWay = true
 	return k
 }
 

@@ -131,8 +131,15 @@ type Guard struct {
 // the answer cost, and what the upstream said of its limits, stay as they are,
 // also when After rejects it.
 type Hooks interface {
-	Before(ctx context.Context, req *Request) (Verdict, error)
+	Beforer
 	After(ctx context.Context, req *Request, res *Result, state []byte) (*Result, error)
+}
+
+// A Beforer is the first half of Hooks, alone: a stage that changes, answers or
+// refuses requests, and lets every answer pass as it is, its deltas too. Its kind is
+// OneWay. What Verdict.State it returns goes nowhere.
+type Beforer interface {
+	Before(ctx context.Context, req *Request) (Verdict, error)
 }
 
 // A Streamer is Hooks that let the deltas of an answer pass. Without it they are

@@ -146,6 +146,20 @@ func TestMakeRunServesAndAnswers(t *testing.T) {
 	if first.text(t) != second.text(t) || !second.Translations[0].Cached {
 		t.Errorf("%+v then %+v", first, second)
 	}
+	streamed := false
+	for _, s := range snippets(t) {
+		if !strings.HasPrefix(s.place, "README.md:") || !strings.Contains(s.text, `"stream":true`) {
+			continue
+		}
+		streamed = true
+		out, err := exec.Command("bash", "-c", strings.ReplaceAll(s.text, "localhost:8080", strings.TrimPrefix(url, "http://"))).Output()
+		if pieces := strings.Count(string(out), "event: delta"); err != nil || first.Translations[0].Provider == "apertium" && pieces < 2 {
+			t.Errorf("%s: the answer came in %d pieces, %v:\n%s", s.place, pieces, err, out)
+		}
+	}
+	if !streamed {
+		t.Error("the README shows no call that streams")
+	}
 	syscall.Kill(-run.cmd.Process.Pid, syscall.SIGINT)
 	run.wait()
 	left, _ := exec.Command("pgrep", "-g", fmt.Sprint(run.cmd.Process.Pid)).Output()

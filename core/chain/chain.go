@@ -163,7 +163,7 @@ func Fingerprint(t core.Translator) string {
 // wrap links one stage above next.
 func wrap(p Place, next core.Translator, depth int, watch *Watch) core.Translator {
 	stage, ok := p.Item.(core.Stage)
-	if hooks, is := p.Item.(core.Hooks); !ok && is {
+	if hooks, is := p.Item.(core.Beforer); !ok && is {
 		stage, ok = hooked{p.Name, hooks}, true
 	}
 	if !ok {

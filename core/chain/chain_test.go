@@ -389,3 +389,29 @@ func BenchmarkNothing(b *testing.B) {
 		})
 	}
 }
+
+// oneWay sees no answer.
+type oneWay struct{}
+
+func (oneWay) Before(_ context.Context, req *core.Request) (core.Verdict, error) {
+	changed := *req
+	changed.Text += "!"
+	return core.Verdict{Request: &changed, State: []byte("nobody's")}, nil
+}
+
+func TestAStageWithoutAnAfterLetsAnAnswerBeHeardWhileItComes(t *testing.T) {
+	below := core.TranslatorFunc(func(_ context.Context, req *core.Request) (*core.Result, error) {
+		for _, piece := range []string{"¡", req.Text} {
+			if err := req.OnDelta(piece); err != nil {
+				return nil, err
+			}
+		}
+		return &core.Result{Text: "¡" + req.Text}, nil
+	})
+	var heard []string
+	req := &core.Request{Text: "hi", OnDelta: func(text string) error { heard = append(heard, text); return nil }}
+	res, err := link(t, below, chain.Place{Name: "above", Item: oneWay{}}, chain.Place{Name: "provider", Item: &once{}}).Translate(t.Context(), req)
+	if err != nil || res.Text != "¡hi!" || len(heard) != 2 || heard[0]+heard[1] != res.Text {
+		t.Errorf("%+v, %v, heard %q", res, err, heard)
+	}
+}

@@ -134,7 +134,7 @@ func (l *link) failed(trace *core.Trace, err error) error {
 // hooked is Hooks as a stage.
 type hooked struct {
 	name  string
-	hooks core.Hooks
+	hooks core.Beforer // or core.Hooks
 }
 
 // maxState is the most that a Before may hand to its After, in bytes.
@@ -166,7 +166,11 @@ func (h hooked) Wrap(next core.Translator) core.Translator {
 		if err != nil {
 			return nil, err
 		}
-		after, err := h.hooks.After(ctx, req, res, v.State)
+		both, ok := h.hooks.(core.Hooks)
+		if !ok {
+			return res, nil
+		}
+		after, err := both.After(ctx, req, res, v.State)
 		switch {
 		case err != nil: // what is rejected was paid for
 			return nil, core.AsError(err, h.name).Charged(res.Usage, res.Limits)
@@ -183,6 +187,9 @@ func (h hooked) Wrap(next core.Translator) core.Translator {
 // when they would pass by After.
 func (h hooked) deltas(req *core.Request, state []byte) func(string) error {
 	onDelta := req.OnDelta
+	if _, both := h.hooks.(core.Hooks); !both {
+		return onDelta // nobody looks at the answer
+	}
 	s, ok := h.hooks.(core.Streamer)
 	if !ok || onDelta == nil {
 		return nil

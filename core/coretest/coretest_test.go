@@ -268,8 +268,8 @@ func TestEachBreachIsFound(t *testing.T) {
 		// The life.
 		"build fails":      {Kind, with(func(k *core.Kind) { k.Build = func(core.Env, any) (any, error) { return nil, errors.New("no") } }), "build: no"},
 		"nothing is built": {Kind, kindOf(core.RoleStage, func() any { return nil }), "Build returned a <nil>"},
-		"wrong role":       {Kind, kindOf(core.RoleGate, func() any { return &stage{} }), "is a core.Gate, Build returned"},
-		"unknown role":     {Kind, kindOf("guest", func() any { return &stage{} }), "of a role that is known"},
+		"wrong role":       {Kind, kindOf(core.RoleGate, func() any { return &stage{} }), "which is no core.Gate"},
+		"unknown role":     {Kind, kindOf("guest", func() any { return &stage{} }), "there is no role"},
 		"build dials": {Kind, with(func(k *core.Kind) {
 			build := k.Build
 			k.Build = func(env core.Env, c any) (any, error) { env.Upstream.Warm("https://x"); return build(env, c) }

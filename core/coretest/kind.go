@@ -155,8 +155,8 @@ func (p *part) lives() {
 	if !reflect.DeepEqual(config, same) {
 		p.Errorf("Build changes its configuration")
 	}
-	if want := p.role(item); want != "" {
-		p.Fatalf("a part of role %s is %s, Build returned a %T", p.kind.Role, want, item)
+	if err := p.kind.Fits(item); err != nil {
+		p.Fatalf("Build returned a %T: %v", item, err)
 	}
 	measured(p, item, false)
 	p.fingerprinted(item)
@@ -182,33 +182,6 @@ func (p *part) lives() {
 		p.close(s)
 	}
 	left("after Close")
-}
-
-// role returns what an item of the kind's role must be, when item is not.
-func (p *part) role(item any) (want string) {
-	_, stage := item.(core.Stage)
-	_, hooks := item.(core.Hooks)
-	_, gate := item.(core.Gate)
-	_, caller := item.(core.Caller)
-	_, translator := item.(core.Translator)
-	for role, ok := range map[core.Role]struct {
-		is   bool
-		want string
-	}{
-		core.RoleStage:    {stage || hooks, "a core.Stage or core.Hooks"},
-		core.RoleLookup:   {stage, "a core.Stage"},
-		core.RoleGate:     {gate, "a core.Gate"},
-		core.RoleCaller:   {caller, "a core.Caller"},
-		core.RoleProvider: {translator, "a core.Translator"},
-	} {
-		if role == p.kind.Role {
-			if ok.is {
-				return ""
-			}
-			return ok.want
-		}
-	}
-	return "of a role that is known"
 }
 
 // fingerprinted checks that equal configurations have equal fingerprints.

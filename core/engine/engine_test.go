@@ -120,7 +120,7 @@ func TestABuildThatFailsNamesThePlace(t *testing.T) {
 	f := file([]string{"a"})
 	f.Providers = []config.Item{enginetest.Item("a", core.RoleProvider, func() any { return "not a translator" })}
 	_, err := New(enginetest.Nowhere{}, zap.NewNop()).Build(f, time.Second)
-	if err == nil || err.Error() != "pipeline.yaml:3:5: x.a: a kind of role provider built a string" {
+	if err == nil || err.Error() != "pipeline.yaml:3:5: x.a: a kind of role provider built a string, which is no core.Translator" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -420,7 +420,7 @@ func (g *Generation) build(p *part, item config.Item) error {
 		Name: entryOf(item.Name), Log: g.log.Named(item.Name), Upstream: g.engine.upstream, Deadline: p.deadline, Origin: item.Origin,
 	}, item.Config)
 	if err == nil {
-		err = fits(item.Kind.Role, built)
+		err = errors.Join(item.Kind.Fits(built), whole(built))
 	}
 	if err != nil {
 		return p.placed(item.Origin, err)
@@ -471,27 +471,10 @@ func (g *Generation) step(place string, fate Fate, files, heir bool) {
 	g.Steps = append(g.Steps, Step{Place: place, Fate: fate, Files: files, Heir: heir})
 }
 
-// fits says whether what Build returned is what the kind's role promises.
-func fits(role core.Role, built any) error {
-	var ok bool
-	switch role {
-	case core.RoleProvider:
-		_, ok = built.(core.Translator)
-	case core.RoleGate:
-		_, ok = built.(core.Gate)
-	case core.RoleCaller:
-		_, ok = built.(core.Caller)
-	default:
-		_, ok = built.(core.Stage)
-		if !ok {
-			_, ok = built.(core.Hooks)
-		}
-	}
-	if !ok {
-		return fmt.Errorf("a kind of role %s built a %T", role, built)
-	}
+// whole says that built has half of an ability, which would be passed over.
+func whole(built any) error {
 	if _, half := built.(interface{ Probe(context.Context) error }); half {
-		if _, whole := built.(core.Prober); !whole {
+		if _, prober := built.(core.Prober); !prober {
 			return fmt.Errorf("a %T can be probed, and has no Ready() error, which core.Prober asks for; one that returns nil will do", built)
 		}
 	}

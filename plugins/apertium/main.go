@@ -91,7 +91,7 @@ func (p *provider) Translate(ctx context.Context, req *core.Request) (*core.Resu
 	if err != nil {
 		return nil, err
 	}
-	text, err := e.Translate(ctx, req.Text, req.Source, req.Target)
+	text, err := e.Stream(ctx, req.Text, req.Source, req.Target, req.OnDelta)
 	if err != nil {
 		return nil, err
 	}

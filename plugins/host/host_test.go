@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 	case os.Getenv("DRAGOMAN_TEST_MUTE") != "":
 		fmt.Println("hello, I am no plugin")
 		io.Copy(io.Discard, os.Stdin)
+	case os.Getenv("DRAGOMAN_TEST_ONE_WAY") != "":
+		sdk.Serve(core.NewKind("watch", core.RoleStage, "", func() struct{} { return struct{}{} },
+			func(core.Env, *struct{}) (any, error) { return first{masking{}}, nil }).WithoutAfter())
 	case os.Getenv(wire.CookieKey) != "":
 		sdk.Serve(odd(), mask())
 	}
@@ -226,6 +229,28 @@ func (masking) After(_ context.Context, req *core.Request, res *core.Result, sta
 		panic("boom")
 	}
 	return &core.Result{Text: res.Text + " " + string(state)}, nil
+}
+
+// first is a stage that sees no answer.
+type first struct{ core.Beforer }
+
+func TestOnlyAPluginThatSeesAnswersEndsStreaming(t *testing.T) {
+	b := newBench(t, "stages:\n  - plugin: {command: [SELF], env: {DRAGOMAN_TEST_ONE_WAY: '1'}}\n  - name: both\n    plugin: {command: [SELF]}\n  - provider\n")
+	one, both := b.start("plugin").(stage), b.start("both").(stage)
+	req, res := &core.Request{Text: "call 555", Target: "es"}, &core.Result{Text: "llama ###"}
+	v, err := one.Before(t.Context(), req)
+	if err != nil || v.Request.Text != "call ###" {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	if each, ok := one.Deltas(req, v.State); !ok || each != nil {
+		t.Error("the pieces of an answer do not pass a stage that has no After")
+	}
+	if got, err := one.After(t.Context(), req, res, v.State); err != nil || got.Text != res.Text {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, ok := both.Deltas(req, nil); ok {
+		t.Error("the pieces of an answer pass a stage that has an After")
+	}
 }
 
 // A bench is a host and the file that its parts are declared in.

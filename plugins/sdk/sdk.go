@@ -5,7 +5,7 @@
 //	func main() { sdk.Serve(shout.Kind()) }
 //
 // A kind of role provider builds a core.Translator, one of role stage builds
-// core.Hooks; a program serves at most one of each. The optional abilities of
+// core.Hooks, or a core.Beforer when it is OneWay; a program serves at most one of each. The optional abilities of
 // core work here too: Starter, Closer, Prober (of which Probe is enough),
 // Languager.
 //

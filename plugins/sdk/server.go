@@ -99,7 +99,7 @@ func (s *server) Describe(context.Context, *wire.DescribeRequest) (*wire.Descrip
 			return nil, status.Errorf(codes.Internal, "the schema of %s: %v", kind.Name, err)
 		}
 		hooks := role == wire.Role_ROLE_STAGE
-		d.Parts = append(d.Parts, &wire.Part{Role: role, Name: kind.Name, Doc: kind.Doc, ConfigSchema: schema, Before: hooks, After: hooks})
+		d.Parts = append(d.Parts, &wire.Part{Role: role, Name: kind.Name, Doc: kind.Doc, ConfigSchema: schema, Before: hooks, After: hooks && !kind.OneWay})
 	}
 	return d, nil
 }
@@ -160,6 +160,9 @@ func (s *server) build(ctx context.Context, c *wire.Config) (in *instance, err e
 		}
 		return nil
 	})
+	if err == nil {
+		err = kind.Fits(in.item)
+	}
 	if err == nil && in.translator() == nil && in.hooks() == nil {
 		err = fmt.Errorf("the kind %s of role %s built a %T, which cannot be called from another process", kind.Name, kind.Role, in.item)
 	}
@@ -240,8 +243,8 @@ func (in *instance) translator() core.Translator {
 	return t
 }
 
-func (in *instance) hooks() core.Hooks {
-	h, _ := in.item.(core.Hooks)
+func (in *instance) hooks() core.Beforer {
+	h, _ := in.item.(core.Beforer)
 	if in.role != wire.Role_ROLE_STAGE {
 		return nil
 	}
@@ -399,7 +402,11 @@ func (s *server) After(ctx context.Context, d *wire.Done) (*wire.Reply, error) {
 	defer cancel()
 	var res *core.Result
 	err = in.protect(func() (err error) {
-		res, err = in.hooks().After(ctx, wire.DecodeRequest(d.GetText()), wire.DecodeResult(d.GetResult()), d.GetState())
+		both, ok := in.hooks().(core.Hooks)
+		if !ok {
+			return &core.Error{Kind: core.Internal, Detail: "the plugin has no After, as its Description says"}
+		}
+		res, err = both.After(ctx, wire.DecodeRequest(d.GetText()), wire.DecodeResult(d.GetResult()), d.GetState())
 		return err
 	})
 	if err == nil && res == nil {

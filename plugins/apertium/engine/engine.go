@@ -13,12 +13,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
@@ -157,6 +159,14 @@ func (e *Engine) Pairs() []Pair {
 // pair that is not installed, unavailable and retryable when a chain failed and
 // was killed. When ctx ends first the chain finishes the text by itself.
 func (e *Engine) Translate(ctx context.Context, text string, source, target core.Language) (string, error) {
+	return e.Stream(ctx, text, source, target, nil)
+}
+
+// Stream is Translate, and calls heard, unless it is nil, with pieces of the answer
+// as they come, sentence by sentence: joined they are the answer. An error of heard
+// ends the call and is returned as it is. A sentence that goes through the chain by
+// itself may be translated a little otherwise than among its neighbours.
+func (e *Engine) Stream(ctx context.Context, text string, source, target core.Language, heard func(string) error) (string, error) {
 	if err := check(text); err != nil {
 		return "", err
 	}
@@ -165,7 +175,7 @@ func (e *Engine) Translate(ctx context.Context, text string, source, target core
 		return "", e.unsupported(source, target)
 	}
 	if strings.TrimSpace(text) == "" {
-		return text, nil
+		return text, nil // in one piece, which nobody waits for
 	}
 	p := e.pairs[mode.Name]
 	select {
@@ -180,23 +190,42 @@ func (e *Engine) Translate(ctx context.Context, text string, source, target core
 		err  error
 	}
 	done := make(chan answer, 1)
+	cuts := parts(text)
+	if heard != nil {
+		cuts = sentences(text)
+	}
+	all := slices.Collect(cuts)
+	pieces := make(chan string, len(all)) // so a chain never waits for who hears
 	if !e.spawn(func() {
 		defer func() { <-p.slots }()
-		text, err := e.run(p, text)
+		text, err := e.run(p, all, pieces)
+		close(pieces)
 		done <- answer{text, err}
 	}) {
 		<-p.slots
 		return "", errClosed()
 	}
-	select {
-	case a := <-done:
-		if a.err != nil {
-			return "", failed(a.err)
+	for pieces != nil {
+		select {
+		case piece, ok := <-pieces:
+			if !ok {
+				pieces = nil
+				break
+			}
+			if heard != nil {
+				if err := heard(piece); err != nil {
+					return "", err
+				}
+			}
+		case <-ctx.Done():
+			return "", core.ContextError(ctx, "")
 		}
-		return a.text, nil
-	case <-ctx.Done():
-		return "", core.ContextError(ctx, "")
 	}
+	a := <-done
+	if a.err != nil {
+		return "", failed(a.err)
+	}
+	return a.text, nil
 }
 
 func check(text string) error {
@@ -250,20 +279,21 @@ func (e *Engine) spawn(work func()) bool {
 	return true
 }
 
-// run translates text in a chain of p, part by part.
-func (e *Engine) run(p *pair, text string) (string, error) {
+// run translates parts in a chain of p, and sends each to pieces, which has room.
+func (e *Engine) run(p *pair, parts []string, pieces chan<- string) (string, error) {
 	c, err := e.take(p)
 	if err != nil {
 		return "", err
 	}
 	var out strings.Builder
-	for part := range parts(text) {
+	for _, part := range parts {
 		got, err := c.exchange(e.ctx, newFrame(part, e.token()), e.options.Timeout)
 		if err != nil {
 			c.kill()
 			return "", err
 		}
 		out.WriteString(got)
+		pieces <- got
 	}
 	e.put(p, c)
 	return out.String(), nil
@@ -275,7 +305,7 @@ func (e *Engine) token() string { return "dragoman" + strconv.FormatUint(e.texts
 
 // parts cuts text into parts of at most maxPart bytes: between lines where
 // that is possible, else between sentences, else between words.
-func parts(text string) func(yield func(string) bool) {
+func parts(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for text != "" {
 			n := cut(text)
@@ -302,6 +332,68 @@ func cut(text string) int {
 		n--
 	}
 	return n
+}
+
+// maxPieces bounds how many pieces a text is heard in: each goes through the chain
+// by itself, which takes some milliseconds.
+const maxPieces = 32
+
+// sentences cuts text into at most maxPieces parts, beside what parts cuts anyway:
+// after lines and after sentences, as far as a sentence can be told from an
+// abbreviation.
+func sentences(text string) iter.Seq[string] {
+	least := len(text)/maxPieces + 1
+	return func(yield func(string) bool) {
+		for text != "" {
+			n := cut(text)
+			if end := sentence(text[:n], least); end > 0 {
+				n = end
+			}
+			if !yield(text[:n]) {
+				return
+			}
+			text = text[n:]
+		}
+	}
+}
+
+// sentence is the length of what stands before the first end of a line or sentence
+// that leaves at least least bytes before it, with the white space behind it; 0 for
+// none. A rest without a word stays with what it follows.
+func sentence(text string, least int) int {
+	for at, r := range text {
+		space := at + utf8.RuneLen(r)
+		if !unicode.IsSpace(r) || at < least || !ends(text[:at], r == '\n') {
+			continue
+		}
+		for next, first := range text[space:] {
+			if unicode.IsSpace(first) {
+				continue
+			}
+			if r != '\n' && unicode.IsLower(first) {
+				break // it goes on
+			}
+			return space + next
+		}
+	}
+	return 0
+}
+
+// ends says whether a sentence ends behind before. A full stop behind a capital and
+// at most three letters, as in "Mr.", may be none.
+func ends(before string, line bool) bool {
+	if line {
+		return true
+	}
+	words := strings.TrimRight(before, `"')]}»”’`)
+	last, n := utf8.DecodeLastRuneInString(words)
+	if last != '.' {
+		return last == '!' || last == '?' || last == '…'
+	}
+	word := words[:len(words)-n]
+	word = word[strings.LastIndexFunc(word, func(r rune) bool { return !unicode.IsLetter(r) })+1:]
+	first, _ := utf8.DecodeRuneInString(word)
+	return !unicode.IsUpper(first) || utf8.RuneCountInString(word) > 4
 }
 
 // take returns a chain that works: the one used last, or a new one.
