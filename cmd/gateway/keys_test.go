@@ -71,6 +71,7 @@ func TestKeysInVariablesThatAreNotSetAreNoMistakeOffline(t *testing.T) {
 }
 
 func TestSeveralKeysInOneTextAreComplainedOf(t *testing.T) {
+	t.Parallel()
 	const several = "several keys are several items of the list: [KEY, KEY]"
 	for keys, want := range map[string]string{
 		`["${KEYS}"]`: "pipeline.yaml:3:10: server.keys[0]: holds a comma, and is one key; " + several, `["` + good1 + `, ` + good2 + `"]`: "pipeline.yaml:3:10: server.keys[0]: holds a comma, and is one key; " + several,

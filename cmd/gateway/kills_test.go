@@ -145,7 +145,7 @@ stages:
 	var kills []time.Time
 	var died []int // with each process
 	pid, before := 0, 0
-	for range property.Rounds(20, 4) {
+	for range property.Rounds(20, 2) {
 		pid = g.plugin(pid)
 		tr.answered(t, "direct", 250) // more than a second's
 		if n := lost(); len(kills) > 0 {

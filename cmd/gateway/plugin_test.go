@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
 	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
 	"github.com/dragoman-mt/dragoman/plugins/scaffold"
 )
@@ -19,13 +22,39 @@ func needPython(t *testing.T) {
 	}
 }
 
-// needNode fetches what a plugin in dir needs, and skips the test where that cannot be.
+// modules is what plugins in JavaScript need, fetched for the first that asks.
+var modules struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// needNode puts what a new plugin in dir needs beside it, and skips the test where that cannot be had.
 func needNode(t *testing.T, dir string) {
 	t.Helper()
-	install := exec.Command("npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--fetch-retries=0")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Skipf("not tested: npm is not there (apt-get install nodejs npm), or cannot fetch gRPC from here: %v %s", err, out)
+	modules.once.Do(func() {
+		modules.dir = filepath.Join(programs, "node")
+		if modules.err = os.Mkdir(modules.dir, 0o700); modules.err != nil {
+			return
+		}
+		manifest, err := os.ReadFile(filepath.Join(dir, "package.json"))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(modules.dir, "package.json"), manifest, 0o600)
+		}
+		if modules.err = err; err != nil {
+			return
+		}
+		install := exec.Command("npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--fetch-retries=0")
+		install.Dir = modules.dir
+		if out, err := install.CombinedOutput(); err != nil {
+			modules.err = fmt.Errorf("%w %s", err, out)
+		}
+	})
+	if modules.err != nil {
+		t.Skipf("not tested: npm is not there (apt-get install nodejs npm), or cannot fetch gRPC from here: %v", modules.err)
+	}
+	if err := os.Symlink(filepath.Join(modules.dir, "node_modules"), filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -100,7 +129,7 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 				dir = filepath.Join(dir, "new-one")
 				if lang == "go" {
 					build := exec.Command("go", "build", "-o", ".", "./cmd/...")
-					build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off")
+					build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off", "GOFLAGS=-ldflags=-w")
 					if out, err := build.CombinedOutput(); err != nil {
 						t.Fatalf("%v\n%s", err, out)
 					}
@@ -143,7 +172,9 @@ func TestThePageLeadsToAChainThatCallsANewStage(t *testing.T) {
 	s := simulate(t, "--engine", "pseudo")
 	cmd := exec.Command("bash", "-euo", "pipefail", "-c", commands)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(clean(os.Environ()), "PATH="+programs+":"+os.Getenv("PATH"), "OPENAI_BASE_URL="+s.base, "OPENAI_API_KEY=x", "GOPROXY=off", "GOWORK=off")
+	// The program that make has built finds the checkout by where it stands, one built for the tests by its sources.
+	path := strings.Join([]string{os.Getenv(binaries.Folder), programs, os.Getenv("PATH")}, ":")
+	cmd.Env = append(clean(os.Environ()), "PATH="+strings.TrimPrefix(path, ":"), "OPENAI_BASE_URL="+s.base, "OPENAI_API_KEY=x", "GOPROXY=off", "GOWORK=off", "GOFLAGS=-ldflags=-w")
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), " 0 failed") || !strings.HasSuffix(string(out), "\n[es] Good morning. (shout)\n") {
 		t.Errorf("%v\n%s", err, out)

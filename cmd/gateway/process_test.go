@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 		// What gateways keep of their configurations is none of the user's.
 		os.Unsetenv("STATE_DIRECTORY")
 		os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
+		// What a test has built is built as make builds, or all of it would be compiled and linked anew.
+		os.Setenv("CGO_ENABLED", "0")
 		err = binaries.Into(dir, "cmd/dragoman", "cmd/openai-sim", "plugins/openai-direct", "plugins/apertium",
 			"examples/mask/mask-plugin", "cmd/gateway/testdata/badplugin", "cmd/gateway/testdata/sloth")
 	}

@@ -76,6 +76,7 @@ func broken(t *testing.T, s *simulator) (good string, bad map[string]string, all
 }
 
 func TestAMistakeInAReloadIsNamedWithItsPlaceAndChangesNothing(t *testing.T) {
+	t.Parallel()
 	s := simulate(t, "--key", "good")
 	good, bad, all := broken(t, s)
 	g := serveAndEdit(t, good)

@@ -221,7 +221,7 @@ func TestAHundredReloadsUnderLoadFailNothing(t *testing.T) {
 	m := newMix(g.gatewayProcess)
 	m.begin(5*time.Millisecond, "before")
 	m.phase(t, "during", 400)
-	reloads := property.Rounds(100, 40)
+	reloads := property.Rounds(100, 20)
 	began := time.Now()
 	random := rand.New(rand.NewPCG(1, 2))
 	c, outcomes := first, map[string]int{}

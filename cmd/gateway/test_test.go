@@ -21,6 +21,7 @@ func TestTheShippedTestsPassWithoutKeyPluginOrNetwork(t *testing.T) {
 
 // A test that passes whatever the chain is proves nothing.
 func TestTheShippedTestsNoticeWhatAChangeBreaks(t *testing.T) {
+	t.Parallel()
 	for set, broken := range map[string]string{
 		"stages.postprocess.enabled=false":          "chatter and quotation marks are taken off",
 		"stages.postprocess.skip=[think]":           "what a model thinks is not heard, not even in pieces",
@@ -105,6 +106,7 @@ func TestEveryMistakeInTestsIsSaidWithItsPlace(t *testing.T) {
 }
 
 func TestWhatToTestIsSaidOrRefused(t *testing.T) {
+	t.Parallel()
 	dir := tested(t, "failures")
 	os.WriteFile(filepath.Join(dir, "empty_test.yaml"), nil, 0o600)
 	os.WriteFile(filepath.Join(dir, "none_test.yaml"), []byte("version: 1\ntests: []\n"), 0o600)
@@ -138,6 +140,7 @@ func TestWhatToTestIsSaidOrRefused(t *testing.T) {
 
 // The stage is started for real: what it hides no provider sees.
 func TestAStageThatIsAPluginIsTestedToo(t *testing.T) {
+	t.Parallel()
 	dir := tested(t, "failures")
 	do(t, os.Link(filepath.Join(programs, "mask-plugin"), filepath.Join(dir, "mask-plugin")))
 	out, errs, status := command(t, dir, nil, "", "test", "mask_test.yaml")

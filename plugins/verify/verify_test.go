@@ -116,7 +116,8 @@ func TestRequiredKeysThatAreMissingAreNamedAndSoIsWhatGivesThem(t *testing.T) {
 		if config != "" {
 			o.Config = []byte(config)
 		}
-		all := results(t, o, checks())
+		way := slices.DeleteFunc(checks(), func(c check) bool { return c.gives == nothing && c.name != "configure" && c.name != "texts" })
+		all := results(t, o, way)
 		r := all["configure"]
 		if r.Failed != (want != "") || !strings.Contains(r.Detail, want) || strings.Contains(r.Detail, "hush") {
 			t.Errorf("%s: %+v", config, r)

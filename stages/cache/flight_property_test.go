@@ -47,12 +47,14 @@ func passengers(patient bool) *rapid.Generator[[]passenger] {
 // time, or was told what happened below. Nobody waits longer than it wants, few
 // calls are made for a text at the same time, and nothing is left.
 func TestNobodyGetsAnothersAnswerAndNobodyIsKept(t *testing.T) {
+	property.Few(t, 40)
 	property.InBubbles(t, func(t *testing.T, r *rapid.T) { fly(t, r, passengers(false).Draw(r, "passengers")) })
 }
 
 // While all stay, a text that can be translated is asked for once in each lane
 // that could not join a lower one.
 func TestPatientCallersShareTheirCalls(t *testing.T) {
+	property.Few(t, 40)
 	property.InBubbles(t, func(t *testing.T, r *rapid.T) {
 		all := passengers(true).Draw(r, "passengers")
 		for i := range all {

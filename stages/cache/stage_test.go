@@ -420,9 +420,9 @@ func TestKeysTellApartWhatMatters(t *testing.T) {
 }
 
 func TestMaxSizeBoundsMemory(t *testing.T) {
-	texts, size := 1_000_000, core.Size(8<<20)
+	texts, size := property.Rounds(1_000_000, 300_000), core.Size(8<<20)
 	if race || testing.Short() {
-		texts, size = 50_000, 1<<20
+		texts, size = 20_000, 1<<20
 	}
 	heap := func() int64 {
 		var m runtime.MemStats

@@ -90,6 +90,7 @@ func above(r *rapid.T, cache *Stage, q *queue.Stage, up core.TranslatorFunc) cor
 // heard before; who can wait fails for no trouble but its own; and nothing is
 // left, in the line or of the flights.
 func TestATextIsUpstreamOnceWhoeverWaitsForIt(t *testing.T) {
+	property.Few(t, 30)
 	property.InBubbles(t, func(t *testing.T, r *rapid.T) {
 		all := askers([]string{"quick", "slow", "failing", "limited"}, false, 25).Draw(r, "askers")
 		slots := rapid.IntRange(1, 3).Draw(r, "slots")
@@ -214,6 +215,7 @@ func TestATextIsUpstreamOnceWhoeverWaitsForIt(t *testing.T) {
 // Whoever joins waits no longer than it would if nobody shared anything, but for
 // the one call that is under way.
 func TestNobodyWaitsLongerForAFlightThanAlone(t *testing.T) {
+	property.Few(t, 40)
 	const call = 100 * time.Millisecond
 	property.InBubbles(t, func(t *testing.T, r *rapid.T) {
 		all := askers([]string{"u", "v", "w", "x", "y", "z"}, true, 30).Draw(r, "askers")

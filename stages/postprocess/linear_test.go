@@ -1,7 +1,6 @@
 package postprocess
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -116,46 +115,6 @@ const maxWork = 150
 // maxDeltaWork is that for deltas: what is held back is looked at each time that
 // a 16th of it has come, and as a whole in the end.
 const maxDeltaWork = 500
-
-// TestWorkEndsWithTheRequest: nobody waits for what is found after that.
-func TestWorkEndsWithTheRequest(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	long := 0
-	for name, shape := range hostile {
-		text, answer := shape(256 << 10)
-		req, s := &core.Request{Text: text, Target: "es"}, New("postprocess", Config{Skip: []Step{Length}})
-		q := newQuestion(ctx, req)
-		if _, err := s.judged(q, &core.Result{Text: answer}, ""); q.spent >= patience {
-			if long++; core.KindOf(err) != core.Canceled || err.Stage != "postprocess" {
-				t.Errorf("%s: got %v", name, err)
-			}
-		}
-		all := newQuestion(t.Context(), req)
-		s.judged(all, &core.Result{Text: answer}, "")
-		if q.spent > 8*(len(text)+len(answer)) || q.spent > all.spent {
-			t.Errorf("%s: %d bytes looked at of %d", name, q.spent, all.spent)
-		}
-
-		req.OnDelta = func(string) error { return nil }
-		_, err := s.Wrap(core.TranslatorFunc(func(_ context.Context, req *core.Request) (*core.Result, error) {
-			for _, piece := range split(answer, []int{1000}) {
-				if err := req.OnDelta(piece); err != nil {
-					return nil, err
-				}
-			}
-			return &core.Result{Text: answer}, nil
-		})).Translate(ctx, req)
-		switch core.KindOf(err) {
-		case "", core.Canceled, core.BadAnswer, core.ProviderRefused: // found before that, or not
-		default:
-			t.Errorf("%s: streamed, got %v", name, err)
-		}
-	}
-	if long < len(hostile)/2 {
-		t.Errorf("only %d answers took long enough", long)
-	}
-}
 
 func BenchmarkHostile(b *testing.B) {
 	s := New("postprocess", Config{Skip: []Step{Length}})

@@ -613,42 +613,6 @@ func TestAnAnswerWithoutDeltasHasNone(t *testing.T) {
 	}
 }
 
-// TestLongAnswersAreHeardCheaply holds a look at every delta to what is new: a
-// megabyte in small pieces would take minutes otherwise.
-func TestLongAnswersAreHeardCheaply(t *testing.T) {
-	s := New("postprocess", Config{})
-	req := sentence()
-	req.Text = strings.Repeat(english+"\n", 4)
-	for name, whole := range map[string]string{
-		"clean":   strings.Repeat(spanish+"\n", 4<<10),
-		"thought": "<think>" + strings.Repeat("This is long. ", 32<<10) + "</think>" + spanish,
-		"fenced":  "```\n" + strings.Repeat(spanish+"\n", 4<<10) + "```",
-		"noted":   strings.Repeat(spanish+"\n", 5) + "Note: " + strings.Repeat("this is a note. ", 32<<10),
-		"runaway": strings.Repeat(spanish+"\n", 5) + "Y " + strings.Repeat("(", 256<<10),
-		"bracket": strings.Repeat(spanish+"\n", 5) + "Y (nota: " + strings.Repeat("this is (a) note. ", 32<<10),
-	} {
-		heard := 0
-		req.OnDelta = func(text string) error { heard += len(text); return nil }
-		p := &preview{stage: s, q: newQuestion(t.Context(), req), again: hold}
-		looked := 0
-		for _, piece := range split(whole, []int{4}) {
-			before := p.again
-			if err := p.hear(piece); err != nil {
-				t.Fatal(err)
-			}
-			if p.again != before {
-				looked += p.answer.Len() - p.to // what a look reads, once something has left
-			}
-		}
-		if looked > 40*len(whole) {
-			t.Errorf("%s: %d bytes were looked at for %d", name, looked, len(whole))
-		}
-		if name == "clean" && heard < len(whole)-len(spanish) {
-			t.Errorf("%d bytes of %d were heard", heard, len(whole))
-		}
-	}
-}
-
 // FuzzPreview holds what is heard to the whole answer, however it is split: see
 // agrees.
 func FuzzPreview(f *testing.F) {

@@ -104,46 +104,6 @@ func TestEveryBadHabitOfTheSimulatorIsRepairedOrRefused(t *testing.T) {
 	}
 }
 
-// TestNoBadHabitIsHeardInAnySplit streams real answers with each habit, cut in
-// two at every code point, and code point by code point.
-func TestNoBadHabitIsHeardInAnySplit(t *testing.T) {
-	sim, err := openaitest.Start(openaitest.Config{Engine: chatty, Seed: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sim.Close()
-	client := &http.Client{Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	s := New("postprocess", Config{})
-	for kind, outcome := range habits {
-		for _, p := range chatty {
-			seen := map[string]bool{}
-			for range 4 {
-				sim.FailNext(1, kind)
-				bad, err := ask(client, sim.URL(), p.request())
-				if err != nil {
-					t.Fatal(err)
-				}
-				if seen[bad.Text] {
-					continue
-				}
-				seen[bad.Text] = true
-				all := runes(bad.Text)
-				splits := [][]string{all}
-				for i := range all {
-					splits = append(splits, []string{strings.Join(all[:i], ""), strings.Join(all[i:], "")})
-				}
-				for _, pieces := range splits {
-					h := agrees(t, s, p.request(), bad.Text, bad.Finish, pieces)
-					if outcome == repaired && (h.err != nil || h.text() != p.answer) {
-						t.Errorf("%s: %q in %q: heard %q, got %v", kind, bad.Text, pieces, h.text(), h.err)
-					}
-				}
-			}
-		}
-	}
-}
-
 // an upstream is connections without a pool.
 type upstream struct{ http.Transport }
 
