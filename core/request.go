@@ -80,6 +80,9 @@ type Request struct {
 	// for it is one of several of which one makes a call. See Flight.
 	Flight Flight
 
+	// Batch, when set, is the place of this request among those of one call.
+	Batch *Seat
+
 	// Trace collects what happened to this request. A chain sets one when
 	// there is none.
 	Trace *Trace

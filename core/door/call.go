@@ -43,6 +43,7 @@ func (t *Teller) Receive(w http.ResponseWriter, r *http.Request, deadline time.D
 // guessed where those who translate need one.
 func (c *Call) Requests(texts []string, source, target core.Language, linger time.Duration) []core.Request {
 	reqs, traces := make([]core.Request, len(texts)), make([]core.Trace, len(texts))
+	seats := core.NewSeats(len(texts))
 	needed := source == "" && c.Rules.service.Languages() != nil
 	for i, text := range texts {
 		reqs[i] = core.Request{
@@ -50,6 +51,7 @@ func (c *Call) Requests(texts []string, source, target core.Language, linger tim
 			Since: c.Begin, Linger: linger, Trace: &traces[i],
 		}
 		if len(texts) > 1 {
+			reqs[i].Batch = seats[i]
 			reqs[i].ID += "." + strconv.Itoa(i)
 		}
 		if needed {

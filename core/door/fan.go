@@ -93,6 +93,9 @@ func (t *Teller) One(ctx context.Context, tab *Tab, req *core.Request) Item {
 
 // Piece asks for req, which is a piece of a text that its caller notes as answered.
 func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) (item Item) {
+	if seat := req.Batch; seat != nil {
+		defer seat.Settle() // nobody waits for it any more
+	}
 	if tab.key != nil {
 		req.Lane = max(req.Lane, tab.key.lane)
 	}

@@ -46,6 +46,7 @@ var sorted = map[string]struct{ key, wire bool }{
 	"Fallback":       {false, false}, // the gates heed it
 	"OnDelta":        {false, true},  // whether there is one
 	"Flight":         {false, false},
+	"Batch":          {false, false}, // who came with it
 	"Trace":          {false, false},
 }
 

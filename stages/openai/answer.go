@@ -196,7 +196,7 @@ func (p *Provider) result(a said) (*core.Result, error) {
 	case core.FinishLength:
 		res.NoStore, res.Flags = true, []string{core.FlagCut}
 		if a.thought || opensThought(a.text) {
-			return nil, &cutShort{res}
+			return nil, &cutShort{res: res}
 		}
 	case core.FinishFiltered:
 		res.NoStore = true
@@ -210,22 +210,58 @@ func (p *Provider) result(a said) (*core.Result, error) {
 var errSpent = errors.New("the answer ended at its cap before it began")
 
 // cutShort is an answer that was cut since thoughts took of its cap.
-type cutShort struct{ res *core.Result }
+type cutShort struct {
+	res   *core.Result
+	heard bool // pieces of it were handed on
+}
 
 func (*cutShort) Error() string { return "thoughts took of the answer's cap" }
+
+// marks are what stands round thoughts in a text. It is written to by nobody.
+var marks = []struct{ open, shut string }{
+	{"<think>", "</think>"}, {"<thinking>", "</thinking>"}, {"<thought>", "</thought>"}, {"<reasoning>", "</reasoning>"},
+	{"[THINK]", "[/THINK]"}, {"<|channel|>analysis", "<|channel|>final"}, {"◁think▷", "◁/think▷"},
+}
 
 // opensThought says whether text is thoughts that have no end, and nothing else.
 func opensThought(text string) bool {
 	text = strings.TrimSpace(text)
-	for _, tag := range []struct{ open, shut string }{
-		{"<think>", "</think>"}, {"<thinking>", "</thinking>"}, {"<thought>", "</thought>"}, {"<reasoning>", "</reasoning>"},
-		{"[THINK]", "[/THINK]"}, {"<|channel|>analysis", "<|channel|>final"}, {"◁think▷", "◁/think▷"},
-	} {
-		if strings.HasPrefix(text, tag.open) {
-			return !strings.Contains(text, tag.shut)
+	for _, mark := range marks {
+		if strings.HasPrefix(text, mark.open) {
+			return !strings.Contains(text, mark.shut)
 		}
 	}
 	return false
+}
+
+// opensMark says whether text begins with a mark of thoughts.
+func opensMark(text string) bool {
+	text = strings.TrimSpace(text)
+	for _, mark := range marks {
+		if strings.HasPrefix(text, mark.open) {
+			return true
+		}
+	}
+	return false
+}
+
+// thoughtIn returns how much of the beginning of text is thoughts, with the blanks
+// behind them; -1 when that is not known before more of it has come.
+func thoughtIn(text string) int {
+	begin := strings.TrimLeft(text, " \t\r\n")
+	for _, mark := range marks {
+		switch {
+		case strings.HasPrefix(begin, mark.open):
+			_, rest, shut := strings.Cut(begin, mark.shut)
+			if rest = strings.TrimLeft(rest, " \t\r\n"); !shut || rest == "" {
+				return -1
+			}
+			return len(text) - len(rest)
+		case strings.HasPrefix(mark.open, begin):
+			return -1
+		}
+	}
+	return 0
 }
 
 // failing is what ending says of a reason that is no good one.

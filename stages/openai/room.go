@@ -38,7 +38,7 @@ func (p *Provider) roomier(req *core.Request, sent *params, res *core.Result, er
 		}
 	case thought:
 		// One that nobody has heard of is asked for again at once.
-		if p.widen(had) && req.OnDelta == nil {
+		if p.widen(had) && !short.heard {
 			return nil, &askAgain{p.again(core.ProviderFailed, "the model spent its output on thoughts", nil)}
 		}
 	case res != nil && res.Finish == core.FinishLength && had < p.cfg.Request.MaxOutput && req.Attempt == 0:

@@ -333,11 +333,11 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 	switch {
 	case streamed:
 		defer resp.Body.Close()
-		res, usage, err = p.stream(ctx, call, cancel, req, resp, buf)
+		res, usage, err = p.stream(ctx, call, cancel, req, sent, resp, buf)
 	case looksStreamed(buf.Bytes()):
 		whole := *resp
 		whole.Body = exchange.Body(bytes.Clone(buf.Bytes()))
-		res, usage, err = p.stream(ctx, call, cancel, req, &whole, buf)
+		res, usage, err = p.stream(ctx, call, cancel, req, sent, &whole, buf)
 	default:
 		res, usage, err = p.read(req, resp.Header, buf.Bytes())
 		switch e, _ := errors.AsType[*core.Error](err); {
@@ -364,7 +364,7 @@ func (p *Provider) adapted(req *core.Request, sent *params, failed *core.Error, 
 	}
 	r := readRefusal(body)
 	if status == 0 {
-		status = r.Status
+		status = r.status()
 	}
 	r.Message = p.hush(req).Cut(r.Message)
 	learned := false

@@ -242,7 +242,7 @@ func slashes(b []byte) int { return len(b) - len(bytes.TrimRight(b, `\`)) }
 // That the failures of a broken stream are retryable says that another attempt
 // may succeed; whether one may still be made, only the owner of retries knows,
 // which sees what has left.
-func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Request, resp *http.Response, buf *bytes.Buffer) (*core.Result, core.Usage, error) {
+func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Request, sent *params, resp *http.Response, buf *bytes.Buffer) (*core.Result, core.Usage, error) {
 	buf.Reset()
 	buf.Grow(4 << 10)
 	in := newEvents(resp.Body, buf.AvailableBuffer())
@@ -254,6 +254,7 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 		// always says that pieces of text carry a reason for the end, so that it says
 		// nothing of the end.
 		always bool
+		heard  int // how much of text the caller has got or will not get
 	)
 	complete := func() {
 		if timer == nil {
@@ -291,7 +292,11 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 		}
 		if says(c.Error) || len(c.Choices) == 0 && c.Usage == nil {
 			if r := readRefusal(data); r.isError {
-				return nil, a.usage, p.interrupted(req, resp, r)
+				failed := p.interrupted(req, resp, r)
+				if heard > 0 {
+					return nil, a.usage, failed
+				}
+				return nil, a.usage, p.adapted(req, sent, failed, 0, data)
 			}
 			if says(c.Error) {
 				return nil, a.usage, p.garbled("the provider's answer was not the JSON that was asked for", data)
@@ -331,8 +336,19 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 			always = always || choice.FinishReason != ""
 			text.WriteString(piece)
 			if req.OnDelta != nil {
-				if err := req.OnDelta(piece); err != nil {
-					return nil, a.usage, p.unwanted(err)
+				if heard == 0 {
+					// Thoughts at the beginning are no piece of an answer: who has heard
+					// nothing can be given another.
+					heard = thoughtIn(text.String())
+					piece = text.String()[max(heard, 0):]
+				}
+				if heard >= 0 && piece != "" {
+					heard = text.Len()
+					if err := req.OnDelta(piece); err != nil {
+						return nil, a.usage, p.unwanted(err)
+					}
+				} else {
+					heard = 0
 				}
 			}
 		}
@@ -345,6 +361,15 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 	}
 	a.text = text.String()
 	res, err := p.result(a)
+	if err == nil && heard == 0 && req.OnDelta != nil && !opensMark(a.text) {
+		// It only looked like the beginning of thoughts.
+		if err := req.OnDelta(a.text); err != nil {
+			return nil, a.usage, p.unwanted(err)
+		}
+	}
+	if short, is := errors.AsType[*cutShort](err); is {
+		short.heard = heard > 0
+	}
 	return res, a.usage, err
 }
 

@@ -354,7 +354,7 @@ func FuzzStream(f *testing.F) {
 		var text strings.Builder
 		req := ask("x")
 		req.OnDelta = func(s string) error { text.WriteString(s); return nil }
-		res, usage, err := p.stream(t.Context(), t.Context(), func() {}, req, resp, new(bytes.Buffer))
+		res, usage, err := p.stream(t.Context(), t.Context(), func() {}, req, p.params.Load(), resp, new(bytes.Buffer))
 		if (res == nil) == (err == nil) {
 			t.Fatalf("got %+v and %v", res, err)
 		}

@@ -89,6 +89,7 @@ func (s *Stage) Fingerprint() string { return "" }
 // Call links the providers in use with what stands below.
 func (s *Stage) Call(below core.Below) (core.Translator, error) {
 	c := &foot{Stage: s, gates: below.Gates, line: s.line, number: s.linked.Add(1), targets: map[string]*group{}}
+	below.Around = c.gathering(below.Around)
 	owned := false
 	for _, g := range below.Gates {
 		if o, ok := g.Gate.(line.Owner); ok {
@@ -245,6 +246,9 @@ type foot struct {
 	chats    []*way            // for chats, by who is asked first
 	targets  map[string]*group // by entry
 
+	gathers bool // one of the providers translates several texts in one call
+	crowds  crowds
+
 	number int64       // of the links of its past: a later one is greater
 	serves atomic.Bool // a request has come
 }
@@ -319,7 +323,10 @@ func (c *foot) Translate(ctx context.Context, req *core.Request) (*core.Result, 
 	defer r.chosen(nil)
 	defer r.give()
 	defer r.floor.close()
-	res, err := r.translate()
+	res, err, ok := r.together()
+	if !ok {
+		res, err = r.translate()
+	}
 	if err != nil {
 		return nil, err // a nil *core.Error would not be a nil error
 	}

@@ -190,6 +190,7 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 	p := &plan{rules: rules, call: c, client: client, targets: len(targets), within: within, ignored: ignored}
 	n := len(c.texts) * len(targets)
 	p.requests, p.traces = make([]core.Request, n), make([]core.Trace, n)
+	seats := core.NewSeats(n)
 	for i := range p.requests {
 		p.requests[i] = core.Request{
 			ID: id, Text: c.texts[i/len(targets)], Source: source, Target: targets[i%len(targets)],
@@ -200,6 +201,7 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 		}
 		if n > 1 {
 			p.requests[i].ID = id + "." + strconv.Itoa(i)
+			p.requests[i].Batch = seats[i]
 		}
 	}
 	return p, nil
