@@ -112,6 +112,8 @@ type Chat struct {
 	JSON bool
 	// Tokens is about what it costs, prompt and answer.
 	Tokens int
+	// Characters are the code points of the texts of its messages.
+	Characters int
 }
 
 // A ChatField is one parameter of a chat.

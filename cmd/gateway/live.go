@@ -14,7 +14,7 @@ import (
 )
 
 // reloader returns what changes the configuration of g, which serves content.
-func (g *gateway) reloader(f *flags, past state.Folder, content []byte, back bool) *reload.Reloader {
+func (g *gateway) reloader(f *flags, past state.Folder, content []byte, back bool, served func(*config.File)) *reload.Reloader {
 	return reload.New(reload.Options{
 		Engine: g.engine,
 		File:   f.file,
@@ -26,6 +26,7 @@ func (g *gateway) reloader(f *flags, past state.Folder, content []byte, back boo
 			c := serverSection.Of(file)
 			return c.Deadline, c.DrainTimeout
 		},
+		Served:    served,
 		Warnings:  warnings,
 		Processes: g.processes,
 		Past:      past,

@@ -156,6 +156,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	service.SlowFrom(g.lines.Slow)
 	book := usage.Open(filepath.Join(s.past.Path(), "usage"), g.log.Named("usage"))
 	defer book.Close()
+	book.SetPrices(pricesOf(file.File))
 	service.CountIn(book)
 	doors := newDoors(*doorsSection.Of(file.File), *liveSection.Of(file.File), s.past.Path(), service, metrics, g.log)
 	defer doors.close()
@@ -217,7 +218,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 		g.log.Warn(w)
 	}
 	g.first.Watch()
-	reloader = g.reloader(f, s.past, content, back)
+	reloader = g.reloader(f, s.past, content, back, func(file *config.File) { book.SetPrices(pricesOf(file)) })
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
 		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader, doors.live, usageMeasures{book, service}}
 	}))

@@ -216,14 +216,15 @@ stages: [cache, ratelimit, queue, provider: {use: openai}]
 // TestUsageIsShownByTheCommand as the doors counted it.
 func TestUsageIsShownByTheCommand(t *testing.T) {
 	sim := upstream(t, openaitest.Config{})
-	g := serveAndEdit(t, fmt.Sprintf(`version: 1
+	yaml := fmt.Sprintf(`version: 1
 server:
   keys:
     - {name: app, key: %s, characters_per_month: 100}
     - {name: site, key: %s}
-providers: {openai: {type: openai, base_url: "%s", api_key: test}}
+providers: {openai: {type: openai, base_url: "%s", api_key: test, price: {input: 1, output: 2, currency: EUR}}}
 stages: [cache, provider: {use: openai}]
-`, good1, good2, sim.URL()))
+`, good1, good2, sim.URL())
+	g := serveAndEdit(t, yaml)
 	for _, call := range []struct {
 		key  string
 		body map[string]any
@@ -254,6 +255,32 @@ stages: [cache, provider: {use: openai}]
 	var report usage.Report
 	if err := json.Unmarshal([]byte(show("--json")), &report); err != nil || report.Total.Characters != 14 || report.Total.CachedCharacters != 3 || report.Total.CachedTexts != 1 || report.Total.PromptTokens == 0 {
 		t.Errorf("%+v %v", report, err)
+	}
+	want := fmt.Sprintf("%.6f EUR", float64(report.Total.PromptTokens+2*report.Total.CompletionTokens)/1e6)
+	if got := report.Total.Cost.String(); got != want {
+		t.Errorf("it costs %s, want %s", got, want)
+	}
+	// Another price holds for what is answered from then on, and a session is told its own.
+	g.edit(strings.Replace(yaml, "price: {input: 1, output: 2, currency: EUR}", "price: {input: 1000000, per_million: characters}", 1))
+	if out, errs, status := command(t, filepath.Dir(g.file), nil, "", "reload"); status != 0 {
+		t.Fatalf("status %d: %s%s", status, out, errs)
+	}
+	req, err := http.NewRequest(http.MethodPost, g.url+"/v1/translate", strings.NewReader(`{"text":"vijf","source":"en","target":"es","session":"call-8","session_usage":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+good2)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil || !strings.Contains(string(raw), `"session_usage":{"texts":1,"characters":4,"cached_texts":0,`) || !strings.Contains(string(raw), `"cost":[{"currency":"USD","amount":"4.000000000"}]`) {
+		t.Errorf("%s %v", raw, err)
+	}
+	if out := show(); !strings.Contains(out, " EUR + 4.000000 USD") {
+		t.Errorf("%s", out)
 	}
 	for _, wrong := range [][]string{{"--by", "moon"}, {"--month", "November"}, {"more"}} {
 		if _, errs, status := command(t, filepath.Dir(g.file), nil, "", append([]string{"usage"}, wrong...)...); status == 0 || errs == "" {

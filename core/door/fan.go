@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -69,7 +68,7 @@ func panicked(v any) *core.Error {
 
 // One asks for req, as Each does, and notes in tab what it counts.
 func (t *Teller) One(ctx context.Context, tab *Tab, req *core.Request) Item {
-	n := int64(utf8.RuneCountInString(req.Text))
+	n := characters(req)
 	begun := false
 	if req.OnDelta != nil {
 		// Who has a piece of an answer may leave with it: the text counts from then on.

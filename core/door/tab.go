@@ -46,9 +46,16 @@ func (tab *Tab) Open(t *Teller, rules *Rules, client string, begin time.Time, ch
 // Characters returns the code points of all texts of reqs.
 func Characters(reqs []core.Request) (n int64) {
 	for i := range reqs {
-		n += int64(utf8.RuneCountInString(reqs[i].Text))
+		n += characters(&reqs[i])
 	}
 	return n
+}
+
+func characters(req *core.Request) int64 {
+	if req.Chat != nil {
+		return int64(req.Chat.Characters)
+	}
+	return int64(utf8.RuneCountInString(req.Text))
 }
 
 // Answered notes that a text of so many code points has its answer: Cached when no call
@@ -66,7 +73,7 @@ func (tab *Tab) Answered(characters int64, cached bool) {
 
 // AsItIs answers req with its own text, which counts as any other.
 func (tab *Tab) AsItIs(req *core.Request) Item {
-	tab.Answered(int64(utf8.RuneCountInString(req.Text)), true)
+	tab.Answered(characters(req), true)
 	return Item{Result: &core.Result{Text: req.Text, Cached: true}}
 }
 
@@ -77,15 +84,23 @@ func (tab *Tab) spent(req *core.Request, item Item) {
 	defer tab.mu.Unlock()
 	tab.session = req.Session
 	var u core.Usage
+	provider, translated := "", 0
 	switch {
 	case item.Err != nil:
-		u = item.Err.Usage
+		u, provider = item.Err.Usage, item.Err.Stage
 	case !item.Result.Cached && req.Trace.Attempts > 0:
-		u = item.Result.Usage
+		u, provider, translated = item.Result.Usage, item.Result.Provider, utf8.RuneCountInString(item.Result.Text)
 	}
-	tab.noted.PromptTokens += int64(u.PromptTokens)
-	tab.noted.CompletionTokens += int64(u.CompletionTokens)
-	tab.noted.CachedTokens += int64(u.CachedTokens)
+	if provider == "" {
+		return
+	}
+	use := usage.Use{PromptTokens: int64(u.PromptTokens), CompletionTokens: int64(u.CompletionTokens), CachedTokens: int64(u.CachedTokens)}
+	sent := int64(0)
+	if item.Err == nil {
+		sent = characters(req)
+	}
+	use.Cost = tab.rules.service.usage.Cost(provider, use, sent, int64(translated))
+	tab.noted = tab.noted.Plus(use)
 }
 
 // Settle counts what was noted since the last time. It comes before the answer.
@@ -151,6 +166,14 @@ func (r *Rules) Used(client string) (used, most int64) {
 		return r.service.usage.Month(client), k.limits.CharactersPerMonth
 	}
 	return r.service.usage.Month(""), 0
+}
+
+// SessionUsed returns what a session of client has used since it was first seen.
+func (r *Rules) SessionUsed(client, session string) usage.Use {
+	if r.byName[client] == nil {
+		client = ""
+	}
+	return r.service.usage.Session(client, session)
 }
 
 // overLimit is a call that is over a limit of its key.

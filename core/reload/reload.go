@@ -50,6 +50,8 @@ type Options struct {
 	// Times returns what a request may take with the configuration, and how
 	// long those that entered the generation before may go on.
 	Times func(*config.File) (deadline, drain time.Duration)
+	// Served is told of each configuration that serves from now on; nil for nobody.
+	Served func(*config.File)
 	// Warnings are what an operator should know of a good configuration.
 	Warnings func(*config.File) []string
 	// Processes are the numbers of the plugins' processes now.
@@ -516,6 +518,9 @@ func (r *Reloader) load(ctx context.Context, data []byte, v *Report) error {
 	v.Warnings, r.warned = append(warnings, fresh...), all
 	_, drain := r.o.Times(file)
 	r.o.Engine.Serve(g, drain)
+	if r.o.Served != nil {
+		r.o.Served(file)
+	}
 	g.Watch()
 	v.Carried = g.Holds()
 	kept := 0

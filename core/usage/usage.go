@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,10 +29,10 @@ type Book struct {
 	pending  map[row]Use // in no store yet
 	lines    []byte      // for the journal, not written yet
 	added    int64       // how many lines there ever were
-	prices   func(provider string) (Price, bool)
-	notice   string // why usage is not kept; empty when it is
+	notice   string      // why usage is not kept; empty when it is
 
-	disk *disk // nil: nothing is kept
+	prices atomic.Pointer[map[string]Price]
+	disk   *disk // nil: nothing is kept
 }
 
 // A row is what is counted apart.

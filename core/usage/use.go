@@ -1,6 +1,8 @@
 package usage
 
 import (
+	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -46,10 +48,38 @@ func (u Use) IsZero() bool {
 type Cost []Amount
 
 // An Amount is money in billionths of a currency: a token of a cheap model costs some
-// fifty of them.
+// fifty of them. In JSON it is {"currency": "USD", "amount": "0.000000050"}, a decimal
+// without rounding.
 type Amount struct {
-	Currency   string `json:"currency"`
-	Billionths int64  `json:"billionths"`
+	Currency   string
+	Billionths int64
+}
+
+type amount struct {
+	Currency string `json:"currency"`
+	Amount   string `json:"amount"`
+}
+
+func (a Amount) MarshalJSON() ([]byte, error) {
+	n, sign := a.Billionths, ""
+	if n < 0 {
+		n, sign = -n, "-"
+	}
+	return json.Marshal(amount{a.Currency, fmt.Sprintf("%s%d.%09d", sign, n/1e9, n%1e9)})
+}
+
+func (a *Amount) UnmarshalJSON(raw []byte) error {
+	var v amount
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return err
+	}
+	whole, part, ok := strings.Cut(v.Amount, ".")
+	n, err := strconv.ParseInt(whole+part, 10, 64)
+	if !ok || len(part) != 9 || err != nil {
+		return fmt.Errorf("%.40q is no amount with nine decimals", v.Amount)
+	}
+	a.Currency, a.Billionths = v.Currency, n
+	return nil
 }
 
 // String writes an amount to the millionth, as in "0.001234 USD".
@@ -93,17 +123,32 @@ type Price struct {
 	Currency    string
 }
 
-// Of returns what one answer costs.
-func (p Price) Of(prompt, cached, completion, characters, translated int64) Cost {
-	in, out := float64(prompt-cached)*p.Input+float64(cached)*p.CachedInput, float64(completion)*p.Output
+// of returns what one answer costs: its tokens are in u.
+func (p Price) of(u Use, characters, translated int64) Cost {
+	in := float64(u.PromptTokens-u.CachedTokens)*p.Input + float64(u.CachedTokens)*p.CachedInput
+	out := float64(u.CompletionTokens) * p.Output
 	if p.Characters {
 		in, out = float64(characters)*p.Input, float64(translated)*p.Output
 	}
-	// A million times as much costs so many of the currency, so one costs as many
-	// thousand billionths.
+	// What a million cost is told in the currency, so one costs a thousand times as many
+	// billionths.
 	n := int64(math.Round((in + out) * 1e3))
 	if n == 0 {
 		return nil
 	}
 	return Cost{{p.Currency, n}}
+}
+
+// SetPrices says what providers take, by their names, from now on.
+func (b *Book) SetPrices(prices map[string]Price) { b.prices.Store(&prices) }
+
+// Cost is what one answer of a provider costs, whose tokens are in u; nothing when its
+// price is not known.
+func (b *Book) Cost(provider string, u Use, characters, translated int64) Cost {
+	if prices := b.prices.Load(); prices != nil {
+		if p, known := (*prices)[provider]; known {
+			return p.of(u, characters, translated)
+		}
+	}
+	return nil
 }

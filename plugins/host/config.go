@@ -25,6 +25,7 @@ type ProviderConfig struct {
 	Program
 	Config     map[string]any `json:"config" secret:"true" jsonschema_description:"The plugin's own keys, checked by what it says about them. Values are never shown, since any may be a secret."`
 	ConfigFrom string         `json:"config_from" ref:"providers" jsonschema_description:"Another provider whose keys the plugin gets, with the pool's ca_file and proxy. Instead of config."`
+	Price      *core.Price    `json:"price" jsonschema_description:"What the provider takes, so that usage is told in money too."`
 
 	// Inherited is what ConfigFrom stands for, as JSON would hold it. Who loads
 	// the configuration sets it.

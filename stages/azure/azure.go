@@ -24,6 +24,7 @@ type Config struct {
 	Region   string        `json:"region" jsonschema:"maxLength=64" jsonschema_description:"The region of your resource, such as westeurope, sent as Ocp-Apim-Subscription-Region. Empty for a global resource."`
 	Category string        `json:"category" jsonschema:"maxLength=200" jsonschema_description:"The category of a system of your own, of Custom Translator; empty: the general one."`
 	Timeout  time.Duration `json:"timeout" jsonschema_extras:"minDuration=10ms,maxDuration=10m" jsonschema_description:"The longest that one attempt may take, from the first byte sent to the last one received."`
+	Price    *core.Price   `json:"price" jsonschema_description:"What the provider takes, so that usage is told in money too."`
 }
 
 const example = "https://api.cognitive.microsofttranslator.com"

@@ -24,6 +24,7 @@ type Config struct {
 	APIKey     core.Secret       `json:"api_key" jsonschema_description:"The key of your account, usually ${DEEPL_API_KEY:-}, sent as Authorization: DeepL-Auth-Key. Empty: not sent, as servers of your own may want it."`
 	Timeout    time.Duration     `json:"timeout" jsonschema_extras:"minDuration=10ms,maxDuration=10m" jsonschema_description:"The longest that one attempt may take, from the first byte sent to the last one received."`
 	Glossaries map[string]string `json:"glossaries" jsonschema_description:"Names of glossaries, as requests use them, and the glossary_id that each has at DeepL."`
+	Price      *core.Price       `json:"price" jsonschema_description:"What the provider takes, so that usage is told in money too."`
 }
 
 func defaults() Config { return Config{Timeout: 3 * time.Second} }

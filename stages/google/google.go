@@ -20,6 +20,7 @@ type Config struct {
 	BaseURL string        `json:"base_url" credentials:"true" jsonschema:"minLength=1" jsonschema_description:"Where the API is: https://translation.googleapis.com, with or without /language/translate/v2."`
 	APIKey  core.Secret   `json:"api_key" jsonschema_description:"An API key of a project with the Cloud Translation API, usually ${GOOGLE_TRANSLATE_API_KEY:-}, sent as X-Goog-Api-Key. Google needs one."`
 	Timeout time.Duration `json:"timeout" jsonschema_extras:"minDuration=10ms,maxDuration=10m" jsonschema_description:"The longest that one attempt may take, from the first byte sent to the last one received."`
+	Price   *core.Price   `json:"price" jsonschema_description:"What the provider takes, so that usage is told in money too."`
 }
 
 const (

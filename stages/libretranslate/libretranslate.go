@@ -20,6 +20,7 @@ type Config struct {
 	BaseURL string        `json:"base_url" credentials:"true" jsonschema:"minLength=1" jsonschema_description:"Where the server is, as its own clients take it: http://127.0.0.1:5000. /translate and /languages are added to its path."`
 	APIKey  core.Secret   `json:"api_key" jsonschema_description:"The key that the server's operator gave you, sent in the body as api_key. Empty: not sent; libretranslate.com needs one."`
 	Timeout time.Duration `json:"timeout" jsonschema_extras:"minDuration=10ms,maxDuration=10m" jsonschema_description:"The longest that one attempt may take, from the first byte sent to the last one received."`
+	Price   *core.Price   `json:"price" jsonschema_description:"What the provider takes, so that usage is told in money too."`
 }
 
 const hosted = "libretranslate.com"

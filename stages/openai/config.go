@@ -27,6 +27,7 @@ type Config struct {
 	Prompt       Prompt                 `json:"prompt" jsonschema_description:"How the model is told what to do."`
 	Warm         time.Duration          `json:"warm" jsonschema_extras:"minDuration=0s,maxDuration=24h" jsonschema_description:"For a model that is loaded on demand: a call is made at start, and whenever there was none for so long, such as 60s, so that no request waits for the load. 0: never."`
 	Request      Request                `json:"request" jsonschema_description:"Parameters of the request. Those that the model refuses are left out from then on."`
+	Price        *core.Price            `json:"price" jsonschema_description:"What the provider takes, so that usage is told in money too."`
 }
 
 // Prompt says how the model is told what to do.

@@ -2,6 +2,7 @@ package native
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
@@ -51,8 +52,8 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan
 	return status
 }
 
-// appendEnd writes the fields that follow the translations: the id, and where
-// the time went.
+// appendEnd writes the fields that follow the translations: the id, where the time
+// went, and what the session has used, for who asked.
 func (p *plan) appendEnd(b []byte, id string, items []door.Item, begin time.Time) []byte {
 	slowest, attempts := 0, 0
 	for i := range items {
@@ -72,7 +73,15 @@ func (p *plan) appendEnd(b []byte, id string, items []door.Item, begin time.Time
 		b = appendMilliseconds(b, s.Self)
 	}
 	b = appendMilliseconds(append(b, `},"paced_ms":`...), p.traces[slowest].Paced)
-	return append(strconv.AppendInt(append(b, `,"attempts":`...), int64(attempts), 10), '}')
+	b = append(strconv.AppendInt(append(b, `,"attempts":`...), int64(attempts), 10), '}')
+	if p.call.sessionUsage {
+		total, err := json.Marshal(p.rules.SessionUsed(p.client, p.call.session))
+		if err != nil {
+			panic(err) // it is made of numbers
+		}
+		b = append(append(b, `,"session_usage":`...), total...)
+	}
+	return b
 }
 
 // appendFields writes the fields of one translation. What the client gave to

@@ -30,6 +30,7 @@ type call struct {
 	deadlineMS   int64
 	noCache      bool
 	stream       bool
+	sessionUsage bool
 
 	several bool // text is an array
 	given   uint32
@@ -56,12 +57,13 @@ const (
 	fDeadline
 	fNoCache
 	fStream
+	fSessionUsage
 	fields // how many there are
 )
 
 var names = [fields]string{
 	"text", "source", "target", "targets", "format", "formality", "glossary", "context", "instructions",
-	"session", "segment", "revision", "final", "bulk", "deadline_ms", "no_cache", "stream",
+	"session", "segment", "revision", "final", "bulk", "deadline_ms", "no_cache", "stream", "session_usage",
 }
 
 // has says whether f was given, and was not null.
@@ -314,6 +316,8 @@ func (s *scanner) value(c *call, f field) {
 		}
 	case fStream:
 		c.stream = s.bool(f)
+	case fSessionUsage:
+		c.sessionUsage = s.bool(f)
 	case fGlossary, fContext:
 		// Refused whatever it holds: ignoring it would change the translation.
 		if s.typeName() == "" {

@@ -31,6 +31,7 @@ type reference struct {
 	DeadlineMS   int64    `json:"deadline_ms"`
 	NoCache      bool     `json:"no_cache"`
 	Stream       bool     `json:"stream"`
+	SessionUsage bool     `json:"session_usage"`
 }
 
 func (r reference) texts() []string {
@@ -52,7 +53,7 @@ func (r reference) texts() []string {
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		`{}`, `{"text":"a","target":"es"}`, ` { "text" : [ "a" , "b\n\u00e9\ud83d\ude00\/" ] , "targets" : [ ] } `,
-		`{"text":"a","source":null,"final":false,"revision":-0,"deadline_ms":12,"no_cache":true,"stream":true,"instructions":["x"]}`,
+		`{"text":"a","source":null,"final":false,"revision":-0,"deadline_ms":12,"no_cache":true,"stream":true,"session_usage":true,"instructions":["x"]}`,
 		`{"text":"a\ud800"}`, `{"text":"\udc00\ud800"}`, `{"revision":01}`, `{"revision":1e3}`, `{"t\u0065xt":"a"}`, `{"text":"a",}`,
 		`{"final":truefalse}`, `{"text":"a"}x`, `{"text":["a",]}`, "{\"text\":\"a\x00\"}", "\xff", `{"text"`, `{"text":"\`, `{"text":"\u12`,
 	} {
@@ -81,7 +82,7 @@ func FuzzDecode(f *testing.F) {
 		if diff := cmp.Diff(want, reference{
 			Text: want.Text, Format: want.Format, Source: got.source, Target: got.target, Targets: got.targets, Formality: got.formality,
 			Instructions: got.instructions, Session: got.session, Segment: got.segment, Revision: got.revision,
-			Final: got.final, Bulk: got.bulk, DeadlineMS: got.deadlineMS, NoCache: got.noCache, Stream: got.stream,
+			Final: got.final, Bulk: got.bulk, DeadlineMS: got.deadlineMS, NoCache: got.noCache, Stream: got.stream, SessionUsage: got.sessionUsage,
 		}); diff != "" {
 			t.Errorf("%q (-encoding/json +ours):\n%s", before, diff)
 		}

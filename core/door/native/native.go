@@ -282,6 +282,9 @@ func (c *call) checkSession() error {
 	if c.segment != "" && c.session == "" {
 		return invalid(names[fSegment], "segment is a part of a session; give session too")
 	}
+	if c.sessionUsage && c.session == "" {
+		return invalid(names[fSessionUsage], "session_usage is about a session; give session too")
+	}
 	if c.revision < 0 {
 		return invalid(names[fRevision], "revision counts up from 0")
 	}

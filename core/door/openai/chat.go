@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
@@ -195,6 +196,9 @@ func (p *passage) ask(k *call, c *door.Call) (*core.Chat, error) {
 		}
 	}
 	chat.Tokens = len(messages)/3 + answer
+	for _, m := range k.messages {
+		chat.Characters += utf8.RuneCountInString(m.text())
+	}
 
 	temperature, err := strconv.ParseFloat(string(field("temperature")), 64)
 	n := string(field("n"))
@@ -262,7 +266,7 @@ func (d *Door) chat(w http.ResponseWriter, r *http.Request, c *door.Call, k *cal
 		ctx, cancel = context.WithDeadline(ctx, c.Begin.Add(p.Deadline))
 		defer cancel()
 	}
-	tab, err := c.Open(&d.Teller, nil) // a chat counts by its tokens, and as one call
+	tab, err := c.Open(&d.Teller, []core.Request{*req})
 	if err != nil {
 		d.fail(w, r, c, err)
 		return
