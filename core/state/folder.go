@@ -108,15 +108,6 @@ var ErrNothingOlder = errors.New("no older configuration that served is kept")
 // most is how many contents are kept, the one that serves among them.
 const most = 5
 
-// Served notes that content serves since at, having been loaded from the file:
-// going back starts anew from here. Content that is kept already moves to the
-// top; of more than five, the oldest is dropped.
-func (s Folder) Served(content []byte, at time.Time) error { return s.note(content, at, false) }
-
-// WentBack notes that content serves since at, and that it was gone back to: the
-// next step back goes further.
-func (s Folder) WentBack(content []byte, at time.Time) error { return s.note(content, at, true) }
-
 // Latest returns the content that served last. The error is ErrNothingOlder when
 // none did.
 func (s Folder) Latest() (Kept, error) {
@@ -177,26 +168,6 @@ func (s Folder) pick(choose func([]label) int) (Kept, error) {
 		}
 		return Kept{Content: content, Hash: Hash(content), At: all[i].at}, nil
 	}
-}
-
-func (s Folder) note(content []byte, at time.Time, back bool) error {
-	root, err := s.open(true)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	all, err := list(root)
-	if err != nil {
-		return err
-	}
-	now := label{at: at.UTC(), hash: Hash(content)[:shortHash], back: back}
-	if len(all) > 0 && !now.at.After(all[0].at) {
-		now.at = all[0].at.Add(1) // the clock was set back
-	}
-	if err := now.place(root, content, all); err != nil {
-		return fmt.Errorf("keeping the configuration in %s: %w", s.Path(), err)
-	}
-	return tidy(root)
 }
 
 // place gives content the name of x: by moving the file that has it, else by a

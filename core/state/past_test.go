@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -213,4 +214,16 @@ func TestASocketThatAKilledGatewayLeftIsSwept(t *testing.T) {
 			t.Errorf("an address may name %s", name)
 		}
 	}
+}
+
+// Served notes content in s as a gateway does that has noted nothing else.
+func (s Folder) Served(content []byte, at time.Time) error { return s.noted(content, at, false) }
+
+// WentBack is Served for a content that was gone back to.
+func (s Folder) WentBack(content []byte, at time.Time) error { return s.noted(content, at, true) }
+
+func (s Folder) noted(content []byte, at time.Time, back bool) error {
+	p := NewPast(s, zap.NewNop())
+	p.Note(content, at, back)
+	return p.flush()
 }
