@@ -5,16 +5,23 @@ package scaffold
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
+
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
 )
 
 // Languages are those that a plugin can be written in.
@@ -127,23 +134,65 @@ func (p Plugin) fill(contents map[string][]byte, folder string) error {
 	return nil
 }
 
-// module adds a go.mod that builds with the checkout, and with every version
-// that it pins, so that nothing has to be looked up; `go mod tidy` makes it
-// shorter.
+// module adds a go.mod that builds with the checkout and holds the modules that a
+// plugin is made of, at the versions that the checkout pins, so that nothing has to be
+// looked up. Without Go, which knows these modules, it holds all of the checkout's.
 func (p Plugin) module(contents map[string][]byte) error {
-	theirs, err := os.ReadFile(filepath.Join(p.Checkout, "go.mod"))
+	name := filepath.Join(p.Checkout, "go.mod")
+	raw, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	_, rest, _ := strings.Cut(string(theirs), "\n")
-	if before, after, ok := strings.Cut(rest, "\ntool ("); ok {
-		_, after, _ = strings.Cut(after, ")\n")
-		rest = before + after
+	theirs, err := modfile.Parse(name, raw, nil)
+	if err != nil {
+		return err
 	}
-	contents["go.mod"] = fmt.Appendf(nil, "module %s\n%s\nrequire %s v0.0.0\n\n// Where Dragoman's sources are.\nreplace %[3]s => %[4]s\n",
-		p.Import(), rest, dragoman, strconv.Quote(p.Replace))
+	needed := p.modules()
+	var direct, indirect []*modfile.Require
+	for _, r := range theirs.Require {
+		switch why, is := needed[r.Mod.Path]; {
+		case needed != nil && !is:
+		case why:
+			direct = append(direct, &modfile.Require{Mod: r.Mod})
+		default:
+			indirect = append(indirect, &modfile.Require{Mod: r.Mod, Indirect: true})
+		}
+	}
+	direct = append(direct, &modfile.Require{Mod: module.Version{Path: dragoman, Version: "v0.0.0"}})
+	ours := &modfile.File{}
+	for _, err := range []error{ours.AddModuleStmt(p.Import()), ours.AddGoStmt(theirs.Go.Version)} {
+		if err != nil {
+			return err
+		}
+	}
+	ours.SetRequireSeparateIndirect(append(direct, indirect...))
+	ours.Cleanup()
+	contents["go.mod"] = fmt.Appendf(modfile.Format(ours.Syntax), "\n// Where Dragoman's sources are.\nreplace %s => %s\n", dragoman, strconv.Quote(p.Replace))
 	contents["go.sum"], err = os.ReadFile(filepath.Join(p.Checkout, "go.sum"))
 	return err
+}
+
+// imported are the packages that a Go plugin and its test import.
+var imported = []string{"./core", "./core/coretest", "./plugins/sdk", "go.uber.org/zap"}
+
+// modules returns the modules that the packages of a Go plugin come from, and whether
+// one of them is imported by the plugin itself; nil when that cannot be told.
+func (p Plugin) modules() map[string]bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	list := exec.CommandContext(ctx, "go", append([]string{"list", "-deps", "-f", "{{with .Module}}{{.Path}} {{$.ImportPath}}{{end}}"}, imported...)...)
+	list.Dir = p.Checkout
+	out, err := list.Output()
+	if err != nil {
+		return nil
+	}
+	needed := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		if from, path, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			needed[from] = needed[from] || slices.Contains(imported, path)
+		}
+	}
+	return needed
 }
 
 // sdk adds the SDK of a language whose plugins have a copy of it.

@@ -33,6 +33,10 @@ func TestEveryPluginIsWholeAndNeedsNothingElse(t *testing.T) {
 		if got := strings.Join(files, " "); got != ".gitignore README.md cmd/my-thing/main.go go.mod go.sum pipeline.yaml plugin.go plugin_test.go" {
 			t.Errorf("%s: %s", role, got)
 		}
+		// koanf reads the gateway's file: a plugin has none.
+		if mod, err := os.ReadFile(filepath.Join(dir, "go.mod")); err != nil || strings.Contains(string(mod), "koanf") || !strings.Contains(string(mod), "\tgo.uber.org/zap ") {
+			t.Errorf("%s: its go.mod holds what a plugin does not need, or lacks what it does: %v\n%s", role, err, mod)
+		}
 		for _, args := range [][]string{{"vet", "./..."}, {"test", "-vet=off", "./..."}} {
 			cmd := exec.Command("go", args...)
 			cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=readonly", "GOWORK=off", "CGO_ENABLED=0")
