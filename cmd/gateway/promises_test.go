@@ -153,7 +153,7 @@ func TestNoLimitIsExceededWhateverHappens(t *testing.T) {
 		return v
 	})
 	seen := map[string]float64{} // of what must have happened somewhere
-	property.Few(t, 25)
+	property.Few(t, 50)
 	property.Check(t, func(rt *rapid.T) {
 		slots := rapid.IntRange(1, 6).Draw(rt, "slots")
 		interval := ms(rt, "interval", 0, 60)

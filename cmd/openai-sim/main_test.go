@@ -290,7 +290,7 @@ func TestEachMistakeIsOneLine(t *testing.T) {
 		{[]string{"--listen", "nonsense"}, 1, "nonsense"},
 		{[]string{"--nonsense"}, 2, "--help"},
 		{[]string{"nonsense"}, 2, "--help"},
-		{[]string{"--engine", "nonsense"}, 2, "pseudo, table and apertium"},
+		{[]string{"--engine", "nonsense"}, 2, "pseudo, flicker, table and apertium"},
 		{[]string{"--engine", "table", "--table", "/nonsense"}, 1, "--table"},
 		{[]string{"--profile", "nonsense"}, 2, "steady and rough"},
 		{[]string{"--ca-out", "x"}, 2, "--tls"},

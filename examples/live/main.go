@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ type client struct {
 	ws         *websocket.Conn // nil while there is none
 	seq        int64
 	resume     string
-	unfinished map[string]frame // the latest revision of each segment without a final target
+	unfinished []frame // the latest revision of each segment without a final target, in the order they began
 }
 
 func main() {
@@ -57,7 +58,7 @@ func main() {
 }
 
 func run(ctx context.Context, url, source, target string, in io.Reader, out io.Writer) error {
-	c := &client{url: url, source: source, target: target, out: out, unfinished: map[string]frame{}}
+	c := &client{url: url, source: source, target: target, out: out}
 	done := make(chan error, 1)
 	go func() { done <- c.session(ctx) }()
 	lines := bufio.NewScanner(in)
@@ -129,7 +130,7 @@ func (c *client) take(ctx context.Context, ws *websocket.Conn, f frame) {
 	case f.Type == "error":
 		fmt.Fprintln(os.Stderr, f.Message)
 	case f.Type == "target" && f.Final:
-		delete(c.unfinished, f.Segment)
+		c.unfinished = slices.DeleteFunc(c.unfinished, func(said frame) bool { return said.Segment == f.Segment })
 		if f.Error != nil {
 			f.Text = f.Error.Message
 		}
@@ -140,7 +141,11 @@ func (c *client) take(ctx context.Context, ws *websocket.Conn, f frame) {
 func (c *client) say(ctx context.Context, f frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unfinished[f.Segment] = f
+	if i := slices.IndexFunc(c.unfinished, func(said frame) bool { return said.Segment == f.Segment }); i >= 0 {
+		c.unfinished[i] = f
+	} else {
+		c.unfinished = append(c.unfinished, f)
+	}
 	if c.ws != nil {
 		c.send(ctx, c.ws, f)
 	}

@@ -72,6 +72,9 @@ func change(t *testing.T, v reflect.Value) {
 	case *core.Chat:
 		v.Set(reflect.ValueOf(&core.Chat{Key: "k"}))
 		return
+	case *core.Seat:
+		v.Set(reflect.ValueOf(new(core.Seat)))
+		return
 	case *core.Trace:
 		v.Set(reflect.ValueOf(core.NewTrace(nil)))
 		return

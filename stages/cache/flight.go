@@ -201,6 +201,8 @@ func (f *flight) seat(r *rider) {
 	}
 	if b == nil {
 		b = f.launch(r)
+	} else if r.req.Batch != nil {
+		r.req.Batch.Settle() // it waits for another's call
 	}
 	if b != nil {
 		f.rely(r, b)

@@ -168,7 +168,11 @@ func (r *run) call(ctx context.Context, a *attempt) {
 		r.floor.end(a)
 		said := r.hint(a)
 		a.breaker.release(a.permit, said)
-		a.pause.leave(a.tries, a.failed, said == saysNothing, time.Now())
+		failed, void := a.failed, said == saysNothing
+		if failed != nil && failed.Kind == core.QuotaExceeded && r.alone() {
+			failed, void = nil, true // no reason for a pause, nor for the end of one
+		}
+		a.pause.leave(a.tries, failed, void, time.Now())
 		if a.failed == nil && a.req.Chat == nil {
 			a.learned(a.took)
 		}

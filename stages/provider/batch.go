@@ -19,8 +19,10 @@ import (
 // on by himself.
 
 // assembly is the longest that a leader waits for others of its call, which are
-// under way at the same time. Those that come later go together without it.
-const assembly = 20 * time.Millisecond
+// under way at the same time: each of them arrives, ends, or says that it waits for
+// something else, so this is for a machine that is too busy to let them. Those that come
+// later go together without it.
+const assembly = 250 * time.Millisecond
 
 // errAlone meets a request that is to go on by itself.
 var errAlone = errors.New("it goes on by itself")

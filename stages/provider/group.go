@@ -115,7 +115,7 @@ func (r *run) standing(t *target, heed bool, now time.Time) standing {
 	if shut, _ := t.breaker.shut(); shut {
 		return standing{why: unavailable(t)}
 	}
-	if kind, left, trying := t.pause.on(now); kind == core.QuotaExceeded || kind != "" && heed {
+	if kind, left, trying := t.pause.on(now); kind == core.QuotaExceeded && !r.alone() || kind != "" && heed {
 		switch {
 		case trying != nil:
 			return standing{trying: trying, why: leftAlone(t, kind, 0)}

@@ -293,7 +293,10 @@ func TestLimitsChangeInARunningChainAndWhatWasSpentStaysSpent(t *testing.T) {
 func TestOneCallTriesWhetherAnExhaustedAccountIsBackAndTheOthersWaitForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		paid := time.Now().Add(15 * time.Second)
-		b := newInn(t, 100, Config{Use: core.Names{"main"}}, map[string][]answer{"main": {lasts(100*time.Millisecond, until(paid, fails(core.QuotaExceeded, never), well))}})
+		b := newInn(t, 100, Config{Use: core.Names{"main"}, Fallback: core.Names{"other"}}, map[string][]answer{
+			"main":  {lasts(100*time.Millisecond, until(paid, fails(core.QuotaExceeded, never), well))},
+			"other": {fails(core.QuotaExceeded, never, time.Hour)}, // which asks to be left alone for longer
+		})
 		if ended := b.crowd(t, 1, time.Second); ended[core.QuotaExceeded] != 1 {
 			t.Fatalf("%v", ended)
 		}
@@ -312,6 +315,18 @@ func TestOneCallTriesWhetherAnExhaustedAccountIsBackAndTheOthersWaitForIt(t *tes
 		time.Sleep(20 * time.Second)
 		if ended := b.crowd(t, 10, time.Second); ended[""] != 10 {
 			t.Errorf("once it is paid: %v", ended)
+		}
+	})
+}
+
+func TestAnAccountThatIsTheOnlyOneIsAskedForEveryText(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newInn(t, 100, Config{Use: core.Names{"main"}}, map[string][]answer{"main": {fails(core.QuotaExceeded, never), well}})
+		if ended := b.crowd(t, 1, time.Second); ended[core.QuotaExceeded] != 1 {
+			t.Fatalf("%v", ended)
+		}
+		if ended := b.crowd(t, 10, time.Second); ended[""] != 10 {
+			t.Errorf("after one without quota: %v", ended)
 		}
 	})
 }

@@ -87,7 +87,7 @@ func (r *run) translate() (*core.Result, *core.Error) {
 			}
 			return r.fallBack(orElse(failed, unavailable(t)), r.gates)
 		}
-		tries, ok := t.enter(several)
+		tries, ok := t.enter(several, r.alone())
 		if !ok { // a pause has begun, or another call tries whether one is over
 			t.breaker.release(permit, saysNothing)
 			continue
@@ -126,16 +126,21 @@ func (r *run) translate() (*core.Result, *core.Error) {
 	}
 }
 
-// enter says whether a call of t may begin, and whether it tries if a pause is over.
-// Who can ask nobody else heeds an exhausted quota alone: the gates keep the pause after
-// a 429.
-func (t *target) enter(heed bool) (tries, ok bool) {
+// enter says whether a call of t may begin, and whether it tries if a pause is over. A
+// pause after a 429 is heeded by who may ask another member: for all others the gates
+// keep it. One for an exhausted quota is heeded by who is not alone.
+func (t *target) enter(heed, alone bool) (tries, ok bool) {
 	now := time.Now()
-	if kind, _, _ := t.pause.on(now); kind == core.RateLimited && !heed {
+	switch kind, _, _ := t.pause.on(now); {
+	case kind == core.RateLimited && !heed, kind == core.QuotaExceeded && alone:
 		return false, true
 	}
 	return t.pause.enter(now)
 }
+
+// alone says that nobody else can be asked for the request: to leave an account without
+// quota alone would then fail texts that it may answer, for somebody may have paid.
+func (r *run) alone() bool { return len(r.way.first.members) == 1 && len(r.way.then) == 0 }
 
 // chosen notes that the request has t to do, and no longer whom it had before.
 func (r *run) chosen(t *target) {
