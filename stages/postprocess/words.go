@@ -2,6 +2,7 @@ package postprocess
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -101,7 +102,8 @@ func forms() map[string]form {
 	}
 }
 
-// readWords reads the tables in the folder words of files.
+// readWords reads the tables in the folder words of files. Its error has a line
+// for each file that is wrong.
 func readWords(files fs.FS) (*vocabulary, error) {
 	names, err := fs.Glob(files, "words/*.txt")
 	if err == nil && names == nil {
@@ -114,6 +116,7 @@ func readWords(files fs.FS) (*vocabulary, error) {
 		languageNames: map[string]string{},
 		negations:     map[string][]string{}, abilities: map[string][]string{}, few: map[string]*fewWords{}, functionWords: map[string][]string{},
 	}
+	var wrong []error
 	var all lists               // those that languages share
 	once := map[string]string{} // the entries, each in one copy
 	for _, name := range names {
@@ -128,9 +131,12 @@ func readWords(files fs.FS) (*vocabulary, error) {
 			err = v.add(file, strings.TrimSuffix(path.Base(name), ".txt"), of)
 		}
 		if err != nil {
-			return nil, err
+			wrong = append(wrong, err)
 		}
 		all = all.with(of)
+	}
+	if wrong != nil {
+		return nil, errors.Join(wrong...)
 	}
 	v.translateStems, v.assents, v.notes, v.asides = prefixesOf(all["translating"]), prefixesOf(all["assent"]), prefixesOf(all["note"]), prefixesOf(all["aside"])
 	v.announceKeys, v.announceWords = set(all["translation"]), set(all["announcing"])
