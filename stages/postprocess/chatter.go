@@ -79,7 +79,7 @@ func behindHead(q *question, answer string) (kept string, what headKind) {
 	if rest, ok := strings.CutPrefix(kept, "**"); ok && strings.Count(head, "**") == 1 {
 		kept = rest
 	}
-	what = announces(head, q.source, q.req.Target)
+	what = q.words.announces(head, q.source, q.req.Target)
 	if what == otherHead || what == languageName && answer[end] == '\n' {
 		return "", otherHead
 	}
@@ -112,18 +112,18 @@ func opensHead(q *question, answer string) bool {
 	}
 	end, _ := headEnd(answer)
 	if end < 0 {
-		return len(answer) < maxHead && opensAnnouncement(answer, q.source, q.req.Target)
+		return len(answer) < maxHead && q.words.opensAnnouncement(answer, q.source, q.req.Target)
 	}
-	head := announces(answer[:end], q.source, q.req.Target)
+	head := q.words.announces(answer[:end], q.source, q.req.Target)
 	return head == announcement || head == languageName && answer[end] != '\n' && q.isPlain()
 }
 
 // opensAnnouncement says whether a head that begins with start may announce a
 // translation. Its last word may not be all there.
-func opensAnnouncement(start, source string, target core.Language) bool {
+func (v *vocabulary) opensAnnouncement(start, source string, target core.Language) bool {
 	fits := func(start string) bool {
 		words := strings.TrimRightFunc(start, isWordRune)
-		return announces(words+" translation", source, target) == announcement
+		return v.announces(words+" translation", source, target) == announcement
 	}
 	if fits(start) {
 		return true
@@ -140,15 +140,10 @@ func opensAnnouncement(start, source string, target core.Language) bool {
 // behindAssent returns what stands behind an English "Sure!" before an answer in
 // another language.
 func behindAssent(q *question, answer string) (rest string, ok bool) {
-	if answer == "" || q.req.Target.Base() == "en" {
+	if q.req.Target.Base() == "en" {
 		return "", false
 	}
-	switch answer[0] | 0x20 {
-	case 's', 'o', 'c', 'a':
-	default:
-		return "", false
-	}
-	for _, word := range assents {
+	for _, word := range q.words.assents.of(answer) {
 		if rest, found := cutFold(answer, word); found && rest != "" && (rest[0] == ' ' || rest[0] == '\n') && !q.says(word[:len(word)-1]) {
 			return strings.TrimSpace(rest), true
 		}
@@ -167,16 +162,16 @@ const (
 )
 
 // announces says what head, the beginning of an answer, is.
-func announces(head, source string, target core.Language) headKind {
+func (v *vocabulary) announces(head, source string, target core.Language) headKind {
 	keyword, language, words := false, false, 0
 	inWordSet := func(word string) bool {
 		words++
 		switch {
-		case announceKeys[word]:
+		case v.announceKeys[word]:
 			keyword = true
-		case languageNames[word] != "":
-			language = language || languageNames[word] == target.Base()
-		case !announceWords[word]:
+		case v.languageNames[word] != "":
+			language = language || v.languageNames[word] == target.Base()
+		case !v.announceWords[word]:
 			return false
 		}
 		return true
@@ -196,7 +191,7 @@ func announces(head, source string, target core.Language) headKind {
 		if end > 40 || !inWordSet(lowerWord(rest[:end])) {
 			// "The translation of «Hello» is": the text itself may be in it.
 			if quoted := strings.Replace(head, source, "", 1); quoted != head && len(source) < maxHead {
-				return announces(quoted, "\x00", target)
+				return v.announces(quoted, "\x00", target)
 			}
 			return otherHead
 		}
@@ -230,7 +225,7 @@ func withoutTails(q *question, answer string) string {
 		case ')', '）', ']':
 			at := lastBracket(answer)
 			q.spend(len(answer) - max(at, 0))
-			if at > 0 && isNote(inBracket(answer[at:]), true) {
+			if at > 0 && q.words.isNote(inBracket(answer[at:]), true) {
 				if kept := strings.TrimSpace(answer[:at]); enough.covers(q, answer, len(kept)) {
 					answer = kept
 					continue
@@ -259,7 +254,7 @@ func withoutNotes(q *question, answer string, enough *reach) string {
 		rest := strings.TrimLeft(answer[at:], " \t\r\n")
 		line, _, more := strings.Cut(rest, "\n")
 		q.spend(len(answer) - at - len(rest) + len(line))
-		if note := isNote(line, false); note || isAside(line) {
+		if note := q.words.isNote(line, false); note || q.words.isAside(line) {
 			if !longer.ready {
 				has := q.count()
 				longer = reach{need: counts{ofLines: has[ofLines] + 1}, ready: true}
@@ -298,7 +293,7 @@ func tailAt(q *question, answer string, from int) int {
 		at += i
 		rest := strings.TrimLeft(answer[at:], " \t\r\n")
 		line, _, whole := strings.Cut(rest, "\n")
-		if (isNote(line, false) || isAside(line) || !whole && (opensNote(line, false) || opensAside(line))) && q.ahead.covers(q, answer, at) {
+		if (q.words.isNote(line, false) || q.words.isAside(line) || !whole && (q.words.opensNote(line, false) || q.words.opensAside(line))) && q.ahead.covers(q, answer, at) {
 			end = at
 			break
 		}
@@ -324,7 +319,7 @@ func tailAt(q *question, answer string, from int) int {
 				}
 			}
 			inside := answer[i+size : end]
-			if (isNote(inside, true) || opensNote(inside, true)) && q.ahead.covers(q, answer, i) {
+			if (q.words.isNote(inside, true) || q.words.opensNote(inside, true)) && q.ahead.covers(q, answer, i) {
 				end = trim(i)
 			}
 		}
@@ -375,9 +370,9 @@ func trimLead(s string, isLead func(rune) bool) string {
 
 // isNote says whether line begins with a word that introduces a note, such as
 // "Note:"; inBracket ones need no colon after "literally".
-func isNote(line string, bracketed bool) bool {
+func (v *vocabulary) isNote(line string, bracketed bool) bool {
 	line = trimLead(line, beforeNote)
-	for _, word := range notes.of(line) {
+	for _, word := range v.notes.of(line) {
 		rest, ok := cutFold(line, word)
 		if !ok {
 			continue
@@ -388,7 +383,7 @@ func isNote(line string, bracketed bool) bool {
 		}
 	}
 	if bracketed {
-		for _, word := range bracketNotes {
+		for _, word := range v.bracketNotes {
 			if rest, ok := cutFold(line, word); ok && rest != "" && (rest[0] == ' ' || rest[0] == ',') {
 				return true
 			}
@@ -398,22 +393,22 @@ func isNote(line string, bracketed bool) bool {
 }
 
 // opensNote says whether a line that begins with start may become a note.
-func opensNote(start string, bracketed bool) bool {
+func (v *vocabulary) opensNote(start string, bracketed bool) bool {
 	if start = trimLead(start, beforeNote); start == "" {
 		return true
 	}
-	for _, word := range notes.of(start) {
+	for _, word := range v.notes.of(start) {
 		if rest, ok := cutFold(start, word); ok && trimLead(rest, behindNote) == "" || opensFold(start, word) {
 			return true
 		}
 	}
-	return bracketed && slices.ContainsFunc(bracketNotes, func(word string) bool { return opensFold(start, word) })
+	return bracketed && slices.ContainsFunc(v.bracketNotes, func(word string) bool { return opensFold(start, word) })
 }
 
 // isAside says whether line talks to the reader about the translation.
-func isAside(line string) bool {
+func (v *vocabulary) isAside(line string) bool {
 	line = trimLead(line, beforeAside)
-	for _, words := range asides.of(line) {
+	for _, words := range v.asides.of(line) {
 		if _, ok := cutFold(line, words); ok {
 			return true
 		}
@@ -422,9 +417,9 @@ func isAside(line string) bool {
 }
 
 // opensAside says whether a line that begins with start may become an aside.
-func opensAside(start string) bool {
+func (v *vocabulary) opensAside(start string) bool {
 	start = trimLead(start, beforeAside)
-	return start == "" || slices.ContainsFunc(asides.of(start), func(words string) bool { return opensFold(start, words) })
+	return start == "" || slices.ContainsFunc(v.asides.of(start), func(words string) bool { return opensFold(start, words) })
 }
 
 // lastBracket finds the bracket that the one at the end of s closes; -1 when

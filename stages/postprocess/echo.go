@@ -19,14 +19,14 @@ func echoed(q *question, answer string) finding {
 	}
 	if q.echo == nil {
 		q.spend(4 * len(q.source))
-		found := untranslated(q.req, q.source)
+		found := q.words.untranslated(q.req, q.source)
 		q.echo = &found
 	}
 	return *q.echo
 }
 
 // untranslated is what is found when source is its own translation.
-func untranslated(req *core.Request, source string) finding {
+func (v *vocabulary) untranslated(req *core.Request, source string) finding {
 	from, to := req.Source.Base(), req.Target.Base()
 	if from == to {
 		return finding{}
@@ -42,19 +42,19 @@ func untranslated(req *core.Request, source string) finding {
 	}
 	found := evidence{}
 	if from != "" {
-		found = grammarOf(source, from, to)
+		found = v.grammarOf(source, from, to)
 	} else {
 		// Whether the text is in the target language already, only its own
 		// words can tell.
-		if grammarOf(source, to, "").words > 0 {
+		if v.grammarOf(source, to, "").words > 0 {
 			return finding{}
 		}
-		_, found = guess(source, to)
+		_, found = v.guess(source, to)
 	}
 	switch certain := found.all >= 8 || found.all >= 6 && found.words >= 3; {
 	case found.words < 2 || found.ordinary < 2 || found.all < 5:
 		return finding{}
-	case from == "", !certain, functionWords[to] == nil && sameAlphabet(req.Source, req.Target):
+	case from == "", !certain, v.functionWords[to] == nil && sameAlphabet(req.Source, req.Target):
 		return finding{flag: FlagUntranslated}
 	}
 	return finding{kind: core.BadAnswer, detail: "the answer is the text itself", flag: FlagUntranslated}
@@ -62,9 +62,9 @@ func untranslated(req *core.Request, source string) finding {
 
 // guess returns the language other than that of the target that most words of
 // text speak for, and what does.
-func guess(text, target string) (language string, found evidence) {
-	for _, l := range slices.Sorted(maps.Keys(functionWords)) {
-		if e := grammarOf(text, l, target); l != target && e.words > found.words {
+func (v *vocabulary) guess(text, target string) (language string, found evidence) {
+	for _, l := range slices.Sorted(maps.Keys(v.functionWords)) {
+		if e := v.grammarOf(text, l, target); l != target && e.words > found.words {
 			language, found = l, e
 		}
 	}
@@ -123,15 +123,15 @@ const maxGrammar = 2 << 10
 
 // grammarOf looks at the beginning of text for the function words of language
 // that are none of other.
-func grammarOf(text, language, other string) (e evidence) {
+func (v *vocabulary) grammarOf(text, language, other string) (e evidence) {
 	var seen []string
 	text = text[:wholeRunes(text[:min(len(text), maxGrammar)])]
 	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !isWordRune(r) }) {
 		e.all++
 		lower := lowerWord(word)
 		switch {
-		case slices.Contains(functionWords[language], lower):
-			if !slices.Contains(functionWords[other], lower) && !slices.Contains(seen, lower) {
+		case slices.Contains(v.functionWords[language], lower):
+			if !slices.Contains(v.functionWords[other], lower) && !slices.Contains(seen, lower) {
 				seen = append(seen, lower)
 			}
 		case word == lower && utf8.RuneCountInString(word) > 2:

@@ -21,6 +21,7 @@ type question struct {
 	ctx    context.Context
 	req    *core.Request
 	source string
+	words  *vocabulary
 
 	spent int  // bytes that were looked at
 	due   int  // of spent, when ctx is asked next
@@ -45,7 +46,7 @@ type question struct {
 const patience = 64 << 10
 
 func newQuestion(ctx context.Context, req *core.Request) *question {
-	return &question{ctx: ctx, req: req, source: strings.TrimSpace(req.Text), due: patience}
+	return &question{ctx: ctx, req: req, source: strings.TrimSpace(req.Text), words: words(), due: patience}
 }
 
 // spend says that n more bytes are looked at. It is false when the request is
@@ -119,7 +120,7 @@ func (q *question) count() counts {
 	if q.counts == nil {
 		q.spend(len(q.source))
 		var t tally
-		t.read(q.source, true, false, nil)
+		t.read(q.source, true, nil, nil)
 		q.counts = &t.found
 	}
 	return *q.counts
@@ -129,16 +130,16 @@ func (q *question) count() counts {
 func (q *question) mentions() int {
 	if q.spoken == nil {
 		q.spend(len(q.source))
-		n := mentions(q.source)
+		n := q.words.mentions(q.source)
 		q.spoken = &n
 	}
 	return *q.spoken
 }
 
 // mentions counts how often s speaks of translating, in any language.
-func mentions(s string) int {
+func (v *vocabulary) mentions(s string) int {
 	var t tally
-	t.read(s, true, true, nil)
+	t.read(s, true, v.translateStems, nil)
 	return t.found[ofMentions]
 }
 
@@ -158,15 +159,16 @@ type tally struct {
 }
 
 // read goes on through s to its end, or until each says that it is enough; each
-// is told the kind of what was found, and where. Of a text that goes on it leaves
-// a colon at the end for later: what follows says what it is.
-func (t *tally) read(s string, whole, mentions bool, each func(kind, at, size int) bool) {
+// is told the kind of what was found, and where. It counts mentions if stems are
+// given. Of a text that goes on it leaves a colon at the end for later: what
+// follows says what it is.
+func (t *tally) read(s string, whole bool, stems *prefixes, each func(kind, at, size int) bool) {
 	found := func(kind, size int) bool {
 		t.found[kind]++
 		return each == nil || each(kind, t.at, size)
 	}
 	for t.at < len(s) {
-		if !mentions && t.inLine && t.found[ofWords] > 0 && isPlainByte(s[t.at]) {
+		if stems == nil && t.inLine && t.found[ofWords] > 0 && isPlainByte(s[t.at]) {
 			t.ended = false
 			t.at++
 			continue
@@ -204,8 +206,8 @@ func (t *tally) read(s string, whole, mentions bool, each func(kind, at, size in
 		if t.found[ofWords] == 0 && (unicode.IsLetter(r) || unicode.IsNumber(r)) {
 			more = found(ofWords, size) && more
 		}
-		if mentions && translateStems.first[s[t.at]] {
-			for _, stem := range translateStems.by[unicode.ToLower(r)] {
+		if stems != nil && stems.first[s[t.at]] {
+			for _, stem := range stems.by[unicode.ToLower(r)] {
 				if _, ok := cutFold(s[t.at:], stem); ok {
 					more = found(ofMentions, size) && more
 				}
@@ -250,7 +252,7 @@ func (r *reach) covers(q *question, answer string, n int) bool {
 		for kind, need := range r.need {
 			left += max(need-r.tally.found[kind], 0)
 		}
-		r.tally.read(answer, false, false, func(kind, at, size int) bool {
+		r.tally.read(answer, false, nil, func(kind, at, size int) bool {
 			if r.tally.found[kind] <= r.need[kind] {
 				if left--; left == 0 {
 					r.end = at + size
@@ -270,10 +272,13 @@ func leastBehind(q *question, answer string, need counts) int {
 	if need == one || need == (counts{ofLines: 1}) {
 		return 1
 	}
-	mentions := need[ofMentions] > 0
+	var stems *prefixes
+	if need[ofMentions] > 0 {
+		stems = q.words.translateStems
+	}
 	q.spend(2 * len(answer))
 	var all, t tally
-	all.read(answer, true, mentions, nil)
+	all.read(answer, true, stems, nil)
 	spare := counts{}
 	for kind, n := range need {
 		if kind == ofWords {
@@ -284,7 +289,7 @@ func leastBehind(q *question, answer string, need counts) int {
 		}
 	}
 	start := len(answer)
-	t.read(answer, true, mentions, func(kind, at, _ int) bool {
+	t.read(answer, true, stems, func(kind, at, _ int) bool {
 		switch {
 		case need[kind] == 0 || kind == ofWords:
 		case kind == ofLines && t.found[kind] > spare[kind]+1:

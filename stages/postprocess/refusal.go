@@ -23,8 +23,8 @@ func refused(q *question, answer string) finding {
 		return finding{}
 	}
 	q.spend(len(answer))
-	found := findRefusal(answer)
-	if found == "" || findRefusal(q.source) != "" {
+	found := q.words.findRefusal(answer)
+	if found == "" || q.words.findRefusal(q.source) != "" {
 		return finding{}
 	}
 	if q.spend(len(q.source)); strings.Contains(q.fold(), lowerWord(firstWords(answer))) {
@@ -34,8 +34,8 @@ func refused(q *question, answer string) finding {
 		return declined
 	}
 	said := lowerWord(answer)
-	ofItself := mentions(answer) > q.mentions() || hasAny(said, models) && !hasAny(q.fold(), models)
-	apologises := hasAny(said, apologies)
+	ofItself := q.words.mentions(answer) > q.mentions() || hasAny(said, q.words.models) && !hasAny(q.fold(), q.words.models)
+	apologises := hasAny(said, q.words.apologies)
 	switch q.stance() {
 	case apologetic:
 		return finding{}
@@ -76,29 +76,29 @@ const (
 func (q *question) stance() stance {
 	if q.stands == nil {
 		q.spend(len(q.source))
-		found := stanceOf(q.fold(), q.req.Source.Base())
+		found := q.words.stanceOf(q.fold(), q.req.Source.Base())
 		q.stands = &found
 	}
 	return *q.stands
 }
 
-func stanceOf(text, language string) stance {
-	if hasAny(text, apologies) {
+func (v *vocabulary) stanceOf(text, language string) stance {
+	if hasAny(text, v.apologies) {
 		return apologetic
 	}
 	certain := language != ""
 	if !certain {
-		for _, few := range fewWords {
+		for _, few := range v.few {
 			if hasAny(text, few.apologies) {
 				return apologetic
 			}
 		}
 		if language = byScript(text); language == "" {
-			language, _ = guess(text, "")
+			language, _ = v.guess(text, "")
 		}
 	}
-	words, known := negations[language]
-	switch few := fewWords[language]; {
+	words, known := v.negations[language]
+	switch few := v.few[language]; {
 	case !known && few == nil:
 		return unknown
 	case !known && hasAny(text, few.apologies):
@@ -108,7 +108,7 @@ func stanceOf(text, language string) stance {
 	case !known:
 		return doubtful
 	case hasAny(text, words):
-		if speaksOfHelp(text, language) {
+		if v.speaksOfHelp(text, language) {
 			return declining
 		}
 		return negative
@@ -139,11 +139,11 @@ func byScript(text string) string {
 }
 
 // speaksOfHelp says whether text has what a refusal in its language speaks of.
-func speaksOfHelp(text, language string) bool {
-	if hasAny(text, abilities[language]) {
+func (v *vocabulary) speaksOfHelp(text, language string) bool {
+	if hasAny(text, v.abilities[language]) {
 		return true
 	}
-	for _, r := range refusals {
+	for _, r := range v.refusals {
 		if r.language == related(core.Language(language)) {
 			return hasAny(text, r.middles) || hasAny(text, r.ends)
 		}
@@ -181,11 +181,11 @@ func firstWords(s string) string {
 }
 
 // findRefusal returns the language of the refusal that text begins with, or "".
-func findRefusal(text string) string {
+func (v *vocabulary) findRefusal(text string) string {
 	text = strings.TrimLeft(text, "*\"“«'> ")
 	first, _ := utf8.DecodeRuneInString(text)
 	head, lower := text[:min(len(text), 240)], ""
-	for _, o := range openings[unicode.ToLower(first)] {
+	for _, o := range v.openings[unicode.ToLower(first)] {
 		if _, ok := cutFold(head, o.words); !ok {
 			continue
 		}
@@ -199,23 +199,6 @@ func findRefusal(text string) string {
 		}
 	}
 	return ""
-}
-
-// openings are the beginnings of all refusals by their first character.
-var openings = func() map[rune][]opening {
-	all := map[rune][]opening{}
-	for i := range refusals {
-		for _, words := range refusals[i].opens {
-			first, _ := utf8.DecodeRuneInString(words)
-			all[first] = append(all[first], opening{words, &refusals[i]})
-		}
-	}
-	return all
-}()
-
-type opening struct {
-	words string
-	of    *refusal
 }
 
 // behindAny returns what stands in s behind the first of words that it has.

@@ -52,7 +52,12 @@ const rules = "4"
 // Kind declares the stage `postprocess`.
 func Kind() core.Kind {
 	return core.NewKind("postprocess", core.RoleStage, "Repairs answers that carry more than the translation, and refuses those that are none.", Defaults,
-		func(env core.Env, c *Config) (any, error) { return New(env.Name, *c), nil })
+		func(env core.Env, c *Config) (any, error) {
+			if _, err := shipped(); err != nil {
+				return nil, err
+			}
+			return New(env.Name, *c), nil
+		})
 }
 
 // A Stage looks at answers. It is safe for concurrent use; its only state are
