@@ -21,15 +21,13 @@ func AppendEscaped(b []byte, s string) []byte {
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\uFFFD")
 	}
-	done := 0
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
+	for {
+		n := plain(s)
+		b = append(b, s[:n]...)
+		if n == len(s) {
+			return b
 		}
-		b = append(b, s[done:i]...)
-		done = i + 1
-		switch c {
+		switch c := s[n]; c {
 		case '"', '\\':
 			b = append(b, '\\', c)
 		case '\n':
@@ -41,6 +39,6 @@ func AppendEscaped(b []byte, s string) []byte {
 		default:
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		}
+		s = s[n+1:]
 	}
-	return append(b, s[done:]...)
 }

@@ -40,3 +40,25 @@ func BenchmarkAppendString(b *testing.B) {
 		})
 	}
 }
+
+func TestWhatIsNotPlainIsFoundWhereverItStands(t *testing.T) {
+	for c := range 256 {
+		plainly := c >= ' ' && c != '"' && c != '\\'
+		for at := range 20 {
+			for _, behind := range []byte("x!#[]\"\x00 \x80\xff") { // some differ in one bit from what is looked for
+				b := []byte(strings.Repeat("x", at) + "z" + strings.Repeat("x", 20))
+				b[at], b[at+1] = byte(c), behind
+				want := at
+				switch {
+				case plainly && (behind == '"' || behind == 0):
+					want = at + 1
+				case plainly:
+					want = len(b)
+				}
+				if got, also := plain(b), plain(string(b)); got != want || also != want {
+					t.Fatalf("%q: %d and %d, want %d", b, got, also, want)
+				}
+			}
+		}
+	}
+}
