@@ -10,6 +10,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/exchange"
+	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
 )
 
 // answer is what is read of a chat completion.
@@ -107,7 +108,7 @@ func loose(tree any) (says said, ok bool) {
 	root, _ := tree.(map[string]any)
 	says.model, _ = root["model"].(string)
 	if raw, err := json.Marshal(root["usage"]); err == nil && root["usage"] != nil {
-		s := scan{rest: raw}
+		s := scan{Scanner: jsontext.Lenient(raw)}
 		u := s.usage()
 		says.usage = u.counted()
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/exchange"
+	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
 )
 
 // A chat (core.Chat) is sent as it was asked, but for the model and for what the
@@ -102,9 +103,9 @@ func (p *Provider) chatted(req *core.Request) *sending {
 		size += len(f.Name) + len(f.Value) + 4
 	}
 	s.body = append(make([]byte, 0, size), `{"model":`...)
-	s.body = appendString(s.body, s.model)
+	s.body = jsontext.AppendString(s.body, s.model)
 	add := func(name string, value []byte) {
-		s.body = append(append(appendString(append(s.body, ','), name), ':'), value...)
+		s.body = append(append(jsontext.AppendString(append(s.body, ','), name), ':'), value...)
 	}
 	has := func(name string) bool {
 		return slices.ContainsFunc(c.Fields, func(f core.ChatField) bool { return f.Name == name })

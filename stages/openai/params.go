@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dragoman-mt/dragoman/core"
+	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
 )
 
 // params are the parameters that may be left out, encoded, as far as the model
@@ -48,7 +49,7 @@ func (p *Provider) known(refused refusals) *params {
 	}
 	if effort := r.ReasoningEffort; effort != "" && own("reasoning_effort", refused.effort) {
 		m.tail = append(m.tail, `,"reasoning_effort":`...)
-		m.tail = appendString(m.tail, effort)
+		m.tail = jsontext.AppendString(m.tail, effort)
 		if effort != "none" {
 			m.thinking = thinkingRoom
 		}
@@ -65,7 +66,7 @@ func (p *Provider) known(refused refusals) *params {
 		// A template adds the languages to these.
 		if in := name == "translation_options" && p.template != nil && p.template.options != nil; !in && !refused.holds(name) {
 			m.tail = append(m.tail, ',')
-			m.tail = appendString(m.tail, name)
+			m.tail = jsontext.AppendString(m.tail, name)
 			m.tail = append(m.tail, ':')
 			m.tail = append(m.tail, p.extra[name]...)
 		}

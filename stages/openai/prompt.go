@@ -10,6 +10,7 @@ import (
 	"golang.org/x/text/language/display"
 
 	"github.com/dragoman-mt/dragoman/core"
+	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
 )
 
 // promptVersion changes with every change of the prompt, so that cached answers
@@ -109,15 +110,15 @@ func (p *prompts) prefix(c *Config, req *core.Request, bare bool) []byte {
 		return made
 	}
 	made = append(made, `{"model":`...)
-	made = appendString(made, c.Model)
+	made = jsontext.AppendString(made, c.Model)
 	system := c.system(key.source, key.target, key.formality, key.wishes)
 	if bare {
 		made = append(made, `,"messages":[{"role":"user","content":`...)
-		made = appendString(made, system+"\nThe first user message is what follows here:\n\n")
+		made = jsontext.AppendString(made, system+"\nThe first user message is what follows here:\n\n")
 		made = made[:len(made)-1] // the quotation mark
 	} else {
 		made = append(made, `,"messages":[{"role":"system","content":`...)
-		made = appendString(made, system)
+		made = jsontext.AppendString(made, system)
 		made = append(made, '}')
 	}
 	if len(key.wishes) > maxWishes {
@@ -147,18 +148,18 @@ func (p *Provider) encode(req *core.Request, params *params) []byte {
 	user := func(text string) {
 		if open {
 			open = false
-			b = appendEscaped(b, text)
+			b = jsontext.AppendEscaped(b, text)
 			b = append(b, '"', '}')
 			return
 		}
 		b = append(b, `,{"role":"user","content":`...)
-		b = appendString(b, text)
+		b = jsontext.AppendString(b, text)
 		b = append(b, '}')
 	}
 	for _, pair := range req.Context {
 		user(pair.Source)
 		b = append(b, `,{"role":"assistant","content":`...)
-		b = appendString(b, pair.Target)
+		b = jsontext.AppendString(b, pair.Target)
 		b = append(b, '}')
 	}
 	user(req.Text)
@@ -209,42 +210,4 @@ func tokens(text string) int {
 		}
 	}
 	return (ascii+2)/3 + other
-}
-
-// appendString appends s as a JSON string (RFC 8259 section 7). What is not
-// UTF-8 becomes U+FFFD.
-func appendString(b []byte, s string) []byte {
-	b = append(b, '"')
-	b = appendEscaped(b, s)
-	return append(b, '"')
-}
-
-// appendEscaped is appendString without the quotation marks.
-func appendEscaped(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "\uFFFD")
-	}
-	done := 0
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		b = append(b, s[done:i]...)
-		done = i + 1
-		switch c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\n':
-			b = append(b, '\\', 'n')
-		case '\r':
-			b = append(b, '\\', 'r')
-		case '\t':
-			b = append(b, '\\', 't')
-		default:
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-	}
-	return append(b, s[done:]...)
 }

@@ -714,22 +714,6 @@ func TestOutputCap(t *testing.T) {
 	})
 }
 
-func FuzzAppendString(f *testing.F) {
-	for _, s := range []string{"", "plain", "\"\\\n\r\t\x00\x1f\x7f", "日本語 😀", "\xff\xfe", "\u2028\u2029", "</script>", "\xed\xa0\x80"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		encoded := appendString(nil, s)
-		var got string
-		if err := json.Unmarshal(encoded, &got); err != nil {
-			t.Fatalf("%q became %s: %v", s, encoded, err)
-		}
-		if want := strings.ToValidUTF8(s, "\uFFFD"); got != want {
-			t.Fatalf("%q became %q", s, got)
-		}
-	})
-}
-
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"model":"m","choices":[{"message":{"content":"hola"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}`))
 	f.Add([]byte(`{"choices":[{"message":{"content":null,"refusal":"no"}}]}`))

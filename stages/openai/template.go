@@ -12,6 +12,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/text/detect"
+	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
 )
 
 // A template stands in place of the provider's own prompt: one user message, into which
@@ -107,7 +108,7 @@ func (t *template) begin(model string, req *core.Request) []byte {
 		}
 		return tag.String()
 	}
-	b := appendString([]byte(`{"model":`), model)
+	b := jsontext.AppendString([]byte(`{"model":`), model)
 	if t.options != nil {
 		options := maps.Clone(t.options)
 		options["source_lang"], options["target_lang"] = "auto", name(req.Target)
@@ -133,6 +134,6 @@ func (t *template) begin(model string, req *core.Request) []byte {
 	before, behind, _ := strings.Cut(text, "{text}")
 	fill := strings.NewReplacer("{source_code}", code, "{target_code}", req.Target.Named().String(), "{source}", from, "{target}", name(req.Target), "{instructions}", wishes)
 	b = append(b, `,"messages":[{"role":"user","content":`...)
-	b = appendString(b, fill.Replace(before)+req.Text+fill.Replace(behind))
+	b = jsontext.AppendString(b, fill.Replace(before)+req.Text+fill.Replace(behind))
 	return append(b, '}')
 }

@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
 )
 
 // answer writes what became of the items and returns the status: 200 when one
@@ -62,14 +62,14 @@ func (p *plan) appendEnd(b []byte, id string, items []door.Item, begin time.Time
 			slowest = i
 		}
 	}
-	b = appendString(append(b, `"request_id":`...), id)
+	b = jsontext.AppendString(append(b, `"request_id":`...), id)
 	b = appendMilliseconds(append(b, `,"timing":{"total_ms":`...), time.Since(begin))
 	b = append(b, `,"stages":{`...)
 	for i, s := range p.traces[slowest].Spans() {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendString(b, s.Name), ':')
+		b = append(jsontext.AppendString(b, s.Name), ':')
 		b = appendMilliseconds(b, s.Self)
 	}
 	b = appendMilliseconds(append(b, `},"paced_ms":`...), p.traces[slowest].Paced)
@@ -88,10 +88,10 @@ func (p *plan) appendEnd(b []byte, id string, items []door.Item, begin time.Time
 // tell its texts apart comes back; what is unknown is left out.
 func (p *plan) appendFields(b []byte, i int, it *door.Item) []byte {
 	if res := it.Result; it.Err == nil {
-		b = appendString(append(b, `"text":`...), res.Text)
+		b = jsontext.AppendString(append(b, `"text":`...), res.Text)
 		b = append(b, ',')
 	}
-	b = appendString(append(b, `"target":`...), string(p.requests[i].Target))
+	b = jsontext.AppendString(append(b, `"target":`...), string(p.requests[i].Target))
 	if res := it.Result; it.Err == nil {
 		b = appendGiven(b, `,"detected_source":`, string(res.Source))
 		b = appendGiven(b, `,"provider":`, res.Provider)
@@ -102,7 +102,7 @@ func (p *plan) appendFields(b []byte, i int, it *door.Item) []byte {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = appendString(b, flag)
+			b = jsontext.AppendString(b, flag)
 		}
 		b = append(b, ']')
 		if u := res.Usage; u != (core.Usage{}) && !res.Cached {
@@ -130,8 +130,8 @@ func (p *plan) appendFields(b []byte, i int, it *door.Item) []byte {
 }
 
 func appendProblem(b []byte, p door.Problem) []byte {
-	b = appendString(append(b, `{"kind":`...), string(p.Kind))
-	b = appendString(append(b, `,"message":`...), p.Message)
+	b = jsontext.AppendString(append(b, `{"kind":`...), string(p.Kind))
+	b = jsontext.AppendString(append(b, `,"message":`...), p.Message)
 	b = appendGiven(b, `,"field":`, p.Field)
 	if p.RetryAfterMS > 0 {
 		b = strconv.AppendInt(append(b, `,"retry_after_ms":`...), p.RetryAfterMS, 10)
@@ -145,42 +145,7 @@ func appendGiven(b []byte, key, value string) []byte {
 	if value == "" {
 		return b
 	}
-	return appendString(append(b, key...), value)
-}
-
-// appendString writes s as JSON. What is not UTF-8 becomes U+FFFD.
-func appendString(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	done := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && n == 1 {
-				b = utf8.AppendRune(append(b, s[done:i]...), r)
-				done = i + 1
-			}
-			i += n
-			continue
-		}
-		if c < ' ' || c == '"' || c == '\\' {
-			b = append(b, s[done:i]...)
-			done = i + 1
-			switch c {
-			case '"', '\\':
-				b = append(b, '\\', c)
-			case '\n':
-				b = append(b, '\\', 'n')
-			case '\t':
-				b = append(b, '\\', 't')
-			default:
-				b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-			}
-		}
-		i++
-	}
-	return append(append(b, s[done:]...), '"')
+	return jsontext.AppendString(append(b, key...), value)
 }
 
 // appendMilliseconds writes d in milliseconds, to the microsecond.

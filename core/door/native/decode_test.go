@@ -3,7 +3,6 @@ package native
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -88,23 +87,6 @@ func FuzzDecode(f *testing.F) {
 		}
 		if diff := cmp.Diff(want.texts(), got.texts); diff != "" {
 			t.Errorf("%q (-encoding/json +ours):\n%s", before, diff)
-		}
-	})
-}
-
-// FuzzAppendString proves that what is written is JSON that reads back the same.
-func FuzzAppendString(f *testing.F) {
-	for _, s := range []string{"", "plain", "a\"b\\c\n\t\x00\x1f\x7f", "é😀\u2028", "\xff\xc3", "<&>"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		out := appendString(nil, s)
-		var back string
-		if err := json.Unmarshal(out, &back); err != nil {
-			t.Fatalf("%q became %s: %v", s, out, err)
-		}
-		if want := strings.ToValidUTF8(s, "\ufffd"); utf8.ValidString(s) && back != want {
-			t.Errorf("%q came back as %q", s, back)
 		}
 	})
 }

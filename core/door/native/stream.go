@@ -10,6 +10,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
 )
 
 const (
@@ -168,7 +169,7 @@ func (f *feed) take(b []byte, ended []int) ([]byte, []int) {
 		p := &f.items[i]
 		if len(p.text) > 0 {
 			b = strconv.AppendInt(append(b, "event: delta\ndata: {\"index\":"...), int64(i), 10)
-			b = append(appendString(append(b, `,"text":`...), string(p.text)), "}\n\n"...)
+			b = append(jsontext.AppendString(append(b, `,"text":`...), string(p.text)), "}\n\n"...)
 			f.room += len(p.text)
 			p.text = nil
 		}

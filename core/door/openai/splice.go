@@ -8,7 +8,8 @@ import (
 
 // Answers that pass are changed where they have to be and nowhere else, so they are
 // not taken apart and put together anew. What these functions are given is JSON that
-// the provider has read; of anything else they find nothing.
+// the provider has read; of anything else they find nothing. So they look for where
+// things stand, and check nothing: core/text/json is for what has to be checked.
 
 // A member is a key of an object, as it is written, with its value, and where they
 // stand.
