@@ -16,14 +16,14 @@ run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key
 	@examples/quickstart/run $(ARGS)
 
 # Not from the cache: tests start programs and read files that it does not know of. The longest packages
-# begin first, and lint has vetted all of them. What cannot be told under the race detector, such as what
-# allocates, is told by a second run without it. A program with the detector in it would rest for a
-# second at its end.
+# begin first, three at a time since they wait a lot, and lint has vetted all of them. What cannot be
+# told under the race detector, such as what allocates, is told by a second run without it. A program with
+# the detector in it would rest for a second at its end.
 test: build ## Run every test under the race detector
 	@.ci/setup cc apertium python node nginx chromium
 	@$(MAKE) lint
 	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 DRAGOMAN_TEST_BINARIES=$(CURDIR)/bin \
-		$(GO) test -race -vet=off -count=1 -timeout 15m ./cmd/gateway ./plugins/host ./...
+		$(GO) test -race -vet=off -count=1 -p 3 -timeout 15m ./cmd/gateway ./plugins/host ./...
 	@GO="$(GO)" .ci/without-race
 
 build: setup ## Build bin/dragoman, bin/openai-sim and bin/plugins/*
