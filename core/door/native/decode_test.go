@@ -3,6 +3,7 @@ package native
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -89,4 +90,22 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%q (-encoding/json +ours):\n%s", before, diff)
 		}
 	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for _, c := range []struct{ name, body string }{
+		{"plain", `{"text": "The meeting begins at nine o'clock in the large room upstairs.", "source": "en", "target": "es"}`},
+		{"escapes", `{"text": ["La reuni\u00f3n \"empieza\" a las nueve\nen la sala.", "\ud83d\ude00"], "target": "es", "revision": 12, "final": true}`},
+		{"long", `{"text": "` + strings.Repeat("The meeting begins at nine o'clock. ", 100) + `", "target": "es"}`},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			body := []byte(c.body)
+			for b.Loop() {
+				if _, err := decode(body); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

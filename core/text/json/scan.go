@@ -94,7 +94,18 @@ func (s *Scanner) Place(offset int) string {
 }
 
 // Next skips white space and returns the byte that follows, 0 at the end.
-func (s *Scanner) Next() byte {
+func (s *Scanner) Next() (c byte) {
+	if s.at < len(s.body) {
+		if c = s.body[s.at]; c > ' ' {
+			return c
+		}
+	}
+	return s.blank()
+}
+
+// blank is Next where there may be white space. It stands apart so that Next is short
+// enough to be inlined.
+func (s *Scanner) blank() byte {
 	for ; s.at < len(s.body); s.at++ {
 		switch c := s.body[s.at]; c {
 		case ' ', '\t', '\n', '\r':
@@ -252,7 +263,10 @@ func (s *Scanner) digits() int {
 
 // Text takes the string that is next.
 func (s *Scanner) Text() string {
-	text := Unescaped(s.Raw())
+	text, escaped := s.quoted()
+	if escaped {
+		text = Unescaped(text)
+	}
 	if s.lenient && !utf8.Valid(text) {
 		return string([]rune(string(text))) // one U+FFFD for each byte
 	}
@@ -262,9 +276,15 @@ func (s *Scanner) Text() string {
 // Raw takes the string that is next and returns what stands between its quotes, as it
 // is written: a part of the body.
 func (s *Scanner) Raw() []byte {
+	raw, _ := s.quoted()
+	return raw
+}
+
+// quoted is Raw, and says whether there are escapes.
+func (s *Scanner) quoted() (raw []byte, escaped bool) {
 	if s.Next() != '"' {
 		s.Expected("a string")
-		return nil
+		return nil, false
 	}
 	s.at++
 	begin := s.at
@@ -272,22 +292,23 @@ func (s *Scanner) Raw() []byte {
 		s.at += plain(s.body[s.at:])
 		if s.at == len(s.body) {
 			s.Broken("it ends within a string")
-			return nil
+			return nil, false
 		}
 		switch c := s.body[s.at]; c {
 		case '"':
 			s.at++
-			return s.body[begin : s.at-1]
+			return s.body[begin : s.at-1], escaped
 		case '\\':
 			if !s.escape() {
-				return nil
+				return nil, false
 			}
+			escaped = true
 		case 0:
 			s.Broken("a NUL character, which is not text")
-			return nil
+			return nil, false
 		default:
 			s.Broken(`a control character in a string; write it as \u%04x`, c)
-			return nil
+			return nil, false
 		}
 	}
 }
