@@ -160,7 +160,11 @@ func (g *Generation) plan(deadline time.Duration) error {
 		if !ok {
 			return core.Provider{}, false
 		}
-		used[name] = true
+		if !used[name] {
+			used[name] = true
+			p = signed(p)
+			providers[name] = p
+		}
 		return p, true
 	}, g.engine.watch, chats...)
 	if err != nil {
@@ -222,7 +226,6 @@ func (g *Generation) provider(item config.Item, deadline time.Duration) (entry c
 		p.fill(&entry)
 		return entry, p, nil
 	}
-	var answers []string
 	for i, account := range item.Accounts {
 		p, err := g.part("provider", account, deadline)
 		if err != nil {
@@ -234,8 +237,35 @@ func (g *Generation) provider(item config.Item, deadline time.Duration) (entry c
 		share := core.Provider{Name: item.Name, Limits: item.Limits, Share: i + 1, Weight: account.Weight}
 		p.fill(&share)
 		entry.Shares = append(entry.Shares, share)
-		if !slices.Contains(answers, share.Fingerprint) {
-			answers = append(answers, share.Fingerprint)
+	}
+	entry.Translator = entry.Shares[0].Translator
+	return entry, first, nil
+}
+
+// fill puts into of what is known of the part, but for what a Fingerprinter says.
+func (p *part) fill(of *core.Provider) {
+	of.Translator, of.Fingerprint, of.Account = p.item.(core.Translator), p.digest, p.account()
+}
+
+// signed returns entry with the fingerprints that its parts say. It is for entries that
+// the chain uses: a plugin reads its program for that, which takes as long as all else
+// at the start.
+func signed(entry core.Provider) core.Provider {
+	sign := func(p *core.Provider) string {
+		if f, is := p.Translator.(core.Fingerprinter); is {
+			p.Fingerprint = f.Fingerprint()
+		}
+		return p.Fingerprint
+	}
+	if len(entry.Shares) == 0 {
+		sign(&entry)
+		return entry
+	}
+	entry.Shares = slices.Clone(entry.Shares)
+	var answers []string
+	for i := range entry.Shares {
+		if answer := sign(&entry.Shares[i]); !slices.Contains(answers, answer) {
+			answers = append(answers, answer)
 		}
 	}
 	// They answer alike, whatever each would say of that.
@@ -244,19 +274,7 @@ func (g *Generation) provider(item config.Item, deadline time.Duration) (entry c
 	for i := range entry.Shares {
 		entry.Shares[i].Fingerprint = entry.Fingerprint
 	}
-	entry.Translator = entry.Shares[0].Translator
-	return entry, first, nil
-}
-
-// fill puts into of what is known of the part.
-func (p *part) fill(of *core.Provider) {
-	of.Translator = p.item.(core.Translator)
-	if f, is := p.item.(core.Fingerprinter); is {
-		of.Fingerprint = f.Fingerprint()
-	} else {
-		of.Fingerprint = p.digest
-	}
-	of.Account = p.account()
+	return entry
 }
 
 // entryOf is the entry of providers that a part is of: openai for openai/2.
