@@ -22,8 +22,8 @@ var arrows = []struct {
 	{"core/ledger", []string{"core"}},
 	{"core/pool", []string{"core/files"}},
 	{"core/exchange", []string{"core"}},
-	{"core/exchange/exchangetest", []string{"core", "core/pool"}}, // servers for the tests of those who call them
-	{"core/files", nil},                                           // and whoever reads a file that a configuration names may import it: there is one way to do that without being held up
+	{"core/exchange/exchangetest", []string{"core", "core/coretest", "core/exchange", "core/pool"}}, // servers for the tests of those who call them
+	{"core/files", nil}, // and whoever reads a file that a configuration names may import it: there is one way to do that without being held up
 	{"core/config", []string{"core", "core/fields", "core/files"}},
 	{"core/fields", []string{"core"}},
 	{"core/engine", []string{"core", "core/chain", "core/config"}},

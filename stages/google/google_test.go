@@ -6,44 +6,17 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
-	"github.com/dragoman-mt/dragoman/core/coretest"
 	"github.com/dragoman-mt/dragoman/core/exchange/exchangetest"
-	"github.com/dragoman-mt/dragoman/core/pool"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestConforms(t *testing.T) {
-	upstream, err := pool.New(pool.Defaults(), zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer upstream.Close()
-	coretest.Provider(t, core.Env{Name: "google", Log: zap.NewNop(), Upstream: upstream}, Kind(), configured(exchangetest.Google(t)))
-}
+func TestConforms(t *testing.T) { exchangetest.Conforms(t, Kind(), configured(exchangetest.Google(t))) }
 
 // FuzzAnswer reads answers and lists of languages, which nobody vouches for.
-func FuzzAnswer(f *testing.F) {
-	for _, s := range seeds {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		d := dialect{}
-		if all, err := d.Read(raw, 1); err == nil && len(all) > len(raw) {
-			t.Errorf("%d translations of %d bytes", len(all), len(raw))
-		}
-		if o, err := d.ReadLists([][]byte{raw, raw}); err == nil {
-			for _, pair := range o.Pairs {
-				if pair.Source == "" || len(pair.Targets) == 0 {
-					t.Errorf("a pair without languages: %+v", pair)
-				}
-			}
-		}
-	})
-}
+func FuzzAnswer(f *testing.F) { exchangetest.FuzzAnswer(f, dialect{}, seeds) }
 
 var seeds = []string{
 	`{"data":{"translations":[{"translatedText":"a","detectedSourceLanguage":"iw","model":"nmt"}]}}`, `{"data":{"translations":[{}]}}`,

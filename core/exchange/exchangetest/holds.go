@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest"
+	"github.com/dragoman-mt/dragoman/core/exchange"
 	"github.com/dragoman-mt/dragoman/core/pool"
 )
 
@@ -27,6 +29,35 @@ type Provider interface {
 	core.Closer
 	core.Languager
 	Notice() string
+}
+
+// Conforms holds what kind builds of config to everything that a chain relies on.
+func Conforms(t *testing.T, kind core.Kind, config any) {
+	conns, err := pool.New(pool.Defaults(), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conns.Close()
+	coretest.Provider(t, core.Env{Name: kind.Name, Log: zap.NewNop(), Upstream: conns}, kind, config)
+}
+
+// FuzzAnswer gives d answers and lists of languages, beginning with seeds.
+func FuzzAnswer(f *testing.F, d exchange.Dialect, seeds []string) {
+	for _, s := range seeds {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if all, err := d.Read(raw, 1); err == nil && len(all) > len(raw) {
+			t.Errorf("%d translations of %d bytes", len(all), len(raw))
+		}
+		if o, err := d.ReadLists([][]byte{raw, raw}); err == nil {
+			for _, pair := range o.Pairs {
+				if pair.Source == "" || len(pair.Targets) == 0 {
+					t.Errorf("a pair without languages: %+v", pair)
+				}
+			}
+		}
+	})
 }
 
 // Build returns what kind builds of config over a pool of its own, started, and what it
