@@ -593,6 +593,39 @@ func seqNumber(f Frame) int64 {
 	return seqOf(f)
 }
 
+// The former connection may be writing a final while the next one is sent it anew: what the
+// former holds stays as it was.
+func TestAFrameThatIsSentAgainIsAnotherOne(t *testing.T) {
+	b := newBench(t, Defaults(), Options{Corrections: true})
+	b.say("s", 1, "It is late.", true)
+	b.answerAll()
+	b.s.End(b.now)
+	b.turn()
+	sent := map[int64]Frame{}
+	for _, f := range b.out {
+		if seq := seqOf(f); seq != 0 {
+			sent[seq] = f
+		}
+	}
+	if len(sent) != 3 {
+		t.Fatalf("%d frames are kept, not a final and two ends", len(sent))
+	}
+	b.out = nil
+	b.s.Attach(0, &Ready{Head: Head{Type: "ready"}})
+	b.turn()
+	for seq, f := range sent {
+		if seqOf(f) != seq {
+			t.Errorf("%T of %d has become %d", f, seq, seqOf(f))
+		}
+		if slices.Contains(b.out, f) {
+			t.Errorf("%T of %d is sent again itself", f, seq)
+		}
+	}
+	if f := b.finals(); len(f) != 1 || f[0].Concluded != f[0].Text {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestNothingIsDroppedInvertedOrDoubledWhateverHappens(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := plainConfig()

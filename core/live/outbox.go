@@ -154,6 +154,23 @@ func (o *Outbox) drop() {
 	o.kept, o.held = o.kept[1:], o.held-p.size
 }
 
+// again returns a frame that was sent as one to send anew: the former connection may still
+// be writing the one that it has.
+func again(f Frame) Frame {
+	switch f := f.(type) {
+	case *Target:
+		n := *f
+		return &n
+	case *Correction:
+		n := *f
+		return &n
+	case *End:
+		n := *f
+		return &n
+	}
+	return f // nothing else is kept
+}
+
 func seqOf(f Frame) int64 {
 	switch f := f.(type) {
 	case *Target:
@@ -185,13 +202,14 @@ func (o *Outbox) Provable(after int64) bool {
 // after: what it may be missing waits again. open are the slots of segments without a
 // final. Before, o must be Provable.
 func (o *Outbox) Attach(after int64, open []*slot) {
-	var again []parcel
+	var missed []parcel
 	for _, p := range o.kept {
 		if seqOf(p.frame) > after {
 			if p.slot != nil {
 				p.slot.rewind(after)
 			}
-			again = append(again, p)
+			p.frame = again(p.frame)
+			missed = append(missed, p)
 		}
 	}
 	rest := slices.DeleteFunc(o.waiting, func(p parcel) bool { return !p.keep })
@@ -200,7 +218,7 @@ func (o *Outbox) Attach(after int64, open []*slot) {
 			p.slot.rewind(after)
 		}
 	}
-	o.waiting = append(again, rest...)
+	o.waiting = append(missed, rest...)
 	o.kept, o.held, o.bytes = nil, 0, 0
 	for _, p := range o.waiting {
 		o.bytes += p.size
