@@ -558,6 +558,9 @@ type client struct {
 
 func (c *client) take(f Frame) {
 	seq := seqNumber(f)
+	if _, is := f.(*Ready); is {
+		c.seq = seq - 1 // what it has not had comes behind
+	}
 	if seq != c.seq+1 {
 		c.t.Fatalf("frame %d after %d", seq, c.seq)
 	}
@@ -579,6 +582,14 @@ func (c *client) take(f Frame) {
 	if t.Corrected == 0 && c.concluded[key] != t.Text {
 		c.t.Fatalf("%s: concluded %q, and the text is %q", key, c.concluded[key], t.Text)
 	}
+}
+
+// comes makes another connection.
+func (c *client) comes(s *Session) {
+	if s.Out().Stale(c.seq) || !s.Out().Provable(c.seq) {
+		c.t.Fatalf("%d frames are enough to lose it", s.Out().Seq()-c.seq)
+	}
+	s.Attach(c.seq, &Ready{Head: Head{Type: "ready"}, Resumed: true})
 }
 
 func seqNumber(f Frame) int64 {
@@ -637,9 +648,10 @@ func TestNothingIsDroppedInvertedOrDoubledWhateverHappens(t *testing.T) {
 		you := &client{t: t, concluded: map[string]string{}, final: map[string]*Target{}, order: map[core.Language][]string{}, seq: 1}
 		text, ended, revision := map[string]string{}, map[string]int{}, map[string]int64{}
 		began := []string{}
+		var delayed []int64 // what a client had when it made connections that are heard late
 		vocabulary := []string{"so", "We", "want.", "to", "do", "it.", "now", "Yes!", "12", "你好。", "สวัสดี", "مرحبا؟", "Dr."}
 		for step := range rapid.IntRange(5, 60).Draw(t, "steps") {
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
+			switch rapid.IntRange(0, 10).Draw(t, "step") {
 			case 0, 1, 2, 3:
 				id := fmt.Sprint(rapid.IntRange(0, 6).Draw(t, "segment"))
 				if _, over := ended[id]; over {
@@ -682,12 +694,28 @@ func TestNothingIsDroppedInvertedOrDoubledWhateverHappens(t *testing.T) {
 					b.s.Out().Detach()
 					b.pass(300 * time.Millisecond)
 				}
-				if !b.s.Out().Provable(you.seq) {
-					t.Fatalf("%d frames are enough to lose it", b.s.Out().Seq()-you.seq)
+				if rapid.Bool().Draw(t, "given up") { // before it was heard
+					delayed = append(delayed, you.seq)
 				}
-				last := b.s.Out().Seq()
-				b.s.Attach(you.seq, &Ready{Head: Head{Type: "ready"}, Resumed: true})
-				you.seq = last // what ready says
+				you.comes(b.s)
+			case 10: // a connection that the client has given up is heard
+				if len(delayed) == 0 {
+					continue
+				}
+				i := rapid.IntRange(0, len(delayed)-1).Draw(t, "which")
+				after := delayed[i]
+				delayed = slices.Delete(delayed, i, i+1)
+				if b.s.Out().Stale(after) {
+					continue
+				}
+				if !b.s.Out().Provable(after) {
+					t.Fatalf("%d is neither stale nor provable", after)
+				}
+				b.s.Attach(after, &Ready{Head: Head{Type: "ready"}, Resumed: true})
+				for range rapid.IntRange(0, 6).Draw(t, "unheard") {
+					b.s.Out().Next(b.now)
+				}
+				you.comes(b.s)
 			}
 			if rapid.Bool().Draw(t, "reads") {
 				for f := b.s.Out().Next(b.now); f != nil; f = b.s.Out().Next(b.now) {

@@ -8,9 +8,16 @@ import (
 // An Outbox is what a client is still to be sent, and what it was sent and may not have
 // received. Tentative text takes one place for each segment and target, and newer text
 // takes the place of older; finals and all else wait in order.
+//
+// A client says what it has by the frame that it received last. Its connections may be
+// heard in another order than it made them, so a frame that was sent again on a connection
+// that the client has given up is not taken for one that it has: each connection has frames
+// of its own, and they count from what the client had when that connection began.
 type Outbox struct {
 	seq      int64         // sent last
 	lost     int64         // the latest that cannot be sent again
+	proven   int64         // the latest that the client is known to have
+	begun    []int64       // the first frames of the connections since, the present one last
 	window   time.Duration // how long what was sent is kept for who may come back
 	attached bool
 
@@ -26,6 +33,7 @@ type parcel struct {
 	frame Frame
 	size  int
 	at    time.Time // when it was sent
+	seqs  []int64   // as which, once for each connection since proven
 	keep  bool      // it is sent again to who has not received it
 	slot  *slot     // of a final
 }
@@ -35,7 +43,8 @@ type slot struct {
 	frame     func() *Target // as it would be now, without Concluded
 	saw       func(now time.Time, text string)
 	concluded string
-	sent      []mark // what of concluded was sent when, rising
+	had       int    // bytes of concluded that the client had with proven
+	sent      []mark // what of concluded was sent when, since
 	queued    bool
 	over      bool // its final waits, or was sent
 	tentative string
@@ -48,11 +57,20 @@ type mark struct {
 	upto int
 }
 
-func (s *slot) upto() int {
-	if len(s.sent) == 0 {
-		return 0
+// upto is how much of concluded was sent to who has the frames from one to another, and
+// what was proven before.
+func (s *slot) upto(from, to int64) int {
+	for i := len(s.sent) - 1; i >= 0 && s.sent[i].seq >= from; i-- {
+		if s.sent[i].seq <= to {
+			return s.sent[i].upto
+		}
 	}
-	return s.sent[len(s.sent)-1].upto
+	return s.had
+}
+
+// prove notes that the client has those frames, and what was sent besides is forgotten.
+func (s *slot) prove(from, to int64) {
+	s.had, s.sent = s.upto(from, to), nil
 }
 
 // say queues a frame that is said once. Acks and notices are not said again.
@@ -97,12 +115,12 @@ func (o *Outbox) Next(now time.Time) Frame {
 		if p.slot != nil {
 			if t, ok := p.frame.(*Target); ok {
 				// What of the segment the client has is known now at the earliest.
-				t.Concluded = p.slot.concluded[p.slot.upto():]
+				t.Concluded = p.slot.concluded[p.slot.upto(o.present(), o.seq):]
 				p.slot.sent = append(p.slot.sent, mark{o.seq, len(p.slot.concluded)})
 			}
 		}
 		if p.keep {
-			p.at = now
+			p.at, p.seqs = now, append(p.seqs, o.seq)
 			o.kept = append(o.kept, p)
 			o.held += p.size
 			o.trim(now)
@@ -118,11 +136,12 @@ func (o *Outbox) Next(now time.Time) Frame {
 			continue
 		}
 		f := s.frame()
-		if f == nil || s.upto() == len(s.concluded) && f.Tentative == s.tentative && !s.unseen {
+		sent := s.upto(o.present(), o.seq)
+		if f == nil || sent == len(s.concluded) && f.Tentative == s.tentative && !s.unseen {
 			continue
 		}
 		o.stamp(f)
-		f.Concluded = s.concluded[s.upto():]
+		f.Concluded = s.concluded[sent:]
 		if f.Concluded != "" {
 			s.sent = append(s.sent, mark{o.seq, len(s.concluded)})
 		}
@@ -183,42 +202,72 @@ func seqOf(f Frame) int64 {
 	return 0
 }
 
-// Received notes that the client has everything up to seq: that need not be kept.
-func (o *Outbox) Received(seq int64) {
-	for len(o.kept) > 0 && seqOf(o.kept[0].frame) <= seq {
-		p := o.kept[0]
-		o.kept[0] = parcel{}
-		o.kept, o.held = o.kept[1:], o.held-p.size
+// present is the first frame of the present connection.
+func (o *Outbox) present() int64 {
+	if len(o.begun) == 0 {
+		return 0
 	}
+	return o.begun[len(o.begun)-1]
 }
+
+// stretch returns the first frame of the connection that sent a frame; false when that is
+// not known any more.
+func (o *Outbox) stretch(seq int64) (from int64, known bool) {
+	for i := len(o.begun) - 1; i >= 0; i-- {
+		if from = o.begun[i]; seq >= from {
+			return from, seq <= o.seq
+		}
+	}
+	return 0, false
+}
+
+// Stale says whether the session was continued by a client that had later frames than
+// after: whoever has only that is not its client any more.
+func (o *Outbox) Stale(after int64) bool { return after >= 0 && after < o.proven }
 
 // Provable says whether a client that has received everything up to after can be sent all
 // that is missing.
 func (o *Outbox) Provable(after int64) bool {
-	return after >= 0 && after <= o.seq && after >= o.lost
+	_, known := o.stretch(after)
+	return after >= o.lost && (known || after == o.proven)
 }
+
+// maxBegun bounds the connections that a client makes and of which it does not hear.
+const maxBegun = 16
 
 // Attach makes o that of another connection, whose client has received everything up to
 // after: what it may be missing waits again. open are the slots of segments without a
 // final. Before, o must be Provable.
 func (o *Outbox) Attach(after int64, open []*slot) {
-	var missed []parcel
-	for _, p := range o.kept {
-		if seqOf(p.frame) > after {
-			if p.slot != nil {
-				p.slot.rewind(after)
+	if after > o.proven {
+		from, _ := o.stretch(after)
+		o.kept = slices.DeleteFunc(o.kept, func(p parcel) bool { return p.within(from, after) })
+		o.waiting = slices.DeleteFunc(o.waiting, func(p parcel) bool { return p.within(from, after) })
+		for _, list := range [][]parcel{o.kept, o.waiting} {
+			for i := range list {
+				list[i].seqs = nil
+				if s := list[i].slot; s != nil {
+					s.prove(from, after)
+				}
 			}
-			p.frame = again(p.frame)
-			missed = append(missed, p)
+		}
+		for _, s := range open {
+			s.prove(from, after)
+		}
+		o.proven, o.begun = after, nil
+	}
+	if len(o.begun) == maxBegun {
+		o.begun = slices.Delete(o.begun, 0, 1)
+		for _, s := range open {
+			s.sent = slices.DeleteFunc(s.sent, func(m mark) bool { return m.seq < o.begun[0] })
 		}
 	}
-	rest := slices.DeleteFunc(o.waiting, func(p parcel) bool { return !p.keep })
-	for _, p := range rest {
-		if p.slot != nil {
-			p.slot.rewind(after)
-		}
+	o.begun = append(o.begun, o.seq+1)
+	for i := range o.kept {
+		p := &o.kept[i]
+		p.frame, p.seqs = again(p.frame), p.seqs[max(0, len(p.seqs)-maxBegun):]
 	}
-	o.waiting = append(missed, rest...)
+	o.waiting = append(o.kept, slices.DeleteFunc(o.waiting, func(p parcel) bool { return !p.keep })...)
 	o.kept, o.held, o.bytes = nil, 0, 0
 	for _, p := range o.waiting {
 		o.bytes += p.size
@@ -226,17 +275,14 @@ func (o *Outbox) Attach(after int64, open []*slot) {
 	o.attached = true
 	o.fresh = nil
 	for _, s := range open {
-		s.rewind(after)
 		s.queued, s.unseen = false, s.tentative != ""
 		o.show(s)
 	}
 }
 
-// rewind forgets what was sent after that frame.
-func (s *slot) rewind(after int64) {
-	for len(s.sent) > 0 && s.sent[len(s.sent)-1].seq > after {
-		s.sent = s.sent[:len(s.sent)-1]
-	}
+// within says whether the parcel was sent as one of those frames.
+func (p parcel) within(from, to int64) bool {
+	return slices.ContainsFunc(p.seqs, func(seq int64) bool { return from <= seq && seq <= to })
 }
 
 // Detach notes that no connection writes o any more.

@@ -301,7 +301,7 @@ func (d *Door) socket(w http.ResponseWriter, r *http.Request) {
 		d.Failed(door.RequestID(w, r), begin, &core.Error{Kind: core.InvalidRequest, Stage: "live", Detail: "no WebSocket", Cause: err})
 		return // it has answered
 	}
-	c := &connection{door: d, ws: conn, under: taken.conn, caller: who, wake: make(chan struct{}, 1)}
+	c := &connection{door: d, ws: conn, under: taken.conn, caller: who, wake: make(chan struct{}, 1), read: make(chan struct{})}
 	if refused != nil {
 		c.fail(refused, true)
 		c.shut(closeUnauthorized, "the token is not good")
@@ -393,6 +393,18 @@ func (d *Door) find(token string) *session {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.resumes[token]
+}
+
+// contested says whether a start would take a session from a connection that may be a later
+// one of the same client. Who shows the latest token has heard the latest connection.
+func (d *Door) contested(o owner, resume string) bool {
+	s := d.find(resume)
+	if s == nil {
+		return d.named(o) != nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return resume != s.token
 }
 
 // named returns the session of that name.

@@ -438,7 +438,7 @@ func TestRawFramesAreAnsweredWithTheCodesOfTheProtocol(t *testing.T) {
 		{"first binary", masked(0x82, begin), 1003, false},
 		{"over the limit", join(start, masked(0x81, strings.Repeat(" ", 70_000))), 1009, false},
 		{"a reserved bit", join(start, masked(0xc1, say)), 1002, false},
-		{"unmasked, which ends the connection at once", join(start, []byte{0x81, 2, '{', '}'}), -1, false},
+		{"unmasked", join(start, []byte{0x81, 2, '{', '}'}), 1002, false},
 		{"a reserved opcode", join(start, masked(0x83, say)), 1002, false},
 		{"a continuation of nothing", join(start, masked(0x80, say)), 1002, false},
 		{"a long ping", join(start, masked(0x89, strings.Repeat("x", 126))), 1002, false},
@@ -509,6 +509,53 @@ func TestASessionIsContinuedAndNothingFinalIsLostOrSentTwice(t *testing.T) {
 	}
 	if code := third.closes(); code != 4409 {
 		t.Errorf("the former session is closed with %d", code)
+	}
+}
+
+// A client gives up a connection before it was heard, and its next one is heard first: what
+// it left behind takes nothing from it.
+func TestAConnectionThatItsClientGaveUpTakesNothing(t *testing.T) {
+	g := serve(t, door.Defaults(), plain(), shout)
+	for _, row := range []struct {
+		what   string
+		resume bool // the client had come back on the connection that it left
+		spoke  bool // and had spoken on the one after it
+	}{
+		{"which began the session", false, true},
+		{"with a token that is still good", true, false},
+		{"with a token that is not good any more", true, true},
+	} {
+		t.Run(row.what, func(t *testing.T) {
+			left := g.raw()
+			c := g.dial().say(begin)
+			token, epoch := c.until("ready").Resume, c.last.Epoch
+			start := begin
+			if row.resume {
+				c.say(source("a", "One.", true)).final()
+				start = fmt.Sprintf(`{"type":"start","session":"room","targets":["es"],"resume":%q,"after":%d}`, token, c.seq)
+				c.ws.CloseNow()
+				c = g.dial().say(start)
+				if r := c.until("ready"); !r.Resumed {
+					t.Fatalf("%+v", r)
+				}
+			}
+			if row.spoke {
+				c.say(source("b", "Two.", true)).final()
+			}
+			if _, err := left.Write(masked(0x81, start)); err != nil {
+				t.Fatal(err)
+			}
+			left.Conn.(*net.TCPConn).CloseWrite()
+			if code, _ := left.ends(); code != 1001 {
+				t.Errorf("what was left is closed with %d", code)
+			}
+			if f := c.say(source("c", "Three.", true)).final(); f.Text != "THREE./es" {
+				t.Errorf("%+v", f)
+			}
+			if all := g.door.Sessions(); len(all) != 1 || all[0].Epoch != epoch || !all[0].Connected {
+				t.Errorf("%+v", all)
+			}
+		})
 	}
 }
 

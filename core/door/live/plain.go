@@ -103,7 +103,10 @@ func (d *Door) of(r *http.Request, name string) (*session, error) {
 	case found == nil:
 		return nil, &core.Error{Kind: core.NotFound, Stage: "live", Detail: "there is no such session; POST /v1/live with a start begins one"}
 	}
-	return found, found.caller.still(rules)
+	found.mu.Lock()
+	who := found.caller
+	found.mu.Unlock()
+	return found, who.still(rules)
 }
 
 // source takes frames: one, or one a line.
@@ -194,6 +197,10 @@ func (d *Door) events(w http.ResponseWriter, r *http.Request, s *session) {
 		s.attach(c, 0, false, "")
 	case s.live.Out().Provable(max(after, 0)):
 		s.attach(c, max(after, 0), true, "")
+	case s.conn != nil && s.live.Out().Stale(after):
+		s.mu.Unlock()
+		door.WriteError(w, r, invalid("Last-Event-ID", "the session was continued by a client that had more of it"))
+		return
 	default:
 		// What is missing cannot be had: the session goes on as another one, and says so.
 		s.renew()

@@ -346,14 +346,16 @@ func (s *session) take(from writer, f frame) *core.Error {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over {
+	switch {
+	case s.over:
 		return invalid("session", "the session has ended")
+	case s.replaced(from):
+		return nil // the client has said it again, if it wants it, and perhaps more
+	case from != nil && s.conn == from:
+		s.spoke()
 	}
 	defer s.turn()
 	s.heard = now
-	if from != nil && s.conn == from {
-		s.spoke()
-	}
 	s.live.Configure(*s.door.config.Load(), s.door.Service.Rules().Deadline)
 	for _, name := range f.unknown {
 		s.passOver(name)
@@ -388,6 +390,10 @@ func (s *session) take(from writer, f frame) *core.Error {
 	return nil
 }
 
+// replaced says whether there is another connection in the place of from; nil is plain HTTP,
+// which has none.
+func (s *session) replaced(from writer) bool { return from != nil && s.conn != nil && s.conn != from }
+
 // maxTold bounds the names of fields that a session is told of.
 const maxTold = 64
 
@@ -400,10 +406,13 @@ func (s *session) passOver(name string) {
 	s.live.Say(&live.Notice{Head: live.Head{Type: "notice"}, Kind: "unknown_field", Detail: fmt.Sprintf("the field %q is not known and is passed over", name)})
 }
 
-// failed tells the client of its error.
-func (s *session) failed(err *core.Error, segment string) {
+// failed tells the client of its error on a connection.
+func (s *session) failed(from writer, err *core.Error, segment string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.replaced(from) {
+		return
+	}
 	s.live.Say(failure(err, segment, false))
 	s.turn()
 }

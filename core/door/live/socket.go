@@ -25,6 +25,7 @@ type closeCode = websocket.StatusCode
 const (
 	closeNormal       = websocket.StatusNormalClosure           // 1000
 	closeGone         = websocket.StatusGoingAway               // 1001
+	closeProtocol     = websocket.StatusProtocolError           // 1002
 	closeBinary       = websocket.StatusUnsupportedData         // 1003
 	closeBroken       = websocket.StatusInvalidFramePayloadData // 1007
 	closePolicy       = websocket.StatusPolicyViolation         // 1008
@@ -58,6 +59,8 @@ type connection struct {
 	caller  caller
 	session *session
 	wake    chan struct{}
+	read    chan struct{} // closed when nothing is read of it any more
+	ahead   chan []byte   // what was read while its client was asked whether it is there; nil for none
 
 	cancel context.CancelFunc
 	closed onceCode
@@ -128,7 +131,7 @@ func (c *connection) serve(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	if code, err := c.begin(first); err != nil {
+	if code, err := c.begin(ctx, first); err != nil {
 		c.fail(err, true)
 		c.shut(code, core.AsError(err, "live").Detail[:min(100, len(core.AsError(err, "live").Detail))])
 		return
@@ -139,7 +142,8 @@ func (c *connection) serve(ctx context.Context) {
 		defer c.cancel()
 		c.write(ctx)
 	}()
-	c.read(ctx)
+	c.listen(ctx)
+	close(c.read)
 	c.session.detach(c)
 	c.cancel()
 	<-written
@@ -173,6 +177,9 @@ func (c *connection) first(ctx context.Context) (frame, error) {
 func (c *connection) message(ctx context.Context) ([]byte, error) {
 	kind, r, err := c.ws.Reader(ctx)
 	if err != nil {
+		if lost := net.Error(nil); websocket.CloseStatus(err) < 0 && ctx.Err() == nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &lost) {
+			c.shut(closeProtocol, "frames are those of RFC 6455, and a client's are masked")
+		}
 		return nil, err
 	}
 	if kind != websocket.MessageText {
@@ -190,8 +197,11 @@ func (c *connection) message(ctx context.Context) ([]byte, error) {
 	return raw, nil
 }
 
+// errGone is of a client that has closed its connection before it was heard.
+var errGone = &core.Error{Kind: core.Canceled, Stage: "live", Detail: "the client is not there any more"}
+
 // begin begins the session, or goes on with one.
-func (c *connection) begin(f frame) (closeCode, error) {
+func (c *connection) begin(ctx context.Context, f frame) (closeCode, error) {
 	d := c.door
 	if err := c.caller.still(d.Service.Rules()); err != nil {
 		return closeUnauthorized, err
@@ -207,6 +217,9 @@ func (c *connection) begin(f frame) (closeCode, error) {
 	}
 	if bad != nil {
 		return closePolicy, bad
+	}
+	if d.contested(owner{c.caller.client, name}, resume) && !c.present(ctx) {
+		return closeGone, errGone
 	}
 	if resume != "" {
 		if s := d.find(resume); s != nil {
@@ -242,12 +255,31 @@ func (c *connection) begin(f frame) (closeCode, error) {
 	return 0, nil
 }
 
+// lastWords is how long a connection in whose place there is another one has to be read to
+// its end. When the client has closed it that takes no time at all.
+const lastWords = 250 * time.Millisecond
+
 // resume goes on with s, when all that the client has missed can be sent.
 func (c *connection) resume(s *session, after int64, token string, want start, f frame) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over || s.live.Ended() && s.live.Out().Empty() || token != s.token && !slices.Contains(s.former, token) || !s.live.Out().Provable(after) {
-		return false
+	for waited := map[writer]bool{}; ; {
+		if s.over || s.live.Ended() && s.live.Out().Empty() || token != s.token && !slices.Contains(s.former, token) || !s.live.Out().Provable(after) {
+			return false
+		}
+		// What the client said on its former connection comes before what it says on this one.
+		o, is := s.conn.(*connection)
+		if !is || waited[o] {
+			break
+		}
+		waited[o] = true
+		o.drop(closeTaken, "the session goes on with another connection")
+		s.mu.Unlock()
+		select {
+		case <-o.read:
+		case <-time.After(lastWords):
+		}
+		s.mu.Lock()
 	}
 	c.session, s.caller = s, c.caller
 	s.attach(c, after, true, token)
@@ -261,10 +293,50 @@ func (c *connection) resume(s *session, after int64, token string, want start, f
 	return true
 }
 
-// read reads frames until the connection ends.
-func (c *connection) read(ctx context.Context) {
+// present says whether the client is still there. It may have given this connection up and
+// made another one, which was heard first: what goes on there is not to be taken from it.
+// A client that answers no ping counts as present, unless it has closed its connection.
+func (c *connection) present(ctx context.Context) bool {
+	ping, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	c.ahead = make(chan []byte, maxAhead)
+	go func() { // a pong is heard by who reads
+		defer close(c.ahead)
+		defer cancel()
+		for {
+			raw, err := c.message(ctx)
+			if err != nil {
+				return
+			}
+			select {
+			case c.ahead <- raw:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return c.ws.Ping(ping) == nil || errors.Is(ping.Err(), context.DeadlineExceeded)
+}
+
+// maxAhead is how many frames are read while it is not known yet whose they are.
+const maxAhead = 64
+
+// next returns the next frame. On an error the connection is closed.
+func (c *connection) next(ctx context.Context) ([]byte, error) {
+	if c.ahead == nil {
+		return c.message(ctx)
+	}
+	raw, open := <-c.ahead
+	if !open {
+		return nil, io.EOF
+	}
+	return raw, nil
+}
+
+// listen takes frames until the connection ends.
+func (c *connection) listen(ctx context.Context) {
 	for {
-		raw, err := c.message(ctx)
+		raw, err := c.next(ctx)
 		if err != nil {
 			return
 		}
@@ -284,7 +356,7 @@ func (c *connection) read(ctx context.Context) {
 			bad = c.session.take(c, f)
 		}
 		if bad != nil {
-			c.session.failed(bad, segmentOf(f))
+			c.session.failed(c, bad, segmentOf(f))
 		}
 	}
 }
