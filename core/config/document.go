@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -42,23 +41,11 @@ func (d Document) Load(file string, check func(config any, complain func(path, m
 // loadBytes is Load without its I/O.
 func (d Document) loadBytes(data []byte, file string, check func(config any, complain func(path, message string))) (any, core.Origin, error) {
 	shape := d.shape()
-	text, err := json.Marshal(shape)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the schema of %s is broken: %w", file, err)
-	}
-	compiler, err := compile(text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the schema of %s is broken: %w", file, err)
-	}
-	raw, err := rawSchema(text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the schema of %s is broken: %w", file, err)
-	}
 	folder, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
 		return nil, nil, Complaints{{File: file, Message: "its folder cannot be found: " + err.Error()}}
 	}
-	l := &loader{Options: Options{File: file}, checker: &checker{compiler: compiler, raw: raw}, folder: folder, said: map[Complaint]bool{}}
+	l := &loader{Options: Options{File: file}, checker: checkerOf(shape), folder: folder, said: map[Complaint]bool{}}
 	r := reader{
 		literal: true, complain: l.complain,
 		emptyFile: fmt.Sprintf("the file is empty; it needs at least `%s:`", d.Key),
@@ -94,7 +81,7 @@ func (d Document) loadBytes(data []byte, file string, check func(config any, com
 
 // JSONSchema returns the JSON Schema (draft 2020-12) of the file, for editors.
 // It is the one that Load checks with.
-func (d Document) JSONSchema() ([]byte, error) { return indented(d.shape()) }
+func (d Document) JSONSchema() ([]byte, error) { return checkerOf(d.shape()).text() }
 
 func (d Document) shape() *jsonschema.Schema {
 	shape := fields.Schema(d.Config(), d.Doc)

@@ -37,11 +37,7 @@ func (s Schema) Load(o Options) (*File, error) {
 			return nil, Complaints{{File: o.File, Message: err.Error()}}
 		}
 	}
-	checker, err := s.checker()
-	if err != nil {
-		return nil, fmt.Errorf("the schema of the configuration is broken: %w", err)
-	}
-	return s.loadBytes(data, checker, o)
+	return s.loadBytes(data, s.checker(), o)
 }
 
 // loadBytes is Load without its I/O.

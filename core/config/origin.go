@@ -31,16 +31,12 @@ func (o *origin) Check(key string, schema []byte) error {
 	if err != nil {
 		return err
 	}
-	compiler, err := compile(schema)
-	if err != nil {
-		return fmt.Errorf("the schema of %s cannot be used: %w", key, err)
-	}
-	raw, err := rawSchema(schema)
+	checker, err := foreignChecker(schema)
 	if err != nil {
 		return fmt.Errorf("the schema of %s cannot be used: %w", key, err)
 	}
 	l := o.again()
-	l.checker = &checker{compiler: compiler, raw: raw}
+	l.checker = checker
 	p := &part{
 		pos: o.p.pos, path: join(o.p.path, key), key: o.p.key + "." + key, shape: shape,
 		file: o.p.file.at([]string{key}).clone(), set: o.p.set.at([]string{key}).clone(),

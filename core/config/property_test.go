@@ -40,10 +40,7 @@ func escapedAll(list []string) []string {
 // A valid configuration, written by another YAML writer than ours, loads as
 // what it says, and its Values, given as `--set`, make it anew.
 func TestValidConfigurationsSurvive(t *testing.T) {
-	checker, err := testSchema().checker()
-	if err != nil {
-		t.Fatal(err)
-	}
+	checker := testSchema().checker()
 	load := func(t *rapid.T, data []byte, set []string) *File {
 		f, err := testSchema().loadBytes(data, checker, Options{File: "/etc/p.yaml", LookupEnv: env(), Set: set})
 		if err != nil {
@@ -122,11 +119,12 @@ func texts(f *File) []string {
 
 // What Load lets pass is what the schema for editors lets pass.
 func TestTheSchemaForEditorsIsTheChecker(t *testing.T) {
-	checker, err := testSchema().checker()
+	checker := testSchema().checker()
+	compiled, err := checker.compiled()
 	if err != nil {
 		t.Fatal(err)
 	}
-	document, err := checker.compiler.Compile(documentURL)
+	document, err := compiled.Compile(documentURL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,10 +196,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add([]byte("a: &a [*a]\nb: {<<: *a}\n"), "stages.queue={max_concurrent: 4}", true)
 	f.Add([]byte("providers: {p: {type: openai, model: ${NO}}}\r\nstages: [provider: {use: p}]"), "providers.p.headers.X=[", true)
-	checker, err := testSchema().checker()
-	if err != nil {
-		f.Fatal(err)
-	}
+	checker := testSchema().checker()
 	f.Fuzz(func(t *testing.T, data []byte, set string, offline bool) {
 		o := Options{File: "p.yaml", LookupEnv: env("A", "b", "N", "1"), Offline: offline}
 		if set != "" {

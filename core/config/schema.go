@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"sync"
 	"time"
 
 	"github.com/invopop/jsonschema"
@@ -20,8 +22,23 @@ const namePattern = `^[a-z0-9_-]{1,64}$`
 
 // JSONSchema returns the JSON Schema (draft 2020-12) of the file, for editors.
 // It is the one that Load checks with.
-func (s Schema) JSONSchema() ([]byte, error) {
-	return indented(s.document())
+func (s Schema) JSONSchema() ([]byte, error) { return checkerOf(s.document()).text() }
+
+// text writes the schema for people, if it can be used.
+func (c *checker) text() ([]byte, error) {
+	if _, err := c.validator(); err != nil {
+		return nil, err
+	}
+	return indented(c.document)
+}
+
+// validator returns the schema compiled.
+func (c *checker) validator() (*validator.Compiler, error) {
+	compiler, err := c.compiled()
+	if err != nil {
+		return nil, fmt.Errorf("the schema is broken: %w", err)
+	}
+	return compiler, nil
 }
 
 // indented writes a schema for people.
@@ -136,32 +153,46 @@ func (s Schema) kinds(providers bool) []core.Kind {
 	return kinds
 }
 
-// A checker is the document, compiled.
+// A checker says what is wrong with the values of a schema.
 type checker struct {
+	// document is the schema when it is one of ours, described by structs, else nil.
 	document *jsonschema.Schema
-	compiler *validator.Compiler
+	quick    quick
 	raw      map[string]any
+	// compiled is the schema as the validator wants it, made when somebody asks.
+	compiled func() (*validator.Compiler, error)
 }
 
-// documentURL names the document to the validator; nothing is fetched.
-const documentURL = "urn:dragoman:pipeline"
+func (s Schema) checker() *checker { return checkerOf(s.document()) }
 
-func (s Schema) checker() (*checker, error) {
-	document := s.document()
-	text, err := json.Marshal(document)
-	if err != nil {
-		return nil, err
-	}
+// checkerOf returns the checker of a schema that structs describe.
+func checkerOf(document *jsonschema.Schema) *checker {
+	whole, _ := raw(document).(map[string]any)
+	return &checker{document: document, quick: quick{map[string]*regexp.Regexp{}}, raw: whole, compiled: sync.OnceValues(func() (*validator.Compiler, error) {
+		text, err := json.Marshal(document)
+		if err != nil {
+			return nil, err
+		}
+		return compile(text)
+	})}
+}
+
+// foreignChecker returns the checker of another program's schema.
+func foreignChecker(text []byte) (*checker, error) {
 	compiler, err := compile(text)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := rawSchema(text)
-	if err != nil {
+	var whole any
+	if err := json.Unmarshal(text, &whole); err != nil {
 		return nil, err
 	}
-	return &checker{document, compiler, raw}, nil
+	document, _ := whole.(map[string]any)
+	return &checker{raw: document, compiled: func() (*validator.Compiler, error) { return compiler, nil }}, nil
 }
+
+// documentURL names the document to the validator; nothing is fetched.
+const documentURL = "urn:dragoman:pipeline"
 
 // compile reads a document. No reference out of it is followed.
 func compile(text []byte) (*validator.Compiler, error) {
@@ -212,11 +243,21 @@ func (nowhere) Load(url string) (any, error) {
 // check returns what is wrong with value by the definition def, or by the whole
 // document when def is empty.
 func (c *checker) check(def string, value any) (*validator.ValidationError, error) {
-	url := documentURL
+	url, shape := documentURL, c.document
 	if def != "" {
 		url += "#/$defs/" + def
+		if shape != nil {
+			shape = shape.Definitions[def]
+		}
 	}
-	schema, err := c.compiler.Compile(url)
+	if shape != nil && c.quick.allows(shape, value) {
+		return nil, nil
+	}
+	compiler, err := c.validator()
+	if err != nil {
+		return nil, err
+	}
+	schema, err := compiler.Compile(url)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +285,15 @@ type limit struct {
 }
 
 func compileBounds(_ *validator.CompilerContext, schema map[string]any) (validator.SchemaExt, error) {
-	var b bounds
+	b, err := boundsOf(schema)
+	if b == nil || err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// boundsOf finds the bounds among the keywords of a schema.
+func boundsOf(schema map[string]any) (b bounds, err error) {
 	for _, l := range []limit{
 		{keyword: "minDuration", measure: measureDuration},
 		{keyword: "maxDuration", measure: measureDuration, above: true},
@@ -260,9 +309,6 @@ func compileBounds(_ *validator.CompilerContext, schema map[string]any) (validat
 			return nil, fmt.Errorf("%s: %q cannot be read", l.keyword, l.text)
 		}
 		b = append(b, l)
-	}
-	if b == nil {
-		return nil, nil
 	}
 	return b, nil
 }
@@ -283,11 +329,16 @@ func measureSize(v any) (int64, bool) {
 
 func (b bounds) Validate(ctx *validator.ValidatorContext, v any) {
 	for _, l := range b {
-		got, ok := l.measure(v)
-		if ok && (l.above && got > l.value || !l.above && got < l.value) {
+		if l.passed(v) {
 			ctx.AddError(&outOfBounds{l})
 		}
 	}
+}
+
+// passed says that v is a measure beyond l.
+func (l limit) passed(v any) bool {
+	got, ok := l.measure(v)
+	return ok && (l.above && got > l.value || !l.above && got < l.value)
 }
 
 // outOfBounds is the kind of a validation error.

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/json"
 	"regexp"
 	"strconv"
 	"strings"
@@ -253,16 +252,6 @@ func (v view) public(path string) string {
 		v = next
 	}
 	return path
-}
-
-// rawSchema reads a schema as it stands.
-func rawSchema(text []byte) (map[string]any, error) {
-	var raw any
-	if err := json.Unmarshal(text, &raw); err != nil {
-		return nil, err
-	}
-	document, _ := raw.(map[string]any)
-	return document, nil
 }
 
 const redacted = "[redacted]"
