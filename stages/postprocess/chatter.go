@@ -71,7 +71,7 @@ func behindHead(q *question, answer string) (kept string, what headKind) {
 	}
 	end, size := headEnd(answer)
 	// Quotation marks round everything are taken off first, by their own step.
-	if first, _ := utf8.DecodeRuneInString(answer); end <= 0 || isQuote(first) {
+	if first, _ := utf8.DecodeRuneInString(answer); end <= 0 || isQuote(first) || first == '{' {
 		return "", otherHead
 	}
 	// "**Translation:** Hola": the marks go with what they mark.
@@ -111,6 +111,9 @@ func opensHead(q *question, answer string) bool {
 		return true
 	}
 	end, _ := headEnd(answer)
+	if answer != "" && answer[0] == '{' {
+		return false
+	}
 	if end < 0 {
 		return len(answer) < maxHead && q.words.opensAnnouncement(answer, q.source, q.req.Target)
 	}
@@ -234,6 +237,9 @@ func withoutTails(q *question, answer string) string {
 		}
 		kept := withoutNotes(q, answer, &enough)
 		if kept == answer {
+			kept = withoutInlineNote(q, answer, &enough)
+		}
+		if kept == answer {
 			break
 		}
 		answer = kept
@@ -280,6 +286,38 @@ func withoutNotes(q *question, answer string, enough *reach) string {
 	return answer
 }
 
+// withoutInlineNote takes off the first note that begins behind a sentence, in the same
+// line, if as many sentences stand before it as the text has.
+func withoutInlineNote(q *question, answer string, enough *reach) string {
+	said := reach{need: counts{ofSentences: q.count()[ofSentences]}, ready: true}
+	for at := nextSentence(answer, 0); at < len(answer) && q.spend(maxLead); at = nextSentence(answer, at) {
+		if q.words.isNote(answer[at:], false) {
+			kept := strings.TrimSpace(answer[:at])
+			if enough.covers(q, answer, len(kept)) && said.covers(q, answer, len(kept)) {
+				return kept
+			}
+			return answer
+		}
+	}
+	return answer
+}
+
+// nextSentence finds where the next sentence of the same line begins behind at; it is the
+// length of s when none does.
+func nextSentence(s string, at int) int {
+	for i, r := range s[at:] {
+		if !endsSentence(r) {
+			continue
+		}
+		rest := s[at+i+utf8.RuneLen(r):]
+		begin := strings.TrimLeft(rest, " \u00a0")
+		if len(begin) < len(rest) || r > unicode.MaxLatin1 {
+			return len(s) - len(begin)
+		}
+	}
+	return len(s)
+}
+
 // tailAt finds from where on withoutTails may take off the end of answer: a line
 // or a bracket that is, or may become, a note, and the rule above it.
 func tailAt(q *question, answer string, from int) int {
@@ -298,6 +336,14 @@ func tailAt(q *question, answer string, from int) int {
 			break
 		}
 		at = len(answer) - len(rest)
+	}
+
+	// The sentence that goes on may have begun before from.
+	for at := nextSentence(answer[:end], max(0, from-maxLead)); at < end; at = nextSentence(answer[:end], at) {
+		if rest := answer[at:end]; at >= from && (q.words.isNote(rest, false) || q.words.opensNote(rest, false)) && q.ahead.covers(q, answer, at) {
+			end = at
+			break
+		}
 	}
 
 	trim := func(end int) int { return max(from, len(strings.TrimRightFunc(answer[:end], isRule))) }

@@ -15,7 +15,7 @@ import (
 // language and not to that of the target's, among ordinary words.
 func echoed(q *question, answer string) finding {
 	if q.spend(len(answer)); !strings.EqualFold(q.source, answer) {
-		return finding{}
+		return q.holds(answer)
 	}
 	if q.echo == nil {
 		q.spend(4 * len(q.source))
@@ -23,6 +23,19 @@ func echoed(q *question, answer string) finding {
 		q.echo = &found
 	}
 	return *q.echo
+}
+
+// holds finds the text, word for word, in an answer that has as much again, of which it
+// cannot be told what the translation is. A name or a title may stand in its translation.
+func (q *question) holds(answer string) finding {
+	if len(answer) <= len(q.source) || !strings.Contains(answer, q.source) || !q.speaks() {
+		return finding{}
+	}
+	q.spend(len(answer) + len(q.source))
+	if own := weight(q.source); 2*(weight(answer)-own) < own {
+		return finding{}
+	}
+	return finding{kind: core.BadAnswer, detail: "the answer holds the text itself", flag: FlagUntranslated}
 }
 
 // untranslated is what is found when source is its own translation.

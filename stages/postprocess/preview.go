@@ -185,16 +185,28 @@ func (p *preview) begin(answer string) bool {
 	return true
 }
 
+// maxTails is how often something else is looked for before what may be taken off the
+// end: behind more kinds of it nothing is heard before the end.
+const maxTails = 3
+
 // settled returns how much of the beginning of answer no repair will take off
 // its end, however it goes on; no less than from, which it has returned before.
 func (s *Stage) settled(q *question, answer string, from int) int {
 	end := wholeRunes(answer)
-	for _, r := range s.repairs {
-		if r.loose != nil {
-			end = r.loose(q, answer[:end], from)
+	for round := 0; ; round++ { // behind what one takes off, another may find something
+		before := end
+		for _, r := range s.repairs {
+			if r.loose != nil {
+				end = r.loose(q, answer[:end], from)
+			}
+		}
+		switch {
+		case end == before:
+			return len(strings.TrimRightFunc(answer[:end], unicode.IsSpace))
+		case round == maxTails:
+			return from
 		}
 	}
-	return len(strings.TrimRightFunc(answer[:end], unicode.IsSpace))
 }
 
 // wholeRunes returns how much of s there is before a character at its end that

@@ -27,18 +27,20 @@ type question struct {
 	due   int  // of spent, when ctx is asked next
 	over  bool // nobody waits for an answer any more
 
-	known    map[string]bool // whether the text holds a part, by the part
-	folded   string          // the text in lower case, with straight apostrophes
-	counts   *counts         // of the text, but for what it mentions
-	spoken   *int            // how often the text speaks of translating
-	plain    *bool           // see isPlain, and so on
-	speech   *bool
-	stands   *stance
-	thoughts [len(thoughtTags)]*bool
-	echo     *finding        // of the text itself as an answer
-	runs     map[string]bool // the runs of letters in the text
-	strange  int             // runs of the answers that are looked for in all of the text
-	ahead    reach           // of the answer that streams in
+	known     map[string]bool // whether the text holds a part, by the part
+	folded    string          // the text in lower case, with straight apostrophes
+	counts    *counts         // of the text, but for what it mentions
+	spoken    *int            // how often the text speaks of translating
+	plain     *bool           // see isPlain, and so on
+	speech    *bool
+	stands    *stance
+	spokenFor *bool // see speaks
+	spelt     *bool // see mayBeSpelt
+	thoughts  [len(thoughtTags)]*bool
+	echo      *finding        // of the text itself as an answer
+	runs      map[string]bool // the runs of letters in the text
+	strange   int             // runs of the answers that are looked for in all of the text
+	ahead     reach           // of the answer that streams in
 }
 
 // patience is how many bytes are looked at before ctx is asked again. Most

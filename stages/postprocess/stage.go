@@ -43,11 +43,12 @@ const (
 	FlagEmpty     = "empty"      // nothing of it is a translation; its text is what had left
 	FlagOddLength = "odd_length" // far longer or shorter than the text
 	FlagRepeats   = "repeats"    // the same again and again
+	FlagWrapped   = "wrapped"    // JSON, of which it cannot be told what the translation is
 )
 
 // rules is the version of the steps' rules. It is part of the fingerprint:
 // answers that were cached under older rules are not used under newer ones.
-const rules = "4"
+const rules = "5"
 
 // Kind declares the stage `postprocess`.
 func Kind() core.Kind {
@@ -85,7 +86,7 @@ var (
 var order = [...]Step{Finish, Think, Fence, Chatter, Quotes, Space, Refusal, Echo, Script, Length, Repetition}
 
 // Where the steps stand in order that are part of judged itself.
-const atFinish, atSpace, atLength = 0, 5, 9
+const atFinish, atFence, atSpace, atLength = 0, 2, 5, 9
 
 type (
 	// A repair returns answer without what it looks for, or answer itself.
@@ -143,12 +144,16 @@ func New(name string, c Config) *Stage {
 			s.finish = true
 		case Think:
 			s.think = true
-			s.repairs = append(s.repairs, repair{at, withoutThoughts, beginning{start: withoutFirstThoughts, waits: holdsThoughts, loose: thoughtsAt}})
+			s.repairs = append(s.repairs, repair{at, withoutMarkedThoughts, beginning{start: startsMarkedThoughts, waits: opensMarkedThoughts}},
+				repair{at, withoutThoughts, beginning{start: withoutFirstThoughts, waits: holdsThoughts, loose: thoughtsAt}})
 		case Fence:
-			s.repairs = append(s.repairs, repair{at, withoutFence, beginning{waits: opensFence}}, repair{at, withoutJSON, beginning{waits: opensJSON}},
-				repair{at, withoutTokens, beginning{loose: tokensAt}})
+			s.repairs = append(s.repairs, repair{at, withoutTurn, beginning{start: startsTurn, waits: opensTurn}}, repair{at, withoutFence, beginning{waits: opensFence}},
+				repair{at, withoutJSON, beginning{waits: opensJSON}}, repair{at, withoutTokens, beginning{loose: tokensAt}})
+			s.judges = append(s.judges, judge{at, unclear, nil})
 		case Chatter:
-			s.repairs = append(s.repairs, repair{at, withoutSource, beginning{waits: opensSource}}, repair{at, withoutChatter, beginning{start: withoutAnnouncements, waits: opensHead, loose: tailAt}})
+			s.repairs = append(s.repairs, repair{at, withoutSource, beginning{waits: opensSource, loose: sourceTailAt}},
+				repair{at, withoutChatter, beginning{start: withoutAnnouncements, waits: opensHead, loose: tailAt}},
+				repair{at, withoutTransliteration, beginning{loose: transliterationAt}})
 		case Quotes:
 			s.repairs = append(s.repairs, repair{at, withoutQuotes, beginning{waits: opensQuotes}})
 		case Space:
@@ -366,7 +371,9 @@ func (s *Stage) Fingerprint() string {
 		b.WriteString(" " + string(Space))
 	}
 	for _, j := range s.judges {
-		b.WriteString(" " + string(order[j.at]))
+		if j.at != atFence { // which repairs as well
+			b.WriteString(" " + string(order[j.at]))
+		}
 	}
 	return b.String()
 }

@@ -318,10 +318,10 @@ func TestFindingsAreCounted(t *testing.T) {
 
 func TestFingerprintNamesTheStepsInUse(t *testing.T) {
 	all, some := New("a", Config{}), New("b", Config{Skip: []Step{Echo, Finish}})
-	if got := all.Fingerprint(); got != "postprocess 4 finish think fence chatter quotes space refusal echo script length repetition" {
+	if got := all.Fingerprint(); got != "postprocess 5 finish think fence chatter quotes space refusal echo script length repetition" {
 		t.Errorf("got %q", got)
 	}
-	if got := some.Fingerprint(); got != "postprocess 4 think fence chatter quotes space refusal script length repetition" {
+	if got := some.Fingerprint(); got != "postprocess 5 think fence chatter quotes space refusal script length repetition" {
 		t.Errorf("got %q", got)
 	}
 }
