@@ -16,12 +16,19 @@ type Request struct {
 	// Target is the language wanted; never empty.
 	Target Language
 
-	// Context holds concluded pairs of the same conversation, oldest first.
+	// Context is what the text stands in, which is not translated: concluded pairs of
+	// the same conversation, oldest first. One without a Target is text around it, of
+	// which there is no translation.
 	Context []Pair
 	// Formality is how the reader is addressed.
 	Formality Formality
-	// Glossary names terms that must be kept; empty for none.
-	Glossary string
+	// Glossary is the name of the glossary that holds, empty for one without; its
+	// GlossaryVersion changes with its content, and is empty for no glossary.
+	Glossary, GlossaryVersion string
+	// Terms are those of the glossary that occur in Text, each as it is written there
+	// with the translation that is wanted, in the order in which they occur. Text and
+	// GlossaryVersion decide what they are.
+	Terms []Pair
 	// Instructions are the client's wishes about style, in order.
 	Instructions []string
 
@@ -220,6 +227,11 @@ const (
 	// FlagInstructionsIgnored says that the operator takes no instructions of clients, and
 	// this one gave some.
 	FlagInstructionsIgnored = "instructions_ignored"
+	// FlagGlossary says that the text is a term of the glossary: its translation came
+	// from there, without a call.
+	FlagGlossary = "glossary"
+	// FlagGlossaryMissed says that the translation lacks that of a term of the glossary.
+	FlagGlossaryMissed = "glossary_missed"
 )
 
 // WithFlag returns a copy of r that carries one more flag.

@@ -16,15 +16,16 @@ import (
 // A gateway is what every command that translates has: the pool, the engine and
 // one generation, built from a file and not started.
 type gateway struct {
-	file    *config.File
-	server  *door.Config
-	log     *zap.Logger
-	pool    *pool.Pool
-	plugins *host.Host
-	engine  *engine.Engine
-	first   *engine.Generation
-	lines   *logOutput
-	at      func(step string) // told what close is at
+	file       *config.File
+	server     *door.Config
+	log        *zap.Logger
+	pool       *pool.Pool
+	plugins    *host.Host
+	engine     *engine.Engine
+	glossaries *glossaries
+	first      *engine.Generation
+	lines      *logOutput
+	at         func(step string) // told what close is at
 }
 
 // build makes a gateway of file.
@@ -33,6 +34,10 @@ func build(file loaded) (*gateway, error) {
 	g := &gateway{file: file.File, server: serverSection.Of(file.File), log: log, plugins: file.plugins, lines: lines, at: func(string) {}}
 	err := doorsSection.Of(file.File).Check()
 	if err != nil {
+		lines.Close()
+		return nil, file.Place(err)
+	}
+	if g.glossaries, err = readGlossaries(*glossariesSection.Of(file.File)); err != nil {
 		lines.Close()
 		return nil, file.Place(err)
 	}

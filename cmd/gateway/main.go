@@ -127,17 +127,18 @@ func (p program) root() *cobra.Command {
 
 // The keys at the top of a pipeline.yaml, beside those that declare parts.
 var (
-	serverSection = config.NewSection("server", "Where and for whom the gateway listens, and what it takes.", door.Defaults)
-	doorsSection  = config.NewSection("doors", "The doors for clients of other services, all on server.listen. false in place of one closes it.", doorsDefaults)
-	liveSection   = config.NewSection("live", "Live sessions: when a text that still grows is translated, and what a session may hold.", live.Defaults)
-	logSection    = config.NewSection("log", "What is logged, on standard error.", logDefaults)
-	poolSection   = config.NewSection("pool", "Upstream connections, per origin.", pool.Defaults)
+	serverSection     = config.NewSection("server", "Where and for whom the gateway listens, and what it takes.", door.Defaults)
+	doorsSection      = config.NewSection("doors", "The doors for clients of other services, all on server.listen. false in place of one closes it.", doorsDefaults)
+	liveSection       = config.NewSection("live", "Live sessions: when a text that still grows is translated, and what a session may hold.", live.Defaults)
+	glossariesSection = config.NewSection("glossaries", "Terms that are to be translated in one way: the file of each glossary, .tsv, .csv or .tbx, by the name that calls use.", glossariesDefaults)
+	logSection        = config.NewSection("log", "What is logged, on standard error.", logDefaults)
+	poolSection       = config.NewSection("pool", "Upstream connections, per origin.", pool.Defaults)
 )
 
 // schema is everything that a pipeline.yaml may say. Its plugins will run in h.
 func (p program) schema(h *host.Host) config.Schema {
 	return config.Schema{
-		Sections: []config.Section{serverSection.Section, doorsSection.Section, liveSection.Section, logSection.Section, poolSection.Section},
+		Sections: []config.Section{serverSection.Section, doorsSection.Section, liveSection.Section, glossariesSection.Section, logSection.Section, poolSection.Section},
 		Kinds:    slices.Concat(stages.Kinds(), h.Kinds(), p.kinds),
 	}
 }

@@ -65,7 +65,7 @@ func snippets(t *testing.T) []snippet {
 }
 
 // TestEveryYAMLSnippetIsAConfiguration loads every ```yaml block as a whole
-// pipeline.yaml. The plugins that some name are not beside it.
+// pipeline.yaml, with the folder examples beside it. The plugins that some name are not.
 func TestEveryYAMLSnippetIsAConfiguration(t *testing.T) {
 	t.Parallel()
 	checked := 0
@@ -74,7 +74,11 @@ func TestEveryYAMLSnippetIsAConfiguration(t *testing.T) {
 			continue
 		}
 		checked++
-		out, errs, status := command(t, repository(t), nil, "", "check", "--offline", "--no-plugins", "--config", write(t, s.text))
+		file := write(t, s.text)
+		if err := os.Symlink(filepath.Join(repository(t), "examples"), filepath.Join(filepath.Dir(file), "examples")); err != nil {
+			t.Fatal(err)
+		}
+		out, errs, status := command(t, repository(t), nil, "", "check", "--offline", "--no-plugins", "--config", file)
 		if status != 0 {
 			t.Errorf("%s: status %d\n%s%s", s.place, status, out, errs)
 		}

@@ -158,6 +158,8 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	defer book.Close()
 	book.SetPrices(pricesOf(file.File))
 	service.CountIn(book)
+	g.glossaries.take = service.UseGlossaries
+	service.UseGlossaries(g.glossaries.all)
 	doors := newDoors(*doorsSection.Of(file.File), *liveSection.Of(file.File), s.past.Path(), service, metrics, g.log)
 	defer doors.close()
 	var reloader *reload.Reloader // since the first generation serves; nobody asks before
@@ -203,6 +205,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	g.engine.Attach("server", server)
 	g.engine.Attach("doors", doors)
 	g.engine.Attach("live", doors.live)
+	g.engine.Attach("glossaries", g.glossaries)
 	if err := server.Listen(); err != nil {
 		return file.Place(err)
 	}

@@ -45,6 +45,12 @@ func eachLeaf(v reflect.Value, visit func(path []string, tag reflect.StructTag, 
 
 // absolute makes every path under v start at folder.
 func absolute(v reflect.Value, folder string) {
+	if m := reflect.Indirect(v); m.Kind() == reflect.Map && m.Type().Elem() == fields.PathType {
+		for _, name := range m.MapKeys() { // what is in a map cannot be set below
+			m.SetMapIndex(name, reflect.ValueOf(core.Path(under(folder, m.MapIndex(name).String()))))
+		}
+		return
+	}
 	eachLeaf(v, func(_ []string, tag reflect.StructTag, leaf reflect.Value) {
 		one := func(v reflect.Value) {
 			if (v.Type() == fields.PathType || tag.Get("path") == "true") && v.Kind() == reflect.String && v.CanSet() {

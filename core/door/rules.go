@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/text/glossary"
 )
 
 // Rules are what the section `server` says to one call, from its arrival to its
@@ -23,6 +24,8 @@ type Rules struct {
 
 	sources, targets []core.Language // of Languages; empty for any
 	defaultTarget    core.Language
+
+	glossary *glossary.Glossary // of one call; see Under
 }
 
 // newRules is for a c that passed Check, which refuses what is passed over here.

@@ -25,6 +25,7 @@ type Service struct {
 	strangers  strangers
 	slow       func() time.Duration
 	usage      *usage.Book
+	glossaries atomic.Pointer[Glossaries]
 	stopping   chan struct{} // closed when the gateway begins to stop
 	stop       func()        // closes it
 }
@@ -121,7 +122,8 @@ func (s *Service) Chats() []core.ChatModel {
 // most server.deadline.
 //
 // A blank text, or one whose languages are the same, comes back as it is,
-// without a call of the translator. White space round the text is split off
+// without a call of the translator, and so does the translation of one that is a term
+// of the glossary that holds (see Under). White space round the text is split off
 // before it and put back after it. A chat has no text, and goes on as it is.
 func (r *Rules) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	if req.Chat != nil {
@@ -145,13 +147,17 @@ func (r *Rules) Translate(ctx context.Context, req *core.Request) (*core.Result,
 
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
-	if len(text) != len(req.Text) || req.Trace == nil {
+	if len(text) != len(req.Text) || req.Trace == nil || r.glossary != nil {
 		inner := *req
 		inner.Text = text
 		if inner.Trace == nil {
 			inner.Trace = core.NewTrace(nil)
 		}
-		res, err := r.send(ctx, &inner)
+		send := r.send
+		if r.glossary != nil {
+			send = r.consulted
+		}
+		res, err := send(ctx, &inner)
 		if err == nil && len(text) != len(req.Text) {
 			begin := strings.Index(req.Text, text)
 			outer := *res

@@ -286,7 +286,7 @@ func weight(text string) int {
 
 // alike says whether a and b may share a call: they differ in their texts alone.
 func alike(a, b *core.Request) bool {
-	return a.Source == b.Source && a.Target == b.Target && a.Formality == b.Formality && a.Glossary == b.Glossary &&
+	return a.Source == b.Source && a.Target == b.Target && a.Formality == b.Formality && a.Glossary == b.Glossary && a.GlossaryVersion == b.GlossaryVersion &&
 		slices.Equal(a.Instructions, b.Instructions) && slices.Equal(a.Context, b.Context)
 }
 

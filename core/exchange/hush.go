@@ -33,8 +33,10 @@ func (s *Secrets) Hush(reqs ...*core.Request) Hush {
 	h := Hush{secrets: s.found}
 	for _, req := range reqs {
 		h.raw = append(h.raw, req.Instructions...)
-		for _, pair := range req.Context {
-			h.raw = append(h.raw, pair.Source, pair.Target)
+		for _, pairs := range [][]core.Pair{req.Context, req.Terms} {
+			for _, pair := range pairs {
+				h.raw = append(h.raw, pair.Source, pair.Target)
+			}
 		}
 		h.raw = append(h.raw, req.Text, req.Glossary)
 		if req.Chat != nil {

@@ -750,10 +750,12 @@ type Text struct {
 	// BCP-47 in canonical form, as is target; empty when the client did not say.
 	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	Target string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
-	// Concluded pairs of the same conversation, oldest first.
+	// Concluded pairs of the same conversation, oldest first. One without a target is
+	// text around this one.
 	Context []*Pair `protobuf:"bytes,5,rep,name=context,proto3" json:"context,omitempty"`
 	// "", "formal" or "informal".
-	Formality    string   `protobuf:"bytes,6,opt,name=formality,proto3" json:"formality,omitempty"`
+	Formality string `protobuf:"bytes,6,opt,name=formality,proto3" json:"formality,omitempty"`
+	// The name of the glossary that holds; empty for one without.
 	Glossary     string   `protobuf:"bytes,7,opt,name=glossary,proto3" json:"glossary,omitempty"`
 	Instructions []string `protobuf:"bytes,8,rep,name=instructions,proto3" json:"instructions,omitempty"`
 	Client       string   `protobuf:"bytes,9,opt,name=client,proto3" json:"client,omitempty"`
@@ -766,7 +768,12 @@ type Text struct {
 	// How many calls were made for this text before this one.
 	Attempt int32 `protobuf:"varint,16,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// Whether deltas are wanted; else they are dropped.
-	Deltas        bool `protobuf:"varint,17,opt,name=deltas,proto3" json:"deltas,omitempty"`
+	Deltas bool `protobuf:"varint,17,opt,name=deltas,proto3" json:"deltas,omitempty"`
+	// Changes with the content of the glossary; empty without one.
+	GlossaryVersion string `protobuf:"bytes,18,opt,name=glossary_version,json=glossaryVersion,proto3" json:"glossary_version,omitempty"`
+	// The terms of the glossary that occur in the text, each as it is written there with
+	// the translation that is wanted.
+	Terms         []*Pair `protobuf:"bytes,19,rep,name=terms,proto3" json:"terms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -918,6 +925,20 @@ func (x *Text) GetDeltas() bool {
 		return x.Deltas
 	}
 	return false
+}
+
+func (x *Text) GetGlossaryVersion() string {
+	if x != nil {
+		return x.GlossaryVersion
+	}
+	return ""
+}
+
+func (x *Text) GetTerms() []*Pair {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
 }
 
 type Pair struct {
@@ -1832,7 +1853,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\bReleased\"R\n" +
 	"\x04Call\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12.\n" +
-	"\x05texts\x18\x02 \x03(\v2\x18.dragoman.plugin.v1.TextR\x05texts\"\xe5\x03\n" +
+	"\x05texts\x18\x02 \x03(\v2\x18.dragoman.plugin.v1.TextR\x05texts\"\xc0\x04\n" +
 	"\x04Text\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
@@ -1851,7 +1872,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04lane\x18\x0e \x01(\x0e2\x18.dragoman.plugin.v1.LaneR\x04lane\x12\x19\n" +
 	"\bno_cache\x18\x0f \x01(\bR\anoCache\x12\x18\n" +
 	"\aattempt\x18\x10 \x01(\x05R\aattempt\x12\x16\n" +
-	"\x06deltas\x18\x11 \x01(\bR\x06deltas\"6\n" +
+	"\x06deltas\x18\x11 \x01(\bR\x06deltas\x12)\n" +
+	"\x10glossary_version\x18\x12 \x01(\tR\x0fglossaryVersion\x12.\n" +
+	"\x05terms\x18\x13 \x03(\v2\x18.dragoman.plugin.v1.PairR\x05terms\"6\n" +
 	"\x04Pair\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\"\x8b\x02\n" +
@@ -1985,44 +2008,45 @@ var file_plugin_proto_depIdxs = []int32{
 	13, // 7: dragoman.plugin.v1.Call.texts:type_name -> dragoman.plugin.v1.Text
 	14, // 8: dragoman.plugin.v1.Text.context:type_name -> dragoman.plugin.v1.Pair
 	1,  // 9: dragoman.plugin.v1.Text.lane:type_name -> dragoman.plugin.v1.Lane
-	16, // 10: dragoman.plugin.v1.Event.result:type_name -> dragoman.plugin.v1.Result
-	20, // 11: dragoman.plugin.v1.Event.error:type_name -> dragoman.plugin.v1.Error
-	18, // 12: dragoman.plugin.v1.Event.limits:type_name -> dragoman.plugin.v1.Limits
-	17, // 13: dragoman.plugin.v1.Event.spent:type_name -> dragoman.plugin.v1.Usage
-	17, // 14: dragoman.plugin.v1.Result.usage:type_name -> dragoman.plugin.v1.Usage
-	19, // 15: dragoman.plugin.v1.Limits.requests:type_name -> dragoman.plugin.v1.Limit
-	19, // 16: dragoman.plugin.v1.Limits.tokens:type_name -> dragoman.plugin.v1.Limit
-	25, // 17: dragoman.plugin.v1.Limit.reset:type_name -> google.protobuf.Duration
-	25, // 18: dragoman.plugin.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	13, // 19: dragoman.plugin.v1.Visit.text:type_name -> dragoman.plugin.v1.Text
-	13, // 20: dragoman.plugin.v1.Verdict.request:type_name -> dragoman.plugin.v1.Text
-	16, // 21: dragoman.plugin.v1.Verdict.result:type_name -> dragoman.plugin.v1.Result
-	20, // 22: dragoman.plugin.v1.Verdict.error:type_name -> dragoman.plugin.v1.Error
-	13, // 23: dragoman.plugin.v1.Done.text:type_name -> dragoman.plugin.v1.Text
-	16, // 24: dragoman.plugin.v1.Done.result:type_name -> dragoman.plugin.v1.Result
-	16, // 25: dragoman.plugin.v1.Reply.result:type_name -> dragoman.plugin.v1.Result
-	20, // 26: dragoman.plugin.v1.Reply.error:type_name -> dragoman.plugin.v1.Error
-	2,  // 27: dragoman.plugin.v1.Plugin.Describe:input_type -> dragoman.plugin.v1.DescribeRequest
-	5,  // 28: dragoman.plugin.v1.Plugin.Configure:input_type -> dragoman.plugin.v1.Config
-	9,  // 29: dragoman.plugin.v1.Plugin.Health:input_type -> dragoman.plugin.v1.Instance
-	9,  // 30: dragoman.plugin.v1.Plugin.Release:input_type -> dragoman.plugin.v1.Instance
-	21, // 31: dragoman.plugin.v1.Provider.Answer:input_type -> dragoman.plugin.v1.Visit
-	12, // 32: dragoman.plugin.v1.Provider.Translate:input_type -> dragoman.plugin.v1.Call
-	21, // 33: dragoman.plugin.v1.Stage.Before:input_type -> dragoman.plugin.v1.Visit
-	23, // 34: dragoman.plugin.v1.Stage.After:input_type -> dragoman.plugin.v1.Done
-	3,  // 35: dragoman.plugin.v1.Plugin.Describe:output_type -> dragoman.plugin.v1.Description
-	6,  // 36: dragoman.plugin.v1.Plugin.Configure:output_type -> dragoman.plugin.v1.ConfigReply
-	10, // 37: dragoman.plugin.v1.Plugin.Health:output_type -> dragoman.plugin.v1.State
-	11, // 38: dragoman.plugin.v1.Plugin.Release:output_type -> dragoman.plugin.v1.Released
-	15, // 39: dragoman.plugin.v1.Provider.Answer:output_type -> dragoman.plugin.v1.Event
-	15, // 40: dragoman.plugin.v1.Provider.Translate:output_type -> dragoman.plugin.v1.Event
-	22, // 41: dragoman.plugin.v1.Stage.Before:output_type -> dragoman.plugin.v1.Verdict
-	24, // 42: dragoman.plugin.v1.Stage.After:output_type -> dragoman.plugin.v1.Reply
-	35, // [35:43] is the sub-list for method output_type
-	27, // [27:35] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	14, // 10: dragoman.plugin.v1.Text.terms:type_name -> dragoman.plugin.v1.Pair
+	16, // 11: dragoman.plugin.v1.Event.result:type_name -> dragoman.plugin.v1.Result
+	20, // 12: dragoman.plugin.v1.Event.error:type_name -> dragoman.plugin.v1.Error
+	18, // 13: dragoman.plugin.v1.Event.limits:type_name -> dragoman.plugin.v1.Limits
+	17, // 14: dragoman.plugin.v1.Event.spent:type_name -> dragoman.plugin.v1.Usage
+	17, // 15: dragoman.plugin.v1.Result.usage:type_name -> dragoman.plugin.v1.Usage
+	19, // 16: dragoman.plugin.v1.Limits.requests:type_name -> dragoman.plugin.v1.Limit
+	19, // 17: dragoman.plugin.v1.Limits.tokens:type_name -> dragoman.plugin.v1.Limit
+	25, // 18: dragoman.plugin.v1.Limit.reset:type_name -> google.protobuf.Duration
+	25, // 19: dragoman.plugin.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	13, // 20: dragoman.plugin.v1.Visit.text:type_name -> dragoman.plugin.v1.Text
+	13, // 21: dragoman.plugin.v1.Verdict.request:type_name -> dragoman.plugin.v1.Text
+	16, // 22: dragoman.plugin.v1.Verdict.result:type_name -> dragoman.plugin.v1.Result
+	20, // 23: dragoman.plugin.v1.Verdict.error:type_name -> dragoman.plugin.v1.Error
+	13, // 24: dragoman.plugin.v1.Done.text:type_name -> dragoman.plugin.v1.Text
+	16, // 25: dragoman.plugin.v1.Done.result:type_name -> dragoman.plugin.v1.Result
+	16, // 26: dragoman.plugin.v1.Reply.result:type_name -> dragoman.plugin.v1.Result
+	20, // 27: dragoman.plugin.v1.Reply.error:type_name -> dragoman.plugin.v1.Error
+	2,  // 28: dragoman.plugin.v1.Plugin.Describe:input_type -> dragoman.plugin.v1.DescribeRequest
+	5,  // 29: dragoman.plugin.v1.Plugin.Configure:input_type -> dragoman.plugin.v1.Config
+	9,  // 30: dragoman.plugin.v1.Plugin.Health:input_type -> dragoman.plugin.v1.Instance
+	9,  // 31: dragoman.plugin.v1.Plugin.Release:input_type -> dragoman.plugin.v1.Instance
+	21, // 32: dragoman.plugin.v1.Provider.Answer:input_type -> dragoman.plugin.v1.Visit
+	12, // 33: dragoman.plugin.v1.Provider.Translate:input_type -> dragoman.plugin.v1.Call
+	21, // 34: dragoman.plugin.v1.Stage.Before:input_type -> dragoman.plugin.v1.Visit
+	23, // 35: dragoman.plugin.v1.Stage.After:input_type -> dragoman.plugin.v1.Done
+	3,  // 36: dragoman.plugin.v1.Plugin.Describe:output_type -> dragoman.plugin.v1.Description
+	6,  // 37: dragoman.plugin.v1.Plugin.Configure:output_type -> dragoman.plugin.v1.ConfigReply
+	10, // 38: dragoman.plugin.v1.Plugin.Health:output_type -> dragoman.plugin.v1.State
+	11, // 39: dragoman.plugin.v1.Plugin.Release:output_type -> dragoman.plugin.v1.Released
+	15, // 40: dragoman.plugin.v1.Provider.Answer:output_type -> dragoman.plugin.v1.Event
+	15, // 41: dragoman.plugin.v1.Provider.Translate:output_type -> dragoman.plugin.v1.Event
+	22, // 42: dragoman.plugin.v1.Stage.Before:output_type -> dragoman.plugin.v1.Verdict
+	24, // 43: dragoman.plugin.v1.Stage.After:output_type -> dragoman.plugin.v1.Reply
+	36, // [36:44] is the sub-list for method output_type
+	28, // [28:36] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }

@@ -51,15 +51,27 @@ const (
 func EncodeRequest(req *core.Request) *Text {
 	t := &Text{
 		Id: req.ID, Text: req.Text, Source: string(req.Source), Target: string(req.Target),
-		Formality: string(req.Formality), Glossary: req.Glossary, Instructions: req.Instructions,
+		Formality: string(req.Formality), Glossary: req.Glossary, GlossaryVersion: req.GlossaryVersion, Instructions: req.Instructions,
 		Client: req.Client, Session: req.Session, Segment: req.Segment, Revision: req.Revision,
 		Final: req.Final, Lane: Lane(req.Lane), NoCache: req.NoCache,
 		Attempt: int32(req.Attempt), Deltas: req.OnDelta != nil,
 	}
-	for _, p := range req.Context {
-		t.Context = append(t.Context, &Pair{Source: p.Source, Target: p.Target})
-	}
+	t.Context, t.Terms = encodePairs(req.Context), encodePairs(req.Terms)
 	return t
+}
+
+func encodePairs(pairs []core.Pair) (all []*Pair) {
+	for _, p := range pairs {
+		all = append(all, &Pair{Source: p.Source, Target: p.Target})
+	}
+	return all
+}
+
+func decodePairs(pairs []*Pair) (all []core.Pair) {
+	for _, p := range pairs {
+		all = append(all, core.Pair{Source: p.GetSource(), Target: p.GetTarget()})
+	}
+	return all
 }
 
 // DecodeRequest returns what t says, with a trace of its own and without
@@ -113,12 +125,12 @@ func Change(req *core.Request, t *Text) (*core.Request, error) {
 
 // put sets what a plugin may change, but for the languages.
 func put(req *core.Request, t *Text) {
-	req.Text, req.Formality, req.Glossary = t.GetText(), core.Formality(t.GetFormality()), t.GetGlossary()
-	req.Instructions, req.NoCache = t.GetInstructions(), t.GetNoCache()
-	req.Context = nil
-	for _, p := range t.GetContext() {
-		req.Context = append(req.Context, core.Pair{Source: p.GetSource(), Target: p.GetTarget()})
+	if t.GetGlossaryVersion() != "" || t.GetGlossary() != req.Glossary {
+		// A plugin that is older than these fields leaves them out, and means no change.
+		req.GlossaryVersion, req.Terms = t.GetGlossaryVersion(), decodePairs(t.GetTerms())
 	}
+	req.Text, req.Formality, req.Glossary = t.GetText(), core.Formality(t.GetFormality()), t.GetGlossary()
+	req.Instructions, req.NoCache, req.Context = t.GetInstructions(), t.GetNoCache(), decodePairs(t.GetContext())
 }
 
 // EncodeResult returns res as it travels.

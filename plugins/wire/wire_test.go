@@ -31,7 +31,7 @@ func full() *core.Request {
 	return &core.Request{
 		ID: "r1", Text: "Hello.", Source: "en", Target: "pt-BR", Context: []core.Pair{{Source: "a", Target: "b"}},
 		Formality: core.Formal, Glossary: "g", Instructions: []string{"short"}, Client: "c", Session: "s", Segment: "seg", Revision: 7,
-		Final: true, Lane: core.LaneBulk, NoCache: true, Attempt: 2,
+		Final: true, Lane: core.LaneBulk, NoCache: true, Attempt: 2, GlossaryVersion: "v", Terms: []core.Pair{{Source: "c", Target: "d"}},
 	}
 }
 
@@ -49,6 +49,22 @@ func TestARequestArrivesAsItWasSent(t *testing.T) {
 	streaming.OnDelta = func(string) error { return nil }
 	if EncodeRequest(want).Deltas || !EncodeRequest(streaming).Deltas {
 		t.Error("that deltas are wanted does not travel")
+	}
+}
+
+// A plugin that was made before a gateway told it of terms has no place for them in its
+// answer, and its change is not meant to lose them.
+func TestAStageThatKnowsNoTermsLosesNone(t *testing.T) {
+	req := full()
+	old := EncodeRequest(req)
+	old.Text, old.GlossaryVersion, old.Terms = "Changed.", "", nil
+	changed, err := Change(req, travel(t, old))
+	if err != nil || changed.Text != "Changed." || changed.GlossaryVersion != "v" || len(changed.Terms) != 1 {
+		t.Errorf("got %+v, %v", changed, err)
+	}
+	old.Glossary = ""
+	if changed, err = Change(req, travel(t, old)); err != nil || changed.Glossary != "" || changed.GlossaryVersion != "" || changed.Terms != nil {
+		t.Errorf("without a glossary: %+v, %v", changed, err)
 	}
 }
 
@@ -162,6 +178,7 @@ func TestAStageChangesTheTextAndNotWhoAsks(t *testing.T) {
 	}
 	want := *full()
 	want.Text, want.Target, want.Context, want.Formality, want.Glossary, want.Instructions, want.NoCache = "masked", "es", nil, "", "", nil, false
+	want.GlossaryVersion, want.Terms = "", nil
 	if !reflect.DeepEqual(*changed, want) {
 		t.Errorf("got %+v\nwant %+v", *changed, want)
 	}

@@ -5,6 +5,7 @@ package azure
 import (
 	"encoding/json"
 	"errors"
+	"html"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/exchange"
+	"github.com/dragoman-mt/dragoman/core/text/glossary"
 )
 
 // Config is an entry of `providers:` of type azure.
@@ -117,7 +119,7 @@ func (d dialect) Call(t exchange.Task) (exchange.Call, error) {
 	}
 	var body []text
 	for _, req := range t.Reqs {
-		body = append(body, text{req.Text})
+		body = append(body, text{marked(req, t.Source)})
 	}
 	c, err := exchange.JSON("/translate", body)
 	c.Query = url.Values{"api-version": {version}, "to": {t.Target}, "textType": {"plain"}}
@@ -128,6 +130,18 @@ func (d dialect) Call(t exchange.Task) (exchange.Call, error) {
 		c.Query.Set("category", d.category)
 	}
 	return c, err
+}
+
+// marked returns the text of req with its terms as Microsoft's dynamic dictionary wants them
+// (https://learn.microsoft.com/azure/ai-services/translator/dynamic-dictionary): from or into
+// English, and with the source language said. A text with signs of markup is left as it is.
+func marked(req *core.Request, source string) string {
+	if source == "" || len(req.Terms) == 0 || req.Source.Base() != "en" && req.Target.Base() != "en" || strings.ContainsAny(req.Text, "<>&") {
+		return req.Text
+	}
+	return glossary.Mark(req.Text, req.Terms, func(term, translation string) string {
+		return `<mstrans:dictionary translation="` + html.EscapeString(translation) + `">` + term + `</mstrans:dictionary>`
+	})
 }
 
 func (dialect) Read(raw []byte, _ int) ([]exchange.Translation, error) {

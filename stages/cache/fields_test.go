@@ -19,42 +19,46 @@ import (
 // client another's answer, and one that is not on the wire is lost below a
 // plugin.
 var sorted = map[string]struct{ key, wire bool }{
-	"ID":             {false, true},
-	"Text":           {true, true},
-	"Source":         {true, true},
-	"Target":         {true, true},
-	"Context":        {true, true},
-	"Context.Source": {true, true},
-	"Context.Target": {true, true},
-	"Formality":      {true, true},
-	"Glossary":       {true, true},
-	"Instructions":   {true, true},
-	"Chat":           {true, false}, // plugins are passed by
-	"Client":         {false, true},
-	"Session":        {false, true},
-	"Segment":        {false, true},
-	"Revision":       {false, true},
-	"Final":          {false, true},
-	"Lane":           {false, true},
-	"Since":          {false, false}, // the line is the gateway's
-	"NoCache":        {false, true},
-	"Transient":      {false, false}, // the cache is the gateway's
-	"Linger":         {false, false}, // a plugin's call ends when it is to
-	"Attempt":        {false, true},
-	"Account":        {false, false}, // it is a provider's
-	"Backed":         {false, false}, // the host heeds it
-	"Fallback":       {false, false}, // the gates heed it
-	"OnDelta":        {false, true},  // whether there is one
-	"Flight":         {false, false},
-	"Batch":          {false, false}, // who came with it
-	"Trace":          {false, false},
+	"ID":              {false, true},
+	"Text":            {true, true},
+	"Source":          {true, true},
+	"Target":          {true, true},
+	"Context":         {true, true},
+	"Context.Source":  {true, true},
+	"Context.Target":  {true, true},
+	"Formality":       {true, true},
+	"Glossary":        {true, true},
+	"GlossaryVersion": {true, true},
+	"Terms":           {false, true}, // Text and GlossaryVersion decide them
+	"Terms.Source":    {false, true},
+	"Terms.Target":    {false, true},
+	"Instructions":    {true, true},
+	"Chat":            {true, false}, // plugins are passed by
+	"Client":          {false, true},
+	"Session":         {false, true},
+	"Segment":         {false, true},
+	"Revision":        {false, true},
+	"Final":           {false, true},
+	"Lane":            {false, true},
+	"Since":           {false, false}, // the line is the gateway's
+	"NoCache":         {false, true},
+	"Transient":       {false, false}, // the cache is the gateway's
+	"Linger":          {false, false}, // a plugin's call ends when it is to
+	"Attempt":         {false, true},
+	"Account":         {false, false}, // it is a provider's
+	"Backed":          {false, false}, // the host heeds it
+	"Fallback":        {false, false}, // the gates heed it
+	"OnDelta":         {false, true},  // whether there is one
+	"Flight":          {false, false},
+	"Batch":           {false, false}, // who came with it
+	"Trace":           {false, false},
 }
 
 // full is a request with a value in every field.
 func full() *core.Request {
 	return &core.Request{
 		ID: "id", Text: "text", Source: "en", Target: "es", Context: []core.Pair{{Source: "a", Target: "b"}}, Formality: core.Formal,
-		Glossary: "g", Instructions: []string{"i"}, Client: "c", Session: "s", Segment: "g", Revision: 1, Lane: core.LanePartial,
+		Glossary: "g", GlossaryVersion: "1", Terms: []core.Pair{{Source: "c", Target: "d"}}, Instructions: []string{"i"}, Client: "c", Session: "s", Segment: "g", Revision: 1, Lane: core.LanePartial,
 		Since: time.Unix(1, 0), Linger: time.Second, Attempt: 1, Account: "a", Trace: core.NewTrace(nil),
 	}
 }

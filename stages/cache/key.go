@@ -18,6 +18,7 @@ func appendKey(dst []byte, req *core.Request) []byte {
 	dst = appendPart(dst, string(req.Target))
 	dst = appendPart(dst, string(req.Formality))
 	dst = appendPart(dst, req.Glossary)
+	dst = appendPart(dst, req.GlossaryVersion)
 	dst = binary.AppendUvarint(dst, uint64(len(req.Instructions)))
 	for _, s := range req.Instructions {
 		dst = appendPart(dst, s)

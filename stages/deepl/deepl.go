@@ -138,7 +138,7 @@ func (d dialect) Call(t exchange.Task) (exchange.Call, error) {
 		b.Glossary = d.glossaries[req.Glossary]
 	}
 	if slices.Contains(instructed, req.Target.Base()) {
-		for _, wish := range req.Instructions {
+		for _, wish := range append(slices.Clip(req.Instructions), terms(t.Reqs, b.Glossary)...) {
 			if wish = strings.Join(strings.Fields(wish), " "); wish != "" && utf8.RuneCountInString(wish) <= longestInstruction && len(b.Instructions) < mostInstructions {
 				b.Instructions = append(b.Instructions, wish)
 			}
@@ -147,10 +147,42 @@ func (d dialect) Call(t exchange.Task) (exchange.Call, error) {
 	return exchange.JSON("/v2/translate", b)
 }
 
-// before returns the texts that came before, the newest of them if they are many.
+// terms returns what is said of the terms that occur in texts, unless they are in a
+// glossary that DeepL has.
+func terms(reqs []*core.Request, glossary string) (wishes []string) {
+	if glossary != "" {
+		return nil
+	}
+	for _, r := range reqs {
+		for _, t := range r.Terms {
+			if wish := fmt.Sprintf("Translate %q as %q.", t.Source, t.Target); !slices.Contains(wishes, wish) {
+				wishes = append(wishes, wish)
+			}
+		}
+	}
+	return wishes
+}
+
+// before returns the text around, cut if it is long, or else the texts that came before,
+// the newest of them if they are many.
 func before(pairs []core.Pair) string {
-	var texts []string
 	room := longestContext
+	for i, pair := range pairs {
+		if pair.Target != "" {
+			continue
+		}
+		around := []rune(pair.Source)
+		around = around[:min(len(around), room)]
+		if room -= len(around) + 1; room < 0 || len(pairs) == 1 {
+			return string(around)
+		}
+		return strings.TrimSpace(string(around) + "\n" + earlier(slices.Delete(slices.Clone(pairs), i, i+1), room))
+	}
+	return earlier(pairs, room)
+}
+
+func earlier(pairs []core.Pair, room int) string {
+	var texts []string
 	for _, pair := range slices.Backward(pairs) {
 		if room -= utf8.RuneCountInString(pair.Source) + 1; room < 0 {
 			break

@@ -115,6 +115,13 @@ func (t *template) begin(model string, req *core.Request) []byte {
 		if req.Source != "" {
 			options["source_lang"] = name(req.Source)
 		}
+		if len(req.Terms) > 0 {
+			var terms []map[string]string
+			for _, t := range req.Terms {
+				terms = append(terms, map[string]string{"source": t.Source, "target": t.Target})
+			}
+			options["terms"] = terms
+		}
 		raw, err := json.Marshal(options)
 		if err != nil {
 			raw = []byte("{}") // request.extra was encoded once already
@@ -131,6 +138,7 @@ func (t *template) begin(model string, req *core.Request) []byte {
 			wishes = strings.TrimLeft(wishes+"\n- "+w, "\n")
 		}
 	}
+	wishes = strings.TrimLeft(wishes+circumstances(req), "\n")
 	before, behind, _ := strings.Cut(text, "{text}")
 	fill := strings.NewReplacer("{source_code}", code, "{target_code}", req.Target.Named().String(), "{source}", from, "{target}", name(req.Target), "{instructions}", wishes)
 	b = append(b, `,"messages":[{"role":"user","content":`...)

@@ -171,7 +171,7 @@ func (all *crowds) enter(own *companion) (c *crowd, leads bool) {
 // both is the same but for the text.
 func belongs(head, req *core.Request) bool {
 	return head.Batch.Together(req.Batch) && head.Source == req.Source && head.Target == req.Target && head.Formality == req.Formality &&
-		head.Glossary == req.Glossary && head.Client == req.Client && head.Lane == req.Lane && head.NoCache == req.NoCache &&
+		head.Glossary == req.Glossary && head.GlossaryVersion == req.GlossaryVersion && head.Client == req.Client && head.Lane == req.Lane && head.NoCache == req.NoCache &&
 		slices.Equal(head.Instructions, req.Instructions) && slices.Equal(head.Context, req.Context)
 }
 

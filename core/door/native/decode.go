@@ -20,6 +20,10 @@ type call struct {
 	target       string
 	targets      []string
 	formality    string
+	glossary     string
+	terms        []core.Pair // of this call alone, in place of a name
+	around       string      // context that is one text
+	earlier      []core.Pair // context that is pairs
 	instructions []string
 	session      string
 	segment      string
@@ -227,12 +231,18 @@ func (s *scanner) value(c *call, f field) {
 		c.stream = s.bool(f)
 	case fSessionUsage:
 		c.sessionUsage = s.bool(f)
-	case fGlossary, fContext:
-		// Refused whatever it holds: ignoring it would change the translation.
-		if s.Kind() == "" {
-			s.Expected("a value")
+	case fGlossary:
+		if s.Next() == '{' {
+			c.terms = s.terms()
+		} else {
+			c.glossary = s.string(f, "the name of a glossary, or an object of terms and their translations")
 		}
-		s.Fail(notYet(f, names[f]))
+	case fContext:
+		if s.Next() == '[' {
+			c.earlier = s.pairs()
+		} else {
+			c.around = s.string(f, "a string, or an array of pairs of source and target")
+		}
 	}
 	c.given |= 1 << f
 }
@@ -273,6 +283,82 @@ func (s *scanner) strings(f field) []string {
 		list = append(list, s.Text())
 	}
 	return list
+}
+
+// terms reads an object of terms and their translations. No term is given twice.
+func (s *scanner) terms() (all []core.Pair) {
+	seen := map[string]bool{}
+	s.Open()
+	for i := 0; s.More(i, '}'); i++ {
+		term := string(jsontext.Unescaped(s.Name()))
+		if s.Err() != nil {
+			return nil
+		}
+		field := names[fGlossary] + "[" + strconv.Itoa(i) + "]"
+		if seen[term] {
+			s.Fail(&core.Error{Kind: core.InvalidRequest, Field: field, Detail: field + ": the term is given a second time"})
+			return nil
+		}
+		seen[term] = true
+		s.Colon()
+		if s.Next() != '"' {
+			s.wrongType(field, "a string, the translation of the term")
+			return nil
+		}
+		all = append(all, core.Pair{Source: term, Target: s.Text()})
+	}
+	return all
+}
+
+// pairs reads an array of objects with source and target.
+func (s *scanner) pairs() (all []core.Pair) {
+	s.Open()
+	for i := 0; s.More(i, ']'); i++ {
+		field := names[fContext] + "[" + strconv.Itoa(i) + "]"
+		if s.Next() != '{' {
+			s.wrongType(field, `an object such as {"source": "Hello.", "target": "Hola."}`)
+			return nil
+		}
+		var p core.Pair
+		var given [2]bool
+		s.Open()
+		for j := 0; s.More(j, '}'); j++ {
+			s.Next()
+			name := string(jsontext.Unescaped(s.Name()))
+			if s.Err() != nil {
+				return nil
+			}
+			into, k := &p.Source, 0
+			switch name {
+			case "source":
+			case "target":
+				into, k = &p.Target, 1
+			default:
+				s.Fail(&core.Error{Kind: core.InvalidRequest, Field: field, Detail: field + " has a key that is neither source nor target"})
+				return nil
+			}
+			if given[k] {
+				s.Fail(&core.Error{Kind: core.InvalidRequest, Field: field + "." + name, Detail: field + "." + name + " is given a second time"})
+				return nil
+			}
+			given[k] = true
+			s.Colon()
+			if s.Next() != '"' {
+				s.wrongType(field+"."+name, "a string")
+				return nil
+			}
+			*into = s.Text()
+		}
+		if s.Err() != nil {
+			return nil
+		}
+		if !given[0] || !given[1] {
+			s.Fail(&core.Error{Kind: core.InvalidRequest, Field: field, Detail: field + " needs source and target: a text and its translation"})
+			return nil
+		}
+		all = append(all, p)
+	}
+	return all
 }
 
 func (s *scanner) bool(f field) bool {

@@ -34,6 +34,23 @@ type reference struct {
 	SessionUsage bool     `json:"session_usage"`
 }
 
+// glossary and context are what the decoder makes of these two.
+func (r reference) glossary() (name string, terms map[string]any) {
+	name, _ = r.Glossary.(string)
+	terms, _ = r.Glossary.(map[string]any)
+	return name, terms
+}
+
+func (r reference) context() (around string, pairs []core.Pair) {
+	list, _ := r.Context.([]any)
+	for _, item := range list {
+		p := item.(map[string]any)
+		pairs = append(pairs, core.Pair{Source: p["source"].(string), Target: p["target"].(string)})
+	}
+	around, _ = r.Context.(string)
+	return around, pairs
+}
+
 func (r reference) texts() []string {
 	switch t := r.Text.(type) {
 	case string:
@@ -55,6 +72,8 @@ func FuzzDecode(f *testing.F) {
 		`{}`, `{"text":"a","target":"es"}`, ` { "text" : [ "a" , "b\n\u00e9\ud83d\ude00\/" ] , "targets" : [ ] } `,
 		`{"text":"a","source":null,"final":false,"revision":-0,"deadline_ms":12,"no_cache":true,"stream":true,"session_usage":true,"instructions":["x"]}`,
 		`{"text":"a\ud800"}`, `{"text":"\udc00\ud800"}`, `{"revision":01}`, `{"revision":1e3}`, `{"t\u0065xt":"a"}`, `{"text":"a",}`,
+		`{"glossary":"house","context":"about cars"}`, `{"glossary":{"a\u0041":"b","c":"d"},"context":[{"source":"x","target":"y"},{"target":"z","source":""}]}`,
+		`{"glossary":{"a":"b","a":"c"}}`, `{"context":[{"source":"x"}]}`, `{"context":[{"source":"x","source":"y","target":"z"}]}`, `{"context":["x"]}`,
 		`{"final":truefalse}`, `{"text":"a"}x`, `{"text":["a",]}`, "{\"text\":\"a\x00\"}", "\xff", `{"text"`, `{"text":"\`, `{"text":"\u12`,
 	} {
 		f.Add([]byte(s))
@@ -80,11 +99,24 @@ func FuzzDecode(f *testing.F) {
 		}
 		clear(body) // nothing may depend on it any more
 		if diff := cmp.Diff(want, reference{
-			Text: want.Text, Format: want.Format, Source: got.source, Target: got.target, Targets: got.targets, Formality: got.formality,
+			Text: want.Text, Format: want.Format, Glossary: want.Glossary, Context: want.Context, Source: got.source, Target: got.target, Targets: got.targets, Formality: got.formality,
 			Instructions: got.instructions, Session: got.session, Segment: got.segment, Revision: got.revision,
 			Final: got.final, Bulk: got.bulk, DeadlineMS: got.deadlineMS, NoCache: got.noCache, Stream: got.stream, SessionUsage: got.sessionUsage,
 		}); diff != "" {
 			t.Errorf("%q (-encoding/json +ours):\n%s", before, diff)
+		}
+		name, terms := want.glossary()
+		if name != got.glossary || len(terms) != len(got.terms) {
+			t.Errorf("%q: glossary %q of %d terms", before, got.glossary, len(got.terms))
+		}
+		for _, p := range got.terms {
+			if terms[p.Source] != p.Target {
+				t.Errorf("%q: the term %q is %q", before, p.Source, p.Target)
+			}
+		}
+		around, pairs := want.context()
+		if diff := cmp.Diff(pairs, got.earlier); diff != "" || around != got.around {
+			t.Errorf("%q: context %q, (-encoding/json +ours):\n%s", before, got.around, diff)
 		}
 		if diff := cmp.Diff(want.texts(), got.texts); diff != "" {
 			t.Errorf("%q (-encoding/json +ours):\n%s", before, diff)

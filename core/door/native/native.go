@@ -174,6 +174,14 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 	if err != nil {
 		return nil, err
 	}
+	earlier, unread, err := rules.ClientContext(c.earlier, c.around, names[fContext])
+	if err != nil {
+		return nil, err
+	}
+	rules, unused, err := d.glossary(rules, c, source, targets)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.checkSession(); err != nil {
 		return nil, err
 	}
@@ -187,14 +195,14 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 		}
 	}
 
-	p := &plan{rules: rules, call: c, client: client, targets: len(targets), within: within, ignored: ignored}
+	p := &plan{rules: rules, call: c, client: client, targets: len(targets), within: within, ignored: ignored || unread || unused}
 	n := len(c.texts) * len(targets)
 	p.requests, p.traces = make([]core.Request, n), make([]core.Trace, n)
 	seats := core.NewSeats(n)
 	for i := range p.requests {
 		p.requests[i] = core.Request{
 			ID: id, Text: c.texts[i/len(targets)], Source: source, Target: targets[i%len(targets)],
-			Formality: formality, Instructions: instructions,
+			Formality: formality, Context: earlier, Instructions: instructions,
 			Client: client, Session: c.session, Segment: c.segment, Revision: c.revision,
 			Final: c.final, Lane: door.Lane(c.final, c.bulk), NoCache: c.noCache,
 			Trace: &p.traces[i],
@@ -205,6 +213,28 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 		}
 	}
 	return p, nil
+}
+
+// glossary returns rules with the glossary of c; ignored says that it has terms of its own,
+// and the operator takes nothing of clients into a prompt.
+func (d *Door) glossary(rules *door.Rules, c *call, source core.Language, targets []core.Language) (under *door.Rules, ignored bool, err error) {
+	switch field := names[fGlossary]; {
+	case len(c.terms) > 0 && len(targets) > 1:
+		return nil, false, invalid(field, "glossary has terms for one target, and the call has several; make a call for each, or name a glossary")
+	case len(c.terms) > 0:
+		g, ignored, err := rules.ClientTerms(c.terms, source, targets[0], field)
+		if err != nil || ignored {
+			return rules, ignored, err
+		}
+		return rules.Under(g), false, nil
+	case c.glossary != "":
+		g, err := d.Service.Glossary(c.glossary, field)
+		if err != nil {
+			return nil, false, err
+		}
+		return rules.Under(g), false, nil
+	}
+	return rules, false, nil
 }
 
 func invalid(field, detail string) error {

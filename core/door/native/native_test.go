@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
@@ -29,6 +31,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/native"
+	"github.com/dragoman-mt/dragoman/core/text/glossary"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -38,6 +41,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A doorway is the door on a real listener, in front of a translator of the
 // test's own.
 type doorway struct {
+	service  *door.Service
 	t        testing.TB
 	addr     string
 	registry *prometheus.Registry
@@ -65,6 +69,7 @@ func serveImpatient(t testing.TB, c door.Config, translator core.Translator, hea
 	seen, logs := observer.New(level)
 	g := &doorway{t: t, registry: prometheus.NewRegistry(), log: logs, client: &http.Client{Transport: &http.Transport{}}}
 	metrics, service, log := door.NewMetrics(g.registry), door.New(c, translator), zap.New(seen)
+	g.service = service
 	s := door.NewServer(door.Options{
 		Config: c, Service: service, Doors: native.New(service, metrics, log).Impatient(heartbeat, patience), Admin: http.NotFoundHandler(),
 		Metrics: metrics, Log: log,
@@ -223,8 +228,18 @@ func TestBadInputIsRefusedWithItsKindItsPlaceAndNoCall(t *testing.T) {
 		{"a body packed with brotli", `{"text":"a","target":"es"}`, with("Content-Encoding", "br"), 415, core.UnsupportedEncoding, "Content-Encoding"},
 		{"field in capitals", `{"Text":"a","target":"es"}`, ok, 400, core.InvalidRequest, "Text"},
 		{"field given twice", `{"text":"a","target":"es","target":"fr"}`, ok, 400, core.InvalidRequest, "target"},
-		{"not built: glossary", `{"text":"a","target":"es","glossary":"g"}`, ok, 400, core.InvalidRequest, "glossary"},
-		{"not built: context", `{"text":"a","target":"es","context":"c"}`, ok, 400, core.InvalidRequest, "context"},
+		{"an unknown glossary", `{"text":"a","target":"es","glossary":"g"}`, ok, 400, core.InvalidRequest, "glossary"},
+		{"terms for several targets", `{"text":"a","targets":["es","fr"],"glossary":{"a":"b"}}`, ok, 400, core.InvalidRequest, "glossary"},
+		{"an empty term", `{"text":"a","target":"es","glossary":{"a":"b","c":" "}}`, ok, 400, core.InvalidRequest, "glossary[1]"},
+		{"a term given twice", `{"text":"a","target":"es","glossary":{"a":"b","a":"c"}}`, ok, 400, core.InvalidRequest, "glossary[1]"},
+		{"wrong type: a term", `{"text":"a","target":"es","glossary":{"a":["b"]}}`, ok, 400, core.InvalidRequest, "glossary[0]"},
+		{"wrong type: glossary", `{"text":"a","target":"es","glossary":7}`, ok, 400, core.InvalidRequest, "glossary"},
+		{"wrong type: context", `{"text":"a","target":"es","context":{"source":"x","target":"y"}}`, ok, 400, core.InvalidRequest, "context"},
+		{"half a pair of context", `{"text":"a","target":"es","context":[{"source":"x","target":"y"},{"source":"z"}]}`, ok, 400, core.InvalidRequest, "context[1]"},
+		{"a blank in context", `{"text":"a","target":"es","context":[{"source":"x","target":" "}]}`, ok, 400, core.InvalidRequest, "context[0].target"},
+		{"another key in context", `{"text":"a","target":"es","context":[{"source":"x","target":"y","role":"user"}]}`, ok, 400, core.InvalidRequest, "context[0]"},
+		{"long context", `{"text":"a","target":"es","context":"` + strings.Repeat("c", 4001) + `"}`, ok, 413, core.TooLarge, "context"},
+		{"much context", `{"text":"a","target":"es","context":[` + strings.Repeat(`{"source":"x","target":"y"},`, 20) + `{"source":"x","target":"y"}]}`, ok, 413, core.TooLarge, "context"},
 		{"not built: format", `{"text":"a","target":"es","format":"html"}`, ok, 400, core.InvalidRequest, "format"},
 		{"a target given twice", `{"text":"a","targets":["es","pt-BR","pt_br"]}`, ok, 400, core.InvalidRequest, "targets[2]"},
 		{"target and targets", `{"text":"a","target":"es","targets":["fr"]}`, ok, 400, core.InvalidRequest, "targets"},
@@ -385,6 +400,67 @@ func TestEveryFieldReachesTheTranslator(t *testing.T) {
 	g.post(`{"text":"a","target":"es","bulk":true}`)
 	if got.Lane != core.LaneBulk {
 		t.Errorf("lane of bulk: %v", got.Lane)
+	}
+}
+
+// TestAGlossaryOrAContextReachesTheTranslator in each of the forms that a call may give it, and
+// is passed over, which the answer says, where clients say nothing into a prompt.
+func TestAGlossaryOrAContextReachesTheTranslator(t *testing.T) {
+	var got core.Request
+	config := door.Defaults()
+	serve := func() *doorway {
+		return serve(t, config, core.TranslatorFunc(func(_ context.Context, req *core.Request) (*core.Result, error) {
+			got = *req
+			return &core.Result{Text: "El coche está aquí."}, nil
+		}))
+	}
+	g := serve()
+	house, err := glossary.Read("house", "house.tsv", []byte("en\tes\tde\ncar\tcoche\tWagen\nbank\torilla\tUfer\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.service.UseGlossaries(door.Glossaries{"house": house})
+	for _, c := range []struct {
+		fields string
+		want   core.Request // its glossary and its context
+		flags  []string
+	}{
+		{`"glossary":"house"`, core.Request{Glossary: "house", GlossaryVersion: house.Version, Terms: []core.Pair{{Source: "Car", Target: "coche"}}}, nil},
+		{`"glossary":{"here":"acá"}`, core.Request{Terms: []core.Pair{{Source: "here", Target: "acá"}}}, []string{"glossary_missed"}},
+		{`"glossary":{}`, core.Request{}, nil},
+		{`"context":"About\ncars."`, core.Request{Context: []core.Pair{{Source: "About\ncars."}}}, nil},
+		{`"context":[{"source":"a","target":"b"},{"source":"c","target":"d"}]`, core.Request{Context: []core.Pair{{Source: "a", Target: "b"}, {Source: "c", Target: "d"}}}, nil},
+		{`"context":[],"glossary":""`, core.Request{}, nil},
+	} {
+		a := g.post(`{"text":"The Car is here.","source":"en","target":"es",` + c.fields + `}`)
+		if a.status != 200 {
+			t.Fatal(a.raw)
+		}
+		had := core.Request{Glossary: got.Glossary, GlossaryVersion: got.GlossaryVersion, Terms: got.Terms, Context: got.Context}
+		if c.want.Terms != nil && c.want.GlossaryVersion == "" && had.GlossaryVersion != "" {
+			had.GlossaryVersion = "" // of terms of one call: there is one
+		}
+		if diff := cmp.Diff(c.want, had); diff != "" {
+			t.Errorf("%s: %s", c.fields, diff)
+		}
+		if diff := cmp.Diff(c.flags, a.Translations[0].Flags, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: flags %s", c.fields, diff)
+		}
+	}
+	for text, want := range map[string]string{"Car": "Coche", " car ": " coche ", "CAR": "COCHE"} {
+		got.Text = ""
+		if a := g.post(`{"text":"` + text + `","source":"en","target":"es","glossary":"house"}`); a.status != 200 || *a.Translations[0].Text != want || got.Text != "" || a.Translations[0].Flags[0] != "glossary" {
+			t.Errorf("%q: %s", text, a.raw)
+		}
+	}
+	config.Instructions = "off"
+	g = serve()
+	g.service.UseGlossaries(door.Glossaries{"house": house})
+	for fields, want := range map[string]int{`"glossary":"house"`: 1, `"glossary":{"car":"auto"}`: 0, `"context":"About cars."`: 0, `"context":[{"source":"a","target":"b"}]`: 0} {
+		a := g.post(`{"text":"The car is here.","source":"en","target":"es",` + fields + `}`)
+		if ignored := slices.Contains(a.Translations[0].Flags, core.FlagInstructionsIgnored); ignored != (want == 0) || len(got.Terms) != want || got.Context != nil {
+			t.Errorf("instructions off, %s: ignored %v, terms %v, context %v", fields, ignored, got.Terms, got.Context)
+		}
 	}
 }
 

@@ -292,10 +292,10 @@ class Call {
     return Promise.race([work, this.over]);
   }
 
-  request({ id, text, source, target, context, formality, glossary, instructions, client, session, segment, revision, final, lane, noCache, attempt, deltas }) {
+  request({ id, text, source, target, context, formality, glossary, instructions, client, session, segment, revision, final, lane, noCache, attempt, deltas, glossaryVersion, terms }) {
     return Object.freeze({
       id, text, source, target, context, formality, glossary, instructions, client, session, segment, revision, final,
-      lane: lane.replace("LANE_", "").toLowerCase(), noCache, attempt, deltas, signal: this.signal, deadline: this.deadline,
+      lane: lane.replace("LANE_", "").toLowerCase(), noCache, attempt, deltas, glossaryVersion, terms, signal: this.signal, deadline: this.deadline,
     });
   }
 }
@@ -354,8 +354,8 @@ class Instance {
     if (!Buffer.isBuffer(verdict.state)) throw new PluginError("internal", "the state that before returned is no Buffer");
     if (what.result) return { result: result(what.result, "before") };
     if (what.request) {
-      const { text, source, target, context, formality, glossary, instructions, noCache } = what.request;
-      verdict.request = { text: wellFormed(text), source, target, context, formality, glossary, instructions, noCache };
+      const { text, source, target, context, formality, glossary, instructions, noCache, glossaryVersion, terms } = what.request;
+      verdict.request = { text: wellFormed(text), source, target, context, formality, glossary, instructions, noCache, glossaryVersion, terms };
     } else if (!("state" in what) && Object.keys(what).length > 0) {
       throw new PluginError("internal", "before returned neither a request, a result nor a state");
     }

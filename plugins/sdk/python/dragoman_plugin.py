@@ -92,9 +92,9 @@ class Request:
     text: str
     source: str  #: BCP-47; empty when the client did not say
     target: str  #: BCP-47
-    context: typing.Tuple[Pair, ...] = ()  #: concluded pairs of the conversation, oldest first
+    context: typing.Tuple[Pair, ...] = ()  #: concluded pairs of the conversation, oldest first; one without a target is text around this one
     formality: str = ""  #: "", "formal" or "informal"
-    glossary: str = ""
+    glossary: str = ""  #: the name of the glossary that holds; empty for one without
     instructions: typing.Tuple[str, ...] = ()
     client: str = ""
     session: str = ""
@@ -105,6 +105,8 @@ class Request:
     no_cache: bool = False
     attempt: int = 0  #: how many calls were made for this text before this one
     deltas: bool = False  #: whether pieces of the answer are wanted as they come
+    glossary_version: str = ""  #: changes with the content of the glossary; empty without one
+    terms: typing.Tuple[Pair, ...] = ()  #: those that occur in the text, each with the translation that is wanted
     #: Set when nobody waits for the answer any more: the caller has left, or the
     #: deadline has passed. Long work looks at it, or waits with it.
     over: threading.Event = dataclasses.field(default_factory=threading.Event, repr=False, compare=False)
@@ -274,7 +276,7 @@ def _request(text, call):
         id=text.id, text=text.text, source=text.source, target=text.target, context=tuple(Pair(p.source, p.target) for p in text.context),
         formality=text.formality, glossary=text.glossary, instructions=tuple(text.instructions), client=text.client, session=text.session,
         segment=text.segment, revision=text.revision, final=text.final, lane=_LANES[min(max(text.lane, 0), 2)], no_cache=text.no_cache,
-        attempt=text.attempt, deltas=text.deltas, over=call.over, _remaining=call.remaining,
+        attempt=text.attempt, deltas=text.deltas, glossary_version=text.glossary_version, terms=tuple(Pair(p.source, p.target) for p in text.terms), over=call.over, _remaining=call.remaining,
     )
 
 
@@ -283,6 +285,7 @@ def _changed(request):
     return _wire.Text(
         text=request.text, source=request.source, target=request.target, context=[_wire.Pair(source=s, target=t) for s, t in request.context],
         formality=request.formality, glossary=request.glossary, instructions=request.instructions, no_cache=request.no_cache,
+        glossary_version=request.glossary_version, terms=[_wire.Pair(source=s, target=t) for s, t in request.terms],
     )
 
 

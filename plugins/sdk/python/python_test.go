@@ -517,7 +517,7 @@ func TestARequestArrivesWhole(t *testing.T) {
 	events, err := p.say(&wire.Text{
 		Id: "i", Text: "request", Source: "en", Target: "pt-BR", Context: []*wire.Pair{{Source: "a", Target: "b"}}, Formality: "formal", Glossary: "g",
 		Instructions: []string{"x", "y"}, Client: "c", Session: "s", Segment: "t", Revision: 3, Final: true, Lane: wire.Lane_LANE_BULK,
-		NoCache: true, Attempt: 2, Deltas: true,
+		NoCache: true, Attempt: 2, Deltas: true, GlossaryVersion: "v", Terms: []*wire.Pair{{Source: "c", Target: "d"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -538,7 +538,9 @@ final=True
 lane='bulk'
 no_cache=True
 attempt=2
-deltas=True`
+deltas=True
+glossary_version='v'
+terms=(Pair(source='c', target='d'),)`
 	if got := events[0].GetResult().GetText(); got != want {
 		t.Errorf("got %s", got)
 	}
