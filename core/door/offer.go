@@ -7,10 +7,10 @@ import (
 	"sync"
 
 	"golang.org/x/text/language"
-	"golang.org/x/text/language/display"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/text/detect"
+	"github.com/dragoman-mt/dragoman/core/text/names"
 )
 
 // Languages are what is offered to clients.
@@ -82,7 +82,7 @@ func (r *Rules) Offer() Offer {
 }
 
 // Name is what a language is called in English.
-func Name(l core.Language) string { return display.English.Tags().Name(l.Tag()) }
+func Name(l core.Language) string { return names.English(l.Tag()) }
 
 func parsed(tags []string) (all []core.Language) {
 	for _, tag := range tags {
@@ -115,14 +115,14 @@ func (s *Service) LenientLanguage(tag, field string) (core.Language, error) {
 	if l, err := s.Language(strings.ToLower(tag), field); err == nil {
 		return l, nil
 	}
-	if l, ok := names()[strings.ToLower(tag)]; ok {
+	if l, ok := named()[strings.ToLower(tag)]; ok {
 		return l, nil
 	}
 	return s.Language(tag, field)
 }
 
-// names are languages by their English names, in lower case.
-var names = sync.OnceValue(func() map[string]core.Language {
+// named are languages by their English names, in lower case.
+var named = sync.OnceValue(func() map[string]core.Language {
 	all := map[string]core.Language{
 		"chinese": "zh", "simplified chinese": "zh-Hans", "chinese (simplified)": "zh-Hans", "traditional chinese": "zh-Hant", "chinese (traditional)": "zh-Hant",
 		"brazilian portuguese": "pt-BR", "portuguese (brazil)": "pt-BR", "portuguese (brazilian)": "pt-BR", "european portuguese": "pt-PT", "portuguese (portugal)": "pt-PT",

@@ -7,10 +7,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/text/language/display"
-
 	"github.com/dragoman-mt/dragoman/core"
 	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
+	"github.com/dragoman-mt/dragoman/core/text/names"
 )
 
 // promptVersion changes with every change of the prompt, so that cached answers
@@ -59,7 +58,7 @@ func wish(s string) string {
 // fill with words of his own.
 func (c *Config) describe(l core.Language) string {
 	tag := l.Named()
-	name := display.English.Tags().Name(tag)
+	name := names.English(tag)
 	if name == "" {
 		name = tag.String()
 	}

@@ -8,11 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/text/language/display"
-
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/text/detect"
 	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
+	"github.com/dragoman-mt/dragoman/core/text/names"
 )
 
 // A template stands in place of the provider's own prompt: one user message, into which
@@ -97,13 +96,13 @@ func (t *template) begin(model string, req *core.Request) []byte {
 			source = guess.Language
 		}
 	}
-	text, namer := t.plain, display.English.Tags()
+	text, named := t.plain, names.English
 	if t.chinese != "" && (source.Base() == "zh" || req.Target.Base() == "zh") {
-		text, namer = t.chinese, display.Chinese.Tags()
+		text, named = t.chinese, names.Chinese
 	}
 	name := func(l core.Language) string {
 		tag := l.Named()
-		if said := namer.Name(tag); said != "" && !t.codes {
+		if said := named(tag); said != "" && !t.codes {
 			return said
 		}
 		return tag.String()
