@@ -102,9 +102,45 @@ func blank(s string) bool { return strings.TrimSpace(s) == "" }
 // loose reads a completion that is written otherwise than the API's own, and says
 // whether it is one.
 func loose(tree any) (says said, ok bool) {
-	if list, is := tree.([]any); is && len(list) > 0 {
-		tree = list[0]
+	list, is := tree.([]any)
+	switch {
+	case !is:
+		return looseOne(tree)
+	case len(list) == 1:
+		return looseOne(list[0])
 	}
+	// The pieces of a stream, in one list: some of them have no choice.
+	for _, each := range list {
+		piece, is := looseOne(each)
+		if piece.usage != (core.Usage{}) {
+			says.usage = piece.usage
+		}
+		if root, _ := each.(map[string]any); something(root["error"]) {
+			return says, false
+		}
+		if !is {
+			continue
+		}
+		ok = true
+		says.text += piece.text
+		says.thought = says.thought || piece.thought
+		for _, field := range []struct{ to, from *string }{{&says.model, &piece.model}, {&says.finish, &piece.finish}, {&says.refusal, &piece.refusal}} {
+			if *field.from != "" {
+				*field.to = *field.from
+			}
+		}
+		if len(says.text) > exchange.MaxAnswer {
+			return says, false
+		}
+	}
+	if says.finish == "" {
+		says.finish = string(failing) // the last piece is missing
+	}
+	return says, ok
+}
+
+// looseOne is loose of one completion, or of a piece of one.
+func looseOne(tree any) (says said, ok bool) {
 	root, _ := tree.(map[string]any)
 	says.model, _ = root["model"].(string)
 	if raw, err := json.Marshal(root["usage"]); err == nil && root["usage"] != nil {
@@ -129,6 +165,12 @@ func loose(tree any) (says said, ok bool) {
 	}
 	for _, name := range thoughts {
 		says.thought = says.thought || something(message[name])
+	}
+	if usage, _ := root["usage"].(map[string]any); usage != nil {
+		details, _ := usage["completion_tokens_details"].(map[string]any)
+		if spent, _ := details["reasoning_tokens"].(float64); spent > 0 {
+			says.thought = true
+		}
 	}
 	return says, true
 }
@@ -187,7 +229,7 @@ func (p *Provider) result(a said) (*core.Result, error) {
 			return nil, p.fail(core.ProviderRefused, "the model refused to translate this text", nil)
 		case finish == core.FinishFiltered:
 			return nil, p.fail(core.ProviderRefused, "the provider's content filter withheld the translation", nil)
-		case finish == core.FinishLength, a.thought && finish != core.FinishStop:
+		case finish == core.FinishLength, a.thought:
 			return nil, p.again(core.ProviderFailed, "the model spent its whole output on thoughts; a higher request.max_output gives it more", errSpent)
 		}
 		return nil, p.again(core.ProviderFailed, "the provider's answer was empty", nil)
@@ -221,7 +263,8 @@ func (*cutShort) Error() string { return "thoughts took of the answer's cap" }
 // marks are what stands round thoughts in a text. It is written to by nobody.
 var marks = []struct{ open, shut string }{
 	{"<think>", "</think>"}, {"<thinking>", "</thinking>"}, {"<thought>", "</thought>"}, {"<reasoning>", "</reasoning>"},
-	{"[THINK]", "[/THINK]"}, {"<|channel|>analysis", "<|channel|>final"}, {"◁think▷", "◁/think▷"},
+	{"[THINK]", "[/THINK]"}, {"<|channel|>analysis", "<|channel|>final"}, {"◁think▷", "◁/think▷"}, {"<seed:think>", "</seed:think>"},
+	{"<|START_THINKING|>", "<|END_THINKING|>"}, {"<|begin_of_thought|>", "<|end_of_thought|>"}, {"<|thinking|>", "<|/thinking|>"},
 }
 
 // opensThought says whether text is thoughts that have no end, and nothing else.

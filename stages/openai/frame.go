@@ -3,9 +3,12 @@ package openai
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"io"
 	"net/http"
+
+	"github.com/dragoman-mt/dragoman/core/exchange"
 )
 
 // Servers do not always send what their headers say, so what an answer is made of
@@ -41,10 +44,38 @@ func isStream(resp *http.Response) (bool, error) {
 // or retry.
 func opensField(c byte) bool { return c == 'd' || c == 'e' || c == 'i' || c == 'r' }
 
-// looksStreamed says whether body is a stream of events.
+// looksStreamed says whether body is a stream of events, or of lines of JSON.
 func looksStreamed(body []byte) bool {
 	body = start(body)
-	return len(body) > 0 && opensField(body[0]) && bytes.Contains(body, dataField)
+	return len(body) > 0 && (opensField(body[0]) && bytes.Contains(body, dataField) || isLines(body))
+}
+
+// isLines says whether body is an object a line. In one object no line ends so: its
+// strings have no line ends, and in its lists a comma follows.
+func isLines(body []byte) bool {
+	return len(body) > 0 && body[0] == '{' && (bytes.Contains(body, []byte("}\n{")) || bytes.Contains(body, []byte("}\r\n{")))
+}
+
+// asEvents returns body as the stream of events that it is, or stands for.
+func asEvents(body []byte) []byte {
+	if lines := start(body); isLines(lines) {
+		return append([]byte("data: "), bytes.ReplaceAll(lines, []byte("\n{"), []byte("\ndata: {"))...)
+	}
+	return bytes.Clone(body)
+}
+
+// unpack unpacks an answer that is packed with gzip though no header says so.
+func unpack(buf *bytes.Buffer) error {
+	if !bytes.HasPrefix(buf.Bytes(), []byte("\x1f\x8b")) {
+		return nil
+	}
+	in, err := gzip.NewReader(bytes.NewReader(bytes.Clone(buf.Bytes())))
+	if err != nil {
+		return err
+	}
+	buf.Reset()
+	_, err = io.Copy(buf, &atMost{in, exchange.MaxAnswer})
+	return err
 }
 
 // start returns body from the first byte on that is neither blank nor of a comment.

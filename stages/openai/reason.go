@@ -1,13 +1,17 @@
 package openai
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/exchange"
@@ -35,7 +39,11 @@ const longestSaid = 4 << 10
 func readRefusal(body []byte) refusal {
 	tree, ok := parse(body)
 	if !ok {
-		return refusal{}
+		r := refusal{}
+		if plain := bytes.TrimSpace(body[:min(len(body), longestSaid)]); utf8.Valid(plain) && len(plain) > 0 && strings.IndexByte("<{[", plain[0]) < 0 {
+			r.say(string(plain), 0)
+		}
+		return r
 	}
 	return readTree(tree)
 }
@@ -47,12 +55,27 @@ func readTree(tree any) (r refusal) {
 	root, _ := tree.(map[string]any)
 	if list, is := tree.([]any); is && len(list) > 0 {
 		root, _ = list[0].(map[string]any)
+		for _, each := range list[:min(len(list), maxPieces)] {
+			if piece, _ := each.(map[string]any); something(piece["error"]) {
+				root = piece
+			}
+		}
 	}
 	kind, _ := root["object"].(string)
-	_, choices := root["choices"]
+	choices := something(root["choices"])
 	r.isError = something(root["error"]) || kind == "error" || !choices && (r.Message != "" || r.Code != "")
+	if list, _ := root["choices"].([]any); len(list) > 0 && !r.isError {
+		if choice, _ := list[0].(map[string]any); something(choice["error"]) {
+			r = refusal{isError: true}
+			r.read(choice["error"], 0)
+		}
+	}
 	return r
 }
+
+// maxPieces is how many pieces of an answer that is a list are looked through for an
+// error.
+const maxPieces = 4096
 
 func (r *refusal) read(v any, depth int) {
 	if depth > 8 {
@@ -70,10 +93,20 @@ func (r *refusal) read(v any, depth int) {
 			r.read(inner, depth+1) // it is nearer to the cause
 		}
 		r.note(v)
-		for _, name := range []string{"message", "msg", "detail", "details", "error_msg", "errorMessage", "error_message", "error_description", "reason", "title", "errors", "metadata", "raw", "innererror", "inner_error", "base_resp", "status_msg"} {
-			if inner, is := v[name]; is {
-				r.read(inner, depth+1)
+		for _, name := range []string{"message", "msg", "detail", "details", "error_msg", "errorMessage", "error_message", "error_description", "reason", "title", "errors", "metadata", "raw", "innererror", "inner_error", "base_resp", "status_msg", "issues"} {
+			inner, is := v[name]
+			if !is || v["status_code"] == 0.0 { // MiniMax says so of what went well
+				continue
 			}
+			if fields, is := inner.(map[string]any); is && name == "errors" {
+				// ASP.NET names what is at fault in keys.
+				for _, field := range slices.Sorted(maps.Keys(fields)) {
+					r.places = append(r.places, field)
+					r.read(fields[field], depth+1)
+				}
+				continue
+			}
+			r.read(inner, depth+1)
 		}
 	}
 }
@@ -147,7 +180,7 @@ func (r *refusal) note(v map[string]any) {
 		r.places = append(r.places, at)
 	}
 	if r.Wait == 0 {
-		for _, name := range []string{"retryDelay", "retry_delay", "retry_after", "retryAfter", "retry_after_seconds"} {
+		for _, name := range []string{"retryDelay", "retry_delay", "retry_after", "retryAfter", "retry_after_seconds", "estimated_time"} {
 			switch d := v[name].(type) {
 			case string:
 				r.Wait, _ = exchange.Wait(d)
@@ -172,7 +205,8 @@ func (r *refusal) status() int {
 	switch said := r.words(); {
 	case saysAny(said, "rate_limit", "rate limit", "ratelimit", "too_many_requests", "too many requests", "resource_exhausted"):
 		return http.StatusTooManyRequests
-	case saysAny(said, "invalid_argument", "invalid_request", "badrequest", "bad request", "bad_request"):
+	case saysAny(said, "invalid_argument", "invalid_request", "invalid_param", "invalid param", "badrequest", "bad request", "bad_request"),
+		r.isModerated(http.StatusBadRequest), r.isTooLong(http.StatusBadRequest):
 		return http.StatusBadRequest
 	case saysAny(said, "overloaded", "unavailable"):
 		return http.StatusServiceUnavailable
@@ -239,7 +273,7 @@ func (r *refusal) isBroke(status int) bool {
 	if saysAny(said, "insufficient_quota", "insufficient_balance", "insufficient_user_quota", "insufficient_credit", "insufficient_funds", "billing_hard_limit", "billing_not_active", "exceeded_current_quota", "quota_exceeded_error",
 		"arrearage", "overdue", "payment_required", "insufficient balance", "insufficient account balance", "insufficient credit", "insufficient fund", "insufficient quota",
 		"not enough credit", "not enough balance", "out of credit", "no credits", "credit balance is too low", "credits have been", "available credits", "spending limit", "balance is not enough",
-		"balance is insufficient", "payment required", "requires more credits", "add credits", "top up", "recharge", "余额不足", "额度不足", "欠费", "无可用资源包") {
+		"balance is insufficient", "payment required", "requires more credits", "add credits", "calls / month", "budget_exceeded", "budget has been exceeded", "top up", "recharge", "余额不足", "额度不足", "欠费", "无可用资源包") {
 		return true
 	}
 	// A limit a minute is called so as well, but tells when it ends.
@@ -248,13 +282,14 @@ func (r *refusal) isBroke(status int) bool {
 
 // isModerated says whether the text is what the server would not take.
 func (r *refusal) isModerated(status int) bool {
-	switch status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusUnprocessableEntity, http.StatusUnavailableForLegalReasons:
-	case http.StatusInternalServerError, http.StatusTooManyRequests:
+	switch {
+	case status == http.StatusUnavailableForLegalReasons:
+		return true
+	case status == http.StatusInternalServerError, status == http.StatusTooManyRequests:
 		if !saysAny(r.words(), "content_filter", "content_policy", "datainspectionfailed", "data_inspection_failed") {
 			return false
 		}
-	default:
+	case status < http.StatusBadRequest, status > http.StatusInternalServerError, status == http.StatusUnauthorized, status == http.StatusPaymentRequired, status == http.StatusNotFound:
 		return false
 	}
 	if r.Code == "1301" || r.Code == "sensitive" {
@@ -262,7 +297,7 @@ func (r *refusal) isModerated(status int) bool {
 	}
 	return saysAny(strings.NewReplacer("case-sensitive", "", "case sensitive", "").Replace(r.words()), "content_filter", "content filter", "contentfilter", "content_policy", "content policy", "content management policy", "contentpolicy", "responsibleaipolicy",
 		"data_inspection_failed", "datainspectionfailed", "content exists risk", "content risk", "inappropriate", "usage guidelines", "usage polic", "safety_check", "safety check", "safety system", "safety filter", "safety setting",
-		"moderation", "moderated", "flagged", "prohibited_content", "prohibited content", "sensitive", "considered high risk", "harmful", "unsafe", "terms of service violation", "content violat", "violates our", "sexual", "敏感", "违规", "不安全")
+		"moderation", "moderated", "flagged", "prohibited_content", "prohibited content", "sensitive", "considered high risk", "harmful", "unsafe", "terms of service violation", "content violat", "violates our", "sexual", "guardrail", "prompt blocked", "outputted is blocked", "censorship", "audit failed", "敏感", "违规", "不安全")
 }
 
 // isTooLong says whether the prompt and its answer do not fit into the model.
@@ -274,12 +309,16 @@ func (r *refusal) isTooLong(status int) bool {
 		return false
 	}
 	return saysAny(r.words(), "context_length_exceeded", "string_above_max_length", "exceed_context_size", "context_window_exceeded", "context length", "context_length", "context window", "context size", "max_seq_len", "max_model_len", "maximum sequence length",
-		"prompt is too long", "prompt too long", "prompt_too_long", "input is too long", "input too long", "input length", "too many tokens", "too many input tokens", "reduce the length", "token count", "exceeds the maximum number of tokens", "max input tokens", "maximum input", "inputs tokens", "larger than the maximum")
+		"prompt is too long", "prompt too long", "prompt_too_long", "input is too long", "input too long", "input length", "too many tokens", "too many input tokens", "reduce the length", "token count", "exceeds the maximum number of tokens", "max input tokens", "maximum input", "max_new_tokens` must be", "larger than the maximum")
 }
 
 // refusing are words that make the name of a parameter one that is refused.
 var refusing = []string{"unsupported", "unrecognized", "unrecognised", "unknown", "unexpected", "not support", "n't support", "not permitted", "not allowed", "not accept", "not a valid", "not available", "not recognized", "not implemented",
-	"invalid", "must ", "only ", "extra ", "extra_", "cannot", "can't", "range", "deprecated", "no longer", "not enabled", "does not take", "not compatible", "incompatible", "required to be", "should be", "should not", "not expected", "additional propert", "remove "}
+	"invalid", "must ", "only ", "extra ", "extra_", "cannot", "can't", "range", "deprecated", "no longer", "not enabled", "does not take", "not compatible", "incompatible", "required to be", "should be", "should not", "not expected", "additional propert", "could not be converted", "remove ", "非法", "不支持", "无效", "不合法", "有误"}
+
+// listing are words behind which an error tells what would have been right. It is written
+// to by nobody.
+var listing = []string{"expected one of", "expected `", "known properties", "supported parameters are", "allowed parameters", "valid parameters", "valid fields", "to drop these"}
 
 // aliases are other names of parameters, as foldName leaves them. It is written to by
 // nobody.
@@ -334,10 +373,16 @@ func (r *refusal) refused(names []string) (found []string) {
 	if len(found) > 0 {
 		return found
 	}
-	low := strings.ToLower(r.Message)
+	said := r.Message
+	low := strings.ToLower(said)
 	complains := saysAny(low, refusing...)
-	for _, at := range nameIn.FindAllStringIndex(r.Message, -1) {
-		word := r.Message[at[0]:at[1]]
+	for _, word := range listing {
+		if at := strings.Index(low, word); at >= 0 && len(low) == len(said) {
+			low, said = low[:at], said[:at]
+		}
+	}
+	for _, at := range nameIn.FindAllStringIndex(said, -1) {
+		word := said[at[0]:at[1]]
 		// "store" and "stream" are words of English as well.
 		if complains || strings.Contains(word, "_") || strings.ToLower(word) != word {
 			add(word, complains)
@@ -360,7 +405,7 @@ func (r *refusal) noSystem(status int) bool {
 	if strings.HasSuffix(r.Param, ".role") && strings.Contains(r.Param, "messages") {
 		return true
 	}
-	if saysAny(said, "roles must alternate", "must start with a user", "first message must be", "must start with user", "first role must be user") {
+	if saysAny(said, "only user and assistant roles", "only user, assistant", "role must be in", "roles must alternate", "must start with a user", "first message must be", "must start with user", "first role must be user") {
 		return true
 	}
 	if !saysAny(said, "system", "developer") || !saysAny(said, "role", "message", "prompt", "instruction") {

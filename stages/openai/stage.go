@@ -46,6 +46,7 @@ type Provider struct {
 	extra   map[string]json.RawMessage // request.extra, encoded
 
 	template *template
+	grows    bool // see template.grows
 	prompts  prompts
 	params   atomic.Pointer[params]
 	scripts  scripts
@@ -100,6 +101,7 @@ func build(env core.Env, cfg *Config) (any, error) {
 		}
 		return nil, fmt.Errorf("%s: %w", at, err)
 	}
+	p.grows = p.template.grows(cfg.Model)
 	base.Path, base.RawPath = strings.TrimRight(base.Path, "/"), strings.TrimRight(base.RawPath, "/")
 	p.cfg.BaseURL = base.String()
 	if base.Path == "" {
@@ -324,6 +326,9 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 		if err := receive(ctx, cancel, resp, buf); err != nil {
 			return nil, core.Usage{}, believed(l, core.Usage{}), p.broken(ctx, call, req, err)
 		}
+		if err := unpack(buf); err != nil {
+			return nil, core.Usage{}, believed(l, core.Usage{}), p.again(core.ProviderFailed, "the provider's answer is packed and cannot be unpacked", p.hush(req).Failure(err))
+		}
 	}
 	if !good {
 		return nil, core.Usage{}, believed(l, core.Usage{}), p.adapted(req, sent, p.failed(req, resp.StatusCode, resp.Header, buf.Bytes()), resp.StatusCode, buf.Bytes())
@@ -336,7 +341,7 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 		res, usage, err = p.stream(ctx, call, cancel, req, sent, resp, buf)
 	case looksStreamed(buf.Bytes()):
 		whole := *resp
-		whole.Body = exchange.Body(bytes.Clone(buf.Bytes()))
+		whole.Body = exchange.Body(asEvents(buf.Bytes()))
 		res, usage, err = p.stream(ctx, call, cancel, req, sent, &whole, buf)
 	default:
 		res, usage, err = p.read(req, resp.Header, buf.Bytes())
@@ -486,7 +491,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 	case status == http.StatusOK && !isPage(header, body):
 		p.note(p.shutdown(body, time.Now()))
 		return nil
-	case status == http.StatusForbidden && p.chats(call):
+	case (status == http.StatusForbidden || status == http.StatusUnauthorized && mayElse(body)) && p.chats(call):
 		p.note(fmt.Sprintf("the key of %s may translate, but not ask %s about model %q (status %d): whether the model ends soon is not known", key, p.chat.Host, p.cfg.Model, status))
 		return nil
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
@@ -498,7 +503,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 			return err
 		}
 		return nil // at its limit, so it serves
-	case status >= 500:
+	case status >= 500 && status != http.StatusNotImplemented:
 		return p.failed(nil, status, header, body)
 	case status < http.StatusOK:
 		return p.again(core.Unavailable, fmt.Sprintf("%s leaves HTTP (status %d) instead of answering", p.chat.Host, status), nil)
@@ -559,6 +564,12 @@ func (p *Provider) knock(ctx, call context.Context, cancel func(), method string
 		return 0, nil, nil, err
 	}
 	return resp.StatusCode, resp.Header, buf.Bytes(), nil
+}
+
+// mayElse says whether a refusal is of this call alone, and not of the key.
+func mayElse(body []byte) bool {
+	r := readRefusal(body)
+	return saysAny(r.words(), "scope", "permission", "not authorized to")
 }
 
 // refused is the answer to a key that is not right.

@@ -157,9 +157,11 @@ type chunk struct {
 	Created json.RawMessage `json:"created"`
 	Model   string          `json:"model"`
 	Choices []struct {
-		FinishReason string `json:"finish_reason"`
-		Delta        delta  `json:"delta"`
-		Message      *delta `json:"message"` // of servers that stream one piece
+		FinishReason string          `json:"finish_reason"`
+		Delta        delta           `json:"delta"`
+		Message      *delta          `json:"message"` // of servers that stream one piece
+		Text         json.RawMessage `json:"text"`    // of those that complete, and do not chat
+		Error        json.RawMessage `json:"error"`   // why it ends
 	} `json:"choices"`
 	Usage *usage          `json:"usage"`
 	Error json.RawMessage `json:"error"`
@@ -290,6 +292,9 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 			}
 			c = chunk{Error: data}
 		}
+		if len(c.Choices) > 0 && says(c.Choices[0].Error) && !says(c.Error) {
+			c.Error = c.Choices[0].Error
+		}
 		if says(c.Error) || len(c.Choices) == 0 && c.Usage == nil {
 			if r := readRefusal(data); r.isError {
 				failed := p.interrupted(req, resp, r)
@@ -316,11 +321,17 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 		if said.Content == nil && choice.Message != nil && text.Len() == 0 {
 			said = choice.Message
 		}
+		if said.Content == nil {
+			said.Content = choice.Text
+		}
 		piece, thought, err := seam.text(said.Content)
 		if err != nil {
 			return nil, a.usage, p.garbled("the provider's answer was not the JSON that was asked for", data)
 		}
 		piece = printable(piece)
+		if whole := text.String(); p.grows && whole != "" {
+			piece = strings.TrimPrefix(piece, whole)
+		}
 		if text.Len()+len(piece) > exchange.MaxAnswer {
 			return nil, a.usage, p.broken(ctx, call, req, exchange.ErrTooLong)
 		}

@@ -26,9 +26,12 @@ type template struct {
 	own     string
 }
 
-// shipped are the templates that have a name, as the makers of the models document them:
-// https://github.com/Tencent-Hunyuan/Hunyuan-MT, https://ollama.com/library/translategemma,
-// https://help.aliyun.com/en/model-studio/machine-translation. It is written to by nobody.
+// shipped are the templates that have a name, word for word as the makers of the models
+// document them: Hunyuan-MT in the section "Prompts" of https://github.com/Tencent-Hunyuan/Hunyuan-MT
+// (one prompt for pairs with Chinese, one for the others), TranslateGemma at
+// https://ollama.com/library/translategemma (two blank lines before the text), and Qwen-MT at
+// https://help.aliyun.com/en/model-studio/qwen-mt-api (one user message that is the text, no
+// system message, languages by their English names or as "auto"). It is written to by nobody.
 var shipped = map[string]template{
 	"qwen-mt": {plain: "{text}", options: map[string]any{}},
 	"hunyuan-mt": {
@@ -38,6 +41,13 @@ var shipped = map[string]template{
 	"translategemma": {plain: "You are a professional {source} ({source_code}) to {target} ({target_code}) translator. " +
 		"Your goal is to accurately convey the meaning and nuances of the original {source} text while adhering to {target} grammar, vocabulary, and cultural sensitivities.\n" +
 		"Produce only the {target} translation, without any additional explanations or commentary. Please translate the following {source} text into {target}:\n\n\n{text}"},
+}
+
+// grows says whether pieces of a stream hold all of the text so far. So it is with those of
+// Qwen-MT that are not named here (https://help.aliyun.com/en/model-studio/qwen-mt-api, of
+// the parameter stream).
+func (t *template) grows(model string) bool {
+	return t != nil && t.options != nil && !strings.Contains(model, "flash") && !strings.Contains(model, "lite")
 }
 
 // place finds what is replaced in a template, or looks like it.
@@ -101,6 +111,9 @@ func (t *template) begin(model string, req *core.Request) []byte {
 		text, named = t.chinese, names.Chinese
 	}
 	name := func(l core.Language) string {
+		if t.options != nil && l.Base() != "zh" {
+			l = core.Language(l.Base()) // Qwen-MT knows Portuguese and not that of Brazil
+		}
 		tag := l.Named()
 		if said := named(tag); said != "" && !t.codes {
 			return said
