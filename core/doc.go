@@ -51,6 +51,7 @@
 //	core/state      the folder that outlives the process, and the addresses of running gateways
 //	core/text       what is known about texts and languages
 //	core/text/glossary  terms that are to be translated in one way: read, found, checked
+//	core/text/format  files and their texts: reading them, writing translations into their places
 //	core/text/json  JSON by hand, where a call cannot wait for encoding/json
 //	core/live       policy, memory, order and measures of a live session; the clock is given, no I/O
 //	core/usage      keys' limits and what they used: exact, durable

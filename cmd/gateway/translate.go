@@ -1,80 +1,259 @@
 package gateway
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/dragoman-mt/dragoman/cmd/gateway/internal/documents"
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/state"
+	"github.com/dragoman-mt/dragoman/core/text/format"
+	"github.com/dragoman-mt/dragoman/core/usage"
 	"github.com/dragoman-mt/dragoman/stages/provider"
 )
 
+// A translation is what the command line asks for.
+type translation struct {
+	*flags
+	from, provider   string
+	to               []string
+	format           string
+	inPlace          bool
+	out              string
+	all, dryRun      bool
+	line             int
+	memory, url, key string
+
+	source  core.Language
+	targets []core.Language
+}
+
 func (p program) translateCommand() *cobra.Command {
-	var (
-		f        = p.flags()
-		from, to string
-		name     string
-	)
+	t := &translation{flags: p.flags()}
 	cmd := &cobra.Command{
-		Use:   "translate --to LANG [--from LANG] [--provider NAME] [FILE...|-]",
-		Short: "Translate files or standard input through the chain, line by line",
-		Long: `Translate files, or standard input when there are none or one is "-", through
-the same chain that serve uses. Each line is one text. Lines come out in the
-order in which they went in, and blank ones stay as they are.
+		Use:   "translate --to LANG[,LANG...] [--from LANG] [--in-place | --out DIR|PATTERN] [FILE|DIR...|-]",
+		Short: "Translate files, folders or standard input",
+		Long: `Translate files through the running gateway, with its cache and its limits, or by
+this program itself when none runs. Of each file the texts are translated, and
+everything else stays as it is, byte for byte. The format is that of the file's name,
+or --format: ` + strings.Join(format.Names(), ", ") + `.
+What a file has translated already (PO, XLIFF, CSV) stays, unless --all is given.
 
-A line that cannot be translated is reported on standard error with its place
-and stands in the output as it was, so that no line is lost or moved.
+Without --out and --in-place translations go to standard output. --out names a folder,
+in which files have the names they have now (below a folder for each language when there
+are several), or a pattern with {lang}, {name} (the file's name without its ending),
+{ext} (that ending) and {dir} (its folder), such as locales/{lang}.json. A folder is
+translated with all files below it that have a known ending. Files are replaced in one
+step, when all their texts are there.
 
-Exit status: 0 when every line was translated, 1 when one was not or nothing
-could be started, 2 when the command line cannot be understood.`,
+Standard input without --format is translated line by line, as it comes.
+
+What was answered is kept in the state folder until its file is done: a run that was
+interrupted, however hard, goes on where it was when it is started again. With
+--memory, texts that the translation memory has are not asked for, and new ones are
+added to it.
+
+A text that cannot be translated is reported on standard error with its place, and
+stands in the output as it was.
+
+The gateway is the one that runs with the configuration file, or that at --url. --set and
+--provider are for this program's own chain. --dry-run counts and asks for nothing.
+
+Exit status: 0 when every text was translated, 1 when one was not, a file was refused or
+nothing could be started, 2 when the command line cannot be understood.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b := &batch{out: bufio.NewWriter(cmd.OutOrStdout()), errs: cmd.ErrOrStderr()}
-			if err := b.languages(from, to); err != nil {
+			if err := t.understand(args); err != nil {
 				return usageError{err}
-			}
-			file, err := f.load(false)
-			if err != nil {
-				return err
-			}
-			if name != "" {
-				if err := use(file.File, name); err != nil {
-					return usageError{err}
-				}
-			}
-			g, err := build(file)
-			if err != nil {
-				return err
-			}
-			defer g.close(time.Second)
-			if err := g.start(cmd.Context()); err != nil {
-				return err
-			}
-			b.service = door.New(*g.server, g.engine)
-			if stderr, ok := b.errs.(*os.File); ok && term.IsTerminal(int(stderr.Fd())) {
-				b.progress = stderr
 			}
 			if len(args) == 0 {
 				args = []string{"-"}
 			}
-			return b.run(cmd.Context(), args, cmd.InOrStdin())
+			return t.run(cmd, args)
 		},
 	}
-	f.add(cmd)
-	cmd.Flags().StringVar(&from, "from", "", "the `LANG` of the texts; without it the provider decides")
-	cmd.Flags().StringVar(&to, "to", "", "the `LANG` wanted")
-	cmd.Flags().StringVar(&name, "provider", "", "use the provider `NAME` of the file")
+	t.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&t.from, "from", "", "the `LANG` of the texts; without it each file's is guessed, or the provider decides")
+	f.StringSliceVar(&t.to, "to", nil, "the `LANG` wanted; several with commas")
+	f.StringVar(&t.provider, "provider", "", "use the provider `NAME` of the file")
+	f.StringVar(&t.format, "format", "", "the `FORMAT` of all files, whatever their names")
+	f.BoolVar(&t.inPlace, "in-place", false, "write each file over itself")
+	f.StringVar(&t.out, "out", "", "write to this `DIR`, or to names of this PATTERN")
+	f.BoolVar(&t.all, "all", false, "translate also what is translated already")
+	f.IntVar(&t.line, "line-length", 42, "the longest `LINE` of a subtitle, in characters")
+	f.BoolVar(&t.dryRun, "dry-run", false, "tell what there is to translate and what it may cost")
+	f.StringVar(&t.memory, "memory", "", "the translation memory `FILE` (TMX) to take from and add to")
+	f.StringVar(&t.url, "url", "", "the `URL` of the gateway to translate through")
+	f.StringVar(&t.key, "key", "", "a `KEY` of that gateway; better in DRAGOMAN_KEY, which nobody sees in a list of processes")
 	return cmd
+}
+
+// understand reads what the command line says.
+func (t *translation) understand(args []string) error {
+	if len(t.to) == 0 {
+		return errors.New("--to is missing: name the language wanted, such as --to es")
+	}
+	for _, tag := range t.to {
+		l, err := core.ParseLanguage(tag)
+		if err != nil {
+			return fmt.Errorf("--to: %s", core.AsError(err, "").Detail)
+		}
+		if slices.Contains(t.targets, l) {
+			return fmt.Errorf("--to names %s twice", l)
+		}
+		t.targets = append(t.targets, l)
+	}
+	if t.from != "" {
+		var err error
+		if t.source, err = core.ParseLanguage(t.from); err != nil {
+			return fmt.Errorf("--from: %s", core.AsError(err, "").Detail)
+		}
+	}
+	switch {
+	case t.format != "" && !slices.Contains(format.Names(), t.format):
+		return fmt.Errorf("--format: there is no %q; there are %s", t.format, strings.Join(format.Names(), ", "))
+	case t.inPlace && t.out != "":
+		return errors.New("--in-place and --out say two places; give one of them")
+	case t.inPlace && len(t.targets) > 1:
+		return errors.New("--in-place writes one translation over a file, and --to names several languages; give --out")
+	case t.inPlace && (len(args) == 0 || slices.Contains(args, "-")):
+		return errors.New("--in-place needs files, and standard input is none")
+	case len(t.targets) > 1 && t.out == "" && !t.dryRun:
+		return errors.New("--to names several languages; say where to with --out, such as --out {name}.{lang}{ext}")
+	case len(t.targets) > 1 && strings.Contains(t.out, "{") && !strings.Contains(t.out, "{lang}"):
+		return errors.New("--to names several languages, and the pattern of --out has no {lang}: all would be one file")
+	case t.line < 10 || t.line > 500:
+		return errors.New("--line-length is from 10 to 500")
+	case t.url != "" && (t.provider != "" || len(t.set) > 0):
+		return errors.New("--provider and --set are for a chain of this program's own; leave out --url")
+	}
+	return nil
+}
+
+// run translates args: lines of standard input, and files.
+func (t *translation) run(cmd *cobra.Command, args []string) error {
+	past, err := state.Of(t.file, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	o := documents.Options{
+		Source: t.source, Targets: t.targets, Format: t.format, InPlace: t.inPlace, Out: t.out, All: t.all, Line: t.line, Memory: t.memory,
+		Folder: filepath.Join(past.Path(), "translations"), Chain: t.provider + " " + t.url,
+		In: cmd.InOrStdin(), Output: cmd.OutOrStdout(), Errs: cmd.ErrOrStderr(),
+	}
+	if stderr, ok := o.Errs.(*os.File); ok && term.IsTerminal(int(stderr.Fd())) {
+		o.Progress = stderr
+	}
+	said := func(err error) error {
+		if errors.Is(err, documents.ErrSaid) {
+			return errSaid
+		}
+		return err
+	}
+	if t.dryRun {
+		own := &ownChain{}
+		if file, err := t.load(true); err == nil { // else nobody knows what it costs
+			own.prices, own.first = pricesOf(file.File), inUse(file.File)
+		}
+		o.Offer = own.first
+		return said(documents.New(o, args).Count(own))
+	}
+	// Lines of standard input come one by one, and go so.
+	lines := t.format == "" && slices.Contains(args, "-") && t.out == ""
+	if lines {
+		args = slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "-" })
+	}
+	job := documents.New(o, args)
+	if job.Files() == 0 && !lines {
+		return said(job.Translate(cmd.Context(), nil))
+	}
+	who, err := t.asker(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer who.close()
+	if lines {
+		err = documents.Lines(cmd.Context(), o, who)
+	}
+	if len(args) > 0 && (err == nil || errors.Is(err, documents.ErrSaid)) {
+		err = errors.Join(err, job.Translate(cmd.Context(), who))
+	}
+	return said(err)
+}
+
+// asker returns who translates: the running gateway, else this program's own chain.
+func (t *translation) asker(ctx context.Context) (chain, error) {
+	key := t.key
+	if key == "" {
+		key = os.Getenv("DRAGOMAN_KEY")
+	}
+	if t.url != "" {
+		c, err := newAdminClient(t.url, key)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--url: %w", err)}
+		}
+		return newGatewayChain(ctx, c)
+	}
+	if t.provider == "" && len(t.set) == 0 {
+		if past, err := state.Of(t.file, os.LookupEnv); err == nil {
+			at, err := past.Find()
+			if err == nil && at.Socket != "" {
+				c := newSocketClient(fmt.Sprintf("process %d", at.PID), socketDial(past, at))
+				if g, err := newGatewayChain(ctx, c); err == nil {
+					if file, err := t.load(true); err == nil {
+						g.prices, g.first = pricesOf(file.File), inUse(file.File)
+					}
+					return g, nil
+				}
+				// It is older than this command, or about to end.
+			}
+		}
+	}
+	file, err := t.load(false)
+	if err != nil {
+		return nil, err
+	}
+	if t.provider != "" {
+		if err := use(file.File, t.provider); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	g, err := build(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.start(ctx); err != nil {
+		g.close(time.Second)
+		return nil, err
+	}
+	c := *g.server
+	c.Deadline = max(c.Deadline, unhurried)
+	c.MaxText = max(c.MaxText, 100_000)
+	return &ownChain{gateway: g, service: door.New(c, g.engine), prices: pricesOf(file.File), first: inUse(file.File)}, nil
+}
+
+// unhurried is how long a text may take of which nobody waits for the answer.
+const unhurried = 2 * time.Minute
+
+// inUse is the provider that the chain of file asks first.
+func inUse(file *config.File) string {
+	for _, s := range file.Stages {
+		if c, ok := s.Config.(*provider.Config); ok && len(c.Use) > 0 {
+			return c.Use[0]
+		}
+	}
+	return ""
 }
 
 // use makes the chain of file call the provider name.
@@ -106,204 +285,55 @@ func without(names []string, name string) []string {
 	return out
 }
 
-// A batch translates the lines of files, several at a time, and writes them in
-// order.
-type batch struct {
-	service        *door.Service
-	source, target core.Language
-	out            *bufio.Writer
-	errs           io.Writer
-	progress       *os.File // nil when nobody looks
-
-	done, failed int
-	shown        time.Time
+// A chain is who translates.
+type chain interface {
+	documents.Asker
+	close()
 }
 
-func (b *batch) languages(from, to string) error {
-	if to == "" {
-		return errors.New("--to is missing: name the language wanted, such as --to es")
+// An ownChain is a chain that this program runs itself.
+type ownChain struct {
+	*gateway
+	service *door.Service
+	prices  map[string]usage.Price
+	first   string
+}
+
+func (o *ownChain) Most() int { return o.service.Rules().MaxTexts }
+
+func (o *ownChain) close() { o.gateway.close(time.Second) }
+
+func (o *ownChain) Price(provider string) (usage.Price, bool) {
+	if provider == "" {
+		provider = o.first
 	}
-	var err error
-	if b.target, err = core.ParseLanguage(to); err != nil {
-		return fmt.Errorf("--to: %s", core.AsError(err, "").Detail)
-	}
-	if from != "" {
-		if b.source, err = core.ParseLanguage(from); err != nil {
-			return fmt.Errorf("--from: %s", core.AsError(err, "").Detail)
+	p, ok := o.prices[provider]
+	return p, ok
+}
+
+func (o *ownChain) Ask(ctx context.Context, source, target core.Language, texts []string) []documents.Answer {
+	seats := core.NewSeats(len(texts))
+	reqs := make([]core.Request, len(texts))
+	for i, text := range texts {
+		reqs[i] = core.Request{
+			ID: door.NewID(), Text: text, Source: source, Target: target, Client: door.CommandLine, Final: true, Lane: core.LaneBulk,
+		}
+		if seats != nil {
+			reqs[i].Batch = seats[i]
 		}
 	}
-	return nil
-}
-
-const (
-	// window is how many lines are on their way at once. Lines wait in the
-	// gateway's own line, so it need only be more than any queue lets through.
-	window = 64
-	// maxLine bounds what is read before a line's end, in bytes.
-	maxLine = 16 << 20
-	// tries is how often a line that may still succeed is asked for.
-	tries = 4
-)
-
-// A lineOf is one line on its way.
-type lineOf struct {
-	file   string
-	number int
-	text   string // without its end
-	end    string // "\n", "\r\n", or nothing for a last line without one
-	result string
-	err    error
-	ready  chan struct{} // closed when result or err is there
-}
-
-// run translates args, which are files or "-" for stdin.
-func (b *batch) run(ctx context.Context, args []string, stdin io.Reader) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	lines := make(chan *lineOf, window)
-	read := make(chan error, 1)
-	go func() {
-		defer close(lines)
-		read <- b.read(ctx, args, stdin, lines)
-	}()
-	var wrote error
-	for l := range lines {
-		<-l.ready
-		if wrote == nil {
-			if wrote = b.write(l); wrote != nil {
-				cancel() // nobody reads: what is on its way ends, and nothing new begins
-			}
+	all := make([]documents.Answer, len(texts))
+	for i, item := range door.Items(reqs, func(req *core.Request) (item door.Item) {
+		if req.Batch != nil {
+			defer req.Batch.Settle()
+		}
+		res, err := o.service.Translate(ctx, req)
+		return door.Item{Result: res, Err: core.AsError(err, "")}
+	}) {
+		if all[i].Err = item.Err; item.Err == nil {
+			r := item.Result
+			all[i] = documents.Answer{Text: r.Text, Flags: r.Flags, Provider: r.Provider, Usage: r.Usage, Cached: r.Cached}
 		}
 	}
-	if err := b.out.Flush(); wrote == nil {
-		wrote = err
-	}
-	b.show(true)
-	switch err := <-read; {
-	case wrote != nil:
-		return fmt.Errorf("writing: %w", wrote)
-	case err != nil:
-		return err
-	case b.failed > 0:
-		fmt.Fprintf(b.errs, "%d of %d lines were not translated\n", b.failed, b.done)
-		return errSaid
-	}
-	return nil
-}
-
-// read sends the lines of every file to lines, each on its way already.
-func (b *batch) read(ctx context.Context, args []string, stdin io.Reader, lines chan<- *lineOf) error {
-	for _, name := range args {
-		in := stdin
-		if name == "-" {
-			name = "standard input"
-		} else {
-			f, err := os.Open(name)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			in = f
-		}
-		scan := bufio.NewScanner(in)
-		scan.Buffer(nil, maxLine)
-		scan.Split(wholeLines)
-		number := 0
-		for scan.Scan() {
-			number++
-			text := strings.TrimSuffix(scan.Text(), "\n")
-			text = strings.TrimSuffix(text, "\r")
-			l := &lineOf{file: name, number: number, text: text, end: scan.Text()[len(text):], ready: make(chan struct{})}
-			select {
-			case lines <- l:
-			case <-ctx.Done():
-				return fmt.Errorf("stopped at %s:%d", name, number)
-			}
-			go func() {
-				defer close(l.ready)
-				l.result, l.err = b.translate(ctx, l.text)
-			}()
-		}
-		if err := scan.Err(); errors.Is(err, bufio.ErrTooLong) {
-			return fmt.Errorf("%s:%d: the line is longer than %d MiB", name, number+1, maxLine>>20)
-		} else if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// wholeLines is bufio.ScanLines that keeps each line's end.
-func wholeLines(data []byte, atEOF bool) (int, []byte, error) {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return i + 1, data[:i+1], nil
-	}
-	if atEOF && len(data) > 0 {
-		return len(data), data, nil
-	}
-	return 0, nil, nil
-}
-
-// translate asks again for what may still succeed, since nobody waits in front
-// of a file and a line that is left out has to be found and mended by hand.
-func (b *batch) translate(ctx context.Context, text string) (string, error) {
-	for try := 1; ; try++ {
-		res, err := b.service.Translate(ctx, &core.Request{
-			ID: door.NewID(), Text: text, Source: b.source, Target: b.target,
-			Client: "command line", Final: true, Lane: core.LaneBulk,
-		})
-		if err == nil {
-			return res.Text, nil
-		}
-		e := core.AsError(err, "")
-		again := e.Retryable || e.Kind == core.RateLimited || e.Kind == core.Overloaded || e.Kind == core.DeadlineExceeded
-		if !again || try == tries || ctx.Err() != nil {
-			return "", err
-		}
-		timer := time.NewTimer(max(e.RetryAfter, time.Second))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return "", core.ContextError(ctx, "")
-		}
-	}
-}
-
-func (b *batch) write(l *lineOf) error {
-	b.done++
-	if l.err != nil {
-		b.failed++
-		b.erase()
-		fmt.Fprintf(b.errs, "%s:%d: %v\n", l.file, l.number, l.err)
-		l.result = l.text
-	}
-	b.show(false)
-	if strings.ContainsAny(l.result, "\r\n") {
-		// One line in, one line out, whatever the provider made of it.
-		l.result = strings.Join(strings.FieldsFunc(l.result, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
-	}
-	_, err := b.out.WriteString(l.result + l.end)
-	return err
-}
-
-// show tells how far it is, five times a second, on a terminal alone.
-func (b *batch) show(last bool) {
-	if b.progress == nil {
-		return
-	}
-	if last {
-		b.erase()
-		return
-	}
-	if now := time.Now(); now.Sub(b.shown) > 200*time.Millisecond {
-		b.shown = now
-		fmt.Fprintf(b.progress, "\r%d lines", b.done)
-	}
-}
-
-func (b *batch) erase() {
-	if b.progress != nil {
-		fmt.Fprint(b.progress, "\r\033[K")
-	}
+	return all
 }

@@ -6,13 +6,16 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
+	"time"
 
 	"go.uber.org/zap"
 )
 
-// Local serves the admin door on ln, without a key, until the server ends: who can
-// reach ln, a socket in a folder of this user's, is the gateway's user or root. It
-// returns at once. Who closes ln ends it for new calls; ln is closed when the server
+// Local serves the admin door on ln, and what is below /v1/ as the doors do, without a key,
+// until the server ends: who can reach ln, a socket in a folder of this user's, is the
+// gateway's user or root. Whom it translates for is CommandLine, and may take localDeadline,
+// as nobody waits in front of a file. It returns at once. Who closes ln ends it for new calls; ln is closed when the server
 // ends, or has ended already.
 func (s *Server) Local(ln net.Listener) {
 	admin := s.o.Admin
@@ -23,17 +26,21 @@ func (s *Server) Local(ln net.Listener) {
 					s.health(w, r)
 					return
 				}
+				if strings.HasPrefix(r.URL.Path, "/v1/") && s.o.Doors != nil {
+					s.o.Doors.ServeHTTP(w, r)
+					return
+				}
 				admin.ServeHTTP(w, r)
 			}),
-			service: s.o.Service, deadline: s.o.Config.Deadline, journal: s.journal, metrics: s.o.Metrics,
+			service: s.o.Service, deadline: localDeadline, journal: s.journal, metrics: s.o.Metrics,
 		},
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       slowBody + s.o.Config.Deadline,
-		WriteTimeout:      writeTimeout(s.o.Config.Deadline),
+		ReadTimeout:       slowBody + localDeadline,
+		WriteTimeout:      writeTimeout(localDeadline),
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          zap.NewStdLog(s.o.Log),
-		BaseContext:       func(net.Listener) context.Context { return s.ctx },
+		BaseContext:       func(net.Listener) context.Context { return context.WithValue(s.ctx, localKey{}, true) },
 	}
 	s.localLock.Lock()
 	defer s.localLock.Unlock()
@@ -50,6 +57,26 @@ func (s *Server) Local(ln net.Listener) {
 		defer s.localLock.Unlock()
 		s.local = slices.DeleteFunc(s.local, func(l listening) bool { return l.server == server && !s.ended })
 	})
+}
+
+// CommandLine is the client of a call that came by the socket of this user's commands. No key
+// has that name, for a name has no blank.
+const CommandLine = "command line"
+
+// localDeadline is how long a call of this user's commands may take.
+const localDeadline = 2 * time.Minute
+
+type localKey struct{}
+
+// isLocal says whether a call came by the socket of this user's commands.
+func isLocal(call *http.Request) bool { return call.Context().Value(localKey{}) != nil }
+
+// For returns the rules that hold for a call: r, with more time for this user's commands.
+func (r *Rules) For(call *http.Request) *Rules {
+	if !isLocal(call) {
+		return r
+	}
+	return r.Within(max(r.Deadline, localDeadline))
 }
 
 // endLocal ends what Local began. Whoever looks is told, as long as ctx allows.

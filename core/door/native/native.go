@@ -132,7 +132,7 @@ type plan struct {
 // prepare reads and checks a call. What is wrong with a single text is found
 // later and fails that text alone; everything else fails the call.
 func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan, error) {
-	rules := d.Service.Rules()
+	rules := d.Service.Rules().For(r)
 	client, err := rules.Client(r, door.Bearer(r), name)
 	if err != nil {
 		return nil, err
