@@ -121,7 +121,7 @@ func wrap(text string, most int) (lines []string) {
 	narrow := most
 	if w := width(all); w > most {
 		n := len(fill(all, most))
-		for narrow = (w + n - 1) / n; narrow < most && len(fill(all, narrow)) > n; narrow++ {
+		for narrow = min(most, (w+n-1)/n); narrow < most && len(fill(all, narrow)) > n; narrow++ {
 		}
 	}
 	for _, line := range fill(all, narrow) {
