@@ -5,6 +5,9 @@ ARGS        ?=
 ROWS        ?=
 MAKEFLAGS   += --no-print-directory
 export CGO_ENABLED ?= 0
+# gRPC's pages for /debug/requests, which nobody serves, hold html/template, and with that in it the linker
+# keeps every method of every type: 5 MB of bin/dragoman.
+export GOFLAGS := $(GOFLAGS) -tags=grpcnotrace
 
 .DEFAULT_GOAL := help
 .PHONY: help run test build soak bench faults pictures lint schema generate setup clean

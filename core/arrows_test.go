@@ -104,6 +104,25 @@ func TestImportsFollowTheArrows(t *testing.T) {
 	}
 }
 
+// TestTheLinkerCanLeaveOutWhatNobodyCalls fails when a part of the product imports a
+// package that calls methods by names which it reads: then the linker keeps every method
+// of every type, and the program is 5 MB larger.
+func TestTheLinkerCanLeaveOutWhatNobodyCalls(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}:{{range .Imports}} {{.}}{{end}}{{end}}`, "-tags=grpcnotrace", module+"cmd/dragoman").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		from, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		for _, to := range strings.Fields(imports) {
+			// cobra does, in functions that nobody calls here.
+			if (to == "text/template" || to == "html/template") && from != "github.com/spf13/cobra" {
+				t.Errorf("%s imports %s", from, to)
+			}
+		}
+	}
+}
+
 // TestEveryRoomIsInTheTable holds the rooms that doc.go lists against the tree.
 func TestEveryRoomIsInTheTable(t *testing.T) {
 	raw, err := os.ReadFile("doc.go")

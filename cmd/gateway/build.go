@@ -151,14 +151,18 @@ func (b *builder) build(ctx context.Context) (err error) {
 	}
 	made += ".new"
 	defer os.Remove(made)
-	if out, err := b.run(ctx, "build", "-mod=mod", "-trimpath", "-buildvcs=false", "-o", made, "."); err != nil {
+	flags := []string{"build", "-mod=mod", "-trimpath", "-buildvcs=false", "-o", made}
+	if !strings.Contains(os.Getenv("GOFLAGS"), "-tags") {
+		flags = append(flags, "-tags=grpcnotrace") // as make does, see there
+	}
+	if out, err := b.run(ctx, append(flags, ".")...); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		return b.blame(out, err)
 	}
-	// What it says of its kinds, it says before any command.
-	if out, err := exec.CommandContext(ctx, made, "version").CombinedOutput(); err != nil {
+	// What it says of its kinds it says before any command, and of their schemas with this one.
+	if out, err := exec.CommandContext(ctx, made, "schema").CombinedOutput(); err != nil {
 		return errors.New(why(out, err))
 	}
 	return os.Rename(made, b.output)

@@ -4,7 +4,6 @@
 package scaffold
 
 import (
-	"bytes"
 	"context"
 	"embed"
 	"errors"
@@ -17,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 	"time"
 
 	"golang.org/x/mod/modfile"
@@ -116,20 +114,21 @@ func (p Plugin) fill(contents map[string][]byte, folder string) error {
 	if err != nil {
 		return fmt.Errorf("there is no plugin of this language and role: %w", err)
 	}
+	// Not text/template: with it in it a program holds whatever method anybody could
+	// call by name.
+	filled := strings.NewReplacer(
+		"{{.Name}}", p.Name, "{{.Role}}", p.Role, "{{.Command}}", p.Command(), "{{.Import}}", p.Import(), "{{.Package}}", p.Package(), "{{.Module}}", p.Module(),
+	)
 	for _, file := range all {
-		t, err := template.ParseFS(templates, "templates/"+folder+"/"+file.Name())
+		content, err := templates.ReadFile("templates/" + folder + "/" + file.Name())
 		if err != nil {
-			return err
-		}
-		var out bytes.Buffer
-		if err := t.Execute(&out, p); err != nil {
 			return err
 		}
 		to := strings.NewReplacer("MODULE", p.Module(), "NAME", p.Name).Replace(strings.TrimSuffix(file.Name(), ".tmpl"))
 		if to == "main.go" { // beside the package, which may be linked into a gateway as well
 			to = "cmd/" + p.Name + "/main.go"
 		}
-		contents[to] = out.Bytes()
+		contents[to] = []byte(filled.Replace(string(content)))
 	}
 	return nil
 }

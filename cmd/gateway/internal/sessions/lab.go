@@ -2,7 +2,6 @@ package sessions
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"text/template"
 	"time"
 )
 
@@ -37,19 +35,16 @@ type lab struct {
 //go:embed pipeline.yaml
 var pipeline string
 
-var served = template.Must(template.New("pipeline.yaml").Parse(pipeline))
-
 // Served returns the pipeline.yaml of a gateway that is started for a cell.
 func (c Cell) Served(upstream, ca string) []byte {
 	concurrent, interval := 6, 25*time.Millisecond
 	if c.Preset == Before {
 		concurrent, interval = 4, 50*time.Millisecond
 	}
-	var b bytes.Buffer
-	if err := served.Execute(&b, map[string]any{"Mode": c.Mode, "CA": ca, "Upstream": upstream, "MaxConcurrent": concurrent, "MinInterval": interval}); err != nil {
-		panic(err) // the template and its values are both here
-	}
-	return b.Bytes()
+	return []byte(strings.NewReplacer(
+		"{{.Mode}}", c.Mode, "{{.CA}}", ca, "{{.Upstream}}", upstream,
+		"{{.MaxConcurrent}}", strconv.Itoa(concurrent), "{{.MinInterval}}", interval.String(),
+	).Replace(pipeline))
 }
 
 // newLab starts both programs. The caller closes the lab, also after an error.

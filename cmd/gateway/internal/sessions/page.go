@@ -1,10 +1,9 @@
 package sessions
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
-	"html/template"
+	"html"
 	"math"
 	"os"
 	"slices"
@@ -18,19 +17,41 @@ var pageHTML string
 // WritePage writes the report as one HTML page that needs nothing from outside:
 // its charts are SVG, drawn here.
 func (r *Report) WritePage(file string) error {
-	var b bytes.Buffer
-	if err := r.page(&b); err != nil {
-		return err
-	}
-	return os.WriteFile(file, b.Bytes(), 0o644)
+	return os.WriteFile(file, []byte(r.page()), 0o644)
 }
 
-func (r *Report) page(b *bytes.Buffer) error {
-	t, err := template.New("page").Parse(pageHTML)
-	if err != nil {
-		return err
+// page fills page.html in, by hand: with html/template in it a program holds whatever
+// method anybody could call by name, which made this one 5 MB larger.
+func (r *Report) page() string {
+	v := r.view()
+	few := ""
+	if v.Few > 0 {
+		few = fmt.Sprintf(`<p class="missed">Some cells have fewer than %d requests: their p99 says little.</p>`, v.Few)
 	}
-	return t.Execute(b, r.view())
+	var groups, criteria, facts strings.Builder
+	for _, g := range v.Groups {
+		g.write(&groups)
+	}
+	for _, c := range v.Criteria {
+		fmt.Fprintf(&criteria, `<tr><td>%s</td><td class="name">%s</td><td>%s</td><td>%s</td><td class="%s">%s</td></tr>`+"\n",
+			html.EscapeString(c.Where), html.EscapeString(c.Name), html.EscapeString(c.Bound), html.EscapeString(c.Got), c.Class, html.EscapeString(c.Word))
+	}
+	for _, row := range v.Facts {
+		facts.WriteString("<tr>")
+		for _, cell := range row {
+			fmt.Fprintf(&facts, "<td>%s</td>", html.EscapeString(cell))
+		}
+		facts.WriteString("</tr>\n")
+	}
+	met := "missed"
+	if v.Met {
+		met = "met"
+	}
+	return strings.NewReplacer(
+		"{{.Met}}", met, "{{.Headline}}", html.EscapeString(v.Headline), "{{.What}}", html.EscapeString(v.What),
+		"{{.Began}}", html.EscapeString(v.Began), "{{.Load}}", html.EscapeString(v.Load), "{{.Few}}", few,
+		"{{.Groups}}", groups.String(), "{{.Criteria}}", criteria.String(), "{{.Facts}}", facts.String(),
+	).Replace(pageHTML)
 }
 
 // A view is what the page shows, ready to be printed.
@@ -46,7 +67,7 @@ type view struct {
 // A group is what is compared: the cells with as many sessions.
 type group struct {
 	Sessions int
-	Spread   template.HTML // the distributions, in one chart
+	Spread   string // the distributions, in one chart
 	Legend   []key
 	Times    []chart // latency over time, a chart a cell
 }
@@ -55,7 +76,23 @@ type key struct{ Class, Text string }
 
 type chart struct {
 	Title string
-	SVG   template.HTML
+	SVG   string
+}
+
+func (c chart) write(b *strings.Builder) {
+	fmt.Fprintf(b, "<div><h3>%s</h3>%s</div>", html.EscapeString(c.Title), c.SVG)
+}
+
+func (g group) write(b *strings.Builder) {
+	fmt.Fprintf(b, "<h2>%d sessions</h2>\n<p class=\"legend\">", g.Sessions)
+	for _, k := range g.Legend {
+		fmt.Fprintf(b, `<span><i class="%s"></i>%s</span>`, k.Class, html.EscapeString(k.Text))
+	}
+	fmt.Fprintf(b, "</p>\n<p>Share of requests that were answered within a time:</p>\n%s\n<div class=\"pairs\">", g.Spread)
+	for _, c := range g.Times {
+		c.write(b)
+	}
+	b.WriteString("</div>\n")
 }
 
 type judged struct{ Where, Name, Bound, Got, Word, Class string }
@@ -209,9 +246,9 @@ func (p *plot) rule(v float64, name string) {
 }
 
 // svg returns the plot with its grid and labels.
-func (p *plot) svg(title string) template.HTML {
+func (p *plot) svg(title string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %.0f %.0f" role="img"><title>%s</title>`, p.width, p.height, template.HTMLEscapeString(title))
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %.0f %.0f" role="img"><title>%s</title>`, p.width, p.height, html.EscapeString(title))
 	for _, v := range ticks(p.right, int(p.width/90)) {
 		fmt.Fprintf(&b, `<path class="grid" d="M%.1f %.1fV%.1f"/><text x="%.1f" y="%.1f" text-anchor="middle">%g%s</text>`,
 			p.x(v), padTop, p.height-padBottom, p.x(v), p.height-8, v, p.unitX)
@@ -222,7 +259,7 @@ func (p *plot) svg(title string) template.HTML {
 	}
 	b.WriteString(p.marks.String())
 	b.WriteString("</svg>")
-	return template.HTML(b.String())
+	return b.String()
 }
 
 // ticks returns round values from 0 to end, about so many of them.
