@@ -37,7 +37,11 @@ func build(file loaded) (*gateway, error) {
 		lines.Close()
 		return nil, file.Place(err)
 	}
-	if g.glossaries, err = readGlossaries(*glossariesSection.Of(file.File)); err != nil {
+	g.glossaries, err = readGlossaries(*glossariesSection.Of(file.File))
+	if err == nil {
+		err = doorsSection.Of(file.File).checkGlossaries(g.glossaries.all)
+	}
+	if err != nil {
 		lines.Close()
 		return nil, file.Place(err)
 	}

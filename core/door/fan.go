@@ -3,7 +3,10 @@ package door
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +54,25 @@ func Items(reqs []core.Request, one func(*core.Request) Item) []Item {
 	}
 	all.Wait()
 	return items
+}
+
+// TellFlags writes the flags of all items as a header, for protocols whose answers have no
+// place for them.
+func TellFlags(h http.Header, items []Item) {
+	var flags []string
+	for _, it := range items {
+		if it.Result == nil {
+			continue
+		}
+		for _, flag := range it.Result.Flags {
+			if !slices.Contains(flags, flag) {
+				flags = append(flags, flag)
+			}
+		}
+	}
+	if len(flags) > 0 {
+		h.Set("X-Dragoman-Flags", strings.Join(flags, ","))
+	}
 }
 
 func contained(req *core.Request, one func(*core.Request) Item) (item Item) {

@@ -23,10 +23,7 @@ func (s *Service) UseGlossaries(all Glossaries) { s.glossaries.Store(&all) }
 // Glossary returns the glossary of that name. The error, an invalid_request that names
 // field, says which there are.
 func (s *Service) Glossary(name, field string) (*glossary.Glossary, error) {
-	var all Glossaries
-	if have := s.glossaries.Load(); have != nil {
-		all = *have
-	}
+	all := s.Glossaries()
 	if g, ok := all[name]; ok {
 		return g, nil
 	}
@@ -35,6 +32,14 @@ func (s *Service) Glossary(name, field string) (*glossary.Glossary, error) {
 		there = "there are " + strings.Join(slices.Sorted(maps.Keys(all)), ", ")
 	}
 	return nil, &core.Error{Kind: core.InvalidRequest, Field: field, Detail: fmt.Sprintf("there is no glossary %.80q; %s", name, there)}
+}
+
+// Glossaries returns those that clients can name.
+func (s *Service) Glossaries() Glossaries {
+	if all := s.glossaries.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 // Under returns r for a call in which g holds, a nil g for one without a glossary: a text

@@ -66,6 +66,22 @@ func TestCodesAreThoseOfMicrosoft(t *testing.T) {
 }
 
 // The list of languages is for anybody, so a probe proves the key by a call of its own.
+// TestTermsAreTheDynamicDictionary where Microsoft takes one.
+func TestTermsAreTheDynamicDictionary(t *testing.T) {
+	terms := []core.Pair{{Source: "Car", Target: `Wagen "A"`}}
+	for _, c := range []struct {
+		source, target core.Language
+		text, want     string
+	}{
+		{"en", "de", "A Car, a scarf, a Car.", `A <mstrans:dictionary translation="Wagen &#34;A&#34;">Car</mstrans:dictionary>, a scarf, a <mstrans:dictionary translation="Wagen &#34;A&#34;">Car</mstrans:dictionary>.`},
+		{"", "de", "A Car.", "A Car."}, {"fr", "de", "A Car.", "A Car."}, {"en", "de", "A Car & more.", "A Car & more."},
+	} {
+		if got := marked(&core.Request{Text: c.text, Source: c.source, Target: c.target, Terms: terms}, string(c.source)); got != c.want {
+			t.Errorf("%s to %s: %s, want %s", c.source, c.target, got, c.want)
+		}
+	}
+}
+
 func TestAKeyOrRegionThatIsRefusedIsToldByAProbe(t *testing.T) {
 	for _, change := range []func(*Config){func(c *Config) { c.APIKey = "wrong-and-long" }, func(c *Config) { c.Region = "eastus" }} {
 		c := configured(exchangetest.Azure(t))

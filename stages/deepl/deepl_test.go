@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,6 +137,18 @@ func TestWishesArriveInDeepLsWords(t *testing.T) {
 		r.Context = []core.Pair{{Source: strings.Repeat("a", 3000), Target: "b"}, {Source: "One.", Target: "Eins."}, {Source: "Two.", Target: "Zwei."}}
 	}); b.Context != "One.\nTwo." {
 		t.Errorf("%q", b.Context)
+	}
+	if b := ask(func(r *core.Request) {
+		r.Context = []core.Pair{{Source: strings.Repeat("ä", 1990)}, {Source: "One.", Target: "Eins."}, {Source: "Two.", Target: "Zwei."}}
+	}); b.Context != strings.Repeat("ä", 1990)+"\nTwo." {
+		t.Errorf("what is around goes first: %q", b.Context)
+	}
+	terms := []core.Pair{{Source: "car", Target: "Wagen"}, {Source: "bus", Target: "Bus"}}
+	if b := ask(func(r *core.Request) { r.Glossary, r.Terms = "other", terms }); b.Glossary != "" || !slices.Equal(b.Instructions, []string{`Translate "car" as "Wagen".`, `Translate "bus" as "Bus".`}) {
+		t.Errorf("terms of a glossary that DeepL has not: %+v", b)
+	}
+	if b := ask(func(r *core.Request) { r.Glossary, r.Terms = "house", terms }); b.Glossary == "" || len(b.Instructions) != 0 {
+		t.Errorf("terms of a glossary that DeepL has: %+v", b)
 	}
 }
 

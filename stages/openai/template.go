@@ -128,11 +128,12 @@ func (t *template) begin(model string, req *core.Request) []byte {
 			options["source_lang"] = name(req.Source)
 		}
 		if len(req.Terms) > 0 {
-			var terms []map[string]string
+			var terms []any
 			for _, t := range req.Terms {
 				terms = append(terms, map[string]string{"source": t.Source, "target": t.Target})
 			}
-			options["terms"] = terms
+			own, _ := options["terms"].([]any) // of request.extra
+			options["terms"] = append(terms, own...)
 		}
 		raw, err := json.Marshal(options)
 		if err != nil {

@@ -28,7 +28,6 @@ const (
 	unlimited     = 1_000_000_000_000
 	linger        = 10 * time.Second // a library asks again after 5 s, and finds what the first call began
 	mostContext   = 1000             // code points of context that reach a prompt
-	mostGlossed   = 50               // terms of a glossary that reach a prompt
 	mostOfAccount = 5                // glossary_ids of a call
 )
 
@@ -38,6 +37,7 @@ type Door struct {
 	config atomic.Pointer[Config]
 	shelf  *shelf
 	desk   *desk
+	began  time.Time
 }
 
 // New returns a door to service, which keeps the glossaries of its clients in folder.
@@ -45,7 +45,7 @@ type Door struct {
 func New(c Config, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
 	d := &Door{
 		Teller: door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log), Patient: true},
-		shelf:  newShelf(folder, log), desk: newDesk(),
+		shelf:  newShelf(folder, log), desk: newDesk(), began: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	d.Use(c)
 	return d
@@ -156,11 +156,18 @@ type wish struct {
 	marked         bool
 	markup         door.Markup
 	instructions   []string
-	ignored        bool // server.instructions says so
-	glossaries     []*glossary
+	context        []core.Pair
+	ignored        bool   // server.instructions says so
 	version        string // of how tags are handled
 	model          string
 	billed         bool
+}
+
+// put gives each of reqs what all texts of the call have in common.
+func (w *wish) put(reqs []core.Request) {
+	for i := range reqs {
+		reqs[i].Formality, reqs[i].Instructions, reqs[i].Context = w.formality, w.instructions, w.context
+	}
 }
 
 func (d *Door) translate(w http.ResponseWriter, r *http.Request, c *door.Call) {
@@ -185,13 +192,7 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	ctx, cancel := c.Context(r.Context())
 	defer cancel()
 	reqs := c.Requests(texts, wish.source, wish.target, linger)
-	for i := range reqs {
-		reqs[i].Formality = wish.formality
-		reqs[i].Instructions = wish.instructions
-		if !wish.ignored {
-			reqs[i].Instructions = append(slices.Clip(wish.instructions), terms(wish.glossaries, &reqs[i])...)
-		}
-	}
+	wish.put(reqs)
 	tab, err := c.Open(&d.Teller, reqs)
 	if err != nil {
 		d.fail(w, r, c, err)
@@ -226,6 +227,7 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request, c *door.Call) {
 			out[i].Billed = &n
 		}
 	}
+	door.TellFlags(w.Header(), items)
 	door.WriteJSON(w, http.StatusOK, map[string]any{"translations": out})
 	d.Journal.Served(name, c.ID, c.Client, http.StatusOK, len(texts), time.Since(c.Begin))
 }
@@ -303,14 +305,17 @@ func (d *Door) wish(c *door.Call) (w wish, err error) {
 		if runes := []rune(context); len(runes) > mostContext {
 			context = string(runes[:mostContext])
 		}
-		w.instructions = append(w.instructions, "The text stands in this context, which is not to be translated: "+context)
+		w.context = []core.Pair{{Source: context}}
 	}
 	for _, parameter := range []string{"style_id", "translation_memory_id"} {
 		if p.Tag(parameter) != "" {
 			return w, &core.Error{Kind: core.NotFound, Detail: "Not found: there is no such '" + parameter + "'"}
 		}
 	}
-	w.glossaries, err = d.named(c, w)
+	says, err := d.named(c, w)
+	if says != nil {
+		c.Rules = c.Rules.Under(says)
+	}
 	return w, err
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/deepl"
 	"github.com/dragoman-mt/dragoman/core/door/doortest"
+	"github.com/dragoman-mt/dragoman/core/text/glossary"
 )
 
 func serve(t testing.TB, c door.Config, folder string, translator core.Translator) string {
@@ -156,13 +157,61 @@ func (c client) do(method, path, kind, body string, status int) map[string]any {
 	return answer
 }
 
+// TestTheOperatorsGlossariesAreThere for every client, under an id that stays and by their name,
+// and no client changes them.
+func TestTheOperatorsGlossariesAreThere(t *testing.T) {
+	house, err := glossary.Read("house", "house.tsv", []byte("en\tde\tpt-BR\nartist\tMaler\tpintor\nprize\tGewinn\t\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Value
+	engine := doortest.Translator(func(_ context.Context, req *core.Request) (*core.Result, error) {
+		asked.Store(fmt.Sprint(req.Terms, req.Glossary))
+		return &core.Result{Text: "Ein Maler kam."}, nil
+	})
+	var ids []string
+	for range 2 {
+		c := client{t, doortest.Serve(t, door.Defaults(), engine, func(s *door.Service, m *door.Metrics, log *zap.Logger) door.Dialect {
+			s.UseGlossaries(door.Glossaries{"house": house})
+			return deepl.New(deepl.Defaults(), "", s, m, log).Dialect()
+		})}
+		all := c.do("GET", "/v3/glossaries", "", "", 200)["glossaries"].([]any)
+		if len(all) != 1 || all[0].(map[string]any)["name"] != "house" || len(all[0].(map[string]any)["dictionaries"].([]any)) != 6 {
+			t.Fatalf("%v", all)
+		}
+		id := all[0].(map[string]any)["glossary_id"].(string)
+		ids = append(ids, id)
+		if e := fmt.Sprint(c.do("GET", "/v3/glossaries/"+id+"/entries?source_lang=en&target_lang=de", "", "", 200)); !strings.Contains(e, "artist\tMaler\nprize\tGewinn") {
+			t.Errorf("entries: %s", e)
+		}
+		for _, named := range []string{id, "house"} {
+			asked.Store("")
+			c.do("POST", "/v2/translate", form, "text=An+Artist+came&target_lang=DE&source_lang=EN&glossary_id="+named, 200)
+			if got := asked.Load(); got != "[{Artist Maler}]house" {
+				t.Errorf("%s: the engine was told %v", named, got)
+			}
+		}
+		c.do("POST", "/v2/translate", form, "text=x&target_lang=FR&source_lang=EN&glossary_id=house", 400)
+		c.do("DELETE", "/v2/glossaries/"+id, "", "", 403)
+		c.do("PATCH", "/v3/glossaries/"+id, asJSON, `{"name":"mine"}`, 403)
+		own := c.do("POST", "/v2/glossaries", asJSON, `{"name":"house","source_lang":"en","target_lang":"de","entries":"prize\tPreis","entries_format":"tsv"}`, 201)["glossary_id"].(string)
+		c.do("POST", "/v2/translate", asJSON, `{"text":["An artist and a prize"],"target_lang":"DE","source_lang":"EN","glossary_ids":["`+own+`","house"]}`, 200)
+		if got := asked.Load(); got != "[{artist Maler} {prize Preis}]" {
+			t.Errorf("two glossaries: the engine was told %v", got)
+		}
+	}
+	if ids[0] != ids[1] {
+		t.Errorf("after a restart the id is %s, it was %s", ids[1], ids[0])
+	}
+}
+
 // TestAGlossaryLives from its creation to its end, in both versions of the protocol and
 // over a restart, and reaches those who translate.
 func TestAGlossaryLives(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "glossaries")
 	var asked atomic.Value
 	engine := doortest.Translator(func(_ context.Context, req *core.Request) (*core.Result, error) {
-		asked.Store(strings.Join(req.Instructions, " "))
+		asked.Store(fmt.Sprint(req.Instructions, req.Context, req.Terms, req.Glossary))
 		return &core.Result{Text: "x"}, nil
 	})
 	c := client{t, serve(t, door.Defaults(), folder, engine)}
@@ -193,10 +242,14 @@ func TestAGlossaryLives(t *testing.T) {
 		t.Errorf("%d glossaries are listed", n)
 	}
 	c.do("POST", "/v2/translate", form, "text=An+Artist+came&target_lang=DE&source_lang=EN&context=A+film&glossary_id="+id, 200)
-	if got := asked.Load().(string); got != `The text stands in this context, which is not to be translated: A film Translate "artist" as "Maler".` {
+	if got := asked.Load().(string); got != "[] [{A film }] [{Artist Maler}]" {
 		t.Errorf("the engine was told %q", got)
 	}
 	c.do("POST", "/v2/translate", form, "text=x&target_lang=FR&source_lang=EN&glossary_id="+id, 400)
+	asked.Store("")
+	if got := fmt.Sprint(c.do("POST", "/v2/translate", form, "text=Prize&target_lang=DE&source_lang=EN&glossary_id="+id, 200)); !strings.Contains(got, "text:Gewinn") || asked.Load() != "" {
+		t.Errorf("a text that is a term: %s, and the engine was told %q", got, asked.Load())
+	}
 	c.do("DELETE", "/v2/glossaries/"+id, "", "", 204)
 	c.do("GET", "/v2/glossaries/"+id, "", "", 404)
 	c.do("DELETE", "/v3/glossaries/"+multi, "", "", 204)

@@ -162,12 +162,9 @@ func (d *Door) document(w http.ResponseWriter, r *http.Request, c *door.Call) {
 // requests are those for the texts of a document.
 func (d *Door) requests(c *door.Call, wish wish, segments []string) []core.Request {
 	reqs := c.Requests(segments, wish.source, wish.target, 0)
+	wish.put(reqs)
 	for i := range reqs {
-		req := &reqs[i]
-		req.Lane, req.Formality, req.Instructions = core.LaneBulk, wish.formality, wish.instructions
-		if !wish.ignored {
-			req.Instructions = append(append([]string(nil), wish.instructions...), terms(wish.glossaries, req)...)
-		}
+		reqs[i].Lane = core.LaneBulk
 	}
 	return reqs
 }

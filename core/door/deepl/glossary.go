@@ -1,21 +1,25 @@
 package deepl
 
 import (
+	"crypto/sha256"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	terms "github.com/dragoman-mt/dragoman/core/text/glossary"
 )
 
 // A glossary is what a client stored: terms for one or several pairs of languages.
@@ -25,6 +29,88 @@ type glossary struct {
 	Name    string       `json:"name"`
 	Created time.Time    `json:"created"`
 	Pairs   []dictionary `json:"pairs"`
+
+	// operators is one that pipeline.yaml names, and no client changes.
+	operators *terms.Glossary
+	made      *made
+}
+
+// made are the dictionaries of a glossary as they are looked up, each once it is needed.
+type made struct {
+	mu  sync.Mutex
+	all map[int]*terms.Glossary
+}
+
+// lookUp returns what holds for a call in g, nil when it has nothing for the languages.
+func (g *glossary) lookUp(source, target core.Language) *terms.Glossary {
+	if g.operators != nil {
+		if g.operators.For(source, target) == nil {
+			return nil
+		}
+		return g.operators
+	}
+	i := g.pair(source.Base(), target.Base())
+	if i < 0 {
+		return nil
+	}
+	g.made.mu.Lock()
+	defer g.made.mu.Unlock()
+	if t := g.made.all[i]; t != nil {
+		return t
+	}
+	one := g.Pairs[i]
+	pairs := make([]core.Pair, len(one.Terms))
+	for j, t := range one.Terms {
+		pairs[j] = core.Pair{Source: t.Source, Target: t.Target}
+	}
+	t, err := terms.New("", core.Language(one.Source), core.Language(one.Target), pairs)
+	if err != nil {
+		return nil // what is stored was checked when it came
+	}
+	if g.made.all == nil {
+		g.made.all = map[int]*terms.Glossary{}
+	}
+	g.made.all[i] = t
+	return t
+}
+
+// operator shows a glossary of pipeline.yaml as one of this protocol's, without its terms. Its
+// id is made of its name, so it is the same after a restart.
+func operator(name string, g *terms.Glossary, began time.Time) *glossary {
+	id := sha256.Sum256([]byte("dragoman glossary " + name))
+	return &glossary{ID: asUUID([16]byte(id[:16])), Name: name, Created: began, operators: g}
+}
+
+// whole returns g with its terms, as they are shown.
+func (g *glossary) whole() *glossary {
+	if g.operators == nil {
+		return g
+	}
+	all := *g
+	for _, source := range g.operators.Languages() {
+		for _, target := range g.operators.Languages() {
+			if source.Base() == target.Base() || all.pair(source.Base(), target.Base()) >= 0 {
+				continue
+			}
+			one := dictionary{Source: source.Base(), Target: target.Base()}
+			for _, p := range g.operators.Pairs(source, target) {
+				one.Terms = append(one.Terms, term{p.Source, p.Target})
+			}
+			if len(one.Terms) > 0 {
+				all.Pairs = append(all.Pairs, one)
+			}
+		}
+	}
+	return &all
+}
+
+// operators are the glossaries of pipeline.yaml, by name.
+func (d *Door) operators() (all []*glossary) {
+	named := d.Service.Glossaries()
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		all = append(all, operator(name, named[name], d.began))
+	}
+	return all
 }
 
 // A dictionary holds the terms for one pair, in the order in which they came. Its
@@ -51,8 +137,8 @@ func (g *glossary) pair(source, target string) int {
 	return slices.IndexFunc(g.Pairs, func(d dictionary) bool { return d.Source == source && d.Target == target })
 }
 
-// named returns the glossaries that a call of translate names.
-func (d *Door) named(c *door.Call, w wish) (all []*glossary, err error) {
+// named returns what the glossaries that a call of translate names say, nil for none.
+func (d *Door) named(c *door.Call, w wish) (*terms.Glossary, error) {
 	ids := list(c.Params, "glossary_ids")
 	one := c.Params.Tag("glossary_id")
 	switch {
@@ -66,44 +152,36 @@ func (d *Door) named(c *door.Call, w wish) (all []*glossary, err error) {
 	if len(ids) > 0 && w.source == "" {
 		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "Use of a glossary requires the source_lang parameter to be specified"}
 	}
+	var all []*terms.Glossary
 	for _, id := range ids {
 		g, err := d.find(c, id)
 		if err != nil {
 			return nil, err
 		}
-		if g.pair(w.source.Base(), w.target.Base()) < 0 {
+		says := g.lookUp(w.source, w.target)
+		if says == nil {
 			return nil, &core.Error{Kind: core.InvalidRequest, Detail: "The glossary has no dictionary for this 'source_lang' and 'target_lang'"}
 		}
-		all = append(all, g)
-	}
-	return all, nil
-}
-
-// terms returns an instruction for each term of a glossary that occurs in the text of
-// req, longest first.
-func terms(glossaries []*glossary, req *core.Request) (all []string) {
-	text := strings.ToLower(req.Text)
-	var found []term
-	for _, g := range glossaries {
-		if i := g.pair(req.Source.Base(), req.Target.Base()); i >= 0 {
-			for _, t := range g.Pairs[i].Terms {
-				if strings.Contains(text, strings.ToLower(t.Source)) {
-					found = append(found, t)
-				}
-			}
+		if g.operators != nil || !w.ignored {
+			all = append(all, says)
 		}
 	}
-	slices.SortStableFunc(found, func(a, b term) int { return len(b.Source) - len(a.Source) })
-	for _, t := range found[:min(len(found), mostGlossed)] {
-		all = append(all, "Translate "+strconv.Quote(t.Source)+" as "+strconv.Quote(t.Target)+".")
+	if len(all) == 0 {
+		return nil, nil
 	}
-	return all
+	return terms.Join(all...), nil
 }
 
 var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
 
-// find returns the glossary of that id which the client of c has.
+// find returns the glossary of that id which the client of c has, or that of the operator
+// which has the id or the name.
 func (d *Door) find(c *door.Call, id string) (*glossary, error) {
+	for _, g := range d.operators() {
+		if g.Name == id || g.ID == strings.ToLower(id) {
+			return g, nil
+		}
+	}
 	if !uuid.MatchString(id) {
 		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "Invalid glossary id"}
 	}
@@ -140,8 +218,8 @@ func (d *Door) glossaries(w http.ResponseWriter, r *http.Request, c *door.Call, 
 			d.create(w, r, c, version)
 		case http.MethodGet:
 			shown := []any{}
-			for _, g := range d.shelf.all(c.Client) {
-				shown = append(shown, g.shown(version))
+			for _, g := range append(d.operators(), d.shelf.all(c.Client)...) {
+				shown = append(shown, g.whole().shown(version))
 			}
 			door.WriteJSON(w, http.StatusOK, map[string]any{"glossaries": shown})
 		default:
@@ -155,6 +233,11 @@ func (d *Door) glossaries(w http.ResponseWriter, r *http.Request, c *door.Call, 
 		return
 	}
 	below := strings.Join(parts[1:], "/")
+	if g.operators != nil && r.Method != http.MethodGet {
+		d.fail(w, r, c, &core.Error{Kind: core.Forbidden, Detail: "This glossary is the operator's, and is changed in a file of his"})
+		return
+	}
+	g = g.whole()
 	switch {
 	case below == "" && r.Method == http.MethodGet:
 		door.WriteJSON(w, http.StatusOK, g.shown(version))

@@ -66,7 +66,7 @@ English true
 used 14
 mine 2 true en true
 artist Maler prize Gewinn 1 true
-[de] artist
+Maler
 2
 10000
 GlossaryNotFoundError

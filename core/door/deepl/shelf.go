@@ -48,6 +48,7 @@ func newShelf(folder string, log *zap.Logger) *shelf {
 			log.Warn("a glossary cannot be read, and is left where it is", zap.String("file", name), zap.Error(err))
 			continue
 		}
+		g.made = new(made)
 		s.kept[g.ID] = g
 	}
 	return s
@@ -119,6 +120,7 @@ func (s *shelf) put(g *glossary) error {
 	if err := s.write(g); err != nil {
 		return &core.Error{Kind: core.Internal, Stage: "door", Detail: "the glossary could not be stored", Cause: err}
 	}
+	g.made = new(made)
 	s.kept[g.ID] = g
 	return nil
 }
@@ -180,6 +182,10 @@ func (s *shelf) write(g *glossary) error {
 func newUUID() string {
 	var id [16]byte
 	rand.Read(id[:])
+	return asUUID(id)
+}
+
+func asUUID(id [16]byte) string {
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }

@@ -43,6 +43,7 @@ type Translate struct {
 	Source    string `json:"source" jsonschema_description:"Language of the texts. Empty: left open."`
 	Target    string `json:"target" jsonschema_description:"Language to translate into."`
 	Formality string `json:"formality" jsonschema:"enum=,enum=formal,enum=informal" jsonschema_description:"How the reader is addressed."`
+	Glossary  string `json:"glossary" jsonschema_description:"One of glossaries, which holds for the texts. Empty: none."`
 }
 
 // Defaults returns the values of the keys that a file leaves out.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/text/glossary"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
@@ -254,6 +255,7 @@ type options struct {
 type way struct {
 	source, target core.Language
 	formality      core.Formality
+	glossary       string
 }
 
 // model returns what a name stands for.
@@ -272,6 +274,7 @@ func (d *Door) model(model string, o options) (way, error) {
 	w := way{}
 	if ok {
 		source, target, w.formality = own.Translate.Source, own.Translate.Target, core.Formality(own.Translate.Formality)
+		w.glossary = own.Translate.Glossary
 	}
 	if source == "" && !strings.EqualFold(o.Source, "auto") {
 		source = o.Source
@@ -482,17 +485,42 @@ func (k *call) conversation() (earlier []core.Pair) {
 // mostEarlier bounds the earlier turns that reach a prompt.
 const mostEarlier = 10
 
-// wishes returns the terms and the domain of a call as instructions.
+// wishes returns the domain of a call as an instruction.
 func (d *Door) wishes(rules *door.Rules, o options) ([]string, error) {
-	var given []string
-	for _, t := range o.Terms[:min(len(o.Terms), 9)] {
-		given = append(given, "Translate "+strconv.Quote(t.Source)+" as "+strconv.Quote(t.Target)+".")
+	if o.Domains == "" {
+		return nil, nil
 	}
-	if o.Domains != "" {
-		given = append(given, o.Domains)
-	}
-	taken, _, err := rules.ClientInstructions(given, "translation_options")
+	taken, _, err := rules.ClientInstructions([]string{o.Domains}, "translation_options")
 	return taken, err
+}
+
+// glossary returns rules with the terms that a call brings, and those of its model.
+func (d *Door) glossary(rules *door.Rules, w way, o options) (*door.Rules, error) {
+	var all []*glossary.Glossary
+	if len(o.Terms) > 0 {
+		terms := make([]core.Pair, len(o.Terms))
+		for i, t := range o.Terms {
+			terms[i] = core.Pair{Source: t.Source, Target: t.Target}
+		}
+		g, ignored, err := rules.ClientTerms(terms, w.source, w.target, "translation_options.terms")
+		if err != nil {
+			return nil, err
+		}
+		if !ignored {
+			all = append(all, g)
+		}
+	}
+	if w.glossary != "" {
+		g, err := d.Service.Glossary(w.glossary, "model")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, g)
+	}
+	if len(all) == 0 {
+		return rules, nil
+	}
+	return rules.Under(glossary.Join(all...)), nil
 }
 
 func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, responses bool) {
@@ -529,6 +557,9 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 		return
 	}
 	instructions, err := d.wishes(c.Rules, k.options)
+	if err == nil {
+		c.Rules, err = d.glossary(c.Rules, way, k.options)
+	}
 	if err != nil {
 		d.fail(w, r, c, err)
 		return
@@ -576,24 +607,17 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 		s.fail(w, r, err)
 		return
 	}
-	texts, flags := make([]string, len(items)), []string{}
+	texts := make([]string, len(items))
 	usage := core.Usage{}
 	for i, it := range items {
 		texts[i] = it.Result.Text
-		for _, flag := range it.Result.Flags {
-			if !slices.Contains(flags, flag) {
-				flags = append(flags, flag)
-			}
-		}
 		if !it.Result.Cached {
 			usage.PromptTokens += it.Result.Usage.PromptTokens
 			usage.CompletionTokens += it.Result.Usage.CompletionTokens
 		}
 	}
 	h := w.Header()
-	if len(flags) > 0 {
-		h.Set("X-Dragoman-Flags", strings.Join(flags, ","))
-	}
+	door.TellFlags(h, items)
 	h.Set("X-Dragoman-Model", items[0].Result.Model)
 	s.answer(j.join(texts, func(i int) string {
 		l, _ := door.Detected(&reqs[i], items[i].Result)

@@ -139,20 +139,31 @@ func quotedPlain(s string) string {
 	return strings.TrimSpace(b.String())
 }
 
-// TestEarlierTurnsAreContext, unwrapped as the text is, and terms are wishes.
+// TestEarlierTurnsAreContext, unwrapped as the text is, and terms are a glossary, beside that of
+// the model.
 func TestEarlierTurnsAreContext(t *testing.T) {
 	var got atomic.Value
 	url := serve(t, door.Defaults(), models(), doortest.Translator(func(_ context.Context, req *core.Request) (*core.Result, error) {
-		got.Store(fmt.Sprint(req.Source, req.Target, req.Context, req.Instructions))
+		got.Store(fmt.Sprint(req.Source, req.Target, req.Context, req.Instructions, req.Terms))
 		return &core.Result{Text: "x"}, nil
 	}))
 	doortest.Do(t, "POST", url+"/v1/chat/completions", `{"model":"translate/en/es","messages":[{"role":"system","content":"s"},{"role":"user","content":"🔤 one 🔤"},{"role":"assistant","content":"🔤 uno 🔤"},{"role":"user","content":"🔤 two 🔤"}]}`)
-	if want := "enes[{one uno}] []"; strings.Join(strings.Fields(got.Load().(string)), " ") != want {
+	if want := "enes[{one uno}] [] []"; strings.Join(strings.Fields(got.Load().(string)), " ") != want {
 		t.Errorf("%s, want %s", got.Load(), want)
 	}
-	doortest.Do(t, "POST", url+"/v1/chat/completions", `{"model":"translate","messages":[{"role":"user","content":"cat"}],"translation_options":{"source_lang":"English","target_lang":"Spanish","terms":[{"source":"cat","target":"minino"}]}}`)
-	if want := `[Translate "cat" as "minino".]`; !strings.Contains(got.Load().(string), want) {
+	doortest.Do(t, "POST", url+"/v1/chat/completions", `{"model":"translate","messages":[{"role":"user","content":"The cat."}],"translation_options":{"source_lang":"English","target_lang":"Spanish","domains":"A zoo.","terms":[{"source":"cat","target":"minino"}]}}`)
+	if want := `[A zoo.] [{cat minino}]`; !strings.Contains(got.Load().(string), want) {
 		t.Errorf("%s, want %s", got.Load(), want)
+	}
+	res, body := doortest.Do(t, "POST", url+"/v1/chat/completions", `{"model":"translate/en/es","messages":[{"role":"user","content":"The cat."}],"translation_options":{"terms":[{"source":"cat","target":"minino"}]}}`)
+	if flags := res.Header.Get("X-Dragoman-Flags"); flags != "glossary_missed" {
+		t.Errorf("a translation that lacks the term: %q, %s", flags, body)
+	}
+	if res, body := doortest.Do(t, "POST", url+"/v1/chat/completions", `{"model":"translate/en/es","messages":[{"role":"user","content":"cat"}],"translation_options":{"terms":[{"source":"cat","target":"minino"}]}}`); content(t, body) != "minino" || res.Header.Get("X-Dragoman-Flags") != "glossary" {
+		t.Errorf("a text that is a term: %s", body)
+	}
+	if res, body := doortest.Do(t, "POST", url+"/v1/chat/completions", `{"model":"translate/en/es","messages":[{"role":"user","content":"cat"}],"translation_options":{"terms":[{"source":"cat","target":""}]}}`); res.StatusCode != 400 || !strings.Contains(body, `"param":"translation_options.terms[0]"`) {
+		t.Errorf("an empty term: %d %s", res.StatusCode, body)
 	}
 }
 

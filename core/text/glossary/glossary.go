@@ -99,15 +99,14 @@ func (g *Glossary) seal() {
 	g.Version = hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// Join returns a glossary in which each of all holds, the first before the next.
+// Join returns a glossary without a name in which each of all holds, the first before the
+// next.
 func Join(all ...*Glossary) *Glossary {
 	if len(all) == 1 {
 		return all[0]
 	}
 	joined := &Glossary{}
-	var names []string
 	for _, g := range all {
-		names = append(names, g.Name)
 		at := make([]int, len(g.languages))
 		for i, l := range g.languages {
 			if at[i] = slices.Index(joined.languages, l); at[i] < 0 {
@@ -123,7 +122,6 @@ func Join(all ...*Glossary) *Glossary {
 			joined.concepts = append(joined.concepts, own)
 		}
 	}
-	joined.Name = strings.Join(names, ",")
 	joined.seal()
 	return joined
 }
@@ -204,6 +202,20 @@ func (g *Glossary) For(source, target core.Language) *Table {
 	}
 	g.tables[key] = t
 	return t
+}
+
+// Pairs returns the terms of one language with those of another, both of Languages, in the
+// order in which they were read.
+func (g *Glossary) Pairs(source, target core.Language) (all []core.Pair) {
+	from, to := slices.Index(g.languages, source), slices.Index(g.languages, target)
+	for _, c := range g.concepts {
+		if a, b := c.in(from), c.in(to); a != nil && b != nil && len(b.terms) > 0 {
+			for _, term := range a.terms {
+				all = append(all, core.Pair{Source: term, Target: b.terms[0]})
+			}
+		}
+	}
+	return all
 }
 
 // table makes the table from the languages of from into the first of to that a concept has.
