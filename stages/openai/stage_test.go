@@ -639,6 +639,7 @@ func TestPrompt(t *testing.T) {
 			Instructions: []string{"Short sentences.", "No slang."},
 			Context:      []core.Pair{{Source: "一", Target: "Eins"}, {Source: "二", Target: "Zwei"}},
 		}},
+		{name: "with marks in place of placeholders", req: core.Request{Text: "<x1/> files in <x2/>", Source: "en", Target: "es"}},
 		{name: "informal, second attempt", req: core.Request{Text: strings.Repeat("long ", 30), Source: "en", Target: "fr", Formality: core.Informal, Attempt: 1}},
 		{name: "reasoning", cfg: func(c *Config) { c.Request = Request{Temperature: 0.5, ReasoningEffort: "low", MaxOutput: 4096} }, req: core.Request{Text: "x", Source: "sr-Latn", Target: "yue"}},
 	} {
