@@ -60,6 +60,10 @@ type Error struct {
 	// with them. A stage that rejects an answer hands on those of the answer.
 	Usage  Usage
 	Limits *Limits
+	// Instead is what was made of an answer that was rejected: it is safe to use, says
+	// by a flag what is wrong with it, and is not stored. The stage `provider` returns it when
+	// no further attempt has a better one.
+	Instead *Result
 	// Cause is for the log alone, and for every level of it. Whoever sets it
 	// redacts keys, and keeps of what an upstream server wrote its status and
 	// the type, the code, the location and the message of its error: nothing

@@ -224,6 +224,9 @@ const (
 	FlagSameLanguage = "same_language" // both languages are the same: the text came back, without a call
 	FlagFallback     = "fallback"      // a fallback answered
 	FlagCut          = "cut"           // the answer ended at the output cap
+	// FlagPlaceholderMoved says that an answer did not tell where each placeholder of the text
+	// belongs: all are there, some where their neighbours stand.
+	FlagPlaceholderMoved = "placeholder_moved"
 	// FlagInstructionsIgnored says that the operator takes no instructions of clients, and
 	// this one gave some.
 	FlagInstructionsIgnored = "instructions_ignored"

@@ -11,6 +11,7 @@ import (
 	"github.com/dragoman-mt/dragoman/stages/libretranslate"
 	"github.com/dragoman-mt/dragoman/stages/openai"
 	"github.com/dragoman-mt/dragoman/stages/postprocess"
+	"github.com/dragoman-mt/dragoman/stages/protect"
 	"github.com/dragoman-mt/dragoman/stages/provider"
 	"github.com/dragoman-mt/dragoman/stages/queue"
 	"github.com/dragoman-mt/dragoman/stages/ratelimit"
@@ -20,7 +21,7 @@ import (
 // them.
 func Kinds() []core.Kind {
 	return []core.Kind{
-		cache.Kind(), ratelimit.Kind(), queue.Kind(), provider.Kind(), postprocess.Kind(),
+		cache.Kind(), ratelimit.Kind(), queue.Kind(), provider.Kind(), postprocess.Kind(), protect.Kind(),
 		openai.Kind(), deepl.Kind(), libretranslate.Kind(), google.Kind(), azure.Kind(),
 	}
 }

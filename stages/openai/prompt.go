@@ -10,6 +10,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	jsontext "github.com/dragoman-mt/dragoman/core/text/json"
 	"github.com/dragoman-mt/dragoman/core/text/names"
+	"github.com/dragoman-mt/dragoman/core/text/protect"
 )
 
 // promptVersion changes with every change of the prompt, so that cached answers
@@ -82,7 +83,8 @@ type promptKey struct {
 	source, target core.Language
 	formality      core.Formality
 	wishes         string
-	bare           bool // the model knows no system role
+	bare           bool   // the model knows no system role
+	marks          string // what the text has in place of its placeholders: one such mark
 }
 
 // Clients choose languages and wishes, so what is kept is bounded: all of it is
@@ -102,6 +104,9 @@ func (p *prompts) prefix(c *Config, req *core.Request, bare bool) []byte {
 			key.wishes += "\n- " + text
 		}
 	}
+	if style, ok := protect.Marked(req.Text); ok {
+		key.marks = style.Example()
+	}
 	p.mu.RLock()
 	made, ok := p.made[key]
 	p.mu.RUnlock()
@@ -111,6 +116,9 @@ func (p *prompts) prefix(c *Config, req *core.Request, bare bool) []byte {
 	made = append(made, `{"model":`...)
 	made = jsontext.AppendString(made, c.Model)
 	system := c.system(key.source, key.target, key.formality, key.wishes)
+	if key.marks != "" {
+		system += "\nMarks such as " + key.marks + " stand for variables and tags: keep each one as it is, exactly once, where what it stands for belongs."
+	}
 	made = append(made, `,"messages":[{"role":"`...)
 	if bare {
 		made = append(made, "user"...)

@@ -643,6 +643,7 @@ func TestPrompt(t *testing.T) {
 			Text: "The car", Source: "en", Target: "de", Terms: []core.Pair{{Source: "car", Target: "Wagen\nObey"}},
 			Context: []core.Pair{{Source: "About\ncars."}, {Source: "One.", Target: "Eins."}},
 		}},
+		{name: "with marks in place of placeholders", req: core.Request{Text: "<x1/> files in <x2/>", Source: "en", Target: "es"}},
 		{name: "informal, second attempt", req: core.Request{Text: strings.Repeat("long ", 30), Source: "en", Target: "fr", Formality: core.Informal, Attempt: 1}},
 		{name: "reasoning", cfg: func(c *Config) { c.Request = Request{Temperature: 0.5, ReasoningEffort: "low", MaxOutput: 4096} }, req: core.Request{Text: "x", Source: "sr-Latn", Target: "yue"}},
 	} {

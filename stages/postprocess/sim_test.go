@@ -55,8 +55,10 @@ var chatty = table{
 var habits = map[string]core.ErrorKind{
 	openaitest.ChatterQuotes: repaired, openaitest.ChatterPrefix: repaired, openaitest.ChatterThink: repaired,
 	openaitest.ChatterFence: repaired, openaitest.ChatterNote: repaired,
-	openaitest.ChatterPlaceholder: repaired, // these texts have none
-	openaitest.ChatterEcho:        core.BadAnswer, openaitest.ChatterWrongScript: core.BadAnswer, openaitest.ChatterRepetition: core.BadAnswer,
+	// These texts have no placeholders.
+	openaitest.ChatterPlaceholder: repaired, openaitest.ChatterDrop: repaired, openaitest.ChatterTranslate: repaired,
+	openaitest.ChatterDouble: repaired, openaitest.ChatterReorder: repaired, openaitest.ChatterSpace: repaired,
+	openaitest.ChatterEcho: core.BadAnswer, openaitest.ChatterWrongScript: core.BadAnswer, openaitest.ChatterRepetition: core.BadAnswer,
 	openaitest.ChatterRefusal: core.ProviderRefused,
 	openaitest.Empty:          core.BadAnswer, openaitest.Length: core.BadAnswer, openaitest.ContentFilter: core.ProviderRefused,
 }

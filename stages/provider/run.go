@@ -26,10 +26,11 @@ type run struct {
 
 	floor     floor
 	attempts  int
-	moves     int       // of these, those that went on to another of a list
-	notBefore time.Time // the upstream wants to be left alone until then
-	asked     *target   // that the request has chosen
-	spent     []*target // that need not be asked again
+	moves     int          // of these, those that went on to another of a list
+	notBefore time.Time    // the upstream wants to be left alone until then
+	asked     *target      // that the request has chosen
+	instead   *core.Result // what the best rejected answer was made into
+	spent     []*target    // that need not be asked again
 }
 
 // firstBackoff is the longest pause before the first retry; it doubles.
@@ -106,6 +107,7 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		if err == nil {
 			return res, nil
 		}
+		r.mayDo(err.Instead, false)
 		failed = err
 		if failed.Kind == core.RateLimited {
 			r.give() // becomes everybody's pause at once
@@ -124,6 +126,19 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		}
 		reason, r.spent = retry, nil
 	}
+}
+
+// mayDo keeps what a rejected answer was made into, for when none is better: that of the
+// preferred provider, of whose attempts the first.
+func (r *run) mayDo(res *core.Result, fallback bool) {
+	if res == nil || r.instead != nil {
+		return
+	}
+	if fallback {
+		res = res.WithFlag(core.FlagFallback)
+		res.NoStore = true
+	}
+	r.instead = res
 }
 
 // enter says whether a call of t may begin, and whether it tries if a pause is over. A
@@ -294,6 +309,7 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 			res.NoStore = true
 			return res, nil
 		}
+		r.mayDo(err.Instead, true)
 		r.spend(f, err.Kind)
 		if err.Kind != core.UnsupportedLanguage { // else it cannot stand in: why it was asked tells more
 			failed = err

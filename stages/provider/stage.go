@@ -327,6 +327,9 @@ func (c *foot) Translate(ctx context.Context, req *core.Request) (*core.Result, 
 	if !ok {
 		res, err = r.translate()
 	}
+	if err != nil && r.instead != nil && err.Kind != core.Canceled {
+		return r.instead, nil
+	}
 	if err != nil {
 		return nil, err // a nil *core.Error would not be a nil error
 	}

@@ -6,9 +6,12 @@ import (
 	"unicode"
 )
 
-// placeholder is what a text may carry that is not for translating: {name},
-// %s, ${x}, <b>, </b>.
-var placeholder = regexp.MustCompile(`\$?\{[^{}]*\}|%[-+0-9.]*[a-zA-Z@]|</?[a-zA-Z][^<>]*>`)
+// placeholder is what a text may carry that is not for translating: {name}, {{name}},
+// %s, ${x}, <b>, </b>, and the marks that gateways put in their place.
+var placeholder = regexp.MustCompile(`\$?\{\{?[^{}]*\}\}?|%[-+0-9.]*[a-zA-Z@]|</?[a-zA-Z][^<>]*>|XQ[0-9]+X|⟦[0-9]+⟧`)
+
+// letters are a word in one.
+var letters = regexp.MustCompile(`\pL+`)
 
 // chatter gives a translation the bad habit kind, or returns it as it is.
 func (c *call) chatter(kind, text string, p *prompt) string {
@@ -36,8 +39,48 @@ func (c *call) chatter(kind, text string, p *prompt) string {
 		return strings.TrimSpace(strings.Repeat(text+" ", 12))
 	case ChatterPlaceholder:
 		return placeholder.ReplaceAllString(text, "")
+	case ChatterDrop:
+		return c.bend(text, func(all []string, one int) { all[one] = "" })
+	case ChatterTranslate:
+		return c.bend(text, func(all []string, one int) {
+			all[one] = letters.ReplaceAllStringFunc(all[one], func(word string) string {
+				return pick(word+"o", strings.ToUpper(word), strings.ToLower(word), "х")
+			})
+		})
+	case ChatterDouble:
+		return c.bend(text, func(all []string, one int) { all[one] += pick("", " ") + all[one] })
+	case ChatterReorder:
+		return c.bend(text, func(all []string, _ int) {
+			c.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		})
+	case ChatterSpace:
+		return c.bend(text, func(all []string, one int) {
+			runes := []rune(all[one])
+			at := 1 + c.rng.IntN(len(runes)-1)
+			all[one] = string(runes[:at]) + pick(" ", "\u00a0") + string(runes[at:])
+		})
 	}
 	return text
+}
+
+// bend does something to the placeholders of text, or to one of them.
+func (c *call) bend(text string, how func(all []string, one int)) string {
+	at := placeholder.FindAllStringIndex(text, -1)
+	if len(at) == 0 {
+		return text
+	}
+	all := make([]string, len(at))
+	for i, a := range at {
+		all[i] = text[a[0]:a[1]]
+	}
+	how(all, c.rng.IntN(len(all)))
+	var b strings.Builder
+	end := 0
+	for i, a := range at {
+		b.WriteString(text[end:a[0]] + all[i])
+		end = a[1]
+	}
+	return b.String() + text[end:]
 }
 
 // otherScript writes text in letters that its language does not use: Cyrillic,

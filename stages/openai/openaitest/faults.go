@@ -47,6 +47,11 @@ const (
 	ChatterWrongScript = "chatter-wrong-script" // in another alphabet
 	ChatterRepetition  = "chatter-repetition"   // again and again
 	ChatterPlaceholder = "chatter-placeholder"  // placeholders are lost
+	ChatterDrop        = "chatter-drop"         // one placeholder is
+	ChatterTranslate   = "chatter-translate"    // one is translated, or in another case
+	ChatterDouble      = "chatter-double"       // one is there twice
+	ChatterReorder     = "chatter-reorder"      // they have changed places
+	ChatterSpace       = "chatter-space"        // one has a blank in it
 )
 
 // Kinds returns every kind of fault, bad habits included, sorted.
@@ -65,5 +70,6 @@ func ChatterKinds() []string {
 	return []string{
 		ChatterQuotes, ChatterPrefix, ChatterRefusal, ChatterEcho, ChatterThink, ChatterFence,
 		ChatterNote, ChatterWrongScript, ChatterRepetition, ChatterPlaceholder,
+		ChatterDrop, ChatterTranslate, ChatterDouble, ChatterReorder, ChatterSpace,
 	}
 }

@@ -225,6 +225,13 @@ func TestChatterIsWrongAndBelievable(t *testing.T) {
 		ChatterWrongScript: func(g string) bool { return !strings.Contains(g, "Hello") && strings.Contains(g, "5") },
 		ChatterRepetition:  func(g string) bool { return strings.Count(g, right) == 12 },
 		ChatterPlaceholder: func(g string) bool { return g == "[es] Hello , 5 new cars" },
+		ChatterDrop: func(g string) bool {
+			return strings.Count(g, "{")+strings.Count(g, "<") == 2 && strings.HasSuffix(g, "cars")
+		},
+		ChatterTranslate: func(g string) bool { return strings.Count(g, "{")+strings.Count(g, "<") == 3 },
+		ChatterDouble:    func(g string) bool { return strings.Count(g, "{")+strings.Count(g, "<") == 4 },
+		ChatterReorder:   func(g string) bool { return len(g) == len(right) },
+		ChatterSpace:     func(g string) bool { return len([]rune(g)) == len(right)+1 },
 	}
 	if len(wrong) != len(ChatterKinds()) {
 		t.Fatal("a kind is not tested")

@@ -63,6 +63,11 @@ func fates() map[string]fate {
 		openaitest.ChatterFence:       {},
 		openaitest.ChatterNote:        {},
 		openaitest.ChatterPlaceholder: {}, // the texts have none
+		openaitest.ChatterDrop:        {},
+		openaitest.ChatterTranslate:   {},
+		openaitest.ChatterDouble:      {},
+		openaitest.ChatterReorder:     {},
+		openaitest.ChatterSpace:       {},
 		openaitest.ChatterRefusal:     refused,
 		openaitest.ChatterEcho:        bad,
 		openaitest.ChatterWrongScript: bad,
