@@ -83,6 +83,7 @@ type promptKey struct {
 	formality      core.Formality
 	wishes         string
 	bare           bool // the model knows no system role
+	list           bool // of several texts
 }
 
 // Clients choose languages and wishes, so what is kept is bounded: all of it is
@@ -95,8 +96,8 @@ const (
 // prefix returns the body for req up to what the system message says of its text alone:
 // the message is left open, and so is the first user message of a model that knows no
 // system role, which is told the same there.
-func (p *prompts) prefix(c *Config, req *core.Request, bare bool) []byte {
-	key := promptKey{source: req.Source, target: req.Target, formality: req.Formality, bare: bare}
+func (p *prompts) prefix(c *Config, req *core.Request, bare, list bool) []byte {
+	key := promptKey{source: req.Source, target: req.Target, formality: req.Formality, bare: bare, list: list}
 	for _, text := range req.Instructions {
 		if text = wish(text); text != "" {
 			key.wishes += "\n- " + text
@@ -111,6 +112,9 @@ func (p *prompts) prefix(c *Config, req *core.Request, bare bool) []byte {
 	made = append(made, `{"model":`...)
 	made = jsontext.AppendString(made, c.Model)
 	system := c.system(key.source, key.target, key.formality, key.wishes)
+	if list {
+		system += listRule
+	}
 	made = append(made, `,"messages":[{"role":"`...)
 	if bare {
 		made = append(made, "user"...)
@@ -149,12 +153,13 @@ func circumstances(req *core.Request) string {
 	return b.String()
 }
 
-// encode returns the body of the call that translates req.
-func (p *Provider) encode(req *core.Request, params *params) []byte {
+// encode returns the body of the call that translates req, whose text is a list of them
+// when list says so.
+func (p *Provider) encode(req *core.Request, params *params, list bool) []byte {
 	if p.template != nil {
 		return p.finish(p.template.begin(p.cfg.Model, req), req, params)
 	}
-	prefix := p.prompts.prefix(&p.cfg, req, params.refused.system)
+	prefix := p.prompts.prefix(&p.cfg, req, params.refused.system, list)
 	size := len(prefix) + len(params.tail) + len(req.Text) + len(req.Text)/16 + 128
 	for _, pair := range req.Context {
 		size += len(pair.Source) + len(pair.Target) + 96
@@ -190,7 +195,11 @@ func (p *Provider) encode(req *core.Request, params *params) []byte {
 		b = append(b, '}')
 	}
 	user(req.Text)
-	return p.finish(b, req, params)
+	b = p.finish(b, req, params)
+	if _, own := params.extra["response_format"]; list && !own && !params.refused.format {
+		b = append(append(b[:len(b)-1], listFormat...), '}')
+	}
+	return b
 }
 
 // finish adds the parameters to b, which ends with the last message.
