@@ -290,11 +290,15 @@ type (
 	Languager interface{ Languages() []LanguageInfo }
 	// A Batcher is a provider that translates several texts in one call. Together
 	// says how many of reqs, from the first on, one call may hold: at least one.
-	// TranslateAll translates so many, in their order; an error is that of all.
+	// TranslateAll translates so many, in their order; an error is that of all, and a text
+	// whose result is nil is asked for alone.
 	Batcher interface {
 		Together(reqs []*Request) int
 		TranslateAll(ctx context.Context, reqs []*Request) ([]*Result, error)
 	}
+	// A BatchChooser is a Batcher that takes some requests alone: those of which Batches
+	// does not say that they may wait for others.
+	BatchChooser interface{ Batches(req *Request) bool }
 	// A Measurer reports its counters and gauges, when they are asked for. It
 	// may be called at any time from any goroutine.
 	Measurer interface{ Measure(emit func(Measure)) }

@@ -51,7 +51,7 @@ func BenchmarkReverseProxy(b *testing.B) {
 	p := provide(b, srv.URL+"/v1", nil, nil)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.Transport = p.env.Upstream
-	body := p.encode(ask(sentence), p.params.Load())
+	body := p.encode(ask(sentence), p.params.Load(), false)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -69,7 +69,7 @@ func BenchmarkEncode(b *testing.B) {
 	req := ask(sentence)
 	b.ReportAllocs()
 	for b.Loop() {
-		p.encode(req, p.params.Load())
+		p.encode(req, p.params.Load(), false)
 	}
 }
 

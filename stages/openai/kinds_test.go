@@ -266,7 +266,7 @@ func TestEveryParameterCanBeSwitchedOffAndMoreBeAdded(t *testing.T) {
 	}
 	p = provide(t, srv.URL, nil, func(c *Config) { c.Request.Extra = map[string]any{"temperature": 0.7, "max_tokens": 99} })
 	var sent map[string]any
-	raw := p.encode(ask("x"), p.params.Load())
+	raw := p.encode(ask("x"), p.params.Load(), false)
 	if json.Unmarshal(raw, &sent); bytes.Count(raw, []byte(`"temperature"`)) != 1 || sent["temperature"] != 0.7 || sent["max_tokens"] != 99.0 || sent["max_completion_tokens"] != nil {
 		t.Errorf("sent %s", raw)
 	}

@@ -29,6 +29,7 @@ type params struct {
 type refusals struct {
 	temperature, effort, effortValue, store, completionTokens, maxTokens bool
 	stream, streamOptions                                                bool
+	format                                                               bool   // the schema of a list
 	system                                                               bool   // the role of that name
 	extra                                                                string // keys of request.extra, each behind a line end
 	room                                                                 int
@@ -94,7 +95,7 @@ func (p *params) streams(req *core.Request) bool { return req.OnDelta != nil && 
 
 // names returns the parameters that are sent for req and may be left out.
 func (p *params) names(req *core.Request) []string {
-	names := []string{"temperature", "reasoning_effort", "store"}
+	names := []string{"temperature", "reasoning_effort", "store", "response_format"}
 	if p.cap != "" {
 		names = append(names, p.cap)
 	}
@@ -139,6 +140,8 @@ func (p *params) without(name string, value bool) (refusals, bool) {
 		r.stream = true
 	case "stream_options", "stream_options.include_usage":
 		r.streamOptions = true
+	case "response_format":
+		r.format = true
 	case "system":
 		r.system = true
 	}

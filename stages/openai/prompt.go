@@ -84,6 +84,7 @@ type promptKey struct {
 	formality      core.Formality
 	wishes         string
 	bare           bool   // the model knows no system role
+	list           bool   // of several texts
 	marks          string // what the text has in place of its placeholders: one such mark
 }
 
@@ -97,8 +98,8 @@ const (
 // prefix returns the body for req up to what the system message says of its text alone:
 // the message is left open, and so is the first user message of a model that knows no
 // system role, which is told the same there.
-func (p *prompts) prefix(c *Config, req *core.Request, bare bool) []byte {
-	key := promptKey{source: req.Source, target: req.Target, formality: req.Formality, bare: bare}
+func (p *prompts) prefix(c *Config, req *core.Request, bare, list bool) []byte {
+	key := promptKey{source: req.Source, target: req.Target, formality: req.Formality, bare: bare, list: list}
 	for _, text := range req.Instructions {
 		if text = wish(text); text != "" {
 			key.wishes += "\n- " + text
@@ -118,6 +119,9 @@ func (p *prompts) prefix(c *Config, req *core.Request, bare bool) []byte {
 	system := c.system(key.source, key.target, key.formality, key.wishes)
 	if key.marks != "" {
 		system += "\nMarks such as " + key.marks + " stand for variables and tags: keep each one as it is, exactly once, where what it stands for belongs."
+	}
+	if list {
+		system += listRule
 	}
 	made = append(made, `,"messages":[{"role":"`...)
 	if bare {
@@ -157,12 +161,13 @@ func circumstances(req *core.Request) string {
 	return b.String()
 }
 
-// encode returns the body of the call that translates req.
-func (p *Provider) encode(req *core.Request, params *params) []byte {
+// encode returns the body of the call that translates req, whose text is a list of them
+// when list says so.
+func (p *Provider) encode(req *core.Request, params *params, list bool) []byte {
 	if p.template != nil {
 		return p.finish(p.template.begin(p.cfg.Model, req), req, params)
 	}
-	prefix := p.prompts.prefix(&p.cfg, req, params.refused.system)
+	prefix := p.prompts.prefix(&p.cfg, req, params.refused.system, list)
 	size := len(prefix) + len(params.tail) + len(req.Text) + len(req.Text)/16 + 128
 	for _, pair := range req.Context {
 		size += len(pair.Source) + len(pair.Target) + 96
@@ -198,7 +203,11 @@ func (p *Provider) encode(req *core.Request, params *params) []byte {
 		b = append(b, '}')
 	}
 	user(req.Text)
-	return p.finish(b, req, params)
+	b = p.finish(b, req, params)
+	if _, own := params.extra["response_format"]; list && !own && !params.refused.format {
+		b = append(append(b[:len(b)-1], listFormat...), '}')
+	}
+	return b
 }
 
 // finish adds the parameters to b, which ends with the last message.

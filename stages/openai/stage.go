@@ -50,6 +50,7 @@ type Provider struct {
 	prompts  prompts
 	params   atomic.Pointer[params]
 	scripts  scripts
+	lists    lists
 	taught   lesson       // by chats
 	worked   atomic.Bool  // a translation has come
 	answered atomic.Int64 // when the last one came, in Unix nanoseconds
@@ -408,7 +409,7 @@ func (p *Provider) learn(sent *params, name string, value bool) bool {
 
 // request builds the call that translates req.
 func (p *Provider) request(ctx context.Context, req *core.Request, params *params) *http.Request {
-	return p.post(ctx, req, p.encode(req, params))
+	return p.post(ctx, req, p.encode(req, params, isList(ctx)))
 }
 
 // post builds the call for req with the body encoded.

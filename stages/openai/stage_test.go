@@ -649,7 +649,7 @@ func TestPrompt(t *testing.T) {
 	} {
 		p := provide(t, "https://api.openai.com/v1", nil, c.cfg)
 		for range 2 { // made, then remembered
-			body := p.encode(&c.req, p.params.Load())
+			body := p.encode(&c.req, p.params.Load(), false)
 			var pretty bytes.Buffer
 			if err := json.Indent(&pretty, body, "", "  "); err != nil {
 				t.Fatalf("%s: %v in %s", c.name, err, body)
@@ -674,11 +674,11 @@ func TestThePromptsKeptAreBounded(t *testing.T) {
 	for i := range 3 * maxPrompts {
 		req := ask("x")
 		req.Instructions = []string{fmt.Sprint("wish ", i)}
-		p.encode(req, p.params.Load())
+		p.encode(req, p.params.Load(), false)
 	}
 	req := ask("x")
 	req.Instructions = []string{strings.Repeat("w", maxWishes)}
-	p.encode(req, p.params.Load())
+	p.encode(req, p.params.Load(), false)
 	kept := 0
 	for _, prefix := range p.prompts.made {
 		kept += len(prefix)

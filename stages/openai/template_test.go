@@ -68,7 +68,7 @@ func TestATemplateStandsInPlaceOfThePrompt(t *testing.T) {
 			}
 			p := built.(*Provider)
 			c.req.Context = []core.Pair{{Source: "before", Target: "davor"}}
-			raw := p.encode(&c.req, p.params.Load())
+			raw := p.encode(&c.req, p.params.Load(), false)
 			var body struct {
 				Messages []struct{ Role, Content string }
 				Options  json.RawMessage `json:"translation_options"`
@@ -149,7 +149,7 @@ func TestLanguagesAndRolesAreWrittenAsTheFileSays(t *testing.T) {
 		var body struct {
 			Messages []struct{ Role, Content string }
 		}
-		if err := json.Unmarshal(p.encode(&core.Request{Text: "x", Source: "en", Target: "pt-BR"}, p.params.Load()), &body); err != nil {
+		if err := json.Unmarshal(p.encode(&core.Request{Text: "x", Source: "en", Target: "pt-BR"}, p.params.Load(), false), &body); err != nil {
 			t.Fatal(err)
 		}
 		if m := body.Messages[0]; m.Role != c.role || !strings.Contains(m.Content, c.says) {

@@ -70,9 +70,12 @@ func (c *foot) gathering(around func(core.Provider) core.Translator) func(core.P
 		if !ok {
 			return around(p)
 		}
-		c.gathers = true
 		g := &gatherer{Translator: p.Translator, Batcher: able}
 		p.Translator = g
+		if c.gatherers == nil {
+			c.gatherers = map[string]*gatherer{}
+		}
+		c.gatherers[p.Name] = g
 		g.linked = around(p)
 		return g.linked
 	}
@@ -80,10 +83,10 @@ func (c *foot) gathering(around func(core.Provider) core.Translator) func(core.P
 
 // together answers r with others of its call; ok says that it did.
 func (r *run) together() (res *core.Result, failed *core.Error, ok bool) {
-	if !r.gathers || r.req.Batch == nil {
+	if len(r.gatherers) == 0 || r.req.Batch == nil {
 		return nil, nil, false
 	}
-	if r.req.OnDelta != nil || r.req.Chat != nil {
+	if r.req.OnDelta != nil || r.req.Chat != nil || !r.gathers() {
 		r.req.Batch.Settle()
 		return nil, nil, false
 	}
@@ -142,6 +145,21 @@ func (r *run) together() (res *core.Result, failed *core.Error, ok bool) {
 			return nil, mine.failed, mine.failed != nil && meetsAll(mine.failed)
 		}
 	}
+}
+
+// gathers says whether one of the providers that are asked first translates the request
+// with others.
+func (r *run) gathers() bool {
+	for _, t := range r.way.first.members {
+		g := r.gatherers[t.name]
+		if g == nil {
+			continue
+		}
+		if chooser, ok := g.Batcher.(core.BatchChooser); !ok || chooser.Batches(r.req) {
+			return true
+		}
+	}
+	return false
 }
 
 // lead makes the attempts for all of c.
@@ -398,13 +416,18 @@ func (j *joint) make(ctx context.Context, req *core.Request) (*core.Result, erro
 	for i, a := range arrived[:n-1] {
 		o := outcome{err: err}
 		if err == nil {
-			o.res = all[i+1]
+			if o.res = all[i+1]; o.res == nil {
+				o.err = errAlone
+			}
 		}
 		a.got <- o
 		answered++
 	}
 	if err != nil {
 		return nil, err
+	}
+	if all[0] == nil {
+		return j.gatherer.Translator.Translate(ctx, req) // with the turn that it has
 	}
 	return all[0], nil
 }

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ import (
 type engine struct {
 	most  int
 	fails func(call int, texts []string) error
+	lacks string // the text that a list of several has no translation of
+	alone bool   // no request waits for others
 
 	mu    sync.Mutex
 	calls [][]string
@@ -33,13 +36,19 @@ func (e *engine) Translate(ctx context.Context, req *core.Request) (*core.Result
 	return all[0], nil
 }
 
+func (e *engine) Batches(*core.Request) bool { return !e.alone }
+
 func (e *engine) Together(reqs []*core.Request) int { return min(e.most, len(reqs)) }
 
 func (e *engine) TranslateAll(ctx context.Context, reqs []*core.Request) (all []*core.Result, err error) {
 	var texts []string
 	for _, req := range reqs {
 		texts = append(texts, req.Text)
-		all = append(all, &core.Result{Text: "[" + req.Text + "]"})
+		res := &core.Result{Text: "[" + req.Text + "]"}
+		if req.Text == e.lacks && len(reqs) > 1 {
+			res = nil
+		}
+		all = append(all, res)
 	}
 	e.mu.Lock()
 	e.calls = append(e.calls, texts)
@@ -338,3 +347,33 @@ func TestACallerWhoLeavesLeavesTheOthersTheirAnswers(t *testing.T) {
 
 // configure makes name the provider in use.
 func configure(c *Config, name string) { c.Use = []string{name} }
+
+// TestATextThatIsMissingInAnAnswerIsAskedForAlone while the others have theirs, whichever of
+// them it is.
+func TestATextThatIsMissingInAnAnswerIsAskedForAlone(t *testing.T) {
+	for _, lacks := range numbered(5) {
+		synctest.Test(t, func(t *testing.T) {
+			e := &engine{most: 10, lacks: lacks}
+			results, errs := batched(t, e, &seatsGate{free: 10}, numbered(5), nil, nil)
+			for i, r := range results {
+				if errs[i] != nil || r.Text != "["+numbered(5)[i]+"]" {
+					t.Errorf("%d: %v %v", i, r, errs[i])
+				}
+			}
+			if sizes := e.sizes(); len(sizes) != 2 || sizes[0] != 5 || sizes[1] != 1 {
+				t.Errorf("calls of %v texts", sizes)
+			}
+		})
+	}
+}
+
+// TestTextsThatWaitForNobodyGoAtTheSameTime though their provider is able to take several.
+func TestTextsThatWaitForNobodyGoAtTheSameTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, begin := &engine{most: 10, alone: true}, time.Now()
+		_, errs := batched(t, e, &seatsGate{free: 10}, numbered(5), nil, nil)
+		if err := errors.Join(errs...); err != nil || len(e.sizes()) != 5 || time.Since(begin) != time.Second {
+			t.Errorf("%v, calls of %v texts in %v", err, e.sizes(), time.Since(begin))
+		}
+	})
+}

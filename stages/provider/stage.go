@@ -246,8 +246,8 @@ type foot struct {
 	chats    []*way            // for chats, by who is asked first
 	targets  map[string]*group // by entry
 
-	gathers bool // one of the providers translates several texts in one call
-	crowds  crowds
+	gatherers map[string]*gatherer // the providers that translate several texts in one call, by name
+	crowds    crowds
 
 	number int64       // of the links of its past: a later one is greater
 	serves atomic.Bool // a request has come

@@ -56,7 +56,7 @@ func (c *call) chat() {
 		return
 	}
 	first := c.rec.Start.Add(c.latency())
-	text, err := c.cfg.Engine.Translate(c.r.Context(), p.text, p.source, p.target)
+	text, err := translate(c.r.Context(), c.cfg.Engine, p.text, p.source, p.target)
 	if c.r.Context().Err() != nil {
 		return
 	}
