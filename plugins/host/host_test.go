@@ -104,6 +104,9 @@ func (o *oddProvider) Translate(ctx context.Context, req *core.Request) (*core.R
 		answer = strings.Join(os.Environ(), "\n")
 	case "folder":
 		answer, _ = os.Getwd()
+	case "left":
+		until, _ := ctx.Deadline()
+		answer = time.Until(until).Round(10 * time.Second).String()
 	case "words":
 		for _, w := range strings.Fields(rest) {
 			if err := req.OnDelta(w); err != nil {
@@ -608,16 +611,51 @@ func TestThatARequestHadLittleTimeIsNotHeldAgainstAPlugin(t *testing.T) {
 		_, err := p.Translate(ctx, &req)
 		return core.AsError(err, "")
 	}
-	p.env.Deadline = time.Minute
+	p.SetDeadline(time.Minute)
 	for _, onDelta := range []func(string) error{nil, func(string) error { return nil }} {
 		if e := ask(400*time.Millisecond, core.Request{OnDelta: onDelta}); e == nil || e.Kind != core.DeadlineExceeded || !e.Own {
 			t.Errorf("half of a short time: %v", e)
 		}
 	}
-	p.env.Deadline = 400 * time.Millisecond
+	p.SetDeadline(400 * time.Millisecond)
 	if e := ask(time.Minute, core.Request{}); e == nil || e.Kind != core.DeadlineExceeded || e.Own {
 		t.Errorf("half of as long as a request may take: %v", e)
 	}
+}
+
+// TestAnotherDeadlineIsTakenInPlace: the process, the counters and what is known of the
+// plugin stay, and its calls have the time that a request may take now.
+func TestAnotherDeadlineIsTakenInPlace(t *testing.T) {
+	p := newBench(t, one).provider("odd")
+	ask := func(text string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		res, err := p.Translate(ctx, &core.Request{Text: text, Target: "es"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Text
+	}
+	pid, longest := ask("pid"), 20*time.Second
+	for _, longest = range []time.Duration{2 * time.Minute, 40 * time.Second, 5 * time.Minute} {
+		p.SetDeadline(longest)
+		p.informing.Wait()
+		if left := ask("left"); left != longest.String() {
+			t.Errorf("a call has %s, want %s", left, longest)
+		}
+	}
+	if now := ask("pid"); now != pid {
+		t.Errorf("another process: %s, was %s", now, pid)
+	}
+	if n := p.calls.Load(); n != 5 {
+		t.Errorf("%d calls are counted, want 5", n)
+	}
+	p.SetDeadline(10 * time.Minute) // and nobody waits for that
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	p.SetDeadline(20 * time.Minute)
 }
 
 // A foreigner is a plugin that was written without an SDK, not well.

@@ -35,9 +35,14 @@ type instance struct {
 
 	id string // in the plugin; set by join
 
-	mu     sync.Mutex
-	plugin *plugin // since Start
-	setup  atomic.Pointer[setup]
+	longest atomic.Int64 // that a request may take, a time.Duration; SetDeadline changes it
+
+	mu        sync.Mutex
+	plugin    *plugin        // since Start
+	informing sync.WaitGroup // what SetDeadline began
+	inform    context.Context
+	ended     context.CancelFunc // of inform
+	setup     atomic.Pointer[setup]
 
 	fingerprint func() string // the same at every call
 
@@ -64,6 +69,8 @@ func newInstance(h *Host, env core.Env, role wire.Role, program *Program, config
 		return nil, err
 	}
 	in := &instance{host: h, env: env, name: env.Name, folder: env.Origin.Folder(), program: program, role: role, config: config}
+	in.longest.Store(int64(env.Deadline))
+	in.inform, in.ended = context.WithCancel(context.Background())
 	in.fingerprint = sync.OnceValue(in.sum)
 	return in, nil
 }
@@ -109,12 +116,29 @@ func (in *instance) process() *plugin {
 	return in.plugin
 }
 
+// deadline is the longest that a request may take.
+func (in *instance) deadline() time.Duration { return time.Duration(in.longest.Load()) }
+
+// SetDeadline takes another deadline in place: breakers, latencies and counters stay.
+// A plugin bounds its calls as well, by what it was configured with, so it hears of a
+// longer one; a shorter one is kept here.
+func (in *instance) SetDeadline(longest time.Duration) {
+	was := time.Duration(in.longest.Swap(int64(longest)))
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if p := in.plugin; p != nil && longest > was {
+		in.informing.Go(func() { p.inform(in.inform, in) })
+	}
+}
+
 // Close ends the instance.
 func (in *instance) Close() error {
 	in.mu.Lock()
 	p := in.plugin
 	in.plugin = nil
 	in.mu.Unlock()
+	in.ended()
+	in.informing.Wait()
 	if p != nil {
 		in.host.leave(p, in)
 	}
@@ -209,7 +233,7 @@ func (in *instance) configure(ctx context.Context, r *running) (*setup, error) {
 	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
 	defer cancel()
 	reply, err := r.plugin.Configure(ctx, &wire.Config{
-		Instance: in.id, Role: in.role, Name: in.name, Config: config, Deadline: durationpb.New(in.env.Deadline),
+		Instance: in.id, Role: in.role, Name: in.name, Config: config, Deadline: durationpb.New(in.deadline()),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("it cannot be configured: %w", spoken(err))

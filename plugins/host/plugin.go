@@ -596,6 +596,32 @@ func (p *plugin) remove(in *instance) (last bool) {
 	return len(p.instances) == 0
 }
 
+// inform configures in anew in the process that serves, where it takes its own place
+// without losing a call, until ctx is done. A process that is started later is configured
+// so from the first.
+func (p *plugin) inform(ctx context.Context, in *instance) {
+	p.configuring.Lock()
+	defer p.configuring.Unlock()
+	p.mu.Lock()
+	r := p.current
+	p.mu.Unlock()
+	was := in.setup.Load()
+	if r == nil || was == nil || was.refused != nil {
+		return
+	}
+	v, err := in.configure(ctx, r)
+	if err == nil && v.refused == nil {
+		in.setup.Store(v)
+		return
+	}
+	if err == nil {
+		err = v.refused
+	}
+	if ctx.Err() == nil {
+		in.env.Log.Warn("the plugin does not take the longer deadline: its calls end as before", zap.Error(err))
+	}
+}
+
 // release tells a plugin that goes on that in is not needed any more.
 func (p *plugin) release(in *instance) {
 	p.mu.Lock()

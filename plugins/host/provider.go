@@ -19,6 +19,7 @@ var (
 	_ core.Translator    = provider{}
 	_ core.Starter       = provider{}
 	_ core.Closer        = provider{}
+	_ core.Deadliner     = provider{}
 	_ core.Prober        = provider{}
 	_ core.Outdater      = provider{}
 	_ core.Fingerprinter = provider{}
@@ -72,7 +73,7 @@ func (p provider) call(ctx context.Context, r visit, req *core.Request) (res *co
 	if req.OnDelta != nil {
 		return p.stream(ctx, r, req)
 	}
-	limit := p.env.Deadline
+	limit := p.deadline()
 	if req.Backed {
 		limit = p.half(ctx)
 	}
@@ -91,7 +92,7 @@ func (p provider) call(ctx context.Context, r visit, req *core.Request) (res *co
 // can answer as well: half of the time that is left. One that hangs would else
 // take the other's time with it.
 func (p provider) half(ctx context.Context) time.Duration {
-	limit := p.env.Deadline
+	limit := p.deadline()
 	if deadline, has := ctx.Deadline(); has {
 		limit = min(limit, time.Until(deadline))
 	}
@@ -102,13 +103,13 @@ func (p provider) half(ctx context.Context) time.Duration {
 // it ran out then tells of whoever chose the time, and not of the plugin.
 func (p provider) hurried(ctx context.Context) bool {
 	deadline, has := ctx.Deadline()
-	return has && time.Until(deadline) < p.env.Deadline*9/10
+	return has && time.Until(deadline) < p.deadline()*9/10
 }
 
 // stream makes a call whose answer may be heard before it is whole. What is still
 // said when it returns is not waited for.
 func (p provider) stream(ctx context.Context, r visit, req *core.Request) (res *core.Result, refused error, err *core.Error, died bool) {
-	call, cancel := context.WithTimeout(ctx, p.env.Deadline)
+	call, cancel := context.WithTimeout(ctx, p.deadline())
 	defer cancel()
 	var silent *time.Timer // ends the call unless something is said
 	if req.Backed {

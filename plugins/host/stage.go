@@ -23,6 +23,7 @@ var (
 	_ core.Streamer      = stage{}
 	_ core.Starter       = stage{}
 	_ core.Closer        = stage{}
+	_ core.Deadliner     = stage{}
 	_ core.Prober        = stage{}
 	_ core.Outdater      = stage{}
 	_ core.Fingerprinter = stage{}
@@ -149,7 +150,7 @@ func skipped(res *core.Result) *core.Result {
 // can do what this one does. A plugin that may be passed over has half of the
 // time that is left, so that the rest of the chain has the other half.
 func (s stage) call(ctx context.Context, about private, f func(call context.Context, r visit) (*core.Error, bool)) *core.Error {
-	limit := s.env.Deadline
+	limit := s.deadline()
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline))
 	}

@@ -120,6 +120,47 @@ func (s *shouter) Translate(ctx context.Context, req *core.Request) (*core.Resul
 	return &core.Result{Text: strings.ToUpper(req.Text) + s.cfg.Suffix, Limits: limits}, nil
 }
 
+// A patient is a provider that takes another deadline in place.
+type patient struct {
+	*shouter
+	told *atomic.Int64
+}
+
+func (p patient) SetDeadline(longest time.Duration) { p.told.Store(int64(longest)) }
+
+// TestAPartThatTakesAnotherDeadlineIsNotBuiltAnew: what it has learned stays.
+func TestAPartThatTakesAnotherDeadlineIsNotBuiltAnew(t *testing.T) {
+	var built, closed, told atomic.Int64
+	kind := core.NewKind("patient", core.RoleProvider, "", func() shoutConfig { return shoutConfig{} }, func(core.Env, *shoutConfig) (any, error) {
+		built.Add(1)
+		return patient{&shouter{closed: &closed}, &told}, nil
+	})
+	s, err := newServer("patient", []core.Kind{kind}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for i, c := range []struct {
+		config  string
+		longest time.Duration
+		built   int64
+	}{{"{}", time.Minute, 1}, {"{}", time.Hour, 1}, {`{"suffix": "."}`, time.Hour, 2}, {`{"suffix": "."}`, time.Minute, 2}} {
+		reply, err := s.Configure(t.Context(), &wire.Config{Instance: "p", Role: wire.Role_ROLE_PROVIDER, Name: "p", Config: []byte(c.config), Deadline: durationpb.New(c.longest)})
+		if err != nil || len(reply.GetErrors()) > 0 || len(reply.GetLanguages()) != 1 {
+			t.Fatalf("%d: %v, %v", i, reply, err)
+		}
+		if built.Load() != c.built {
+			t.Errorf("%d: built %d times, want %d", i, built.Load(), c.built)
+		}
+		if got := time.Duration(s.instances["p"].deadline.Load()); got != c.longest {
+			t.Errorf("%d: its calls have %s, want %s", i, got, c.longest)
+		}
+	}
+	if time.Duration(told.Load()) != time.Minute {
+		t.Errorf("it was told of %s", time.Duration(told.Load()))
+	}
+}
+
 // stamp marks a text on its way down and takes the mark off on the way up.
 func stamp() core.Kind {
 	return core.NewKind("stamp", core.RoleStage, "Marks.", func() struct{} { return struct{}{} },

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -43,7 +44,8 @@ type instance struct {
 	log      *zap.Logger
 	item     any
 	role     wire.Role
-	deadline time.Duration
+	config   *wire.Config   // that it was built with
+	deadline atomic.Int64   // the longest that a request may take, a time.Duration
 	calls    sync.WaitGroup // added to under server.mu, while the server knows it
 }
 
@@ -114,6 +116,12 @@ func version() string {
 
 func (s *server) Configure(ctx context.Context, c *wire.Config) (reply *wire.ConfigReply, err error) {
 	reply = &wire.ConfigReply{}
+	if in := s.takes(c); in != nil {
+		if l, ok := in.item.(core.Languager); ok {
+			reply.Languages = wire.EncodeLanguages(l.Languages())
+		}
+		return reply, nil
+	}
 	in, err := s.build(ctx, c)
 	if err != nil {
 		reply.Errors = configErrors(err)
@@ -133,6 +141,28 @@ func (s *server) Configure(ctx context.Context, c *wire.Config) (reply *wire.Con
 	return reply, nil
 }
 
+// takes returns the instance that c describes, when it is there already and takes
+// another deadline in place: what it has learned stays.
+func (s *server) takes(c *wire.Config) *instance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := s.instances[c.GetInstance()]
+	if in == nil {
+		return nil
+	}
+	timed, ok := in.item.(core.Deadliner)
+	same := proto.CloneOf(c)
+	same.Deadline = in.config.GetDeadline()
+	if !ok || !proto.Equal(same, in.config) {
+		return nil
+	}
+	longest := wire.Deadline(c.GetDeadline())
+	timed.SetDeadline(longest)
+	in.deadline.Store(int64(longest))
+	in.config = c
+	return in
+}
+
 // build makes and starts the part that c describes.
 func (s *server) build(ctx context.Context, c *wire.Config) (in *instance, err error) {
 	kind, ok := s.kinds[c.GetRole()]
@@ -149,9 +179,11 @@ func (s *server) build(ctx context.Context, c *wire.Config) (in *instance, err e
 	if err := fields.Decode(values, config); err != nil {
 		return nil, err
 	}
-	in = &instance{log: s.log.Named(c.GetName()), role: c.GetRole(), deadline: wire.Deadline(c.GetDeadline())}
+	in = &instance{log: s.log.Named(c.GetName()), role: c.GetRole(), config: c}
+	longest := wire.Deadline(c.GetDeadline())
+	in.deadline.Store(int64(longest))
 	err = in.protect(func() error {
-		env := core.Env{Name: c.GetName(), Log: in.log, Deadline: in.deadline}
+		env := core.Env{Name: c.GetName(), Log: in.log, Deadline: longest}
 		if in.item, err = kind.Build(env, config); err != nil {
 			return err
 		}
@@ -265,7 +297,7 @@ func (s *server) Answer(ctx context.Context, v *wire.Visit) (*wire.Event, error)
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := wire.Within(ctx, in.deadline)
+	ctx, cancel := wire.Within(ctx, time.Duration(in.deadline.Load()))
 	defer cancel()
 	return in.answer(ctx, v.GetText(), nil), nil
 }
@@ -276,7 +308,7 @@ func (s *server) Translate(call *wire.Call, stream grpc.ServerStreamingServer[wi
 		return err
 	}
 	defer leave()
-	ctx, cancel := wire.Within(stream.Context(), in.deadline)
+	ctx, cancel := wire.Within(stream.Context(), time.Duration(in.deadline.Load()))
 	defer cancel()
 	var sending sync.Mutex
 	send := func(e *wire.Event) error {
@@ -369,7 +401,7 @@ func (s *server) Before(ctx context.Context, v *wire.Visit) (reply *wire.Verdict
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := wire.Within(ctx, in.deadline)
+	ctx, cancel := wire.Within(ctx, time.Duration(in.deadline.Load()))
 	defer cancel()
 	defer func() {
 		if e := tooLong(reply); err == nil && e != nil {
@@ -398,7 +430,7 @@ func (s *server) After(ctx context.Context, d *wire.Done) (*wire.Reply, error) {
 		return nil, err
 	}
 	defer leave()
-	ctx, cancel := wire.Within(ctx, in.deadline)
+	ctx, cancel := wire.Within(ctx, time.Duration(in.deadline.Load()))
 	defer cancel()
 	var res *core.Result
 	err = in.protect(func() (err error) {
