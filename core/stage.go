@@ -195,7 +195,7 @@ func (p Provider) Place() string {
 type Allowance struct {
 	RequestsPerMinute int `json:"requests_per_minute" jsonschema:"minimum=0,maximum=10000000" jsonschema_description:"How many calls may be made in any 60 seconds. 0: not bounded here."`
 	TokensPerMinute   int `json:"tokens_per_minute" jsonschema:"minimum=0,maximum=10000000000" jsonschema_description:"How many tokens calls may use in any 60 seconds. 0: not bounded here."`
-	RequestsPerDay    int `json:"requests_per_day" jsonschema:"minimum=0,maximum=1000000000" jsonschema_description:"How many calls may be made in any 24 hours that the gateway runs. 0: not bounded here."`
+	RequestsPerDay    int `json:"requests_per_day" jsonschema:"minimum=0,maximum=1000000000" jsonschema_description:"How many calls may be made in any 24 hours, also after a restart. 0: not bounded here."`
 	MaxConcurrent     int `json:"max_concurrent" jsonschema:"minimum=0,maximum=100000" jsonschema_description:"How many calls may run at once. 0: not bounded here."`
 }
 
@@ -265,6 +265,14 @@ type (
 	// A Holder says in a few words what a reload would keep in it, such as
 	// "48,112 entries"; empty for nothing.
 	Holder interface{ Holds() string }
+	// A Rememberer knows something that must outlive the process, such as what was
+	// spent of a day's allowance. Remember returns it, JSON of some kilobytes at most, or
+	// nil for nothing; it is asked every few seconds. Recall takes back what a former
+	// process remembered, before the first request comes.
+	Rememberer interface {
+		Remember() []byte
+		Recall(memory []byte) error
+	}
 	// A Fingerprinter names everything in its configuration that changes an
 	// answer, with the content of the files that do, such as a plugin's program. It
 	// may read them, and it never says of one part now this and now that unless it

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 	"github.com/dragoman-mt/dragoman/stages/provider"
 )
@@ -123,24 +124,9 @@ func explainChain(w io.Writer, file *config.File) {
 	if c.provider == nil {
 		return
 	}
-	called := func(names []string) string {
-		var all []string
-		for _, name := range names {
-			for _, p := range file.Providers {
-				if p.Name == name {
-					all = append(all, fmt.Sprintf("%s (%s)", name, p.Kind.Name))
-				}
-			}
-		}
-		return strings.Join(all, " or ")
-	}
-	for i := range c.provider.Routes {
-		r := &c.provider.Routes[i]
-		alone := ""
-		if r.Private {
-			alone = ", and nobody else"
-		}
-		fmt.Fprintf(w, "%sroutes[%d]: %s: calls %s%s\n", indent, i, routed(r), called(r.Use), alone)
+	called := func(names []string) string { return called(file, names) }
+	for _, r := range routesOf(file, c.provider) {
+		fmt.Fprintf(w, "%s%s: %s\n", indent, r.Name, r.To)
 	}
 	fmt.Fprintf(w, "%scalls %s\n", indent, called(c.provider.Use))
 	for _, name := range c.provider.Fallback {
@@ -155,6 +141,32 @@ func explainChain(w io.Writer, file *config.File) {
 	if len(off) > 0 {
 		fmt.Fprintf(w, "  not linked: %s\n", strings.Join(off, ", "))
 	}
+}
+
+// called names providers with their kinds.
+func called(file *config.File, names []string) string {
+	var all []string
+	for _, name := range names {
+		for _, p := range file.Providers {
+			if p.Name == name {
+				all = append(all, fmt.Sprintf("%s (%s)", name, p.Kind.Name))
+			}
+		}
+	}
+	return strings.Join(all, " or ")
+}
+
+// routesOf says which requests the routes of c take, and who translates them.
+func routesOf(file *config.File, c *provider.Config) (all []admin.Route) {
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		alone := ""
+		if r.Private {
+			alone = ", and nobody else"
+		}
+		all = append(all, admin.Route{Name: fmt.Sprintf("routes[%d]", i), To: fmt.Sprintf("%s: calls %s%s", routed(r), called(file, r.Use), alone)})
+	}
+	return all
 }
 
 // explainChats says which way a chat goes: round every stage that knows nothing of

@@ -129,6 +129,12 @@ func (g *gateway) status(now reload.Serving) admin.Status {
 	}
 	for _, item := range now.File.Providers {
 		s.Providers = append(s.Providers, item.Name)
+		for _, account := range item.Accounts {
+			s.Accounts = append(s.Accounts, admin.Account{Name: account.Name, Provider: item.Name})
+		}
+	}
+	if c := choose(now.File).provider; c != nil && len(c.Routes) > 0 {
+		s.Routes = append(routesOf(now.File, c), admin.Route{Name: "use", To: "any other: calls " + called(now.File, c.Use)})
 	}
 	for _, p := range g.plugins.Status() {
 		s.Plugins = append(s.Plugins, admin.Plugin{

@@ -221,6 +221,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 		g.log.Warn(w)
 	}
 	g.first.Watch()
+	defer (&memory{folder: s.past, engine: g.engine, log: g.log}).begin()()
 	reloader = g.reloader(f, s.past, content, back, func(file *config.File) { book.SetPrices(pricesOf(file)) })
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
 		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader, doors.live, usageMeasures{book, service}}

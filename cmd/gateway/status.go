@@ -292,6 +292,30 @@ func status(sc *screen, s admin.Status, m sample) {
 	sc.table([]string{"PROVIDER", "breaker", "attempts", "retries", "hedges", "fallbacks", "failed", "mean"}, rows)
 
 	rows = nil
+	for _, p := range m.values("provider_paused_seconds", "provider") {
+		paused, most := m.sum("provider_paused_seconds", "provider", p), m.sum("provider_limit", "provider", p)
+		if paused == 0 && most == 0 {
+			continue
+		}
+		var left []string
+		for _, unit := range m.values("provider_limit", "unit") {
+			if limit := m.sum("provider_limit", "provider", p, "unit", unit); limit > 0 {
+				left = append(left, fmt.Sprintf("%s/%s %s left", count(m.sum("provider_left", "provider", p, "unit", unit)), count(limit), oneLine(unit)))
+			}
+		}
+		rows = append(rows, []cell{name(p), {fmt.Sprintf("%.0f s", math.Ceil(paused)), paused > 0}, good(strings.Join(left, ", "))})
+	}
+	sc.table([]string{"ACCOUNT", "paused for", toTheLeft}, rows)
+
+	rows = nil
+	if len(s.Routes) > 1 {
+		for _, r := range s.Routes {
+			rows = append(rows, []cell{name(r.Name), good(count(m.sum("provider_routed_total", "route", r.Name))), good(oneLine(r.To))})
+		}
+	}
+	sc.table([]string{"ROUTE", "requests", toTheLeft}, rows)
+
+	rows = nil
 	for _, p := range s.Plugins {
 		rows = append(rows, []cell{
 			name(p.Program), {oneLine(p.State), p.State != "ready"}, good(fmt.Sprint(p.PID)), good(fmt.Sprint(p.Restarts)),

@@ -42,6 +42,40 @@ func drawn(columns int, colour bool, s admin.Status, m sample) string {
 	return out.String()
 }
 
+// Where routes or accounts are, the screen shows them: who is asked for what, who is left
+// alone, and what is left of limits.
+func TestTheStatusShowsRoutesAndAccounts(t *testing.T) {
+	s, _ := recordedStatus(t)
+	s.Routes = []admin.Route{{Name: "routes[0]", To: "targets de: calls deepl (deepl), and nobody else"}, {Name: "use", To: "any other: calls up (openai)"}}
+	m, err := readSample(&http.Response{Body: io.NopCloser(strings.NewReader(`# TYPE dragoman_provider_routed_total counter
+dragoman_provider_routed_total{route="routes[0]",stage="provider"} 1234
+dragoman_provider_routed_total{route="use",stage="provider"} 7
+# TYPE dragoman_provider_paused_seconds gauge
+dragoman_provider_paused_seconds{provider="up/1",stage="provider"} 41.5
+dragoman_provider_paused_seconds{provider="up/2",stage="provider"} 0
+dragoman_provider_paused_seconds{provider="deepl",stage="provider"} 0
+# TYPE dragoman_provider_limit gauge
+dragoman_provider_limit{provider="up/2",stage="provider",unit="requests a day"} 5000
+# TYPE dragoman_provider_left gauge
+dragoman_provider_left{provider="up/2",stage="provider",unit="requests a day"} 4321
+`))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := drawn(100, false, s, m)
+	for _, line := range []string{
+		"ACCOUNT  paused for", "up/1           42 s", "up/2            0 s  4,321/5,000 requests a day left",
+		"routes[0]     1,234  targets de: calls deepl (deepl), and nobody else", "use               7  any other: calls up (openai)",
+	} {
+		if !strings.Contains(got, line) {
+			t.Errorf("no line %q in\n%s", line, got)
+		}
+	}
+	if strings.Contains(got, "\ndeepl") {
+		t.Errorf("an account of which nothing is to be said is shown:\n%s", got)
+	}
+}
+
 func TestTheStatusIsOneScreen(t *testing.T) {
 	s, m := recordedStatus(t)
 	got := drawn(100, false, s, m)

@@ -7,6 +7,8 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -281,4 +283,44 @@ func (e *Engine) Measure(emit func(core.Measure)) {
 			emit(x)
 		})
 	}
+}
+
+// Remember returns what the parts of the current generation know that must outlive the
+// process, by their places; nil for nothing.
+func (e *Engine) Remember() map[string]json.RawMessage {
+	g := e.acquire()
+	if g == nil {
+		return nil
+	}
+	defer g.release()
+	var all map[string]json.RawMessage
+	for _, p := range g.parts {
+		if r, ok := p.item.(core.Rememberer); ok {
+			if memory := r.Remember(); memory != nil {
+				if all == nil {
+					all = map[string]json.RawMessage{}
+				}
+				all[p.label+" "+p.name] = memory
+			}
+		}
+	}
+	return all
+}
+
+// Recall hands back what a former process remembered. It comes before the first request.
+func (e *Engine) Recall(all map[string]json.RawMessage) error {
+	g := e.acquire()
+	if g == nil {
+		return nil
+	}
+	defer g.release()
+	var wrong []error
+	for _, p := range g.parts {
+		if r, ok := p.item.(core.Rememberer); ok {
+			if memory := all[p.label+" "+p.name]; memory != nil {
+				wrong = append(wrong, r.Recall(memory))
+			}
+		}
+	}
+	return errors.Join(wrong...)
 }

@@ -59,6 +59,21 @@ func (l *Ledger) Until(room int64, now time.Time) time.Duration {
 	return 0
 }
 
+// Each calls each with what every cell holds that holds something, oldest first, and the
+// latest time at which that may have been added.
+func (l *Ledger) Each(now time.Time, each func(n int64, at time.Time)) {
+	l.move(now)
+	for c := max(l.last-cells, 0); c <= l.last; c++ {
+		if n := l.units[c%(cells+1)]; n > 0 {
+			at := l.epoch.Add(time.Duration(c+1) * l.cell())
+			if at.After(now) {
+				at = now
+			}
+			each(n, at)
+		}
+	}
+}
+
 func (l *Ledger) move(now time.Time) {
 	if l.epoch.IsZero() {
 		l.epoch = now

@@ -58,3 +58,27 @@ func TestALedgerForgetsNothingTooEarlyAndEverythingInTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// A ledger that is made anew of what Each says holds no less of the last Over than the one
+// before, now and at any time after.
+func TestWhatIsToldOfALedgerMakesOneThatForgetsNothingTooEarly(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := Ledger{Over: 24 * time.Hour}
+		now := time.Unix(1_700_000_000, 0)
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(3*time.Hour)).Draw(t, "pause")))
+			l.Add(rapid.Int64Range(0, 1000).Draw(t, "n"), now)
+		}
+		again := Ledger{Over: 24 * time.Hour}
+		l.Each(now, func(n int64, at time.Time) { again.Add(n, at) })
+		for range 20 {
+			if was, is := l.Sum(now), again.Sum(now); is < was {
+				t.Fatalf("holds %d of %d", is, was)
+			}
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(2*time.Hour)).Draw(t, "later")))
+		}
+		if left := again.Sum(now.Add(25 * time.Hour)); left != 0 {
+			t.Fatalf("%d are held for ever", left)
+		}
+	})
+}

@@ -1,6 +1,6 @@
 // Package state is the folder in which a gateway keeps what must outlive its process: the
-// contents of pipeline.yaml that served, and the address at which the gateway that runs can
-// be reached. It knows nothing of what a configuration says.
+// contents of pipeline.yaml that served, what its parts remember, and the address at which the
+// gateway that runs can be reached. It knows nothing of what a configuration says.
 package state
 
 import (

@@ -52,8 +52,8 @@ func sourceFirst(q *question, answer string) (rest string, labelled, ok bool) {
 		return rest, false, true
 	}
 	at, size := labelEnd(bare)
-	if at < 0 {
-		return "", false, false
+	if at < 0 || q.names(labelIn(bare[:at])) {
+		return "", false, false // or what stands there is said to be the translation
 	}
 	inner := strings.TrimLeft(bare[at+size:], " \t\r\n*_")
 	if rest, ok = strings.CutPrefix(inner, q.source); ok {
@@ -122,7 +122,7 @@ func behindSource(q *question, rest string, labelled bool) (string, bool) {
 	kept := strings.TrimSpace(strings.Trim(bare, "|"))
 	if at, size := labelEnd(strings.TrimLeft(kept, around)); at >= 0 {
 		inner := strings.TrimSpace(strings.TrimLeft(strings.TrimLeft(kept, around)[at+size:], "*_ "))
-		label := strings.Trim(strings.TrimLeft(kept, around)[:at], around+"[]【】()")
+		label := labelIn(strings.TrimLeft(kept, around)[:at])
 		if labelled && covered(q, inner) || q.names(label) {
 			kept = inner
 		}
@@ -132,6 +132,9 @@ func behindSource(q *question, rest string, labelled bool) (string, bool) {
 	}
 	return kept, true
 }
+
+// labelIn returns a label without the marks round it.
+func labelIn(s string) string { return strings.Trim(s, around+"[]【】()") }
 
 // beginsSmall says whether s begins with a small letter, as what goes on does.
 func beginsSmall(s string) bool {
@@ -215,7 +218,7 @@ func beforeSource(q *question, answer string) (string, bool) {
 	}
 	if end, size := labelEnd(strings.TrimLeft(kept, around)); end >= 0 {
 		bare := strings.TrimLeft(kept, around)
-		if inner := strings.TrimSpace(strings.TrimLeft(bare[end+size:], "*_ ")); q.names(strings.Trim(bare[:end], around+"[]【】()")) && covered(q, inner) {
+		if inner := strings.TrimSpace(strings.TrimLeft(bare[end+size:], "*_ ")); q.names(labelIn(bare[:end])) && covered(q, inner) {
 			kept = inner
 		}
 	}
@@ -256,7 +259,7 @@ func sourceTailAt(q *question, answer string, from int) int {
 			break
 		}
 		at = from + i
-		if mayBeSource(q, answer[at:]) {
+		if hasWord(answer[:at]) && mayBeSource(q, answer[at:]) {
 			end = at
 		}
 	}
@@ -313,7 +316,7 @@ func opensSource(q *question, answer string) bool {
 	if opens(answer) || opens(bare) {
 		return true
 	}
-	if at, size := labelEnd(bare); at > 0 {
+	if at, size := labelEnd(bare); at > 0 && !q.names(labelIn(bare[:at])) {
 		inner := strings.TrimLeft(bare[at+size:], " \t\r\n*_")
 		return inner == "" || opens(inner) || opens(strings.TrimLeft(inner, around))
 	}

@@ -227,6 +227,17 @@ func TestWhatIsKnownIsNotHeldBack(t *testing.T) {
 	}
 }
 
+// A label that names the target language stands before a translation, so what follows is
+// not waited for as the text before one; simulators write so.
+func TestALabelOfTheTargetLanguageHoldsNothingBack(t *testing.T) {
+	req := sentence()
+	req.Text = strings.Repeat(english+" ", 4)
+	answer := strings.TrimSpace("[es] " + req.Text)
+	if h := listen(t, New("postprocess", Config{}), req, spoken{pieces: runes(answer)}); h.err != nil || h.text() != answer+" " || len(h.early) < 100 {
+		t.Errorf("heard %d pieces before the end, %q, %v", len(h.early), h.text(), h.err)
+	}
+}
+
 // TestEveryCaseOfEveryStepStreams streams what each step repairs, refuses and
 // leaves alone, by itself and at length, split at every code point.
 func TestEveryCaseOfEveryStepStreams(t *testing.T) {

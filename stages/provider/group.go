@@ -14,7 +14,6 @@ type target struct {
 	*record
 	translator core.Translator
 	languages  core.Languager // nil: any language to any other
-	account    string         // that its calls are charged to
 	limits     core.Allowance
 	weight     int
 	load       atomic.Int64 // requests that have chosen it and have not ended

@@ -1,6 +1,11 @@
 package provider
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -17,7 +22,8 @@ import (
 type limits struct {
 	mu       sync.Mutex
 	accounts map[string]*spent
-	waits    []core.Line // that were refused
+	waits    []core.Line        // that were refused
+	former   map[string][]entry // what a former process has spent of days, by memoryOf
 }
 
 // spent is what was spent of one account.
@@ -125,6 +131,30 @@ func (l *limits) free(account string, req *core.Request, now time.Time) (ok bool
 	return true, 0
 }
 
+// left calls each with every limit of account and how much of it is left.
+func (l *limits) left(account string, now time.Time, each func(unit string, most int, left int64)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.accounts[account]
+	if s == nil {
+		return
+	}
+	for _, of := range [...]struct {
+		unit  string
+		most  int
+		spent int64
+	}{
+		{"requests a minute", s.most.RequestsPerMinute, s.minute.Sum(now) + int64(s.calls)},
+		{"tokens a minute", s.most.TokensPerMinute, s.tokens.Sum(now) + s.held},
+		{"requests a day", s.most.RequestsPerDay, s.day.Sum(now) + int64(s.calls)},
+		{"calls at once", s.most.MaxConcurrent, int64(s.calls)},
+	} {
+		if of.most > 0 {
+			each(of.unit, of.most, max(int64(of.most)-of.spent, 0))
+		}
+	}
+}
+
 // Refused notes which line waits.
 func (l *limits) Refused(line core.Line) (again bool) {
 	l.mu.Lock()
@@ -156,8 +186,9 @@ func (l *limits) set(most map[string]core.Allowance) {
 	for account, allowance := range most {
 		s := l.accounts[account]
 		if s == nil {
-			s = &spent{day: ledger.Ledger{Over: 24 * time.Hour}, used: now}
+			s = &spent{day: ledger.Ledger{Over: day}, used: now}
 			l.accounts[account] = s
+			l.recalled(account, s, now)
 		}
 		s.most = allowance
 	}
@@ -165,6 +196,90 @@ func (l *limits) set(most map[string]core.Allowance) {
 	l.mu.Unlock()
 	for _, w := range waits {
 		w.Wake()
+	}
+}
+
+// day is that of RequestsPerDay: any 24 hours.
+const day = 24 * time.Hour
+
+// An entry is how many calls there were, and when the last of them was at latest, in
+// Unix seconds.
+type entry [2]int64
+
+// memoryOf is the name of an account in what is kept: the account holds its key.
+func memoryOf(account string) string {
+	sum := sha256.Sum256([]byte(account))
+	return hex.EncodeToString(sum[:12])
+}
+
+// remember returns what was spent of the accounts whose calls a day are bounded, calls
+// that run included; nil for nothing.
+func (l *limits) remember() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	all := map[string][]entry{}
+	for name, entries := range l.former { // of accounts that no chain uses at present
+		for _, e := range entries {
+			if now.Sub(time.Unix(e[1], 0)) < day {
+				all[name] = append(all[name], e)
+			}
+		}
+	}
+	for account, s := range l.accounts {
+		if s.most.RequestsPerDay == 0 {
+			continue
+		}
+		var entries []entry
+		s.day.Each(now, func(n int64, at time.Time) { entries = append(entries, entry{n, at.Unix()}) })
+		if s.calls > 0 {
+			entries = append(entries, entry{int64(s.calls), now.Unix()})
+		}
+		if entries != nil {
+			all[memoryOf(account)] = entries
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	memory, err := json.Marshal(all)
+	if err != nil {
+		return nil // maps of numbers are JSON
+	}
+	return memory
+}
+
+// recall counts what a former process has spent, and has for accounts that are limited
+// later.
+func (l *limits) recall(memory []byte) error {
+	var all map[string][]entry
+	if err := json.Unmarshal(memory, &all); err != nil {
+		return fmt.Errorf("reading what was spent of requests_per_day: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.former = all
+	now := time.Now()
+	for account, s := range l.accounts {
+		l.recalled(account, s, now)
+	}
+	return nil
+}
+
+// recalled adds what a former process has spent of account.
+func (l *limits) recalled(account string, s *spent, now time.Time) {
+	name := memoryOf(account)
+	entries := l.former[name]
+	delete(l.former, name)
+	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a[1], b[1]) })
+	for _, e := range entries {
+		at := time.Unix(e[1], 0)
+		if at.After(now) {
+			at = now // the clock was set back
+		}
+		if e[0] > 0 && e[0] <= 1<<40 && now.Sub(at) < day {
+			s.day.Add(e[0], at)
+		}
 	}
 }
 

@@ -46,6 +46,7 @@ type tally struct {
 	took     atomic.Int64 // nanoseconds
 	classes  [len(within)]atomic.Int64
 	tokens   [3]atomic.Int64
+	letters  atomic.Int64 // characters that were billed
 
 	complained atomic.Int64 // when somebody was last told that its configuration is wrong, in Unix nanoseconds
 
@@ -90,6 +91,7 @@ func (r *tally) count(a *attempt) {
 			r.tokens[i].Add(int64(min(n, mostTokens)))
 		}
 	}
+	r.letters.Add(int64(min(max(a.usage.Characters, 0), mostTokens)))
 }
 
 // Measure reports attempts, how long they took, tokens and breakers, by
@@ -109,6 +111,10 @@ func (s *Stage) Measure(emit func(core.Measure)) {
 		emit(core.Measure{Name: "provider_breaker_state", Help: "Whether calls reach the provider: 0 yes, 1 one tries, 2 no.", Value: r.breaker.state(), Labels: []string{"provider", r.name}})
 		_, left, _ := r.pause.on(time.Now())
 		emit(core.Measure{Name: "provider_paused_seconds", Help: "For how much longer the account of the provider is left alone, since it has no quota or answered with a 429.", Value: left.Seconds(), Labels: []string{"provider", r.name}})
+		s.limits.left(r.account, time.Now(), func(unit string, most int, left int64) {
+			emit(core.Measure{Name: "provider_limit", Help: "What `limits` of the entry allow the account.", Value: float64(most), Labels: []string{"provider", r.name, "unit", unit}})
+			emit(core.Measure{Name: "provider_left", Help: "What is left of that.", Value: float64(left), Labels: []string{"provider", r.name, "unit", unit}})
+		})
 	}
 }
 
@@ -139,6 +145,9 @@ func (r *tally) measure(emit func(core.Measure)) {
 	})
 	for i, what := range [...]string{"prompt", "completion", "cached"} {
 		count("provider_tokens_total", "Tokens that providers billed; cached ones are part of the prompt's.", float64(r.tokens[i].Load()), "tokens", what)
+	}
+	if n := r.letters.Load(); n > 0 { // of who bills by them
+		count("provider_characters_total", "Characters that providers billed.", float64(n))
 	}
 	count("provider_breaker_opened_total", "Times that the breaker of a provider opened.", float64(r.opened.Load()))
 	count("provider_breaker_probes_total", "Calls that tried whether a provider is back.", float64(r.probes.Load()))

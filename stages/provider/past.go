@@ -45,7 +45,8 @@ type record struct {
 	of      core.Translator // the provider that it is about
 	cfg     Breaker
 	breaker *breaker
-	pause   *pause // of the account
+	account string // that its calls are charged to
+	pause   *pause // of that
 	*latencyPair
 }
 

@@ -48,6 +48,7 @@ var (
 	_ core.Measurer      = (*Stage)(nil)
 	_ core.Closer        = (*Stage)(nil)
 	_ core.Deadliner     = (*Stage)(nil)
+	_ core.Rememberer    = (*Stage)(nil)
 )
 
 // waitingWithoutQueue is how many requests may wait when no gate owns the line.
@@ -81,6 +82,12 @@ func (s *Stage) Close() error {
 	s.running.Wait()
 	return nil
 }
+
+// Remember returns what was spent of calls a day.
+func (s *Stage) Remember() []byte { return s.limits.remember() }
+
+// Recall counts what a former process has spent of them.
+func (s *Stage) Recall(memory []byte) error { return s.limits.recall(memory) }
 
 // Fingerprint is empty: which provider answers is what changes an answer, and
 // what Call returns names that.
@@ -215,12 +222,12 @@ func (c *foot) link(below core.Below, key string, names []string) (groups []*gro
 				if account == "" {
 					account = share.Place()
 				}
-				t := &target{translator: below.Around(share), languages: languages, account: account, limits: p.Limits, weight: share.Weight}
+				t := &target{translator: below.Around(share), languages: languages, limits: p.Limits, weight: share.Weight}
 				if share.Share == 0 {
 					t.weight = 1
 				}
 				t.record = c.record(share, c.cfg.Breaker, c.log)
-				t.pause = c.pauseOf(account)
+				t.pause, t.record.account = c.pauseOf(account), account
 				g.members = append(g.members, t)
 			}
 			g.dues = make([]float64, len(g.members))

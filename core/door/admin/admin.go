@@ -72,6 +72,11 @@ type Status struct {
 	// Stages and Providers are names in the order of the file.
 	Stages    []string `json:"stages,omitempty"`
 	Providers []string `json:"providers,omitempty"`
+	// Routes are the ways that a request may go, in the order in which they are asked;
+	// the last is that of what none takes.
+	Routes []Route `json:"routes,omitempty"`
+	// Accounts are those of entries that list several, by the names that metrics have.
+	Accounts []Account `json:"accounts,omitempty"`
 
 	// Plugins are the programs that run out of process.
 	Plugins []Plugin `json:"plugins,omitempty"`
@@ -83,6 +88,18 @@ type Status struct {
 	NotReady      string    `json:"not_ready,omitempty"` // why
 	// Notice is what should be looked at though texts are translated.
 	Notice string `json:"notice,omitempty"`
+}
+
+// A Route is one way of requests. To says which it takes and who translates them.
+type Route struct {
+	Name string `json:"name"`
+	To   string `json:"to"`
+}
+
+// An Account is one of several that an entry of providers has.
+type Account struct {
+	Name     string `json:"name"`
+	Provider string `json:"provider"`
 }
 
 // A Plugin is one program that runs out of process.
