@@ -86,9 +86,10 @@ func (tab *Tab) spent(req *core.Request, item Item) {
 	var u core.Usage
 	provider, translated := "", 0
 	switch {
+	case req.Trace.Attempts == 0: // a call was made for another, if at all
 	case item.Err != nil:
 		u, provider = item.Err.Usage, item.Err.Stage
-	case !item.Result.Cached && req.Trace.Attempts > 0:
+	case !item.Result.Cached:
 		u, provider, translated = item.Result.Usage, item.Result.Provider, utf8.RuneCountInString(item.Result.Text)
 	}
 	if provider == "" {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
 	"go.uber.org/zap"
 )
 
@@ -45,6 +46,9 @@ type disk struct {
 	// apart from what is pending. It comes before mu, and mu before that of the book.
 	folding sync.RWMutex
 	unsure  batch // of a commit that failed, which may have been done all the same
+	// waiting are rows of journals that others have left and that cannot be folded yet. The
+	// mu of the book guards it.
+	waiting map[row]Use
 
 	// mu guards the journal. One writes for all who wait for it meanwhile.
 	mu      sync.Mutex
@@ -119,11 +123,44 @@ func (d *disk) begin() error {
 			if unread := d.read(); unread != nil {
 				err = unread
 			}
+			d.look()
 			return err
 		}
 		return d.read()
 	}
 	return nil
+}
+
+// look counts what processes that died have left where it cannot be folded, as on a disk
+// that is read-only. It is for the start.
+func (d *disk) look() {
+	d.folding.RLock()
+	defer d.folding.RUnlock()
+	legacies, _ := d.left() // of what cannot be read, fold has told
+	inStore := map[string]bool{}
+	_ = d.view(func(tx *bolt.Tx) error {
+		for _, l := range legacies {
+			inStore[l.name] = isFolded(tx, l.name)
+		}
+		return nil
+	})
+	rows := map[row]Use{}
+	for _, l := range legacies {
+		if !inStore[l.name] {
+			rows = sum(rows, l.rows)
+		}
+		l.file.Close()
+	}
+	b := d.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d.waiting = rows
+	now := b.now()
+	for r, u := range rows {
+		if strings.HasPrefix(r.day, now.UTC().Format(monthly)) {
+			b.client(r.client, now).used += u.Characters
+		}
+	}
 }
 
 // keep folds what is pending, if anything is.

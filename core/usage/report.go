@@ -134,6 +134,9 @@ func (b *Book) month(month string) (map[row]Use, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if d := b.disk; d != nil {
+		all = sum(all, ofMonth(d.waiting, month))
+	}
 	return sum(all, ofMonth(b.pending, month)), nil
 }
 

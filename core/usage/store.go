@@ -130,6 +130,9 @@ func (d *disk) foldOnce() error {
 		d.book.log.Warn("closing the store of usage", zap.Error(closing))
 	}
 	d.unsure = batch{}
+	d.book.mu.Lock()
+	d.waiting = nil // they are in the store now
+	d.book.mu.Unlock()
 	d.stored(len(past))
 	for _, l := range legacies {
 		d.settle(l)

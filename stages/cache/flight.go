@@ -70,6 +70,7 @@ type rider struct {
 	// Set before done is closed, not changed after.
 	done chan struct{}
 	res  *core.Result
+	pays *bid // whose call is counted as its own, since the rider of that has left
 	err  *core.Error
 	said []byte // what was said before err
 }
@@ -480,9 +481,10 @@ func (b *bid) land(res *core.Result, err *core.Error) {
 	switch {
 	case withdrawn:
 	case err == nil:
+		payer := f.payer(b)
 		for len(f.riders) > 0 {
 			r := f.riders[len(f.riders)-1]
-			if r == b.rider {
+			if r == payer {
 				f.settle(r, res, nil)
 			} else {
 				f.settle(r, shared, nil)
@@ -502,6 +504,17 @@ func (b *bid) land(res *core.Result, err *core.Error) {
 	}
 }
 
+// payer returns the rider as whose own the call of b counts: the one that made it, or of
+// those who wait the one that came first.
+func (f *flight) payer(b *bid) *rider {
+	if b.rider.at >= 0 || len(f.riders) == 0 {
+		return b.rider
+	}
+	first := slices.MinFunc(f.riders, func(a, b *rider) int { return a.since.Compare(b.since) })
+	first.pays = b
+	return first
+}
+
 // concerns says whether err is the trouble of one request alone.
 func concerns(err *core.Error) bool {
 	switch err.Kind {
@@ -515,6 +528,9 @@ func concerns(err *core.Error) bool {
 // request of b alone the others do not hear: they go on with another bid, or make
 // one.
 func (f *flight) fail(b *bid, err *core.Error, said []byte) {
+	if !concerns(err) {
+		f.payer(b)
+	}
 	var stay []*rider
 	for i := len(f.riders) - 1; i >= 0; i-- {
 		switch r := f.riders[i]; {
@@ -717,6 +733,8 @@ func (s *Stage) ride(ctx context.Context, r *rider) (*core.Result, error) {
 	if trace := r.req.Trace; trace != nil {
 		if landed && own {
 			trace.Merge(r.bid.trace, waited)
+		} else if landed && r.pays != nil {
+			trace.Merge(r.pays.trace, waited)
 		} else {
 			trace.Elsewhere(span, waited)
 			if landed && r.err != nil {

@@ -123,6 +123,62 @@ func TestLeaderMayLeaveItsFlight(t *testing.T) {
 	})
 }
 
+// TestACallIsCountedOnceWhoeverLeaves: for the one that made it, or of those who wait the one
+// that came first, be it an answer or a failure that cost something.
+func TestACallIsCountedOnceWhoeverLeaves(t *testing.T) {
+	failed := &core.Error{Kind: core.ProviderFailed, Usage: core.Usage{PromptTokens: 7}}
+	for name, c := range map[string]struct {
+		fails, leaves bool
+		payer         int
+	}{
+		"the leader stays": {false, false, 0}, "the leader leaves": {false, true, 1},
+		"the leader stays, it fails": {true, false, 0}, "the leader leaves, it fails": {true, true, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &below{answer: func(ctx context.Context, req *core.Request) (*core.Result, error) {
+				time.Sleep(3 * time.Second)
+				req.Trace.Attempts++
+				if c.fails {
+					return nil, failed
+				}
+				return &core.Result{Text: "x", Usage: core.Usage{PromptTokens: 7}}, nil
+			}}
+			bubble(t, b, func(t *testing.T, s *Stage, chain core.Translator) {
+				ctx, leave := context.WithCancel(t.Context())
+				defer leave()
+				var reqs []*core.Request
+				var answers []<-chan reply
+				for i := range 4 {
+					req := request("x")
+					reqs = append(reqs, req)
+					of := t.Context()
+					if i == 0 {
+						of = ctx
+					}
+					answers = append(answers, asks(of, chain, req))
+					time.Sleep(100 * time.Millisecond)
+				}
+				if c.leaves {
+					leave()
+				}
+				paid := []int{}
+				for i, a := range answers {
+					o := <-a
+					if reqs[i].Trace.Attempts > 0 && (o.err != nil || !o.res.Cached) {
+						paid = append(paid, i)
+					}
+				}
+				if len(paid) != 1 || paid[0] != c.payer {
+					t.Errorf("paid by %v, want by %d alone", paid, c.payer)
+				}
+				if n := b.calls.Load(); n != 1 {
+					t.Errorf("%d calls", n)
+				}
+			})
+		})
+	}
+}
+
 func TestLastToLeaveEndsTheFlight(t *testing.T) {
 	var ended atomic.Int64
 	b := &below{answer: func(ctx context.Context, req *core.Request) (*core.Result, error) {
