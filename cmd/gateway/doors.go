@@ -65,13 +65,15 @@ type doors struct {
 
 // newDoors makes the doors to service. What their clients store is kept in folder.
 func newDoors(c doorsConfig, l live.Config, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *doors {
-	return &doors{
+	d := &doors{
 		native:         native.New(service, metrics, log.Named("native")),
 		libretranslate: libretranslate.New(c.LibreTranslate, service, metrics, log.Named("libretranslate")),
 		deepl:          deepl.New(c.DeepL, filepath.Join(folder, "glossaries"), service, metrics, log.Named("deepl")),
 		openai:         openai.New(c.OpenAI, service, metrics, log.Named("openai")),
 		live:           livedoor.New(l, service, metrics, log.Named("live")),
 	}
+	service.InferBy(d.live.Infer)
+	return d
 }
 
 // all are the doors in the order in which they are asked whether a call is theirs.

@@ -33,9 +33,12 @@ import (
 
 // A virtual is a gateway in a bubble of testing/synctest.
 type virtual struct {
-	t      *testing.T
-	engine *engine.Engine
-	door   http.Handler
+	t       *testing.T
+	engine  *engine.Engine
+	file    *config.File
+	service *door.Service
+	doors   *doors // nil for the native one alone
+	door    http.Handler
 }
 
 // nowhere is an upstream that no played provider calls.
@@ -58,8 +61,9 @@ func virtually(t *testing.T, yaml string, players map[string]core.TranslatorFunc
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &virtual{t: t, engine: engine.New(nowhere{}, zap.NewNop())}
+	v := &virtual{t: t, engine: engine.New(nowhere{}, zap.NewNop()), file: file}
 	server := serverSection.Of(file)
+	v.service = door.New(*server, v.engine)
 	g, err := v.engine.Build(file, server.Deadline)
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +72,7 @@ func virtually(t *testing.T, yaml string, players map[string]core.TranslatorFunc
 		t.Fatal(err)
 	}
 	v.engine.Serve(g, 0)
-	v.door = native.New(door.New(*server, v.engine), door.NewMetrics(prometheus.NewRegistry()), zap.NewNop())
+	v.door = native.New(v.service, door.NewMetrics(prometheus.NewRegistry()), zap.NewNop())
 	return v
 }
 

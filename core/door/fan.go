@@ -120,7 +120,15 @@ func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) (item I
 	if tab.key != nil {
 		req.Lane = max(req.Lane, tab.key.lane)
 	}
-	once := func() (*core.Result, error) { return ask(ctx, tab.rules, req) }
+	asks := func(req *core.Request) (*core.Result, error) { return ask(ctx, tab.rules, req) }
+	if infer := t.Service.infer; infer != nil && req.Session == "" && req.Chat == nil {
+		asked, glossary := asks, ""
+		if g := tab.rules.glossary; g != nil {
+			glossary = g.Name + " " + g.Version
+		}
+		asks = func(req *core.Request) (*core.Result, error) { return infer(ctx, t.Door, glossary, req, asked) }
+	}
+	once := func() (*core.Result, error) { return asks(req) }
 	var res *core.Result
 	var err error
 	if t.Patient {
@@ -128,7 +136,7 @@ func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) (item I
 		if onDelta := req.OnDelta; onDelta != nil {
 			own := *req
 			own.OnDelta = func(text string) error { heard = true; return onDelta(text) }
-			once = func() (*core.Result, error) { return ask(ctx, tab.rules, &own) }
+			once = func() (*core.Result, error) { return asks(&own) }
 		}
 		res, err = t.patiently(ctx, func(err error) bool { return passes(err) && !heard }, once)
 	} else {

@@ -26,6 +26,7 @@ type Service struct {
 	slow       func() time.Duration
 	usage      *usage.Book
 	glossaries atomic.Pointer[Glossaries]
+	infer      Inferrer
 	stopping   chan struct{} // closed when the gateway begins to stop
 	stop       func()        // closes it
 }
@@ -50,6 +51,14 @@ func New(c Config, t core.Translator) *Service {
 // SlowFrom makes Slow return what slow says at the time. It comes before the first
 // call.
 func (s *Service) SlowFrom(slow func() time.Duration) { s.slow = slow }
+
+// An Inferrer may answer a text of a door by itself, or with other options: it asks for what
+// it needs, at most once. It is told of texts that belong to no session, and which glossary
+// holds, by name and version.
+type Inferrer func(ctx context.Context, door, glossary string, req *core.Request, ask func(*core.Request) (*core.Result, error)) (*core.Result, error)
+
+// InferBy gives the texts of all doors to infer first. It comes before the first call.
+func (s *Service) InferBy(infer Inferrer) { s.infer = infer }
 
 // CountIn makes book count what clients use, in place of one that is kept nowhere. It
 // comes before the first call.

@@ -169,7 +169,7 @@ func (s *Session) ask(k *track, units []unit, stable, end int, now time.Time) {
 			s.note(k, i, draft{text, same, joint(k.target.language, i, u.blank), whole})
 			continue
 		}
-		if open, at := s.worth(k, u, had, text, whole, now); !open {
+		if open, at := s.worth(k, had, text, whole, now); !open {
 			k.due = at
 			return
 		}
@@ -181,27 +181,32 @@ func (s *Session) ask(k *track, units []unit, stable, end int, now time.Time) {
 
 // worth says whether text, of a sentence of which had was translated, is worth a call
 // now, and else when to look again.
-func (s *Session) worth(k *track, u unit, had draft, text string, whole bool, now time.Time) (open bool, at time.Time) {
+func (s *Session) worth(k *track, had draft, text string, whole bool, now time.Time) (open bool, at time.Time) {
 	if whole || k.segment.quiet {
 		return true, at
 	}
-	words, before := measure(text), measure(had.source)
-	first, more, growth := 4*s.config.FirstWords, 4*s.config.Words, s.config.Growth
-	if s.level > 0 {
+	return s.config.worth(s.level, text, had.source, k.segment.began, k.asked, now)
+}
+
+// worth says whether text is worth a call now, when had is what was translated of it, and
+// else when to look again. It began at the one time, and was asked for last at the other.
+func (c Config) worth(level int, text, had string, began, asked, now time.Time) (open bool, at time.Time) {
+	words, before := measure(text), measure(had)
+	first, more, growth := 4*c.FirstWords, 4*c.Words, c.Growth
+	if level > 0 {
 		first, more, growth = 2*first, 2*more, 2*growth
 	}
 	if before == 0 {
-		since := k.segment.began
-		if k.asked.After(since) {
-			since = k.asked
+		if asked.After(began) {
+			began = asked
 		}
 		if words >= first {
 			return true, at
 		}
-		if wait := since.Add(s.config.Interval); now.Before(wait) {
+		if wait := began.Add(c.Interval); now.Before(wait) {
 			return false, wait
 		}
-		return s.level == 0, at
+		return level == 0, at
 	}
 	need := min(growth*float64(before), float64(stale*more)) // a long sentence is not left alone for long
 	return words-before >= more && float64(words-before) >= need, at

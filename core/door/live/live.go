@@ -60,7 +60,8 @@ type Door struct {
 	tickets   map[string]ticket
 	epochs    map[owner]int64
 	records   map[*record]bool
-	recording atomic.Int64   // how many records
+	recording atomic.Int64 // how many records
+	plainly   inference
 	keeping   bool           // the keeper runs
 	work      sync.WaitGroup // of sessions, and the keeper
 	closing   chan struct{}
@@ -101,6 +102,7 @@ func New(c live.Config, service *door.Service, metrics *door.Metrics, log *zap.L
 		closing: make(chan struct{}),
 	}
 	d.config.Store(&c)
+	d.plainly.of = live.NewInference()
 	return d
 }
 

@@ -2,6 +2,7 @@ package live
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/live"
@@ -45,6 +46,17 @@ func (d *Door) Measure(emit func(core.Measure)) {
 		{"live_calls_wasted_total", "Upstream calls whose output was not shown, or for less than 300 ms.", &m.wasted},
 	} {
 		emit(core.Measure{Name: v.name, Help: v.help, Counter: true, Value: float64(v.value.Load())})
+	}
+	d.plainly.mu.Lock()
+	inferred := d.plainly.of.Counts(time.Now())
+	d.plainly.mu.Unlock()
+	for _, v := range []core.Measure{
+		{Name: "live_inferred_revisions_total", Help: "Texts of clients without sessions that were taken for a revision of one that grows.", Counter: true, Value: float64(inferred.Revisions)},
+		{Name: "live_inferred_asked_total", Help: "Those of them that were asked for.", Counter: true, Value: float64(inferred.Calls)},
+		{Name: "live_inferred_spared_total", Help: "Those of them that were answered with the translation of another revision, without a call.", Counter: true, Value: float64(inferred.Spared)},
+		{Name: "live_inferred_sessions", Help: "Clients without sessions that are taken for speakers.", Value: float64(inferred.Sessions)},
+	} {
+		emit(v)
 	}
 	d.mu.Lock()
 	open := len(d.sessions)
