@@ -11,6 +11,9 @@ type Request struct {
 	ID string
 	// Text is what to translate: valid UTF-8 without NUL, not blank.
 	Text string
+	// Markup is what Text is written in; nil for a text in which tags are no more than
+	// placeholders.
+	Markup *Markup
 	// Source is the language of Text; empty when the client did not say.
 	Source Language
 	// Target is the language wanted; never empty.
@@ -147,6 +150,15 @@ type Flight interface {
 	// who asked. The line says so under its lock, so Starts does not block and
 	// does not call into a line.
 	Starts() error
+}
+
+// A Markup says that a text has tags and character references, and which of its elements
+// are not to be translated. It is never changed.
+type Markup struct {
+	// XML says that it is XML, else HTML.
+	XML bool
+	// Ignore are names of elements whose content comes back as it is.
+	Ignore []string
 }
 
 // A Pair is a text and its translation.

@@ -139,8 +139,10 @@ func (t *Teller) marked(ctx context.Context, tab *Tab, req *core.Request, m Mark
 	if texts == 0 {
 		return Item{Result: &core.Result{Text: req.Text}}
 	}
-	if tags > 0 && texts > 1 {
-		whole := t.Piece(ctx, tab, req)
+	if tags > 0 && tags <= mostTags && texts > 1 {
+		own := *req
+		own.Markup, own.OnDelta = &core.Markup{XML: m.XML, Ignore: m.Ignore}, nil
+		whole := t.Piece(ctx, tab, &own)
 		if whole.Err == nil && m.same(req.Text, whole.Result.Text) || whole.Err != nil && !t.piecesMayDo(whole.Err) {
 			return whole
 		}
@@ -149,7 +151,7 @@ func (t *Teller) marked(ctx context.Context, tab *Tab, req *core.Request, m Mark
 	reqs := make([]core.Request, len(pieces))
 	for i, text := range pieces {
 		reqs[i] = *req
-		reqs[i].Text, reqs[i].Trace = text, core.NewTrace(nil)
+		reqs[i].Text, reqs[i].Trace, reqs[i].OnDelta = text, core.NewTrace(nil), nil
 	}
 	items := Items(reqs, func(req *core.Request) Item { return t.Piece(ctx, tab, req) })
 	for _, it := range items {
@@ -165,6 +167,9 @@ func (t *Teller) marked(ctx context.Context, tab *Tab, req *core.Request, m Mark
 	out.Text = join(pieces)
 	return Item{Result: &out, Took: items[0].Took}
 }
+
+// mostTags is how many tags a text may have that is asked for as a whole.
+const mostTags = 500
 
 // Split returns the texts between tags that have something to translate, and what puts
 // their translations into the places where they were.

@@ -21,6 +21,7 @@ import (
 var sorted = map[string]struct{ key, wire bool }{
 	"ID":              {false, true},
 	"Text":            {true, true},
+	"Markup":          {true, false}, // the host keeps it
 	"Source":          {true, true},
 	"Target":          {true, true},
 	"Context":         {true, true},
@@ -72,6 +73,9 @@ func change(t *testing.T, v reflect.Value) {
 		return
 	case func(string) error:
 		v.Set(reflect.ValueOf(func(string) error { return nil }))
+		return
+	case *core.Markup:
+		v.Set(reflect.ValueOf(&core.Markup{XML: true}))
 		return
 	case *core.Chat:
 		v.Set(reflect.ValueOf(&core.Chat{Key: "k"}))

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/text/normal"
@@ -28,8 +29,30 @@ func appendKey(dst []byte, req *core.Request) []byte {
 		dst = appendPart(dst, p.Source)
 		dst = appendPart(dst, p.Target)
 	}
-	return normal.Append(dst, req.Text)
+	if m := req.Markup; m != nil {
+		dst = append(dst, markup, 'h')
+		if m.XML {
+			dst[len(dst)-1] = 'x'
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(m.Ignore)))
+		for _, name := range m.Ignore {
+			dst = appendPart(dst, name)
+		}
+	}
+	begin := len(dst)
+	dst = normal.Append(dst, req.Text)
+	if string(dst[begin:]) != req.Text && strings.ContainsAny(req.Text, exact) {
+		dst = append(dst[:begin], req.Text...)
+	}
+	return dst
 }
+
+// markup stands before what a text is written in; no text begins with it.
+const markup = 0
+
+// exact are the signs of a text which is looked up as it is: blanks in what it has of
+// code, tags and placeholders come back as they are.
+const exact = "`<{$"
 
 // chats stands in place of a source language before the key of a chat; it is none.
 const chats = "\x00chat"

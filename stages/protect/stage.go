@@ -154,7 +154,14 @@ func (e *engine) note(s protect.Style, lost bool) {
 func (s *Stage) Wrap(next core.Translator) core.Translator {
 	e := s.engine(next)
 	return core.TranslatorFunc(func(ctx context.Context, req *core.Request) (*core.Result, error) {
-		text := protect.Of(req.Text, &s.options)
+		o := &s.options
+		if m := req.Markup; m != nil {
+			o = &protect.Options{Markup: protect.HTML, Ignore: m.Ignore, Patterns: s.options.Patterns}
+			if m.XML {
+				o.Markup = protect.XML
+			}
+		}
+		text := protect.Of(req.Text, o)
 		if text == nil {
 			return next.Translate(ctx, req)
 		}
@@ -180,7 +187,7 @@ func (s *Stage) translate(ctx context.Context, next core.Translator, e *engine, 
 		return nil, err
 	}
 	down := *req
-	down.Text = masked
+	down.Text, down.Markup = masked, nil // what is sent is words and marks
 	stream := text.Stream(style)
 	var failed error
 	if req.OnDelta != nil {

@@ -20,6 +20,7 @@ type call struct {
 	target       string
 	targets      []string
 	formality    string
+	format       string
 	glossary     string
 	terms        []core.Pair // of this call alone, in place of a name
 	around       string      // context that is one text
@@ -224,9 +225,7 @@ func (s *scanner) value(c *call, f field) {
 	case fNoCache:
 		c.noCache = s.bool(f)
 	case fFormat:
-		if s.string(f, "a string") != "text" {
-			s.Fail(notYet(f, `a format other than "text"`))
-		}
+		c.format = s.string(f, "a string")
 	case fStream:
 		c.stream = s.bool(f)
 	case fSessionUsage:
@@ -245,10 +244,6 @@ func (s *scanner) value(c *call, f field) {
 		}
 	}
 	c.given |= 1 << f
-}
-
-func notYet(f field, what string) *core.Error {
-	return &core.Error{Kind: core.InvalidRequest, Field: names[f], Detail: what + " is not supported yet"}
 }
 
 func (s *scanner) wrongType(name, want string) {

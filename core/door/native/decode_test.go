@@ -99,7 +99,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		clear(body) // nothing may depend on it any more
 		if diff := cmp.Diff(want, reference{
-			Text: want.Text, Format: want.Format, Glossary: want.Glossary, Context: want.Context, Source: got.source, Target: got.target, Targets: got.targets, Formality: got.formality,
+			Text: want.Text, Format: got.format, Glossary: want.Glossary, Context: want.Context, Source: got.source, Target: got.target, Targets: got.targets, Formality: got.formality,
 			Instructions: got.instructions, Session: got.session, Segment: got.segment, Revision: got.revision,
 			Final: got.final, Bulk: got.bulk, DeadlineMS: got.deadlineMS, NoCache: got.noCache, Stream: got.stream, SessionUsage: got.sessionUsage,
 		}); diff != "" {

@@ -88,13 +88,21 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 		d.Journal.Served(name, id, p.client, status, len(p.requests), time.Since(begin))
 		return
 	}
-	items := d.Each(ctx, &p.tab, p.requests)
+	items := door.Items(p.requests, func(req *core.Request) door.Item { return d.one(ctx, p, req) })
 	for i := range items {
 		p.settle(&items[i], i)
 	}
 	p.tab.Settle()
 	status := d.answer(w, r, id, p, items, begin)
 	d.Journal.Served(name, id, p.client, status, len(items), time.Since(begin))
+}
+
+// one asks for one text of p.
+func (d *Door) one(ctx context.Context, p *plan, req *core.Request) door.Item {
+	if p.markup != nil {
+		return d.OneMarked(ctx, &p.tab, req, *p.markup)
+	}
+	return d.One(ctx, &p.tab, req)
 }
 
 // refuse answers a call none of whose texts was asked for.
@@ -124,7 +132,8 @@ type plan struct {
 	client   string
 	targets  int
 	within   time.Duration
-	ignored  bool // the client's instructions are
+	ignored  bool         // the client's instructions are
+	markup   *door.Markup // nil for plain text
 	requests []core.Request
 	traces   []core.Trace
 }
@@ -170,6 +179,10 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 	if err != nil {
 		return nil, err
 	}
+	markup, err := c.markup()
+	if err != nil {
+		return nil, err
+	}
 	instructions, ignored, err := rules.ClientInstructions(c.instructions, names[fInstructions])
 	if err != nil {
 		return nil, err
@@ -195,7 +208,7 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 		}
 	}
 
-	p := &plan{rules: rules, call: c, client: client, targets: len(targets), within: within, ignored: ignored || unread || unused}
+	p := &plan{rules: rules, call: c, markup: markup, client: client, targets: len(targets), within: within, ignored: ignored || unread || unused}
 	n := len(c.texts) * len(targets)
 	p.requests, p.traces = make([]core.Request, n), make([]core.Trace, n)
 	seats := core.NewSeats(n)
@@ -295,6 +308,19 @@ func (c *call) tone() (core.Formality, error) {
 		return core.Informal, nil
 	}
 	return "", invalid(names[fFormality], `formality must be "default", "formal" or "informal"`)
+}
+
+// markup is what the texts are written in.
+func (c *call) markup() (*door.Markup, error) {
+	switch c.format {
+	case "", "text":
+		return nil, nil
+	case "html":
+		return &door.Markup{}, nil
+	case "xml":
+		return &door.Markup{XML: true}, nil
+	}
+	return nil, invalid(names[fFormat], `format must be "text", "html" or "xml"`)
 }
 
 func (c *call) checkSession() error {

@@ -240,7 +240,7 @@ func TestBadInputIsRefusedWithItsKindItsPlaceAndNoCall(t *testing.T) {
 		{"another key in context", `{"text":"a","target":"es","context":[{"source":"x","target":"y","role":"user"}]}`, ok, 400, core.InvalidRequest, "context[0]"},
 		{"long context", `{"text":"a","target":"es","context":"` + strings.Repeat("c", 4001) + `"}`, ok, 413, core.TooLarge, "context"},
 		{"much context", `{"text":"a","target":"es","context":[` + strings.Repeat(`{"source":"x","target":"y"},`, 20) + `{"source":"x","target":"y"}]}`, ok, 413, core.TooLarge, "context"},
-		{"not built: format", `{"text":"a","target":"es","format":"html"}`, ok, 400, core.InvalidRequest, "format"},
+		{"format that is none", `{"text":"a","target":"es","format":"rtf"}`, ok, 400, core.InvalidRequest, "format"},
 		{"a target given twice", `{"text":"a","targets":["es","pt-BR","pt_br"]}`, ok, 400, core.InvalidRequest, "targets[2]"},
 		{"target and targets", `{"text":"a","target":"es","targets":["fr"]}`, ok, 400, core.InvalidRequest, "targets"},
 		{"no target", `{"text":"a"}`, ok, 400, core.InvalidRequest, "target"},

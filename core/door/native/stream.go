@@ -52,7 +52,7 @@ func (d *Door) stream(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		p.requests[i].OnDelta = func(text string) error { f.delta(i, text); return nil }
 		all.Go(func() {
 			defer f.end(i)
-			items[i] = d.One(ctx, &p.tab, &p.requests[i])
+			items[i] = d.one(ctx, p, &p.requests[i])
 			p.settle(&items[i], i)
 			p.tab.Settle()
 		})

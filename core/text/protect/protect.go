@@ -73,10 +73,10 @@ type mark struct {
 	in        int // the branch that it must stay in; -1 for none
 }
 
-// Of finds the placeholders of text; nil when there are none.
+// Of finds the placeholders of text; nil when there are none and it is not marked up.
 func Of(text string, o *Options) *Text {
 	spans := find(text, o)
-	if spans == nil {
+	if spans == nil && o.Markup == Plain {
 		return nil
 	}
 	t := &Text{source: text, o: o, spans: spans}

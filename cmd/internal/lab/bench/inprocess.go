@@ -26,6 +26,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/pool"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 	"github.com/dragoman-mt/dragoman/stages"
+	"github.com/dragoman-mt/dragoman/stages/protect"
 )
 
 // inProcessRows measure the chain by itself, in this process, without sockets.
@@ -40,6 +41,11 @@ func inProcessRows() []row {
 			name: "cached", doc: "a cache hit through the whole chain of pipeline.yaml, in process",
 			bars: []bar{{what: "hit / Get of ristretto", unit: "x", limit: 6}, {what: "allocations", limit: 2}},
 			open: openCached,
+		},
+		{
+			name: "protect", doc: "the stage protect for a text of 100 characters without placeholders",
+			bars: []bar{{what: "added by the stage", unit: "ns", limit: 1000}, {what: "allocations", limit: 0}},
+			open: openProtect,
 		},
 		{
 			name: "million", doc: "the cache of 32 MiB after 1,000 and after 1,000,000 distinct texts",
@@ -110,6 +116,35 @@ func openNoop(context.Context, *lab, *closers) (round, error) {
 		each, least := float64(nanoseconds(a)-nanoseconds(z))/stages, leastObserved()
 		remark := fmt.Sprintf("%.0f against %.0f ns", each, least)
 		return []float64{each / least, float64(a.AllocsPerOp()-z.AllocsPerOp()) / stages}, remark, nil
+	}, nil
+}
+
+func openProtect(context.Context, *lab, *closers) (round, error) {
+	const text = "The quick brown fox jumps over the lazy dog, and 50 % of all foxes do so every day at noon (or later)."
+	built, err := protect.Kind().Build(core.Env{Name: "protect", Log: zap.NewNop()}, &protect.Config{})
+	if err != nil {
+		return nil, err
+	}
+	answer := &core.Result{Text: "x"}
+	var end core.Translator = core.TranslatorFunc(func(context.Context, *core.Request) (*core.Result, error) { return answer, nil })
+	with := built.(core.Stage).Wrap(end)
+	cost := func(t core.Translator) testing.BenchmarkResult {
+		return testing.Benchmark(func(b *testing.B) {
+			b.ReportAllocs()
+			ctx, req := context.Background(), &core.Request{Text: text}
+			for b.Loop() {
+				if _, err := t.Translate(ctx, req); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	return func(context.Context) ([]float64, string, error) {
+		a, z := cost(with), cost(end)
+		if a.N == 0 || z.N == 0 {
+			return nil, "", fmt.Errorf("the benchmark failed")
+		}
+		return []float64{nanoseconds(a) - nanoseconds(z), float64(a.AllocsPerOp())}, "", nil
 	}, nil
 }
 
