@@ -67,7 +67,7 @@ type doors struct {
 func newDoors(c doorsConfig, l live.Config, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *doors {
 	d := &doors{
 		native:         native.New(service, metrics, log.Named("native")),
-		libretranslate: libretranslate.New(c.LibreTranslate, service, metrics, log.Named("libretranslate")),
+		libretranslate: libretranslate.New(c.LibreTranslate, filepath.Join(folder, "files"), service, metrics, log.Named("libretranslate")),
 		deepl:          deepl.New(c.DeepL, filepath.Join(folder, "glossaries"), service, metrics, log.Named("deepl")),
 		openai:         openai.New(c.OpenAI, service, metrics, log.Named("openai")),
 		live:           livedoor.New(l, service, metrics, log.Named("live")),

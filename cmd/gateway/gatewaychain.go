@@ -57,7 +57,13 @@ func (g *gatewayChain) Price(provider string) (usage.Price, bool) {
 	return p, ok
 }
 
-func (g *gatewayChain) Ask(ctx context.Context, source, target core.Language, texts []string) []documents.Answer {
+func (g *gatewayChain) Ask(ctx context.Context, source, target core.Language, texts []string, told func(int, documents.Answer)) {
+	for i, a := range g.ask(ctx, source, target, texts) {
+		told(i, a)
+	}
+}
+
+func (g *gatewayChain) ask(ctx context.Context, source, target core.Language, texts []string) []documents.Answer {
 	answers := make([]documents.Answer, len(texts))
 	all := func(err *core.Error) []documents.Answer {
 		for i := range answers {

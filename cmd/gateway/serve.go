@@ -241,6 +241,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 		e.drain = func() time.Duration { return service.Rules().DrainTimeout }
 	})
 	s.end.at("finishing calls")
+	doors.deepl.Resume()
 	greet(cmd, file.Path, g.server, server.Addr(), server.AdminAddr())
 	// The start leaves garbage of several megabytes, which a gateway at rest would
 	// hold for hours: the collector waits for more.

@@ -311,9 +311,9 @@ func (o *ownChain) Price(provider string) (usage.Price, bool) {
 	return p, ok
 }
 
-func (o *ownChain) Ask(ctx context.Context, source, target core.Language, texts []string) []documents.Answer {
+func (o *ownChain) Ask(ctx context.Context, source, target core.Language, texts []string, told func(int, documents.Answer)) {
 	seats := core.NewSeats(len(texts))
-	reqs := make([]core.Request, len(texts))
+	reqs, places := make([]core.Request, len(texts)), make(map[*core.Request]int, len(texts))
 	for i, text := range texts {
 		reqs[i] = core.Request{
 			ID: door.NewID(), Text: text, Source: source, Target: target, Client: door.CommandLine, Final: true, Lane: core.LaneBulk,
@@ -321,19 +321,25 @@ func (o *ownChain) Ask(ctx context.Context, source, target core.Language, texts 
 		if seats != nil {
 			reqs[i].Batch = seats[i]
 		}
+		places[&reqs[i]] = i
 	}
-	all := make([]documents.Answer, len(texts))
-	for i, item := range door.Items(reqs, func(req *core.Request) (item door.Item) {
+	said := make([]bool, len(texts))
+	for i, item := range door.Items(reqs, func(req *core.Request) door.Item {
 		if req.Batch != nil {
 			defer req.Batch.Settle()
 		}
-		res, err := o.service.Translate(ctx, req)
-		return door.Item{Result: res, Err: core.AsError(err, "")}
+		r, err := o.service.Translate(ctx, req)
+		i := places[req]
+		said[i] = true
+		if err != nil {
+			told(i, documents.Answer{Err: core.AsError(err, "")})
+		} else {
+			told(i, documents.Answer{Text: r.Text, Flags: r.Flags, Provider: r.Provider, Usage: r.Usage, Cached: r.Cached})
+		}
+		return door.Item{}
 	}) {
-		if all[i].Err = item.Err; item.Err == nil {
-			r := item.Result
-			all[i] = documents.Answer{Text: r.Text, Flags: r.Flags, Provider: r.Provider, Usage: r.Usage, Cached: r.Cached}
+		if !said[i] { // it panicked
+			told(i, documents.Answer{Err: item.Err})
 		}
 	}
-	return all
 }

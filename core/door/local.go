@@ -71,6 +71,15 @@ type localKey struct{}
 // isLocal says whether a call came by the socket of this user's commands.
 func isLocal(call *http.Request) bool { return call.Context().Value(localKey{}) != nil }
 
+// LingerOf is how long the work for a call goes on after its client has left: one of this
+// user's commands that was killed is started again, and finds what it had asked for.
+func LingerOf(call *http.Request) time.Duration {
+	if isLocal(call) {
+		return localDeadline
+	}
+	return 0
+}
+
 // For returns the rules that hold for a call: r, with more time for this user's commands.
 func (r *Rules) For(call *http.Request) *Rules {
 	if !isLocal(call) {

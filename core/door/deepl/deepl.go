@@ -4,6 +4,7 @@ package deepl
 import (
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -40,12 +41,16 @@ type Door struct {
 	began  time.Time
 }
 
-// New returns a door to service, which keeps the glossaries of its clients in folder.
-// Without a folder it keeps them as long as it lives.
+// New returns a door to service, which keeps the glossaries of its clients in folder, and
+// their documents in one beside it. Without a folder it keeps them as long as it lives.
 func New(c Config, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
+	documents := ""
+	if folder != "" {
+		documents = filepath.Join(filepath.Dir(folder), "documents")
+	}
 	d := &Door{
 		Teller: door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log), Patient: true},
-		shelf:  newShelf(folder, log), desk: newDesk(), began: time.Now().UTC().Truncate(time.Millisecond),
+		shelf:  newShelf(folder, log), desk: newDesk(documents, log), began: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	d.Use(c)
 	return d

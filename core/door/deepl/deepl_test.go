@@ -409,3 +409,66 @@ func TestADocumentIsFetchedOnceByWhoHasItsKey(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestADocumentGoesOnAfterARestart of the gateway, and no text is asked for twice.
+func TestADocumentGoesOnAfterARestart(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "glossaries")
+	var content strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&content, "Line %d.\n", i)
+	}
+	var mu sync.Mutex
+	asked := map[string]int{}
+	stuck := make(chan struct{})
+	begin := func(allowed int) (url string, d *deepl.Door) {
+		var once sync.Once
+		url = doortest.Serve(t, door.Defaults(), doortest.Translator(func(ctx context.Context, req *core.Request) (*core.Result, error) {
+			mu.Lock()
+			n := len(asked)
+			mu.Unlock()
+			if n >= allowed {
+				once.Do(func() { close(stuck) })
+				<-ctx.Done()
+				return nil, core.ContextError(ctx, "")
+			}
+			mu.Lock()
+			asked[req.Text]++
+			mu.Unlock()
+			return &core.Result{Text: strings.ToUpper(req.Text)}, nil
+		}), func(s *door.Service, m *door.Metrics, log *zap.Logger) door.Dialect {
+			d = deepl.New(deepl.Defaults(), folder, s, m, log)
+			return d.Dialect()
+		})
+		return url, d
+	}
+	url, first := begin(100)
+	id, key := upload(t, url, "a.txt", content.String(), "target_lang=de&source_lang=en", 200)
+	<-stuck
+	first.Close()
+	kept := len(asked)
+	stuck = make(chan struct{})
+	url, second := begin(1000)
+	second.Resume()
+	defer second.Close()
+	c := client{t, url}
+	got := map[string]any{"status": "translating"}
+	for got["status"] == "translating" {
+		got = c.do("POST", "/v2/document/"+id, form, "document_key="+key, 200)
+	}
+	if got["status"] != "done" {
+		t.Fatalf("%v", got)
+	}
+	if _, body := doortest.Do(t, "POST", url+"/v2/document/"+id+"/result", "document_key="+key, "Content-Type", form); body != strings.ToUpper(content.String()) {
+		t.Errorf("%q", body)
+	}
+	twice := 0
+	for _, n := range asked {
+		twice += n - 1
+	}
+	if len(asked) != 200 || kept < 100 || twice > 0 {
+		t.Errorf("%d texts were asked for, %d of them before, %d twice", len(asked), kept, twice)
+	}
+	if names, _ := filepath.Glob(filepath.Join(filepath.Dir(folder), "documents", "*")); len(names) != 0 {
+		t.Errorf("%v is left", names)
+	}
+}

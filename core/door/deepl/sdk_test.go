@@ -75,7 +75,7 @@ multi 2
 x y
 csv|other
 "[de] one\n\n[de] two" 8
-"<p>[de] one <b>[de] two</b></p>" 21
+"<p>[de] one <b>two</b></p>" 21
 DocumentTranslationError true
 AuthorizationError
 Bad request, message: Value for 'target_lang' not supported.

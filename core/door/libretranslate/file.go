@@ -2,72 +2,132 @@ package libretranslate
 
 import (
 	"crypto/rand"
+	"errors"
+	"io/fs"
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
-	"golang.org/x/sync/errgroup"
+	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
-	"github.com/dragoman-mt/dragoman/core/text/detect"
+	"github.com/dragoman-mt/dragoman/core/text/format"
 )
 
 // Bounds of files.
 const (
-	fileTime     = 5 * time.Minute // for the translation of one: its client waits
-	fileKept     = time.Hour       // for the client to fetch it
-	mostFiles    = 50              // that are kept at one time; of more the oldest go
-	mostSegments = 20_000          // texts of one
-	together     = 8               // of them at the same time
+	fileTime  = 5 * time.Minute // for the translation of one: its client waits
+	fileKept  = time.Hour       // for the client to fetch it
+	mostFiles = 50              // that are kept at one time; of more the oldest go
 )
 
-// A shelf keeps translated files in memory, under names that nobody can guess. The zero
-// value is ready; it is safe for concurrent use.
+// A shelf keeps translated files under names that nobody can guess: each in a file of
+// folder, so that a link that was given holds when the gateway is started again. It is safe for
+// concurrent use.
 type shelf struct {
+	folder string // empty: in memory alone
+
 	mu    sync.Mutex
 	files map[string]translated
 }
 
 type translated struct {
-	content string
+	content []byte // nil for one in the folder
 	since   time.Time
 }
 
-// put keeps content and returns the name under which it is.
-func (s *shelf) put(name, content string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.files == nil {
-		s.files = map[string]translated{}
+// newShelf takes what folder holds.
+func newShelf(folder string, log *zap.Logger) *shelf {
+	s := &shelf{folder: folder, files: map[string]translated{}}
+	if folder == "" {
+		return s
 	}
-	now, oldest := time.Now(), ""
-	for n, f := range s.files {
-		if now.Sub(f.since) > fileKept {
-			delete(s.files, n)
-		} else if oldest == "" || f.since.Before(s.files[oldest].since) {
-			oldest = n
+	all, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("translated files cannot be listed", zap.Error(err))
+	}
+	for _, e := range all {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
+			s.files[e.Name()] = translated{since: info.ModTime()}
 		}
 	}
-	if len(s.files) >= mostFiles {
-		delete(s.files, oldest)
-	}
-	name = strings.ToLower(rand.Text()) + "." + name
-	s.files[name] = translated{content, now}
-	return name
+	s.tidy()
+	return s
 }
 
-func (s *shelf) get(name string) (content string, ok bool) {
+// tidy drops what is too old. The caller holds mu, or is alone.
+func (s *shelf) tidy() {
+	for n, f := range s.files {
+		if time.Since(f.since) > fileKept {
+			s.drop(n)
+		}
+	}
+}
+
+func (s *shelf) drop(name string) {
+	delete(s.files, name)
+	if s.folder != "" {
+		_ = os.Remove(filepath.Join(s.folder, name)) // it is not offered any more
+	}
+}
+
+// put keeps content and returns the name under which it is.
+func (s *shelf) put(name string, content []byte) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.tidy()
+	if len(s.files) >= mostFiles {
+		oldest := ""
+		for n, f := range s.files {
+			if oldest == "" || f.since.Before(s.files[oldest].since) {
+				oldest = n
+			}
+		}
+		s.drop(oldest)
+	}
+	if len(name) > 100 {
+		ext := filepath.Ext(name)
+		name = strings.ToValidUTF8(name[:100-len(ext)], "") + ext
+	}
+	name = strings.ToLower(rand.Text()) + "." + name
+	kept := translated{content: content, since: time.Now()}
+	if s.folder != "" {
+		if err := os.MkdirAll(s.folder, 0o700); err != nil {
+			return "", err
+		}
+		temporary := filepath.Join(s.folder, ".new-"+name)
+		err := os.WriteFile(temporary, content, 0o600)
+		if err == nil {
+			err = os.Rename(temporary, filepath.Join(s.folder, name))
+		}
+		if err != nil {
+			os.Remove(temporary)
+			return "", err
+		}
+		kept.content = nil
+	}
+	s.files[name] = kept
+	return name, nil
+}
+
+func (s *shelf) get(name string) (content []byte, ok bool) {
+	s.mu.Lock()
 	f, ok := s.files[name]
-	return f.content, ok && time.Since(f.since) <= fileKept
+	s.mu.Unlock()
+	if !ok || time.Since(f.since) > fileKept {
+		return nil, false
+	}
+	if f.content != nil || s.folder == "" {
+		return f.content, true
+	}
+	content, err := os.ReadFile(filepath.Join(s.folder, name))
+	return content, err == nil
 }
 
 // translateFile translates a file and says where it can be fetched.
@@ -97,36 +157,40 @@ func (d *Door) translateFile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	called := filepath.Base(filepath.Clean("/" + file.Name))
-	format := door.FormatOf(called)
-	if format == nil {
-		d.wrong(w, c, core.InvalidRequest, "Invalid request: file format not supported")
-		return
-	}
-	if !utf8.Valid(file.Content) {
-		d.wrong(w, c, core.InvalidRequest, "Invalid request: the file is not UTF-8")
-		return
-	}
-	content, offer := string(file.Content), c.Rules.Offer()
+	offer := c.Rules.Offer()
 	from := core.Language("")
-	if strings.EqualFold(source, "auto") {
-		if g := detect.Of(content); g.Sure() {
-			from = g.Language
+	if !strings.EqualFold(source, "auto") {
+		if from, ok = d.language(source, sources(offer)); !ok {
+			d.wrong(w, c, core.UnsupportedLanguage, source+" is not supported")
+			return
 		}
-	} else if from, ok = d.language(source, sources(offer)); !ok {
-		d.wrong(w, c, core.UnsupportedLanguage, source+" is not supported")
-		return
 	}
 	to, ok := d.language(target, offer.Targets)
 	if !ok {
 		d.wrong(w, c, core.UnsupportedLanguage, target+" is not supported")
 		return
 	}
-	texts, join := format(content)
-	if len(texts) > mostSegments {
-		d.wrong(w, c, core.TooLarge, "Invalid request: request ("+strconv.Itoa(len(texts))+") exceeds text limit ("+strconv.Itoa(mostSegments)+")")
+	doc, err := door.ReadFile(called, file.Content, from, to)
+	if err != nil {
+		e := core.AsError(err, "door")
+		if e.Detail = "Invalid request: " + e.Detail; format.Of(called) == "" {
+			e.Detail = "Invalid request: file format not supported"
+		}
+		d.wrong(w, c, e.Kind, e.Detail)
 		return
 	}
-	if err := d.fill(r, c, texts, from, to); err != nil {
+	if from == "" {
+		from = door.LanguageOf(doc)
+	}
+	content, err := d.fill(r, c, doc, door.FileCharacters(file.Content), from, to)
+	if err != nil {
+		refuse(w, r, err)
+		return
+	}
+	kept, err := d.shelf.put(called, content)
+	if err != nil {
+		err := &core.Error{Kind: core.Internal, Stage: "door", Cause: err}
+		d.Failed(c.ID, c.Begin, err)
 		refuse(w, r, err)
 		return
 	}
@@ -134,44 +198,38 @@ func (d *Door) translateFile(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("X-Forwarded-Proto") == "https" {
 		scheme = "https"
 	}
-	at := url.URL{Scheme: scheme, Host: r.Host, Path: "/download_file/" + d.shelf.put(called, join(texts))}
+	at := url.URL{Scheme: scheme, Host: r.Host, Path: "/download_file/" + kept}
 	door.WriteJSON(w, http.StatusOK, map[string]string{"translatedFileUrl": at.String()})
-	d.Journal.Served(name, c.ID, c.Client, http.StatusOK, len(texts), time.Since(c.Begin))
+	d.Journal.Served(name, c.ID, c.Client, http.StatusOK, len(doc.Segments), time.Since(c.Begin))
 }
 
-// fill puts translations into the places of texts, some at a time: all of them or none.
-func (d *Door) fill(r *http.Request, c *door.Call, texts []string, from, to core.Language) error {
+// fill translates a file, which counts as so many characters: all of it or nothing.
+func (d *Door) fill(r *http.Request, c *door.Call, doc *format.Document, characters int64, from, to core.Language) ([]byte, error) {
 	ctx, cancel := c.Context(r.Context())
 	defer cancel()
-	reqs := c.Requests(texts, from, to, 0)
-	tab, err := c.Open(&d.Teller, reqs)
-	if err != nil {
+	tab := new(door.Tab)
+	if err := tab.Open(&d.Teller, c.Rules, c.Client, c.Begin, characters); err != nil {
 		d.Failed(c.ID, c.Begin, err)
-		return err
+		return nil, err
 	}
 	defer tab.Close()
-	items := make([]door.Item, len(reqs))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(together)
-	for i := range reqs {
-		reqs[i].Lane = core.LaneBulk
-		group.Go(func() error {
-			if !detect.Letters(reqs[i].Text) {
-				items[i] = tab.AsItIs(&reqs[i])
-			} else if items[i] = d.One(ctx, tab, &reqs[i]); items[i].Err != nil {
-				return items[i].Err
-			}
-			texts[i] = items[i].Result.Text
-			return nil
-		})
+	all, cached, err := d.Fill(ctx, tab, doc, nil, func(texts []string) []core.Request {
+		reqs := c.Requests(texts, from, to, 0)
+		for i := range reqs {
+			reqs[i].Lane = core.LaneBulk
+		}
+		return reqs
+	}, nil)
+	if err != nil {
+		return nil, err
 	}
-	if err := group.Wait(); err != nil {
-		return err
+	content, err := door.Written(doc, all)
+	if err != nil {
+		return nil, err
 	}
-	if err := tab.Whole(items); err != nil {
-		return err
-	}
-	return nil
+	tab.Answered(characters, cached)
+	tab.Settle()
+	return content, nil
 }
 
 // download serves a file that was translated. Its name is what nobody else knows, so no
@@ -188,5 +246,5 @@ func (d *Door) download(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", mime.TypeByExtension(filepath.Ext(name)))
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": plain}))
 	h.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write([]byte(content)) // a client that has left gets nothing
+	_, _ = w.Write(content) // a client that has left gets nothing
 }

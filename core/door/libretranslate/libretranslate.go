@@ -26,12 +26,13 @@ const name = "libretranslate"
 type Door struct {
 	door.Teller
 	config atomic.Pointer[Config]
-	shelf  shelf
+	shelf  *shelf
 }
 
-// New returns a door to service.
-func New(c Config, service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
-	d := &Door{Teller: door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log), Patient: true}}
+// New returns a door to service, which keeps translated files in folder; without one, in
+// memory.
+func New(c Config, folder string, service *door.Service, metrics *door.Metrics, log *zap.Logger) *Door {
+	d := &Door{Teller: door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log), Patient: true}, shelf: newShelf(folder, log)}
 	d.Use(c)
 	return d
 }

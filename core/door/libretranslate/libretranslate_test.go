@@ -16,7 +16,7 @@ import (
 func serve(t testing.TB, c door.Config, translator core.Translator) string {
 	t.Helper()
 	return doortest.Serve(t, c, translator, func(s *door.Service, m *door.Metrics, log *zap.Logger) door.Dialect {
-		return libretranslate.New(libretranslate.Defaults(), s, m, log).Dialect()
+		return libretranslate.New(libretranslate.Defaults(), "", s, m, log).Dialect()
 	})
 }
 

@@ -158,7 +158,13 @@ func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan
 	if !c.has(fStream) {
 		c.stream = takesStream(r)
 	}
-	return d.plan(rules, c, client, id)
+	p, err := d.plan(rules, c, client, id)
+	if linger := door.LingerOf(r); linger > 0 && err == nil {
+		for i := range p.requests {
+			p.requests[i].Linger = linger
+		}
+	}
+	return p, err
 }
 
 func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error) {

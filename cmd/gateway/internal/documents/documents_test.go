@@ -34,7 +34,7 @@ func (f *fake) Price(string) (usage.Price, bool) {
 	return usage.Price{Input: 10, Output: 20, Characters: true, Currency: "EUR"}, true
 }
 
-func (f *fake) Ask(_ context.Context, source, target core.Language, texts []string) []documents.Answer {
+func (f *fake) Ask(_ context.Context, source, target core.Language, texts []string, told func(int, documents.Answer)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
@@ -62,7 +62,9 @@ func (f *fake) Ask(_ context.Context, source, target core.Language, texts []stri
 			all[i].Flags = f.flags(text)
 		}
 	}
-	return all
+	for i, a := range all {
+		told(i, a)
+	}
 }
 
 // A desk is a folder with files, and what a job said.

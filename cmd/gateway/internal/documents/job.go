@@ -46,8 +46,9 @@ type Options struct {
 
 // An Asker translates texts. It is safe for concurrent use.
 type Asker interface {
-	// Ask translates texts, in their order.
-	Ask(ctx context.Context, source, target core.Language, texts []string) []Answer
+	// Ask translates texts, and tells what became of each as soon as it is known, from any
+	// goroutine and in any order.
+	Ask(ctx context.Context, source, target core.Language, texts []string, told func(i int, a Answer))
 	// Most is how many texts one call of Ask may have.
 	Most() int
 	// Price is what a provider costs; the one that is asked first for an empty name.
@@ -666,17 +667,15 @@ func (a *paperwork) resolve(texts []string) error {
 			turns <- struct{}{}
 			all.Go(func() {
 				defer func() { <-turns }()
-				got := a.asker.Ask(a.ctx, a.source, a.target, some)
-				mu.Lock()
-				defer mu.Unlock()
-				var notes []remembered
-				for i, g := range got {
+				a.asker.Ask(a.ctx, a.source, a.target, some, func(i int, g Answer) {
+					mu.Lock()
+					defer mu.Unlock()
 					switch {
 					case g.Err == nil:
 						n := remembered{Text: some[i], Translation: g.Text, Flags: g.Flags}
 						a.known[n.Text] = n
 						delete(a.failed, n.Text)
-						notes = append(notes, n)
+						noting = errors.Join(noting, a.journal.note(n))
 						a.answered++
 						a.pay(&g, some[i])
 						if len(g.Flags) == 0 && g.Text != "" && a.Memory != "" {
@@ -693,9 +692,8 @@ func (a *paperwork) resolve(texts []string) error {
 						a.answered++
 						a.failed[some[i]] = g.Err
 					}
-				}
-				noting = errors.Join(noting, a.journal.note(notes))
-				a.show()
+					a.show()
+				})
 			})
 		}
 		all.Wait()

@@ -74,15 +74,13 @@ func openJournal(folder string, what ...string) (*journal, []remembered, error) 
 	return j, all, nil
 }
 
-// note adds answers, which are there after a kill of this process.
-func (j *journal) note(all []remembered) error {
+// note adds an answer, which is there after a kill of this process.
+func (j *journal) note(n remembered) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	for _, n := range all {
-		if err := enc.Encode(n); err != nil {
-			return err
-		}
+	if err := enc.Encode(n); err != nil {
+		return err
 	}
 	if _, err := j.file.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("noting what was answered: %w", err)

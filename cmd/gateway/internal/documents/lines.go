@@ -132,7 +132,8 @@ func (b *batch) translate(ctx context.Context, text string) (string, error) {
 		if strings.TrimSpace(text) == "" {
 			return text, nil
 		}
-		a := b.asker.Ask(ctx, b.Source, b.Targets[0], []string{text})[0]
+		var a Answer
+		b.asker.Ask(ctx, b.Source, b.Targets[0], []string{text}, func(_ int, said Answer) { a = said })
 		if a.Err == nil {
 			return a.Text, nil
 		}
