@@ -335,3 +335,44 @@ func TestRoomThatWasAwaitedInVainIsNotTaken(t *testing.T) {
 		b.Close()
 	})
 }
+
+// A body that says its length in two ways has the one that RFC 9112 section 6.3 gives
+// precedence, the chunks, and what follows them is the next call: nothing that a proxy
+// with the other opinion let pass is taken for a part of a body, or a body for a call.
+func TestABodyOfTwoLengthsIsItsChunks(t *testing.T) {
+	r := run(t, Defaults(), func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %q %v", r.Method, r.URL.Path, body, err)
+	})
+	conn, err := net.Dial("tcp", r.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(conn, "POST /one HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"+
+		"GET /two HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+	in := bufio.NewReader(conn)
+	for _, want := range []string{`POST /one "hello" <nil>`, `GET /two "" <nil>`} {
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); err != nil || string(body) != want {
+			t.Errorf("got %s, %v; want %s", body, err, want)
+		}
+	}
+	for _, both := range []string{"Content-Length: 3\r\nContent-Length: 5", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", "Transfer-Encoding: gzip, chunked", "Content-Length: +5", "Transfer-Encoding: xchunked"} {
+		conn, err := net.Dial("tcp", r.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(conn, "POST /one HTTP/1.1\r\nHost: 127.0.0.1\r\n"+both+"\r\n\r\nhello")
+		answer, _ := io.ReadAll(conn) // it ends: such a connection is closed
+		if status, _, _ := strings.Cut(string(answer), "\r\n"); status != "HTTP/1.1 400 Bad Request" && status != "HTTP/1.1 501 Not Implemented" {
+			t.Errorf("%q: %s", both, status)
+		}
+		conn.Close()
+	}
+}

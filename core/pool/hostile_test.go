@@ -120,6 +120,39 @@ func TestAServerThatLeavesHTTPLosesItsConnectionAndHoldsNobody(t *testing.T) {
 	}
 }
 
+// An answer that says its length in two ways has the one of the chunks, as RFC 9112
+// section 6.3 wants it, and its rest is no part of the answer to the next call; one whose
+// lengths contradict each other is a failure, and its connection is not used again.
+func TestAnAnswerOfTwoLengthsReachesNoOtherCall(t *testing.T) {
+	for said, want := range map[string]string{
+		"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n0\r\n\r\n":   "first",
+		"Transfer-Encoding: chunked\r\nContent-Length: 500\r\n\r\n5\r\nfirst\r\n0\r\n\r\n": "first",
+		"Content-Length: 5\r\nContent-Length: 5\r\n\r\nfirst":                              "first",
+		"Content-Length: 3\r\nContent-Length: 5\r\n\r\nfirst":                              "",
+		"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":        "",
+		"Content-Length: -5\r\n\r\nfirst":                                                  "",
+	} {
+		u := startRaw(t, false, func(n int) string {
+			if n == 1 {
+				return "HTTP/1.1 200 OK\r\n" + said
+			}
+			return good
+		})
+		p := newPool(t, func(c *Config) { c.WarmConnections, c.MaxConnections = 1, 1 })
+		req, err := http.NewRequestWithContext(t.Context(), "POST", u.url, io.NopCloser(strings.NewReader("hello"))) // which cannot be sent again
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = 5
+		if text, err := read(p.RoundTrip(req)); text != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q, %v", said, text, err)
+		}
+		if text, err := post(t.Context(), p, u.url); err != nil || text != "hello" {
+			t.Errorf("%q: the next call got %q, %v", said, text, err)
+		}
+	}
+}
+
 // Headers on a usual answer are no change of protocol.
 func TestAnUpgradeThatIsOnlyOfferedChangesNothing(t *testing.T) {
 	u := startRaw(t, false, func(int) string {
