@@ -56,7 +56,8 @@ var habits = map[string]core.ErrorKind{
 	openaitest.ChatterQuotes: repaired, openaitest.ChatterPrefix: repaired, openaitest.ChatterThink: repaired,
 	openaitest.ChatterFence: repaired, openaitest.ChatterNote: repaired,
 	openaitest.ChatterPlaceholder: repaired, // these texts have none
-	openaitest.ChatterEcho:        core.BadAnswer, openaitest.ChatterWrongScript: core.BadAnswer, openaitest.ChatterRepetition: core.BadAnswer,
+	openaitest.ChatterBoth:        repaired, openaitest.ChatterJSON: repaired, openaitest.ChatterToken: repaired,
+	openaitest.ChatterEcho: core.BadAnswer, openaitest.ChatterWrongScript: core.BadAnswer, openaitest.ChatterRepetition: core.BadAnswer,
 	openaitest.ChatterRefusal: core.ProviderRefused,
 	openaitest.Empty:          core.BadAnswer, openaitest.Length: core.BadAnswer, openaitest.ContentFilter: core.ProviderRefused,
 }

@@ -225,6 +225,11 @@ func TestChatterIsWrongAndBelievable(t *testing.T) {
 		ChatterWrongScript: func(g string) bool { return !strings.Contains(g, "Hello") && strings.Contains(g, "5") },
 		ChatterRepetition:  func(g string) bool { return strings.Count(g, right) == 12 },
 		ChatterPlaceholder: func(g string) bool { return g == "[es] Hello , 5 new cars" },
+		ChatterBoth:        func(g string) bool { return strings.HasPrefix(g, text) && strings.HasSuffix(g, right) },
+		ChatterJSON: func(g string) bool {
+			return strings.ContainsAny(g, "{[") && strings.Contains(g, `"[es] Hello {name}, 5 `)
+		},
+		ChatterToken: func(g string) bool { return strings.HasPrefix(g, right+"<") },
 	}
 	if len(wrong) != len(ChatterKinds()) {
 		t.Fatal("a kind is not tested")
