@@ -123,7 +123,7 @@ func behindSource(q *question, rest string, labelled bool) (string, bool) {
 	if at, size := labelEnd(strings.TrimLeft(kept, around)); at >= 0 {
 		inner := strings.TrimSpace(strings.TrimLeft(strings.TrimLeft(kept, around)[at+size:], "*_ "))
 		label := labelIn(strings.TrimLeft(kept, around)[:at])
-		if labelled && covered(q, inner) || q.names(label) {
+		if covered(q, inner) && (labelled || q.names(label)) {
 			kept = inner
 		}
 	}

@@ -198,7 +198,7 @@ func withoutFence(q *question, answer string) string {
 		// needs the line.
 		if word, rest, ok := strings.Cut(inside, "\n"); ok && isInfo(strings.TrimSpace(word)) && hasWord(rest) {
 			need := reach{need: counts{ofLines: q.count()[ofLines]}, ready: true}
-			if need.covers(q, rest, len(rest)) {
+			if need.covers(q, rest, len(rest)) || strings.TrimSpace(word) == "json" && opensJSON(q, strings.TrimSpace(rest)) {
 				return rest
 			}
 		}

@@ -58,6 +58,7 @@ var habits = map[string]core.ErrorKind{
 	// These texts have no placeholders.
 	openaitest.ChatterPlaceholder: repaired, openaitest.ChatterDrop: repaired, openaitest.ChatterTranslate: repaired,
 	openaitest.ChatterDouble: repaired, openaitest.ChatterReorder: repaired, openaitest.ChatterSpace: repaired,
+	openaitest.ChatterBoth: repaired, openaitest.ChatterJSON: repaired, openaitest.ChatterToken: repaired,
 	openaitest.ChatterEcho: core.BadAnswer, openaitest.ChatterWrongScript: core.BadAnswer, openaitest.ChatterRepetition: core.BadAnswer,
 	openaitest.ChatterRefusal: core.ProviderRefused,
 	openaitest.Empty:          core.BadAnswer, openaitest.Length: core.BadAnswer, openaitest.ContentFilter: core.ProviderRefused,

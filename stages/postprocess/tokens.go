@@ -82,7 +82,7 @@ func tokenAt(q *question, answer string, from int, partial bool) int {
 		}
 		at += i
 		token, may := tokenOf(answer[at:])
-		if (token != "" || partial && may) && !q.says(strings.ToLower(token)) {
+		if token == "" && partial && may || token != "" && !q.says(strings.ToLower(token)) {
 			return at
 		}
 	}

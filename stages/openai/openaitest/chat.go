@@ -51,6 +51,10 @@ func (c *call) chat() {
 		c.refuse(e)
 		return
 	}
+	if fault == RefusedParameter {
+		c.refuse(refusesParameter(c.body))
+		return
+	}
 	if fault == Hang {
 		c.gone()
 		return
@@ -121,6 +125,8 @@ func (a *answer) apply(kind string) {
 	switch kind {
 	case Empty:
 		a.text = ""
+	case Thoughts:
+		a.text, a.finish = "", "length"
 	case Refusal:
 		a.text, a.refusal = "", "I'm sorry, but I can't help with that."
 	case Length:

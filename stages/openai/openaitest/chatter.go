@@ -1,6 +1,7 @@
 package openaitest
 
 import (
+	"encoding/json"
 	"regexp"
 	"strings"
 	"unicode"
@@ -37,6 +38,13 @@ func (c *call) chatter(kind, text string, p *prompt) string {
 		return otherScript(text, p)
 	case ChatterRepetition:
 		return strings.TrimSpace(strings.Repeat(text+" ", 12))
+	case ChatterBoth:
+		return p.text + pick("\n\n", "\n", " → ") + text
+	case ChatterJSON:
+		raw, _ := json.Marshal(text) // a string: it cannot fail
+		return pick(`{"translation": `+string(raw)+`}`, "```json\n{\"translation\": "+string(raw)+"}\n```", "["+string(raw)+"]")
+	case ChatterToken:
+		return text + pick("<|im_end|>", "<end_of_turn>\n", "<|eot_id|>")
 	case ChatterPlaceholder:
 		return placeholder.ReplaceAllString(text, "")
 	case ChatterDrop:

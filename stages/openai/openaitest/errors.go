@@ -1,6 +1,8 @@
 package openaitest
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -13,6 +15,7 @@ type apiError struct {
 	status     int
 	retryAfter time.Duration
 	html       bool // a page of the edge instead
+	packed     bool // with gzip
 	body       errorBody
 }
 
@@ -85,8 +88,28 @@ func errorFault(kind, model string, cfg *Config) *apiError {
 		return noModel(model)
 	case ContextLength:
 		return contextLength(128000, 131072)
+	case Moderated:
+		return badRequest("prompt", "content_filter", "The response was filtered due to the prompt triggering the content management policy.")
+	case NoBalance:
+		return errorOf(http.StatusPaymentRequired, "unknown_error", "", "invalid_request_error", "Insufficient Balance")
+	case ErrorIn200:
+		return errorOf(http.StatusOK, "upstream_error", "", "502", "Provider returned error")
+	case PackedError:
+		e := errorFault(Error500, model, cfg)
+		e.packed = true
+		return e
 	}
 	return nil
+}
+
+// refusesParameter is the refusal of a parameter that body has and that can be left out;
+// without one, of one that it has not.
+func refusesParameter(body []byte) *apiError {
+	name := "reasoning_effort"
+	if bytes.Contains(body, []byte(`"temperature":`)) {
+		name = "temperature"
+	}
+	return badRequest(name, "unsupported_parameter", "Unsupported parameter: '"+name+"' is not supported with this model.")
 }
 
 func (e *apiError) write(w http.ResponseWriter) {
@@ -105,6 +128,16 @@ func (e *apiError) write(w http.ResponseWriter) {
 	}
 	body, _ := json.MarshalIndent(map[string]errorBody{"error": e.body}, "", "  ") // strings alone: it cannot fail
 	w.Header().Set("Content-Type", "application/json")
+	if e.packed {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		z.Write(body)
+		z.Close()
+		w.Header().Set("Content-Encoding", "gzip")
+		body = b.Bytes()
+	} else {
+		body = append(body, '\n')
+	}
 	w.WriteHeader(e.status)
-	w.Write(append(body, '\n'))
+	w.Write(body)
 }

@@ -16,9 +16,15 @@ const (
 	Error401          = "401"
 	Error404          = "404"
 	ContextLength     = "context_length"
+	RefusedParameter  = "refused-parameter" // 400 that names a parameter of the call, as long as one can be left out
+	Moderated         = "moderated"         // 400: the text is what was not taken
+	NoBalance         = "no-balance"        // 402
+	ErrorIn200        = "error-in-200"      // 200 with an error that has a number
+	PackedError       = "packed-error"      // 500 in gzip, which nobody asked for
 
 	Empty         = "empty"          // content ""
 	Refusal       = "refusal"        // content null, refusal set
+	Thoughts      = "thoughts"       // the cap was spent on thoughts: content "", finish_reason length
 	Length        = "length"         // cut, finish_reason length
 	ContentFilter = "content_filter" // cut, finish_reason content_filter
 	Truncated     = "truncated"      // half of the JSON, framed as if it were all; a stream ends in mid event
@@ -52,14 +58,17 @@ const (
 	ChatterDouble      = "chatter-double"       // one is there twice
 	ChatterReorder     = "chatter-reorder"      // they have changed places
 	ChatterSpace       = "chatter-space"        // one has a blank in it
+	ChatterBoth        = "chatter-both"         // the source text before its translation
+	ChatterJSON        = "chatter-json"         // as a string in JSON
+	ChatterToken       = "chatter-token"        // with a control token of a template behind it
 )
 
 // Kinds returns every kind of fault, bad habits included, sorted.
 func Kinds() []string {
 	kinds := []string{
 		Error500, Error502, Error503, Error504, RateLimit, RateLimitBare, InsufficientQuota,
-		Error401, Error404, ContextLength,
-		Empty, Refusal, Length, ContentFilter, Truncated, Garbage, StreamError, Comments,
+		Error401, Error404, ContextLength, RefusedParameter, Moderated, NoBalance, ErrorIn200, PackedError,
+		Empty, Thoughts, Refusal, Length, ContentFilter, Truncated, Garbage, StreamError, Comments,
 		ResetBefore, ResetAfter, Cut, Hang, Stall, Drip, IdleClose,
 	}
 	return slices.Sorted(slices.Values(append(kinds, ChatterKinds()...)))
@@ -70,6 +79,6 @@ func ChatterKinds() []string {
 	return []string{
 		ChatterQuotes, ChatterPrefix, ChatterRefusal, ChatterEcho, ChatterThink, ChatterFence,
 		ChatterNote, ChatterWrongScript, ChatterRepetition, ChatterPlaceholder,
-		ChatterDrop, ChatterTranslate, ChatterDouble, ChatterReorder, ChatterSpace,
+		ChatterDrop, ChatterTranslate, ChatterDouble, ChatterReorder, ChatterSpace, ChatterBoth, ChatterJSON, ChatterToken,
 	}
 }

@@ -232,6 +232,11 @@ func TestChatterIsWrongAndBelievable(t *testing.T) {
 		ChatterDouble:    func(g string) bool { return strings.Count(g, "{")+strings.Count(g, "<") == 4 },
 		ChatterReorder:   func(g string) bool { return len(g) == len(right) },
 		ChatterSpace:     func(g string) bool { return len([]rune(g)) == len(right)+1 },
+		ChatterBoth:      func(g string) bool { return strings.HasPrefix(g, text) && strings.HasSuffix(g, right) },
+		ChatterJSON: func(g string) bool {
+			return strings.ContainsAny(g, "{[") && strings.Contains(g, `"[es] Hello {name}, 5 `)
+		},
+		ChatterToken: func(g string) bool { return strings.HasPrefix(g, right+"<") },
 	}
 	if len(wrong) != len(ChatterKinds()) {
 		t.Fatal("a kind is not tested")

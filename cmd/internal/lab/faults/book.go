@@ -39,8 +39,14 @@ func fates() map[string]fate {
 		openaitest.Error401:          final,
 		openaitest.Error404:          final,
 		openaitest.ContextLength:     {kind: core.TooLarge},
+		openaitest.RefusedParameter:  final, // unless something is left to be left out: then it is asked again at once
+		openaitest.Moderated:         refused,
+		openaitest.NoBalance:         {kind: core.QuotaExceeded},
+		openaitest.ErrorIn200:        failed,
+		openaitest.PackedError:       failed,
 
 		openaitest.Empty:         failed,
+		openaitest.Thoughts:      failed, // and asked again at once while more room can be given
 		openaitest.Refusal:       refused,
 		openaitest.Length:        bad,
 		openaitest.ContentFilter: refused,
@@ -68,6 +74,9 @@ func fates() map[string]fate {
 		openaitest.ChatterDouble:      {},
 		openaitest.ChatterReorder:     {},
 		openaitest.ChatterSpace:       {},
+		openaitest.ChatterBoth:        bad, // what the simulator makes of a text holds it
+		openaitest.ChatterJSON:        {},
+		openaitest.ChatterToken:       {},
 		openaitest.ChatterRefusal:     refused,
 		openaitest.ChatterEcho:        bad,
 		openaitest.ChatterWrongScript: bad,
