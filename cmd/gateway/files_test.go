@@ -44,6 +44,7 @@ func TestAPipeOrADeviceIsRefusedAtOnceWhereverAFileIsNamed(t *testing.T) {
 		}
 		for place, line := range map[string]string{
 			"pool.ca_file":    "pool: {ca_file: " + name + "}\n",
+			"glossaries.a":    "glossaries: {a: " + name + "}\n",
 			"stages[0].cache": "x-preload: &preload {preload: [" + name + "]}\n",
 		} {
 			file := write(t, line+`version: 1
