@@ -54,8 +54,9 @@ const (
 	forget = 10 * time.Minute
 	// maxClosed bounds how many of those are remembered, the latest.
 	maxClosed = 4096
-	// MaxFinals and MaxBytes bound what waits for a client that does not read, and what
-	// is kept for one that comes back.
+	// MaxFinals and MaxBytes bound what waits for a client that does not read; MaxFinals and
+	// maxKept what is kept for one that comes back.
 	MaxFinals = 256
 	MaxBytes  = 1 << 20
+	maxKept   = MaxBytes * 3 / 4
 )

@@ -2,6 +2,7 @@ package live
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -543,6 +544,74 @@ func TestTargetsComeAndGo(t *testing.T) {
 	}
 	if !b.s.Ended() || ends != 3 {
 		t.Errorf("ended %v, %d ends", b.s.Ended(), ends)
+	}
+}
+
+// When nothing has its turn in time any more, finals come at once as they were said, flagged,
+// in place of errors that come late; until the queue is empty again.
+func TestWhenNothingIsTranslatedInTimeFinalsAreTheSourceAndSaySo(t *testing.T) {
+	b := newBench(t, plainConfig(), Options{Deadline: 4 * time.Second})
+	for range 4 {
+		b.say(fmt.Sprint(len(b.asked)), 1, fmt.Sprintf("Number %d is it.", len(b.asked)), true)
+		for id := range b.calls {
+			delete(b.calls, id)
+			b.s.Answer(b.now, id, Answer{Err: &core.Error{Kind: core.DeadlineExceeded}, Waited: 4 * time.Second})
+		}
+		b.turn()
+	}
+	n := len(b.asked)
+	b.out = nil
+	b.say("now", 1, "It is said. It is late.", true)
+	f := b.finals()
+	if len(f) != 1 || f[0].Text != "It is said. It is late." || f[0].Concluded != f[0].Text || !slices.Equal(f[0].Flags, []string{FlagSource}) || len(b.asked) != n {
+		t.Fatalf("%+v, %d calls", f, len(b.asked)-n)
+	}
+	b.out = nil
+	b.pass(5 * time.Second)
+	b.say("then", 1, "It is over.", true)
+	b.answerAll()
+	if f := b.finals(); len(f) != 1 || !strings.HasPrefix(f[0].Text, "IT IS OVER.") || len(f[0].Flags) > 0 {
+		t.Fatalf("%+v", f)
+	}
+}
+
+// Whoever does not read is held so much for, and then given up: what was sent and may be
+// missing, what waits, and what is remembered of it are below 1.2 MiB together.
+func TestWhoDoesNotReadIsHeldLittleFor(t *testing.T) {
+	const sessions = 4
+	for _, long := range []int{40, 4000} {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		all := make([]*Session, sessions)
+		for n := range all {
+			s := New(Defaults(), Options{Source: "en", Targets: []core.Language{"es"}}, time.Unix(0, 0))
+			s.Attach(0, &Ready{})
+			for i := 0; !s.out.Overflows(); i++ {
+				now := time.Unix(0, 0).Add(time.Duration(i) * 100 * time.Millisecond)
+				text := fmt.Sprintf("%d %d %s.", n, i, strings.Repeat("word ", long/5))
+				if err := s.Take(now, Source{Segment: fmt.Sprint(i), Text: text, Final: true, Stable: -1}); err != nil {
+					t.Fatal(err)
+				}
+				calls, _ := s.Work()
+				for _, c := range calls {
+					s.Answer(now, c.ID, Answer{Text: strings.Clone(c.Text), Attempts: 1})
+				}
+				if i < 300 { // it reads at first
+					for s.out.Next(now) != nil {
+					}
+				}
+			}
+			all[n] = s
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / sessions
+		t.Logf("finals of %d letters: %d KiB each", long, each>>10)
+		if each > 12<<20/10 {
+			t.Errorf("finals of %d letters: %d KiB are held for each that does not read", long, each>>10)
+		}
+		runtime.KeepAlive(all)
 	}
 }
 

@@ -77,6 +77,13 @@ func (s *Session) emit(k *track, now time.Time) {
 	if !slices.ContainsFunc(g.tracks, func(k *track) bool { return !k.done }) {
 		s.close(g, now)
 	}
+	k.shed()
+}
+
+// shed lets go of all that made the final, which is kept for who comes back.
+func (k *track) shed() {
+	k.segment, k.drafts, k.last, k.ready, k.measure = nil, nil, nil, nil, meter{}
+	k.slot.frame, k.slot.saw = nil, nil
 }
 
 // calm is how long without news of the queue it is taken to be empty.
@@ -99,6 +106,8 @@ func (s *Session) hear(now time.Time, a Answer) {
 func (s *Session) relevel(now time.Time) {
 	level := s.level
 	switch budget := s.config.QueueBudget; {
+	case s.options.Deadline > 0 && s.delay > max(2*budget, s.options.Deadline*3/4):
+		level = 3
 	case s.delay > 2*budget:
 		level = 2
 	case s.delay > budget:
@@ -127,6 +136,8 @@ func (s *Session) notice() {
 		n.Detail = fmt.Sprintf("fewer partials: queue delay %.1fs", s.delay.Seconds())
 	case 2:
 		n.Detail = fmt.Sprintf("finals only: queue delay %.1fs", s.delay.Seconds())
+	case 3:
+		n.Detail = fmt.Sprintf("finals as they were said: queue delay %.1fs", s.delay.Seconds())
 	}
 	s.Say(n)
 }

@@ -161,7 +161,7 @@ func (o *Outbox) stamp(f Frame) {
 }
 
 func (o *Outbox) trim(now time.Time) {
-	for len(o.kept) > 0 && (len(o.kept) > MaxFinals || o.held > MaxBytes || now.Sub(o.kept[0].at) > o.window) {
+	for len(o.kept) > 0 && (len(o.kept) > MaxFinals || o.held > maxKept || now.Sub(o.kept[0].at) > o.window) {
 		o.drop()
 	}
 }

@@ -327,6 +327,10 @@ func (k *track) tentative(mask int) string {
 	return b.String()
 }
 
+// FlagSource is on a final some of which is as it was said, since nothing is translated in
+// time.
+const FlagSource = "source"
+
 // finish asks for what the final of k still needs.
 func (s *Session) finish(k *track, now time.Time) {
 	g := k.segment
@@ -343,6 +347,12 @@ func (s *Session) finish(k *track, now time.Time) {
 		}
 		if known, ok := k.known(u.text); ok {
 			l.out[i] = known
+			continue
+		}
+		if s.level >= 3 {
+			// It would be an error, and late: nothing has its turn in time.
+			l.out[i] = u.text
+			l.flag([]string{FlagSource})
 			continue
 		}
 		missing = append(missing, i)

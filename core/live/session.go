@@ -2,6 +2,7 @@ package live
 
 import (
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -84,6 +85,7 @@ type Session struct {
 	order    []*segment          // the same, in the order in which they began
 	closed   map[string]closed
 	closings []string // keys of closed, oldest first
+	seed     maphash.Seed
 	speaker  string
 
 	calls   []Call
@@ -128,16 +130,18 @@ type segment struct {
 	tracks    []*track
 }
 
+// closed is what is remembered of a segment that is over. Of its text a hash: all texts of
+// ten minutes would be most of what a session holds.
 type closed struct {
 	at       time.Time
 	revision int64
-	text     string
+	text     uint64
 }
 
 // New returns a session that begins now.
 func New(c Config, o Options, now time.Time) *Session {
 	s := &Session{
-		config: c, options: o,
+		config: c, options: o, seed: maphash.MakeSeed(),
 		segments: map[string]*segment{}, closed: map[string]closed{}, flights: map[int64]*flight{}, fillers: map[string]bool{},
 	}
 	s.out.window = c.ResumeWindow + time.Minute
@@ -232,10 +236,10 @@ func (s *Session) Take(now time.Time, in Source) *core.Error {
 	s.forget(now)
 	g := s.segments[in.Segment]
 	if over, is := s.closed[in.Segment]; is && g == nil {
-		return s.again(in, over.revision, over.text)
+		return s.again(in, over.revision, over.text == s.hash(in.Text))
 	}
 	if g != nil && g.final {
-		return s.again(in, g.revision, g.text)
+		return s.again(in, g.revision, g.text == in.Text)
 	}
 	if g == nil {
 		if err := s.room(); err != nil {
@@ -288,8 +292,7 @@ func (s *Session) room() *core.Error {
 }
 
 // again answers a revision of a segment that had its final.
-func (s *Session) again(in Source, revision int64, text string) *core.Error {
-	same := in.Text == text
+func (s *Session) again(in Source, revision int64, same bool) *core.Error {
 	if in.Words != nil {
 		same = true // what words would have made of it is not known any more
 	}
@@ -431,8 +434,10 @@ func (s *Session) close(g *segment, now time.Time) {
 	if _, is := s.closed[g.id]; !is {
 		s.closings = append(s.closings, g.id)
 	}
-	s.closed[g.id] = closed{now, g.revision, g.text}
+	s.closed[g.id] = closed{now, g.revision, s.hash(g.text)}
 }
+
+func (s *Session) hash(text string) uint64 { return maphash.String(s.seed, text) }
 
 func (s *Session) forget(now time.Time) {
 	for len(s.closings) > 0 {

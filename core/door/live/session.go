@@ -55,7 +55,9 @@ type writer interface {
 type start struct {
 	options   live.Options
 	formality core.Formality
-	targets   bool // were given
+	glossary  string // its name
+	trace     string // the id of the client's own trace, empty for none
+	targets   bool   // were given
 }
 
 // readStart reads a frame of type start.
@@ -70,9 +72,19 @@ func (d *Door) readStart(f frame) (s start, name string, err *core.Error) {
 		return s, name, err
 	}
 	s.targets = f.has("targets")
-	if f.has("glossary") {
-		return s, name, invalid("glossary", "glossaries are not built yet; leave the field out")
+	if err = f.name("glossary", &s.glossary); err != nil {
+		return s, name, err
 	}
+	if s.glossary != "" {
+		if _, e := d.Service.Glossary(s.glossary, "glossary"); e != nil {
+			return s, name, core.AsError(e, "live")
+		}
+	}
+	parent := ""
+	if err = f.text("traceparent", &parent, 256); err != nil {
+		return s, name, err
+	}
+	s.trace = traceOf(parent)
 	tone := ""
 	if err = f.text("formality", &tone, 16); err != nil {
 		return s, name, err
@@ -105,6 +117,16 @@ func (d *Door) readStart(f frame) (s start, name string, err *core.Error) {
 		return s, name, invalid("words", `words must be "cumulative" or "incremental"`)
 	}
 	return s, name, nil
+}
+
+// traceOf returns the id of a trace out of a traceparent (W3C Trace Context), empty when it
+// is none: who cannot read it goes on without.
+func traceOf(parent string) string {
+	parts := strings.Split(parent, "-")
+	if len(parts) < 4 || len(parts[0]) != 2 || len(parts[1]) != 32 || strings.Trim(parts[1], "0123456789abcdef") != "" || strings.Trim(parts[1], "0") == "" {
+		return ""
+	}
+	return parts[1]
 }
 
 func (d *Door) language(f frame, field string) (core.Language, *core.Error) {
@@ -496,7 +518,7 @@ func (s *session) call(c live.Call) {
 	go func() {
 		defer d.work.Done()
 		defer cancel()
-		item := d.counted(ctx, rules, req)
+		item := d.counted(ctx, rules, s.start.glossary, req)
 		a := live.Answer{Err: item.Err, Waited: req.Trace.Waited, Attempts: req.Trace.Attempts}
 		if r := item.Result; r != nil {
 			a.Text, a.Flags, a.Cached, a.Usage = strings.TrimSpace(r.Text), r.Flags, r.Cached, r.Usage
@@ -513,7 +535,15 @@ func (s *session) call(c live.Call) {
 }
 
 // counted asks for req, which counts for its key as any other text does.
-func (d *Door) counted(ctx context.Context, rules *door.Rules, req *core.Request) door.Item {
+func (d *Door) counted(ctx context.Context, rules *door.Rules, glossary string, req *core.Request) door.Item {
+	if glossary != "" {
+		// A reload may have changed it, or taken it away.
+		g, err := d.Service.Glossary(glossary, "glossary")
+		if err != nil {
+			return door.Item{Err: core.AsError(err, name)}
+		}
+		rules = rules.Under(g)
+	}
 	var tab door.Tab
 	if err := tab.Open(&d.Teller, rules, req.Client, time.Now(), int64(utf8.RuneCountInString(req.Text))); err != nil {
 		return door.Item{Err: core.AsError(err, name)}
@@ -591,7 +621,11 @@ func (s *session) endLocked() {
 	t := s.live.Stats(time.Now())
 	s.count()
 	s.door.remove(s)
-	s.door.log.Info("live session ended", zap.String("client", s.client), zap.String("session", s.name), zap.Float64("seconds", t.Seconds),
+	log := s.door.log
+	if s.start.trace != "" {
+		log = log.With(zap.String("trace", s.start.trace))
+	}
+	log.Info("live session ended", zap.String("client", s.client), zap.String("session", s.name), zap.Float64("seconds", t.Seconds),
 		zap.Int64("segments", t.Segments), zap.Int64("finals", t.Finals), zap.Int64("failed", t.Failed), zap.Int64("calls", t.Calls),
 		zap.Float64("amplification", t.Amplification), zap.Float64("erasure", t.Erasure), zap.Float64("final_p99_ms", t.FinalLag.P99))
 }
