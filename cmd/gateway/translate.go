@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -143,6 +144,10 @@ func (t *translation) understand(args []string) error {
 
 // run translates args: lines of standard input, and files.
 func (t *translation) run(cmd *cobra.Command, args []string) error {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		// A large file leaves garbage that is cheaper to collect than to keep.
+		debug.SetMemoryLimit(memoryWanted)
+	}
 	past, err := state.Of(t.file, os.LookupEnv)
 	if err != nil {
 		return err
@@ -242,6 +247,9 @@ func (t *translation) asker(ctx context.Context) (chain, error) {
 	c.MaxText = max(c.MaxText, 100_000)
 	return &ownChain{gateway: g, service: door.New(c, g.engine), prices: pricesOf(file.File), first: inUse(file.File)}, nil
 }
+
+// memoryWanted is what the collector tries to stay below while files are translated.
+const memoryWanted = 140 << 20
 
 // unhurried is how long a text may take of which nobody waits for the answer.
 const unhurried = 2 * time.Minute

@@ -120,7 +120,7 @@ func (r *reader) skipped(at int) int {
 }
 
 var (
-	jsonCode  = regexp.MustCompile(`^(?:[a-z][a-zA-Z0-9+.-]*://\S*|[#./][\w./#-]*|[\w-]+(?:\.[\w-]+){2,}|\d[\d.,:/-]*)$`)
+	jsonCode  = regexp.MustCompile(`^(?:[a-z][a-zA-Z0-9+.-]*://\S*|[^\s/]+(?:/[^\s/]+)+\.\w{1,5}|[#./][\w./#-]*|[\w-]+(?:\.[\w-]+){2,}|\d[\d.,:/-]*)$`)
 	i18nextOf = regexp.MustCompile(`^(.+)_(zero|one|two|few|many|other|plural)$`)
 )
 

@@ -627,6 +627,8 @@ const (
 	flights = 4
 	// mostCharacters bounds the texts of one call.
 	mostCharacters = 8000
+	// mostTexts bounds them, too: a list that a model is given has no more.
+	mostTexts = 40
 )
 
 // resolve asks for those of texts that are not known.
@@ -645,7 +647,7 @@ func (a *paperwork) resolve(texts []string) error {
 		left = append(left, text)
 	}
 	a.answered = a.Job.done + len(texts) - len(left)
-	most := a.asker.Most()
+	most := min(a.asker.Most(), mostTexts)
 	for try := 1; len(left) > 0; try++ {
 		var again []string
 		var wait time.Duration
