@@ -23,12 +23,12 @@ type child struct {
 // childrenOf returns all children of pid, those that have ended too.
 func childrenOf(t *testing.T, pid int) (all []child) {
 	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	processes, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, stat := range stats {
-		raw, err := os.ReadFile(stat)
+	for _, process := range processes {
+		raw, err := os.ReadFile(process + "/stat")
 		if err != nil {
 			continue // nobody knows it any more
 		}

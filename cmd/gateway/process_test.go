@@ -21,10 +21,12 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
-// The tests of this package drive the real programs as child processes: the
-// gateway, and openai-sim as the upstream.
+// Most tests of this package drive the real programs as child processes, the
+// gateway and openai-sim as the upstream: without the race detector. What works
+// in this process is looked at with it.
 
 // programs is the folder that TestMain built them into.
 var programs string
@@ -38,8 +40,10 @@ func TestMain(m *testing.M) {
 		os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
 		// What a test has built is built as make builds, or all of it would be compiled and linked anew.
 		os.Setenv("CGO_ENABLED", "0")
-		err = binaries.Into(dir, "cmd/dragoman", "cmd/openai-sim", "plugins/openai-direct", "plugins/apertium",
-			"examples/mask/mask-plugin", "cmd/gateway/testdata/badplugin", "cmd/gateway/testdata/sloth")
+		if !property.Raced {
+			err = binaries.Into(dir, "cmd/dragoman", "cmd/openai-sim", "plugins/openai-direct", "plugins/apertium",
+				"examples/mask/mask-plugin", "cmd/gateway/testdata/badplugin", "cmd/gateway/testdata/sloth")
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "building the programs:", err)
@@ -132,6 +136,8 @@ func start(t testing.TB, dir string, env []string, program string, args ...strin
 
 // prepare returns a program that does not run yet.
 func prepare(t testing.TB, dir string, env []string, program string, args ...string) *process {
+	t.Helper()
+	property.WithoutRace(t)
 	p := &process{t: t, done: make(chan struct{}), more: make(chan struct{})}
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Dir = dir
@@ -294,6 +300,7 @@ func write(t testing.TB, yaml string) string {
 // command runs dragoman to its end.
 func command(t testing.TB, dir string, env []string, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
+	property.WithoutRace(t)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(programs, "dragoman"), args...)

@@ -102,12 +102,12 @@ func (g *gatewayProcess) sinks(metric string, most float64) {
 // ended.
 func (g *gatewayProcess) children() (pids []int) {
 	g.t.Helper()
-	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	all, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil || len(all) == 0 {
 		g.t.Skip("not tested: there is no /proc")
 	}
 	for _, name := range all {
-		raw, err := os.ReadFile(name)
+		raw, err := os.ReadFile(name + "/stat")
 		if err != nil {
 			continue // it has ended
 		}
@@ -115,7 +115,7 @@ func (g *gatewayProcess) children() (pids []int) {
 		var state string
 		var parent int
 		if fmt.Sscan(rest, &state, &parent); parent == g.cmd.Process.Pid && state != "Z" {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			pid, _ := strconv.Atoi(filepath.Base(name))
 			pids = append(pids, pid)
 		}
 	}

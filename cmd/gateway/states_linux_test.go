@@ -233,16 +233,16 @@ func TestANameThatNobodyResolvesHoldsNothing(t *testing.T) {
 
 // below are the processes that have pid above them, whoever stands between.
 func below(pid int) (all []int) {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	processes, _ := filepath.Glob("/proc/[0-9]*")
 	children := map[int][]int{}
-	for _, stat := range stats {
-		raw, err := os.ReadFile(stat)
+	for _, process := range processes {
+		raw, err := os.ReadFile(process + "/stat")
 		if err != nil {
 			continue
 		}
 		fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
 		parent, _ := strconv.Atoi(fields[1])
-		child, _ := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+		child, _ := strconv.Atoi(filepath.Base(process))
 		children[parent] = append(children[parent], child)
 	}
 	for next := children[pid]; len(next) > 0; next = next[1:] {

@@ -21,6 +21,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/coretest"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/engine"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 	"github.com/dragoman-mt/dragoman/plugins/sdk"
@@ -308,6 +309,7 @@ func pid(e *engine.Engine) (n int) {
 // between Before and After: twice each of ten plugins, since one that keeps
 // dying is given up.
 func TestNoAddressIsLostOrSeenWhenThePluginIsKilled(t *testing.T) {
+	property.WithoutRace(t) // with which the plugin, which is this program, starts thirty times
 	killed := 0
 	for round := range 10 {
 		up, past := &upstream{seen: &seen{}}, &seen{}

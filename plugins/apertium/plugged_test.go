@@ -128,13 +128,13 @@ func commands(t *testing.T, p core.Translator) map[string][]int {
 			plugin = int(m.Value)
 		}
 	})
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	processes, err := filepath.Glob("/proc/[0-9]*")
 	if plugin == 0 || err != nil {
 		t.Skip("not tested: processes cannot be listed here")
 	}
 	all := map[string][]int{}
-	for _, name := range stats {
-		raw, err := os.ReadFile(name)
+	for _, name := range processes {
+		raw, err := os.ReadFile(name + "/stat")
 		if err != nil {
 			continue // it has ended since
 		}

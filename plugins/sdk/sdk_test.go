@@ -683,7 +683,9 @@ func TestTheExampleOfTheReadmeBuilds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", program, "./example").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-overlay", overlay, "-o", program, "./example")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as all that make builds
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	out, err := exec.Command(program).CombinedOutput()

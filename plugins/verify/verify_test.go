@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/plugins/sdk"
 )
 
@@ -32,7 +33,9 @@ func TestMain(m *testing.M) {
 		byHand(os.Getenv("DRAGOMAN_TEST_PLUGIN"))
 	}
 	dir, err := os.MkdirTemp("", "dragoman-verify-")
-	if err == nil {
+	if err == nil && !property.Raced {
+		twin, err = os.Executable()
+	} else if err == nil {
 		twin = filepath.Join(dir, "plugin")
 		build := exec.Command("go", "test", "-c", "-ldflags=-w", "-o", twin, ".")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -50,7 +53,7 @@ func TestMain(m *testing.M) {
 }
 
 // twin is this program without the race detector, with which it would take
-// several times as long to start: the tests start it a thousand times.
+// several times as long to start.
 var twin string
 
 type echoConfig struct {
@@ -104,6 +107,7 @@ func demandingToo() core.Kind {
 
 // TestRequiredKeysThatAreMissingAreNamedAndSoIsWhatGivesThem looks at a plugin whose SDK leaves that to the gateway.
 func TestRequiredKeysThatAreMissingAreNamedAndSoIsWhatGivesThem(t *testing.T) {
+	property.WithoutRace(t)
 	for config, want := range map[string]string{
 		"": `that api_key and model and tries and names must be there, and the gateway would refuse a file without: give what is missing with --config, such as --config '{"api_key":"...","model":"...","names":[],"tries":1}'`,
 		`{"api_key": "hush", "names": ["x"], "tries": 2}`:                                   `that model must be there`,
@@ -175,6 +179,7 @@ func TestAGoodPluginPassesEveryCheck(t *testing.T) {
 
 // TestEachCheckFailsForWhatItIsThere breaks a plugin in one way each time.
 func TestEachCheckFailsForWhatItIsThere(t *testing.T) {
+	property.WithoutRace(t) // all of the checks run under it above
 	broken := []struct{ plugin, check, says string }{
 		{"ends", "handshake", "ended without a handshake, exit status 3; its last lines: no model here"},
 		{"slow", "handshake", "the gateway waits 5s"},

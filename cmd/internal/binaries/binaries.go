@@ -2,7 +2,9 @@
 package binaries
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path"
@@ -32,12 +34,7 @@ func Into(dir string, packages ...string) error {
 			build = append(build, module+p)
 			continue
 		}
-		// A copy stays what it is, whatever make builds meanwhile.
-		program, err := os.ReadFile(filepath.Join(folder, from))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, path.Base(p)), program, 0o755)
-		}
-		if err != nil {
+		if err := copyFile(filepath.Join(dir, path.Base(p)), filepath.Join(folder, from)); err != nil {
 			return fmt.Errorf("taking a program from the folder that %s names: %w", Folder, err)
 		}
 	}
@@ -50,4 +47,19 @@ func Into(dir string, packages ...string) error {
 		return fmt.Errorf("go %v: %w\n%s", build, err, out)
 	}
 	return nil
+}
+
+// copyFile copies a program: a copy stays what it is, whatever make builds meanwhile.
+func copyFile(to, from string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	made, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(made, source)
+	return errors.Join(err, made.Close())
 }

@@ -71,6 +71,18 @@ func InBubbles(t *testing.T, prop func(t *testing.T, r *rapid.T)) {
 	})
 }
 
+// WithoutRace skips t under the race detector, which would look at the test
+// alone where all the work is that of other programs, and make it dear.
+// `make test` runs such tests without the detector: where a test says so itself
+// that test, and where it is said for all of a package, in a function that they
+// share, the whole package.
+func WithoutRace(t testing.TB) {
+	t.Helper()
+	if Raced {
+		t.Skip("what it looks at is in other programs: it runs without the race detector")
+	}
+}
+
 // Rounds is how often a test that takes long repeats what it does: in full in
 // `make soak`, less in `make test`.
 func Rounds(full, less int) int {

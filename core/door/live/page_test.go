@@ -1,14 +1,17 @@
 package live
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,10 +39,23 @@ func open(t *testing.T) *browser {
 	dir := t.TempDir()
 	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--no-first-run",
 		"--disable-background-networking", "--window-size=1000,900", "--user-data-dir="+dir, "--remote-debugging-port=0", "about:blank")
+	// Its processes write into the folder as long as they live. All of them hold this output, so to wait for
+	// its end is to wait for theirs.
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &said, &said, time.Minute
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		if err := cmd.Wait(); errors.Is(err, exec.ErrWaitDelay) {
+			t.Error("a process that chromium has started goes on without it")
+		}
+		if t.Failed() {
+			t.Logf("chromium: %s", said.Bytes()[max(said.Len()-2000, 0):])
+		}
+	})
 	var lines []string
 	for deadline := time.Now().Add(time.Minute); len(lines) < 2; time.Sleep(20 * time.Millisecond) {
 		raw, _ := os.ReadFile(filepath.Join(dir, "DevToolsActivePort"))

@@ -158,7 +158,7 @@ func (p *plugin) misbehave(ctx context.Context, v *wire.Visit) (string, error) {
 		os.Exit(1)
 	case "grows":
 		p.mu.Lock()
-		p.held = append(p.held, bytes.Repeat([]byte("x"), 64<<20))
+		p.held = append(p.held, bytes.Repeat([]byte("x"), 16<<20))
 		p.mu.Unlock()
 	case "escapes":
 		p.once.Do(func() { exec.Command(os.Args[0], "escape").Run() })
@@ -183,7 +183,7 @@ func (p *plugin) misbehave(ctx context.Context, v *wire.Visit) (string, error) {
 // print100 prints lines on the one, and one line without an end on the other.
 func print100(lines, line io.Writer) {
 	var both sync.WaitGroup
-	for to, piece := range map[io.Writer]string{lines: strings.Repeat("a line that nobody reads\n", 40), line: strings.Repeat("on and on ", 100)} {
+	for to, piece := range map[io.Writer]string{lines: strings.Repeat("a line that nobody reads\n", 2000), line: strings.Repeat("on and on ", 5000)} {
 		both.Go(func() {
 			for n := 0; n < flood; n += len(piece) {
 				io.WriteString(to, piece)
