@@ -5,10 +5,10 @@ ARGS        ?=
 ROWS        ?=
 MAKEFLAGS   += --no-print-directory
 export CGO_ENABLED ?= 0
-# What is compiled is found in Go's cache from every checkout, not only from the one that it was compiled in.
 # gRPC's pages for /debug/requests, which nobody serves, hold html/template, and with that in it the linker
-# keeps every method of every type: 5 MB of bin/dragoman.
-export GOFLAGS     := $(filter-out -trimpath,$(GOFLAGS)) -trimpath -tags=grpcnotrace
+# keeps every method of every type: 5 MB of bin/dragoman. And what is compiled is found in Go's cache from
+# every checkout, not only from the one that it was compiled in.
+export GOFLAGS := $(filter-out -tags=grpcnotrace -trimpath,$(GOFLAGS)) -tags=grpcnotrace -trimpath
 
 .DEFAULT_GOAL := help
 .PHONY: help run test build soak bench faults pictures lint schema generate setup clean
