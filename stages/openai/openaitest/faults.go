@@ -79,6 +79,7 @@ func ChatterKinds() []string {
 	return []string{
 		ChatterQuotes, ChatterPrefix, ChatterRefusal, ChatterEcho, ChatterThink, ChatterFence,
 		ChatterNote, ChatterWrongScript, ChatterRepetition, ChatterPlaceholder,
-		ChatterDrop, ChatterTranslate, ChatterDouble, ChatterReorder, ChatterSpace, ChatterBoth, ChatterJSON, ChatterToken,
+		ChatterDrop, ChatterTranslate, ChatterDouble, ChatterReorder, ChatterSpace,
+		ChatterBoth, ChatterJSON, ChatterToken,
 	}
 }
