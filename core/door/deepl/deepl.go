@@ -162,8 +162,9 @@ type wish struct {
 	markup         door.Markup
 	instructions   []string
 	context        []core.Pair
-	ignored        bool   // server.instructions says so
-	version        string // of how tags are handled
+	ignored        bool     // server.instructions says so
+	glossaries     []string // their ids
+	version        string   // of how tags are handled
 	model          string
 	billed         bool
 }
@@ -317,11 +318,10 @@ func (d *Door) wish(c *door.Call) (w wish, err error) {
 			return w, &core.Error{Kind: core.NotFound, Detail: "Not found: there is no such '" + parameter + "'"}
 		}
 	}
-	says, err := d.named(c, w)
-	if says != nil {
-		c.Rules = c.Rules.Under(says)
+	if w.glossaries, err = named(c); err != nil {
+		return w, err
 	}
-	return w, err
+	return w, d.consult(c, w)
 }
 
 // list returns a parameter that is a list: an array, or text with commas.

@@ -111,13 +111,10 @@ func (d *Door) Resume() {
 func (d *Door) resume(doc *document) {
 	c := &door.Call{Begin: time.Now(), ID: door.NewID(), Client: doc.Client, Rules: d.Service.Rules().Within(documentTime)}
 	w := wish{source: doc.Source, target: doc.Target, formality: doc.Formality, instructions: doc.Instructions, ignored: doc.Ignored}
-	for _, id := range doc.Glossaries {
-		g, err := d.find(c, id)
-		if err != nil {
-			d.desk.finish(doc, nil, err)
-			return
-		}
-		w.glossaries = append(w.glossaries, g)
+	w.glossaries = doc.Glossaries
+	if err := d.consult(c, w); err != nil {
+		d.desk.finish(doc, nil, err)
+		return
 	}
 	content, err := d.desk.read(doc, ".in")
 	if err != nil {
@@ -306,10 +303,7 @@ func (d *Door) document(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	c.Rules = c.Rules.Within(documentTime)
 	doc := &document{
 		ID: random(16), Key: random(32), Client: c.Client, Name: name, Characters: door.FileCharacters(file.Content), Since: time.Now(), Status: "translating",
-		Source: wish.source, Target: wish.target, Formality: wish.formality, Instructions: wish.instructions, Ignored: wish.ignored,
-	}
-	for _, g := range wish.glossaries {
-		doc.Glossaries = append(doc.Glossaries, g.ID)
+		Source: wish.source, Target: wish.target, Formality: wish.formality, Instructions: wish.instructions, Ignored: wish.ignored, Glossaries: wish.glossaries,
 	}
 	tab := new(door.Tab)
 	if err := tab.Open(&d.Teller, c.Rules, c.Client, c.Begin, doc.Characters); err != nil {

@@ -137,39 +137,44 @@ func (g *glossary) pair(source, target string) int {
 	return slices.IndexFunc(g.Pairs, func(d dictionary) bool { return d.Source == source && d.Target == target })
 }
 
-// named returns what the glossaries that a call of translate names say, nil for none.
-func (d *Door) named(c *door.Call, w wish) (*terms.Glossary, error) {
+// named returns the ids of the glossaries that a call of translate names.
+func named(c *door.Call) ([]string, error) {
 	ids := list(c.Params, "glossary_ids")
 	one := c.Params.Tag("glossary_id")
 	switch {
 	case one != "" && len(ids) > 0:
 		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "Parameters 'glossary_id' and 'glossary_ids' exclude each other"}
 	case one != "":
-		ids = []string{one}
+		return []string{one}, nil
 	case len(ids) > mostOfAccount:
 		return nil, &core.Error{Kind: core.InvalidRequest, Detail: fmt.Sprintf("Parameter 'glossary_ids' has %d values; at most %d are allowed", len(ids), mostOfAccount)}
 	}
-	if len(ids) > 0 && w.source == "" {
-		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "Use of a glossary requires the source_lang parameter to be specified"}
+	return ids, nil
+}
+
+// consult makes the glossaries that w names hold for c.
+func (d *Door) consult(c *door.Call, w wish) error {
+	if len(w.glossaries) > 0 && w.source == "" {
+		return &core.Error{Kind: core.InvalidRequest, Detail: "Use of a glossary requires the source_lang parameter to be specified"}
 	}
 	var all []*terms.Glossary
-	for _, id := range ids {
+	for _, id := range w.glossaries {
 		g, err := d.find(c, id)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		says := g.lookUp(w.source, w.target)
 		if says == nil {
-			return nil, &core.Error{Kind: core.InvalidRequest, Detail: "The glossary has no dictionary for this 'source_lang' and 'target_lang'"}
+			return &core.Error{Kind: core.InvalidRequest, Detail: "The glossary has no dictionary for this 'source_lang' and 'target_lang'"}
 		}
 		if g.operators != nil || !w.ignored {
 			all = append(all, says)
 		}
 	}
-	if len(all) == 0 {
-		return nil, nil
+	if len(all) > 0 {
+		c.Rules = c.Rules.Under(terms.Join(all...))
 	}
-	return terms.Join(all...), nil
+	return nil
 }
 
 var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
