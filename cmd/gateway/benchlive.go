@@ -29,7 +29,7 @@ type liveBench struct {
 	url, admin     string
 	virtual, curve bool
 	noNaive        bool
-	context        int
+	context, slots int
 }
 
 func benchLiveCommand() *cobra.Command {
@@ -50,7 +50,8 @@ With --virtual nothing is started: the policy is played in virtual time with a
 provider that is simulated, ten minutes of speech in less than a second. --curve
 does so for several values of live.growth and live.interval.`,
 		Example: "  dragoman bench live --sessions 4 --html live.html\n" +
-			"  dragoman bench live --virtual --trace room.jsonl",
+			"  dragoman bench live --virtual --trace room.jsonl\n" +
+			"  dragoman bench live --sessions 1000 --slots 400 --mode pooled --no-naive",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -100,6 +101,7 @@ does so for several values of live.growth and live.interval.`,
 	fs.IntVar(&o.context, "context", 0, "live.context, with --virtual")
 	fs.BoolVar(&o.virtual, "virtual", false, "in virtual time")
 	fs.BoolVar(&o.curve, "curve", false, "in virtual time, for several values of live.growth and live.interval")
+	fs.IntVar(&o.slots, "slots", 0, "calls of each gateway at once, with limits that do not bind, to see how many sessions it holds: about one for each three; 0 for 6 and the limits of an account")
 	fs.BoolVar(&o.noNaive, "no-naive", false, "leave out the client that asks for every revision")
 	fs.StringVar(&o.url, "url", "", "drive the gateway at this `URL`")
 	fs.StringVar(&o.admin, "admin", "", "`URL` of its metrics, when they are elsewhere")
@@ -111,14 +113,17 @@ does so for several values of live.growth and live.interval.`,
 
 func (o liveBench) check() error {
 	for _, n := range o.sessions {
-		if n < 1 || n > 1000 {
-			return fmt.Errorf("--sessions: must be between 1 and 1000, got %d", n)
+		if n < 1 || n > 20000 {
+			return fmt.Errorf("--sessions: must be between 1 and 20000, got %d", n)
 		}
 	}
 	for _, m := range o.modes {
 		if m != sessions.Pooled && m != sessions.Direct {
 			return fmt.Errorf("--mode: there are pooled and direct, got %q", m)
 		}
+	}
+	if o.slots < 0 || o.slots > 10000 {
+		return fmt.Errorf("--slots: must be between 0 and 10000, got %d", o.slots)
 	}
 	if o.duration < time.Second || o.duration > 4*time.Hour {
 		return fmt.Errorf("--duration: must be between 1s and 4h, got %s", o.duration)
@@ -306,7 +311,7 @@ func (o liveBench) cell(ctx context.Context, c liveCell, i int) (speech.Measured
 	if o.url != "" {
 		so.Key = os.Getenv("DRAGOMAN_KEY")
 	}
-	subject, err := sessions.Start(ctx, so, sessions.Cell{Sessions: c.sessions, Mode: c.mode, Preset: sessions.After})
+	subject, err := sessions.Start(ctx, so, sessions.Cell{Sessions: c.sessions, Mode: c.mode, Preset: sessions.After, Slots: o.slots})
 	defer subject.Close()
 	if err != nil {
 		return speech.Measured{}, fmt.Errorf("%s: %w", c.name, err)

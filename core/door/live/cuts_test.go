@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/door"
 )
 
@@ -147,24 +147,36 @@ func (s *speaker) take(ctx context.Context, most int) error {
 }
 
 // Whatever is cut when, each final comes once and in order, and nothing of what is
-// concluded is missing or doubled. DRAGOMAN_SOAK makes it a thousand sessions of fifty segments.
+// concluded is missing or doubled. `make soak` makes it a thousand sessions of fifty segments.
 func TestNothingIsDroppedInvertedOrDoubledThoughConnectionsAreCut(t *testing.T) {
-	sessions, segments := 12, 20
-	if os.Getenv("DRAGOMAN_SOAK") != "" {
-		sessions, segments = 1000, 50
-	}
+	sessions, segments := property.Rounds(1000, 12), property.Rounds(50, 20)
 	l := plain()
 	l.MaxSessions = sessions
-	g := serve(t, door.Defaults(), l, func(ctx context.Context, r *core.Request) (*core.Result, error) {
+	kinds := []core.ErrorKind{
+		core.InvalidRequest, core.UnsupportedLanguage, core.TooLarge, core.Unauthorized, core.Forbidden, core.Superseded, core.Overloaded, core.Unavailable,
+		core.RateLimited, core.QuotaExceeded, core.DeadlineExceeded, core.ProviderFailed, core.ProviderRefused, core.BadAnswer, core.Canceled, core.Internal,
+	}
+	c := door.Defaults()
+	c.Deadline = time.Second
+	g := serve(t, c, l, func(ctx context.Context, r *core.Request) (*core.Result, error) {
 		select {
 		case <-time.After(rand.N(8 * time.Millisecond)):
 		case <-ctx.Done():
 			return nil, core.ContextError(ctx, "test")
 		}
-		if rand.IntN(50) == 0 {
-			return nil, &core.Error{Kind: core.ProviderFailed, Detail: "a fault"}
+		if rand.IntN(50) > 0 {
+			return shout(ctx, r)
 		}
-		return shout(ctx, r)
+		// One call in fifty meets something.
+		switch rand.IntN(len(kinds) + 2) {
+		case 0:
+			panic("a fault")
+		case 1: // it hangs for as long as it may
+			<-ctx.Done()
+			return nil, core.ContextError(ctx, "test")
+		default:
+			return nil, &core.Error{Kind: kinds[rand.IntN(len(kinds))], Detail: "a fault", RetryAfter: time.Millisecond}
+		}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -204,7 +216,32 @@ func TestNothingIsDroppedInvertedOrDoubledThoughConnectionsAreCut(t *testing.T) 
 			s.ws.CloseNow()
 		})
 	}
+	// Meanwhile the file is read anew, again and again.
+	done := make(chan struct{})
+	var reloads sync.WaitGroup
+	reloads.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			c, l := g.config, l
+			c.MaxText -= n % 2
+			l.Mask = n % 3
+			for _, plan := range []func() (func(), error){func() (func(), error) { return g.server.Plan(&c) }, func() (func(), error) { return g.door.Plan(&l) }} {
+				apply, err := plan()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				apply()
+			}
+		}
+	})
 	all.Wait()
+	close(done)
+	reloads.Wait()
 	for _, s := range speakers {
 		for _, w := range s.wrong {
 			t.Error(w)

@@ -41,10 +41,22 @@ func (c Cell) Served(upstream, ca string) []byte {
 	if c.Preset == Before {
 		concurrent, interval = 4, 50*time.Millisecond
 	}
+	if c.Slots > 0 {
+		concurrent, interval = c.Slots, 0
+	}
 	return []byte(strings.NewReplacer(
 		"{{.Mode}}", c.Mode, "{{.CA}}", ca, "{{.Upstream}}", upstream,
 		"{{.MaxConcurrent}}", strconv.Itoa(concurrent), "{{.MinInterval}}", interval.String(),
+		"{{.MaxConnections}}", strconv.Itoa(concurrent+4), "{{.PerMinute}}", strconv.Itoa(c.perMinute()),
 	).Replace(pipeline))
+}
+
+// perMinute is the limit of the account, which does not bind where slots are given.
+func (c Cell) perMinute() int {
+	if c.Slots > 0 {
+		return 1_000_000
+	}
+	return 4500
 }
 
 // newLab starts both programs. The caller closes the lab, also after an error.
@@ -57,7 +69,7 @@ func newLab(ctx context.Context, o Options, c Cell) (*lab, error) {
 	ca, config := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "pipeline.yaml")
 	// The limits are those of the account that the gateway believes in.
 	args := []string{"--listen", "127.0.0.1:0", "--tls", "--ca-out", ca, "--profile", o.Profile,
-		"--rpm", "4500", "--seed", strconv.FormatUint(o.Seed, 10), "--stop-with-stdin"}
+		"--rpm", strconv.Itoa(c.perMinute()), "--seed", strconv.FormatUint(o.Seed, 10), "--stop-with-stdin"}
 	if o.Engine != "" {
 		args = append(args, "--engine", o.Engine)
 	}

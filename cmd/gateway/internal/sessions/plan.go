@@ -123,6 +123,9 @@ type Cell struct {
 	Sessions int    `json:"sessions"`
 	Mode     string `json:"mode"`
 	Preset   string `json:"preset"`
+	// Slots, unless 0, is how many calls the gateway may make at once, with limits that do
+	// not bind.
+	Slots int `json:"slots,omitempty"`
 }
 
 // given stands for the mode and the preset of a gateway that runs already.
@@ -142,12 +145,12 @@ func (o Options) cells() []Cell {
 	var out []Cell
 	for _, n := range o.Sessions {
 		if o.URL != "" {
-			out = append(out, Cell{n, given, given})
+			out = append(out, Cell{Sessions: n, Mode: given, Preset: given})
 			continue
 		}
 		for _, preset := range o.Presets {
 			for _, mode := range o.Modes {
-				out = append(out, Cell{n, mode, preset})
+				out = append(out, Cell{Sessions: n, Mode: mode, Preset: preset})
 			}
 		}
 	}

@@ -127,7 +127,7 @@ func (r *Report) judge() {
 		add(noLimits, 0, limits, asked, limits == 0)
 		// Who fails fast looks fast.
 		add(noFailure, 0, figure(m.All.Failed), asked && steady, m.All.Failed == 0)
-		if direct := r.find(Cell{m.Sessions, Direct, m.Preset}); m.Mode == Pooled && direct != nil {
+		if direct := r.find(Cell{Sessions: m.Sessions, Mode: Direct, Preset: m.Preset}); m.Mode == Pooled && direct != nil {
 			saved := direct.All.P50 - m.All.P50
 			add(belowP50, savedByIt, saved, true, saved >= savedByIt)
 		}

@@ -153,7 +153,7 @@ func fixed() *Report {
 	r := &Report{Options: Defaults(), Began: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC), CPUs: 2, LoadBefore: 0.5, LoadAfter: unknown}
 	for i, mode := range []string{Pooled, Direct} {
 		row := Row{N: 1000, P50: 304 + figure(100*i), P95: 350, P99: 400 + figure(150*i), Max: 900, AddedP50: 0.5, AddedP99: 2, PacedP99: 20}
-		m := Measured{Cell: Cell{2, mode, After}, Worst: row, All: row, Facts: Facts{CPU: 0.6, MB: 30, Calls: 1000, RateLimited: 0, Dialled: 9, Cold: 0, Late: 0.1}}
+		m := Measured{Cell: Cell{Sessions: 2, Mode: mode, Preset: After}, Worst: row, All: row, Facts: Facts{CPU: 0.6, MB: 30, Calls: 1000, RateLimited: 0, Dialled: 9, Cold: 0, Late: 0.1}}
 		m.Worst.Name, m.All.Name = "worst", "all"
 		for n := range 1000 {
 			m.samples = append(m.samples, sample{session: n % 2, at: time.Duration(n) * time.Second, took: time.Duration(300+100*i+n%100) * time.Millisecond})
@@ -183,7 +183,7 @@ func TestCriteriaAreJudged(t *testing.T) {
 		r.Criteria = nil
 		change(&r.Cells[0])
 		r.judge()
-		c := r.of(Cell{2, Pooled, After}, name)
+		c := r.of(Cell{Sessions: 2, Mode: Pooled, Preset: After}, name)
 		if r.Met || c == nil || c.Met || !c.Asked {
 			t.Errorf("%s: %+v", name, c)
 		}
