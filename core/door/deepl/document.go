@@ -46,6 +46,7 @@ type document struct {
 	Target       core.Language  `json:"target"`
 	Formality    core.Formality `json:"formality,omitempty"`
 	Instructions []string       `json:"instructions,omitempty"`
+	Context      []core.Pair    `json:"context,omitempty"`
 	Ignored      bool           `json:"ignored,omitempty"`
 	Glossaries   []string       `json:"glossaries,omitempty"` // their ids
 
@@ -110,14 +111,14 @@ func (d *Door) Resume() {
 
 func (d *Door) resume(doc *document) {
 	c := &door.Call{Begin: time.Now(), ID: door.NewID(), Client: doc.Client, Rules: d.Service.Rules().Within(documentTime)}
-	w := wish{source: doc.Source, target: doc.Target, formality: doc.Formality, instructions: doc.Instructions, ignored: doc.Ignored}
-	for _, id := range doc.Glossaries {
-		g, err := d.find(c, id)
-		if err != nil {
-			d.desk.finish(doc, nil, err)
-			return
-		}
-		w.glossaries = append(w.glossaries, g)
+	w := wish{source: doc.Source, target: doc.Target, formality: doc.Formality, instructions: doc.Instructions, context: doc.Context, ignored: doc.Ignored}
+	says, err := d.joined(c, w, doc.Glossaries)
+	if err != nil {
+		d.desk.finish(doc, nil, err)
+		return
+	}
+	if says != nil {
+		c.Rules = c.Rules.Under(says)
 	}
 	content, err := d.desk.read(doc, ".in")
 	if err != nil {
@@ -306,10 +307,8 @@ func (d *Door) document(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	c.Rules = c.Rules.Within(documentTime)
 	doc := &document{
 		ID: random(16), Key: random(32), Client: c.Client, Name: name, Characters: door.FileCharacters(file.Content), Since: time.Now(), Status: "translating",
-		Source: wish.source, Target: wish.target, Formality: wish.formality, Instructions: wish.instructions, Ignored: wish.ignored,
-	}
-	for _, g := range wish.glossaries {
-		doc.Glossaries = append(doc.Glossaries, g.ID)
+		Source: wish.source, Target: wish.target, Formality: wish.formality, Instructions: wish.instructions, Context: wish.context, Ignored: wish.ignored,
+		Glossaries: ids(c),
 	}
 	tab := new(door.Tab)
 	if err := tab.Open(&d.Teller, c.Rules, c.Client, c.Begin, doc.Characters); err != nil {

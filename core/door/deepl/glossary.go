@@ -137,6 +137,14 @@ func (g *glossary) pair(source, target string) int {
 	return slices.IndexFunc(g.Pairs, func(d dictionary) bool { return d.Source == source && d.Target == target })
 }
 
+// ids are the glossaries that a call names.
+func ids(c *door.Call) []string {
+	if one := c.Params.Tag("glossary_id"); one != "" {
+		return []string{one}
+	}
+	return list(c.Params, "glossary_ids")
+}
+
 // named returns what the glossaries that a call of translate names say, nil for none.
 func (d *Door) named(c *door.Call, w wish) (*terms.Glossary, error) {
 	ids := list(c.Params, "glossary_ids")
@@ -152,6 +160,11 @@ func (d *Door) named(c *door.Call, w wish) (*terms.Glossary, error) {
 	if len(ids) > 0 && w.source == "" {
 		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "Use of a glossary requires the source_lang parameter to be specified"}
 	}
+	return d.joined(c, w, ids)
+}
+
+// joined returns what the glossaries of those ids say, nil for none.
+func (d *Door) joined(c *door.Call, w wish, ids []string) (*terms.Glossary, error) {
 	var all []*terms.Glossary
 	for _, id := range ids {
 		g, err := d.find(c, id)
