@@ -117,3 +117,52 @@ func TestACommandLineThatCannotBeUnderstoodIsStatus2(t *testing.T) {
 		t.Errorf("status %d, errors:\n%s", status, errs)
 	}
 }
+
+// TestAFilmTakesFewCallsOfAModel: its sentences share completions, its times stay, and no
+// line is longer than asked.
+func TestAFilmTakesFewCallsOfAModel(t *testing.T) {
+	t.Parallel()
+	s := simulate(t, "--latency", "1ms", "--rtt", "0s")
+	config := write(t, strings.Replace(pipeline(s, "pooled", ""), "api_key:", "timeout: 30s, api_key:", 1))
+	dir := filepath.Dir(config)
+	var film strings.Builder
+	for i := range 2000 {
+		text := fmt.Sprintf("And this is what somebody says in cue %d.", i)
+		if i%3 == 1 {
+			text = fmt.Sprintf("This one, number %d, goes on", i)
+		} else if i%3 == 2 {
+			text = fmt.Sprintf("and ends here, in number %d.", i)
+		}
+		fmt.Fprintf(&film, "%d\n%02d:%02d:%02d,000 --> %02[2]d:%02[3]d:%02[4]d,900\n%s\n\n", i+1, i/3600, i/60%60, i%60, text)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "film.srt"), []byte(film.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, errs, status := command(t, dir, nil, "", "translate", "--from", "en", "--to", "es", "--out", "film.{lang}{ext}", "--line-length", "40", "film.srt")
+	if status != 0 {
+		t.Fatalf("status %d, errors:\n%s", status, errs)
+	}
+	out, err := os.ReadFile(filepath.Join(dir, "film.es.srt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, is := strings.Split(film.String(), "\n\n"), strings.Split(string(out), "\n\n")
+	if len(was) != len(is) {
+		t.Fatalf("%d cues became %d", len(was), len(is))
+	}
+	for i := range was {
+		if a, b := strings.SplitN(was[i], "\n", 3), strings.SplitN(is[i], "\n", 3); len(a) == 3 && (a[0] != b[0] || a[1] != b[1]) {
+			t.Fatalf("cue %d: %q became %q", i, a[:2], b[:2])
+		}
+		for _, line := range strings.Split(is[i], "\n") {
+			if len(line) > 40 {
+				t.Errorf("a line of %d: %q", len(line), line)
+			}
+		}
+	}
+	if calls, _ := s.asked(); calls > 200 {
+		t.Errorf("%d calls for 2,000 cues", calls)
+	} else {
+		t.Logf("%d calls for 2,000 cues", calls)
+	}
+}
