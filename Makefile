@@ -26,7 +26,7 @@ run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key
 test: build ## Run every test under the race detector
 	@.ci/setup cc apertium python node nginx chromium
 	@$(MAKE) lint
-	export DRAGOMAN_TEST_BINARIES=$(CURDIR)/bin GO="$(GO)"; .ci/without-race & \
+	@export DRAGOMAN_TEST_BINARIES=$(CURDIR)/bin GO="$(GO)"; .ci/without-race & \
 		CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -vet=off -count=1 -p 2 -timeout 15m ./plugins/host ./...; \
 		raced=$$?; wait $$! && exit $$raced
 

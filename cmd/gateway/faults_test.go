@@ -208,7 +208,7 @@ func TestOneFaultIsMendedByARetry(t *testing.T) {
 }
 
 func TestAConnectionThatClosesInTheMomentOfReuseCostsNothing(t *testing.T) {
-	in := newInside(t, openaitest.Config{}, small)
+	in := newInside(t, openaitest.Config{}, patient)
 	for i := range 20 {
 		in.sim.FailNext(1, openaitest.IdleClose)
 		a, _, err := in.ask(t.Context(), fmt.Sprintf("Sentence number %d of this test.", i))
@@ -230,7 +230,7 @@ func TestAConnectionThatClosesInTheMomentOfReuseCostsNothing(t *testing.T) {
 
 func TestAClientThatLeavesEndsItsCallUnlessAnotherSharesIt(t *testing.T) {
 	seen := make(chan struct{}, 8)
-	in := newInside(t, openaitest.Config{Latency: 300 * time.Millisecond, Observe: func(*http.Request, []byte) { seen <- struct{}{} }}, small)
+	in := newInside(t, openaitest.Config{Latency: 300 * time.Millisecond, Observe: func(*http.Request, []byte) { seen <- struct{}{} }}, patient)
 
 	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan struct{})

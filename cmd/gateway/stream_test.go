@@ -85,7 +85,7 @@ func (r *reading) rest() (deltas []string, result event) {
 	}
 }
 
-// patient is small with the time that a slow stream takes.
+// patient is small with the time that a slow stream takes, and that a busy machine does.
 var patient = strings.NewReplacer("deadline: 2s", "deadline: 20s", "timeout: 400ms", "timeout: 15s").Replace(small)
 
 // long is long enough to be streamed in more than a few pieces, even if a stage

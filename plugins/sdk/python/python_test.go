@@ -1,3 +1,5 @@
+//go:build !race
+
 // Package python tests dragoman_plugin.py from outside: each test starts a
 // program that uses it, as the gateway would.
 package python
@@ -47,10 +49,18 @@ const interpreter = "/usr/bin/python3"
 // needPython skips a test where the SDK's needs are not installed.
 func needPython(t *testing.T) {
 	t.Helper()
-	if out, err := exec.Command(interpreter, "-c", "import google.protobuf, grpc").CombinedOutput(); err != nil {
-		t.Skipf("not tested: %s has no grpcio (apt-get install python3-grpcio python3-protobuf): %v %s", interpreter, err, out)
+	if why := missing(); why != "" {
+		t.Skipf("not tested: %s has no grpcio (apt-get install python3-grpcio python3-protobuf): %s", interpreter, why)
 	}
 }
+
+// missing says what is not there. To ask starts an interpreter.
+var missing = sync.OnceValue(func() string {
+	if out, err := exec.Command(interpreter, "-c", "import google.protobuf, grpc").CombinedOutput(); err != nil {
+		return fmt.Sprintf("%v %s", err, out)
+	}
+	return ""
+})
 
 // A plugin is a running testdata/odd.py, and a connection to it.
 type plugin struct {
