@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // A badPlugin is one way in which a plugin can misbehave, and what comes of it.
@@ -64,6 +66,7 @@ var badPlugins = []badPlugin{
 // name that only that test has.
 func badProgram(t *testing.T) string {
 	t.Helper()
+	property.WithoutRace(t)
 	program := filepath.Join(t.TempDir(), "badplugin")
 	if err := os.Link(filepath.Join(programs, "badplugin"), program); err != nil {
 		t.Fatal(err)

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // save replaces the file of a gateway, whole, as an editor does.
@@ -185,6 +187,7 @@ func TestABodyWithoutEndOverHTTP2HoldsNothing(t *testing.T) {
 
 // A resolver that never answers, in a mount namespace of the gateway's own.
 func TestANameThatNobodyResolvesHoldsNothing(t *testing.T) {
+	property.WithoutRace(t)
 	const address = "127.0.0.99"
 	silent, err := net.ListenPacket("udp", address+":53")
 	if err != nil {

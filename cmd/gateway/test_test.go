@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // unreachable is an environment in which a provider that is called all the same
@@ -140,6 +142,7 @@ func TestWhatToTestIsSaidOrRefused(t *testing.T) {
 
 // The stage is started for real: what it hides no provider sees.
 func TestAStageThatIsAPluginIsTestedToo(t *testing.T) {
+	property.WithoutRace(t)
 	t.Parallel()
 	dir := tested(t, "failures")
 	do(t, os.Link(filepath.Join(programs, "mask-plugin"), filepath.Join(dir, "mask-plugin")))
