@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -15,6 +16,7 @@ import (
 type listener struct {
 	*net.TCPListener
 	came   func()       // told of each connection
+	room   func()       // makes room for one; set before the first is accepted
 	owed   atomic.Int64 // connections that may bring a call, or are owed the answer to one
 	ending atomic.Bool
 	ended  chan struct{} // closed when nothing more is accepted
@@ -48,6 +50,9 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.SetDeadline(time.Now()) // so that the next one comes here too
 	}
 	if err != nil {
+		if l.room != nil && (errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)) {
+			l.room() // net/http logs it, and accepts again in a moment
+		}
 		return nil, err
 	}
 	l.came()

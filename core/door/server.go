@@ -134,6 +134,13 @@ func (s *Server) open(ctx context.Context, l *listening, key, addr string, handl
 		// `OPTIONS *` goes the way of every other call.
 		DisableGeneralOptionsHandler: true,
 	}
+	// Clients that do nothing keep nobody away, least of all an operator: when there is
+	// no descriptor for another connection, those that wait for a call are closed, as
+	// every server may.
+	ln.room = func() {
+		l.server.SetKeepAlivesEnabled(false)
+		l.server.SetKeepAlivesEnabled(true)
+	}
 	return nil
 }
 
