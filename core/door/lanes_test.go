@@ -35,7 +35,7 @@ func TestNoTextOfAKeyIsInAHigherLaneThanItsOwn(t *testing.T) {
 	c.Keys = []door.Key{{Name: "free", Key: "free-key"}, {Name: "second", Key: "second-key", MaxLane: "partial"}, {Name: "last", Key: "last-key", MaxLane: "bulk"}}
 	url := doortest.Serve(t, c, engine, func(s *door.Service, m *door.Metrics, log *zap.Logger) door.Dialect {
 		all := door.Doors{
-			libretranslate.New(libretranslate.Defaults(), s, m, log).Dialect(), deepl.New(deepl.Defaults(), "", s, m, log).Dialect(),
+			libretranslate.New(libretranslate.Defaults(), "", s, m, log).Dialect(), deepl.New(deepl.Defaults(), "", s, m, log).Dialect(),
 			openai.New(openai.Defaults(), s, m, log).Dialect(), native.New(s, m, log).Dialect(),
 		}
 		return door.Dialect{Name: "all", Serve: http.HandlerFunc(all.ServeHTTP), Pages: door.Keyed}
