@@ -154,10 +154,10 @@ func TestAFolderIsTranslatedToWhereItIsSaid(t *testing.T) {
 
 // TestABadFileIsToldWithItsPlaceAndNothingIsWrittenForIt while the others are translated.
 func TestABadFileIsToldWithItsPlaceAndNothingIsWrittenForIt(t *testing.T) {
-	d := newDesk(t, map[string]string{"bad.json": "{\"a\": \"x\",\n \"a\": \"y\"}", "good.txt": "One", "photo.png": "x"})
+	d := newDesk(t, map[string]string{"bad.json": "{\"a\": \"x\",\n \"a\": \"y\"}", "good.txt": "One", "photo.png": "x", "note": "Two"})
 	o := d.options()
 	o.InPlace = true
-	err := documents.New(o, []string{d.path("bad.json"), d.path("good.txt"), d.path("photo.png"), d.path("none.txt")}).Translate(t.Context(), new(fake))
+	err := documents.New(o, []string{d.path("bad.json"), d.path("good.txt"), d.path("photo.png"), d.path("none.txt"), d.path("note")}).Translate(t.Context(), new(fake))
 	if err != documents.ErrSaid {
 		t.Error(err)
 	}
@@ -166,8 +166,8 @@ func TestABadFileIsToldWithItsPlaceAndNothingIsWrittenForIt(t *testing.T) {
 			t.Errorf("it said\n%s, and not %s", d.errs.String(), want)
 		}
 	}
-	if d.read("bad.json") != "{\"a\": \"x\",\n \"a\": \"y\"}" || d.read("good.txt") != "[es] One" {
-		t.Errorf("%s %s", d.read("bad.json"), d.read("good.txt"))
+	if d.read("bad.json") != "{\"a\": \"x\",\n \"a\": \"y\"}" || d.read("good.txt") != "[es] One" || d.read("note") != "[es] Two" {
+		t.Errorf("%s %s %s", d.read("bad.json"), d.read("good.txt"), d.read("note"))
 	}
 	o = d.options()
 	o.Out = d.path("{name}.out")

@@ -194,6 +194,9 @@ func (j *Job) formatOf(name string) string {
 	if j.Format != "" {
 		return j.Format
 	}
+	if filepath.Ext(name) == "" {
+		return "txt" // a name without an ending says nothing else
+	}
 	return format.Of(name)
 }
 
