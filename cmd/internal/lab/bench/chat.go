@@ -64,11 +64,15 @@ const (
 	streams      = 500 // at once
 	streamEvents = 20  // of each
 	streamPause  = 50 * time.Millisecond
-	streamTurn   = 300 // one at a time
+	streamTurn   = 1000 // one at a time: fewer have no 99th percentile worth the name
+	// streamThought is how long the second token of a quick stream is in coming: a model
+	// takes some milliseconds for each, and what it sends meanwhile would contend with the
+	// first for the same two cores.
+	streamThought = 5 * time.Millisecond
 )
 
 // streaming is the role of an upstream whose answers are streams: the first token at
-// once, and another every streamPause.
+// once, and another every streamPause, or all others after streamThought.
 func streaming(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		upstream(w, r)
@@ -85,8 +89,11 @@ func streaming(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 	}
 	for i := range streamEvents {
-		if i > 0 && pause > 0 {
+		switch {
+		case i > 0 && pause > 0:
 			time.Sleep(pause)
+		case i == 1:
+			time.Sleep(streamThought)
 		}
 		event(`{"index":0,"delta":{"content":"` + strconv.Itoa(i) + ` "},"finish_reason":null}`)
 	}
