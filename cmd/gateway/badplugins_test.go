@@ -84,6 +84,8 @@ func TestABadPluginCostsItsRequestsNothingAndTheGatewayNothing(t *testing.T) {
 	built := badProgram(t)
 	sim := simulate(t, "--engine", "pseudo")
 	for _, bad := range badPlugins {
+		// What needs too much memory may answer before it is found to.
+		may := func(a answer) bool { return bad.does == "needs" && a.Status == 200 }
 		t.Run(bad.does+"/provider", func(t *testing.T) {
 			t.Parallel()
 			deadline := "2s"
@@ -92,7 +94,7 @@ func TestABadPluginCostsItsRequestsNothingAndTheGatewayNothing(t *testing.T) {
 			}
 			g := startBad(t, sim, built, deadline, "  bad: {type: plugin, command: [PROGRAM, "+bad.does+"]"+bad.extra+"}\n",
 				"  - provider: {use: bad, fallback: [openai], breaker: {open_for: 200ms}}\n")
-			g.endures(func(a answer) bool { return bad.by == "" || a.Translations[0].Provider == bad.by })
+			g.endures(func(a answer) bool { return bad.by == "" || a.Translations[0].Provider == bad.by || may(a) })
 			for end := time.Now().Add(60 * time.Second); bad.by == "" && g.ask("Are you done?").Translations[0].Provider != "bad"; {
 				if time.Now().After(end) { // it answers when it has printed everything
 					t.Fatalf("it does not come to an end:\n%s", last(g.output(), 4000))
@@ -118,7 +120,7 @@ func TestABadPluginCostsItsRequestsNothingAndTheGatewayNothing(t *testing.T) {
 			t.Parallel()
 			g := startBad(t, sim, built, "2s", "", "  - plugin: {command: [PROGRAM, "+bad.does+"], on_error: skip"+bad.extra+"}\n    name: bad\n  - provider: {use: openai}\n")
 			g.endures(func(a answer) bool {
-				return a.Translations[0].Provider == "openai" && strings.Contains(fmt.Sprint(a.Translations[0].Flags), "plugin_skipped")
+				return may(a) || a.Translations[0].Provider == "openai" && strings.Contains(fmt.Sprint(a.Translations[0].Flags), "plugin_skipped")
 			})
 		})
 	}
