@@ -93,34 +93,47 @@ func TestARefusedParameterIsFoundWhereverTheServerSaysIt(t *testing.T) {
 		{"an error with 200", "temperature", 200, `{"error":{"code":400,"message":"temperature is not supported"}}`, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			logged, logs := observer.New(zap.InfoLevel)
-			srv := talk(t, func(body map[string]any, _ int) answered {
-				if _, sent := body[c.refused]; sent {
-					return answered{c.status, []string{"Content-Type", "application/json"}, c.body}
-				}
-				return answered{200, nil, fine}
-			})
-			p := provide(t, srv.URL, nil, nil)
-			p.env.Log = zap.New(logged)
-			for range 3 {
-				req := ask("The doors are closing.")
-				if c.streamed {
-					req.OnDelta = func(string) error { return nil }
-				}
-				if _, err := p.Translate(t.Context(), req); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if n := srv.calls(); n != 4 {
-				t.Errorf("%d calls for 3 texts, want one more than texts", n)
-			}
-			if logs.Len() != 1 {
-				t.Errorf("%d lines in the log, want 1", logs.Len())
-			}
-			if last := srv.bodies[3]; c.refused == "max_completion_tokens" && last["max_tokens"] == nil {
-				t.Error("the cap is not sent under its other name")
-			}
+			learnsToLeaveOut(t, c.refused, c.streamed, answered{c.status, []string{"Content-Type", "application/json"}, c.body})
 		})
+	}
+}
+
+// learnsToLeaveOut has a server answer so for as long as a parameter is sent: it and nothing
+// else is left out from the second call on, which is said once.
+func learnsToLeaveOut(t *testing.T, refused string, streamed bool, a answered) {
+	t.Helper()
+	logged, logs := observer.New(zap.InfoLevel)
+	srv := talk(t, func(body map[string]any, _ int) answered {
+		if _, sent := body[refused]; sent {
+			return a
+		}
+		return answered{200, nil, fine}
+	})
+	p := provide(t, srv.URL, nil, nil)
+	p.env.Log = zap.New(logged)
+	for range 3 {
+		req := ask("The doors are closing.")
+		if streamed {
+			req.OnDelta = func(string) error { return nil }
+		}
+		if _, err := p.Translate(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := srv.calls(); n != 4 {
+		t.Fatalf("%d calls for 3 texts, want one more than texts", n)
+	}
+	if logs.Len() != 1 {
+		t.Errorf("%d lines in the log, want 1", logs.Len())
+	}
+	sent := srv.bodies[3]
+	for _, name := range []string{"temperature", "reasoning_effort"} {
+		if _, is := sent[name]; !is && name != refused {
+			t.Errorf("%s is left out as well", name)
+		}
+	}
+	if sent["max_completion_tokens"] == nil && sent["max_tokens"] == nil {
+		t.Error("no cap is sent, under neither name")
 	}
 }
 
@@ -147,30 +160,35 @@ func TestAModelWithoutASystemRoleIsToldInTheUserMessage(t *testing.T) {
 		"OpenAI":     {400, nil, `{"error":{"message":"Unsupported value: 'messages[0].role' does not support 'system' with this model.","type":"invalid_request_error","param":"messages[0].role","code":"unsupported_value"}}`},
 		"a template": {500, nil, `{"error":{"message":"Conversation roles must alternate user/assistant/user/assistant/..."}}`},
 	} {
-		t.Run(name, func(t *testing.T) {
-			srv := talk(t, func(body map[string]any, _ int) answered {
-				if strings.Contains(fmt.Sprint(body["messages"]), "role:system") {
-					return answer
-				}
-				return answered{200, nil, fine}
-			})
-			p := provide(t, srv.URL, nil, nil)
-			for range 2 {
-				req := ask("Is it \"on\"?")
-				req.Context = []core.Pair{{Source: "One.", Target: "Uno."}}
-				if _, err := p.Translate(t.Context(), req); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if srv.calls() != 3 {
-				t.Errorf("%d calls for 2 texts, want 3", srv.calls())
-			}
-			messages := srv.bodies[2]["messages"].([]any)
-			first, _ := messages[0].(map[string]any)
-			if said := fmt.Sprint(first["content"]); len(messages) != 3 || first["role"] != "user" || !strings.HasPrefix(said, "Translate each user message from English") || !strings.HasSuffix(said, "\n\nOne.") {
-				t.Errorf("asked with %v", messages)
-			}
-		})
+		t.Run(name, func(t *testing.T) { learnsOfNoSystemRole(t, answer) })
+	}
+}
+
+// learnsOfNoSystemRole has a server answer so to a system message: what it says goes into the
+// first user message from the second call on.
+func learnsOfNoSystemRole(t *testing.T, a answered) {
+	t.Helper()
+	srv := talk(t, func(body map[string]any, _ int) answered {
+		if strings.Contains(fmt.Sprint(body["messages"]), "role:system") {
+			return a
+		}
+		return answered{200, nil, fine}
+	})
+	p := provide(t, srv.URL, nil, nil)
+	for range 2 {
+		req := ask("Is it \"on\"?")
+		req.Context = []core.Pair{{Source: "One.", Target: "Uno."}}
+		if _, err := p.Translate(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if srv.calls() != 3 {
+		t.Errorf("%d calls for 2 texts, want 3", srv.calls())
+	}
+	messages := srv.bodies[2]["messages"].([]any)
+	first, _ := messages[0].(map[string]any)
+	if said := fmt.Sprint(first["content"]); len(messages) != 3 || first["role"] != "user" || !strings.HasPrefix(said, "Translate each user message from English") || !strings.HasSuffix(said, "\n\nOne.") {
+		t.Errorf("asked with %v", messages)
 	}
 }
 
@@ -320,21 +338,25 @@ func TestTheFirstByteTellsJSONFromAStream(t *testing.T) {
 		"control characters":         {200, nil, `{"choices":[{"finish_reason":"STOP","message":{"content":"ho\u0000\u001b\u0008la"}}]}`},
 		"a control in a stream":      {200, nil, `data: {"choices":[{"delta":{"content":"ho\u0000la"},"finish_reason":"stop"}]}` + "\n\n" + end},
 	} {
-		for _, streamed := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, streamed %v", name, streamed), func(t *testing.T) {
-				srv := talk(t, func(map[string]any, int) answered { return a })
-				req, deltas := heard("hello")
-				if !streamed {
-					req.OnDelta = nil
-				}
-				res, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), req)
-				if err != nil || res.Text != "hola" || srv.calls() != 1 || res.Finish != core.FinishStop || len(res.Flags) > 0 {
-					t.Fatalf("got %+v, %v after %d calls", res, err, srv.calls())
-				}
-				if heard := strings.Join(*deltas, ""); heard != "" && heard != "hola" {
-					t.Errorf("heard %q", heard)
-				}
-			})
+		t.Run(name, func(t *testing.T) { isRead(t, a) })
+	}
+}
+
+// isRead has a server answer so: it is read in full, whether or not a stream is wanted.
+func isRead(t *testing.T, a answered) {
+	t.Helper()
+	for _, streamed := range []bool{false, true} {
+		srv := talk(t, func(map[string]any, int) answered { return a })
+		req, deltas := heard("hello")
+		if !streamed {
+			req.OnDelta = nil
+		}
+		res, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), req)
+		if err != nil || res.Text != "hola" || srv.calls() != 1 || res.Finish != core.FinishStop || len(res.Flags) > 0 {
+			t.Fatalf("streamed %v: got %+v, %v after %d calls", streamed, res, err, srv.calls())
+		}
+		if heard := strings.Join(*deltas, ""); heard != "" && heard != "hola" {
+			t.Errorf("streamed %v: heard %q", streamed, heard)
 		}
 	}
 }
@@ -383,21 +405,24 @@ func TestReasonsToEnd(t *testing.T) {
 		"stop": "", "STOP": "", "end_turn": "", "eos": "", "": "",
 		"error": core.ProviderFailed, "abort": core.ProviderFailed, "insufficient_system_resource": core.ProviderFailed, "MALFORMED_FUNCTION_CALL": core.ProviderFailed, "tool_calls": core.ProviderFailed,
 	} {
-		srv := talk(t, func(map[string]any, int) answered {
-			return answered{200, nil, fmt.Sprintf(`{"choices":[{"finish_reason":%q,"message":{"content":"hola"}}]}`, reason)}
-		})
-		if _, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), ask("x")); core.KindOf(err) != want {
+		if _, err := ended(t, reason); core.KindOf(err) != want {
 			t.Errorf("%s: %v, want %q", reason, err, want)
 		}
 	}
 	for reason, want := range map[string]core.Finish{"SAFETY": core.FinishFiltered, "sensitive": core.FinishFiltered, "MAX_TOKENS": core.FinishLength, "max_output_tokens": core.FinishLength} {
-		srv := talk(t, func(map[string]any, int) answered {
-			return answered{200, nil, fmt.Sprintf(`{"choices":[{"finish_reason":%q,"message":{"content":"hola"}}]}`, reason)}
-		})
-		if res, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), ask("x")); err != nil || res.Finish != want || !res.NoStore {
+		if res, err := ended(t, reason); err != nil || res.Finish != want || !res.NoStore {
 			t.Errorf("%s: %+v, %v", reason, res, err)
 		}
 	}
+}
+
+// ended has a server answer that ends for that reason.
+func ended(t *testing.T, reason string) (*core.Result, error) {
+	t.Helper()
+	srv := talk(t, func(map[string]any, int) answered {
+		return answered{200, nil, fmt.Sprintf(`{"choices":[{"finish_reason":%q,"message":{"content":"hola"}}]}`, reason)}
+	})
+	return provide(t, srv.URL, nil, nil).Translate(t.Context(), ask("x"))
 }
 
 // A reason on every piece of a stream cuts nothing, however slowly the pieces come.
@@ -463,27 +488,32 @@ func TestWhatAnErrorSays(t *testing.T) {
 		{"case-sensitive", 400, `{"error":{"message":"names are case-sensitive"}}`, core.ProviderFailed, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			srv := talk(t, func(map[string]any, int) answered {
-				if c.body == "" {
-					return answered{c.status, []string{"Content-Encoding", "gzip"}, packed(t, "gzip", `{"error":{"code":"context_length_exceeded"}}`)}
-				}
-				return answered{c.status, nil, c.body}
-			})
-			for _, streamed := range []bool{false, true} {
-				req, _ := heard("Guten Tag")
-				if !streamed {
-					req.OnDelta = nil
-				}
-				_, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), req)
-				e, _ := errors.AsType[*core.Error](err)
-				if e == nil || e.Kind != c.kind || e.Retryable != c.again || e.RetryAfter != c.wait {
-					t.Errorf("streamed %v: got %v, %+v, want %s, again %v, wait %v", streamed, err, e, c.kind, c.again, c.wait)
-				}
+			a := answered{c.status, nil, c.body}
+			if c.body == "" {
+				a = answered{c.status, []string{"Content-Encoding", "gzip"}, packed(t, "gzip", `{"error":{"code":"context_length_exceeded"}}`)}
 			}
-			if srv.calls() != 2 {
-				t.Errorf("%d calls for 2 texts", srv.calls())
-			}
+			fails(t, a, c.kind, c.again, c.wait)
 		})
+	}
+}
+
+// fails has a server answer so: the error is of that kind, whether or not a stream is wanted.
+func fails(t *testing.T, a answered, kind core.ErrorKind, again bool, wait time.Duration) {
+	t.Helper()
+	srv := talk(t, func(map[string]any, int) answered { return a })
+	for _, streamed := range []bool{false, true} {
+		req, _ := heard("Guten Tag")
+		if !streamed {
+			req.OnDelta = nil
+		}
+		_, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), req)
+		e, _ := errors.AsType[*core.Error](err)
+		if e == nil || e.Kind != kind || e.Retryable != again || e.RetryAfter != wait {
+			t.Errorf("streamed %v: got %v, %+v, want %s, again %v, wait %v", streamed, err, e, kind, again, wait)
+		}
+	}
+	if srv.calls() != 2 {
+		t.Errorf("%d calls for 2 texts", srv.calls())
 	}
 }
 
@@ -511,24 +541,28 @@ func TestAModelThatThinksGetsRoomAndKeepsIt(t *testing.T) {
 		"a word was left": `{"choices":[{"finish_reason":"length","message":{"content":"ho","reasoning":"Okay"}}]}`,
 	} {
 		for _, needs := range []float64{300, 3000} {
-			t.Run(fmt.Sprintf("%s, %v tokens", name, needs), func(t *testing.T) {
-				srv := talk(t, func(body map[string]any, _ int) answered {
-					if n, _ := body["max_completion_tokens"].(float64); n < needs {
-						return answered{200, nil, spent}
-					}
-					return answered{200, nil, fine}
-				})
-				p := provide(t, srv.URL, nil, nil)
-				for range 10 {
-					if res, err := p.Translate(t.Context(), ask("x")); err != nil || res.Text != "hola" || len(res.Flags) > 0 {
-						t.Fatalf("got %+v, %v", res, err)
-					}
-				}
-				if n := srv.calls(); n > 10+2 {
-					t.Errorf("%d calls for 10 texts, want at most two more than texts", n)
-				}
-			})
+			t.Run(fmt.Sprintf("%s, %v tokens", name, needs), func(t *testing.T) { getsRoom(t, spent, needs) })
 		}
+	}
+}
+
+// getsRoom has a server answer so to calls with room for fewer tokens than it needs.
+func getsRoom(t *testing.T, spent string, needs float64) {
+	t.Helper()
+	srv := talk(t, func(body map[string]any, _ int) answered {
+		if n, _ := body["max_completion_tokens"].(float64); n < needs {
+			return answered{200, nil, spent}
+		}
+		return answered{200, nil, fine}
+	})
+	p := provide(t, srv.URL, nil, nil)
+	for range 10 {
+		if res, err := p.Translate(t.Context(), ask("x")); err != nil || res.Text != "hola" || len(res.Flags) > 0 {
+			t.Fatalf("got %+v, %v", res, err)
+		}
+	}
+	if n := srv.calls(); n > 10+2 {
+		t.Errorf("%d calls for 10 texts, want at most two more than texts", n)
 	}
 }
 

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -53,34 +52,7 @@ func TestOtherServersRefuseAParameterInTheirWay(t *testing.T) {
 		{"a gRPC gateway", "max_completion_tokens", 400, `{"code":3,"message":"proto: (line 1:70): unknown field \"maxCompletionTokens\"","details":[]}`, false},
 	} {
 		t.Run(c.server, func(t *testing.T) {
-			srv := talk(t, func(body map[string]any, _ int) answered {
-				if _, sent := body[c.refused]; sent {
-					return answered{c.status, []string{"Content-Type", "application/json"}, c.body}
-				}
-				return answered{200, nil, fine}
-			})
-			p := provide(t, srv.URL, nil, nil)
-			for range 2 {
-				req := ask("The doors are closing.")
-				if c.streamed {
-					req.OnDelta = func(string) error { return nil }
-				}
-				if _, err := p.Translate(t.Context(), req); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if n := srv.calls(); n != 3 {
-				t.Fatalf("%d calls for 2 texts, want one more than texts", n)
-			}
-			sent := srv.bodies[2]
-			for _, name := range []string{"temperature", "reasoning_effort"} {
-				if _, is := sent[name]; !is && name != c.refused {
-					t.Errorf("%s is left out as well", name)
-				}
-			}
-			if sent["max_completion_tokens"] == nil && sent["max_tokens"] == nil {
-				t.Error("no cap is sent")
-			}
+			learnsToLeaveOut(t, c.refused, c.streamed, answered{c.status, []string{"Content-Type", "application/json"}, c.body})
 		})
 	}
 }
@@ -96,23 +68,7 @@ func TestOtherServersWithoutASystemRole(t *testing.T) {
 		"MiniMax":            {200, nil, `{"choices":null,"base_resp":{"status_code":2013,"status_msg":"invalid params, invalid chat role: system"}}`},
 		"an array of faults": {422, nil, `{"detail":[{"type":"literal_error","loc":["body","messages",0,"role"],"msg":"Input should be 'user' or 'assistant'","input":"system"}]}`},
 	} {
-		t.Run(server, func(t *testing.T) {
-			srv := talk(t, func(body map[string]any, _ int) answered {
-				if strings.Contains(fmt.Sprint(body["messages"]), "role:system") {
-					return a
-				}
-				return answered{200, nil, fine}
-			})
-			p := provide(t, srv.URL, nil, nil)
-			for range 2 {
-				if _, err := p.Translate(t.Context(), ask("The doors are closing.")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if srv.calls() != 3 {
-				t.Errorf("%d calls for 2 texts, want 3", srv.calls())
-			}
-		})
+		t.Run(server, func(t *testing.T) { learnsOfNoSystemRole(t, a) })
 	}
 }
 
@@ -166,23 +122,7 @@ func TestWhatOtherServersErrorsSay(t *testing.T) {
 		{"a page of a proxy", 200, "<html><body>Sign in</body></html>", core.ProviderFailed, true, 0},
 		{"a gateway's timeout", 504, "<html><body>504 Gateway Time-out</body></html>", core.ProviderFailed, true, 0},
 	} {
-		t.Run(c.server, func(t *testing.T) {
-			srv := talk(t, func(map[string]any, int) answered { return answered{c.status, nil, c.body} })
-			for _, streamed := range []bool{false, true} {
-				req, _ := heard("Guten Tag")
-				if !streamed {
-					req.OnDelta = nil
-				}
-				_, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), req)
-				e, _ := errors.AsType[*core.Error](err)
-				if e == nil || e.Kind != c.kind || e.Retryable != c.again || e.RetryAfter != c.wait {
-					t.Errorf("streamed %v: got %v, %+v, want %s, again %v, wait %v", streamed, err, e, c.kind, c.again, c.wait)
-				}
-			}
-			if srv.calls() != 2 {
-				t.Errorf("%d calls for 2 texts", srv.calls())
-			}
-		})
+		t.Run(c.server, func(t *testing.T) { fails(t, answered{c.status, nil, c.body}, c.kind, c.again, c.wait) })
 	}
 }
 
@@ -211,22 +151,7 @@ func TestOtherFramesOfAnAnswer(t *testing.T) {
 		"parts with a summary":            {200, nil, `{"choices":[{"finish_reason":"stop","message":{"content":[{"type":"reasoning","summary":[{"text":"hm"}]},{"type":"text","text":"hola","annotations":[]}]}}]}`},
 		"parts in an object":              {200, nil, `{"choices":[{"finish_reason":"stop","message":{"content":{"type":"text","text":"hola"}}}]}`},
 	} {
-		for _, streamed := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, streamed %v", name, streamed), func(t *testing.T) {
-				srv := talk(t, func(map[string]any, int) answered { return answer })
-				req, deltas := heard("hello")
-				if !streamed {
-					req.OnDelta = nil
-				}
-				res, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), req)
-				if err != nil || res.Text != "hola" || srv.calls() != 1 || res.Finish != core.FinishStop || len(res.Flags) > 0 {
-					t.Fatalf("got %+v, %v after %d calls", res, err, srv.calls())
-				}
-				if heard := strings.Join(*deltas, ""); heard != "" && heard != "hola" {
-					t.Errorf("heard %q", heard)
-				}
-			})
-		}
+		t.Run(name, func(t *testing.T) { isRead(t, answer) })
 	}
 }
 
@@ -251,18 +176,12 @@ func TestOtherReasonsToEnd(t *testing.T) {
 		"COMPLETE": "", "eos_token": "", "stop_sequence": "", "FINISH_REASON_STOP": "",
 		"ERROR": core.ProviderFailed, "timeout": core.ProviderFailed, "USER_CANCEL": core.ProviderFailed, "server_error": core.ProviderFailed, "OTHER": core.ProviderFailed, "malformed_response": core.ProviderFailed, "function_call": core.ProviderFailed, "pause_turn": core.ProviderFailed,
 	} {
-		srv := talk(t, func(map[string]any, int) answered {
-			return answered{200, nil, fmt.Sprintf(`{"choices":[{"finish_reason":%q,"message":{"content":"hola"}}]}`, reason)}
-		})
-		if _, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), ask("x")); core.KindOf(err) != want {
+		if _, err := ended(t, reason); core.KindOf(err) != want {
 			t.Errorf("%s: %v, want %q", reason, err, want)
 		}
 	}
 	for reason, want := range map[string]core.Finish{"ERROR_TOXIC": core.FinishFiltered, "content-filter": core.FinishFiltered, "guardrail_intervened": core.FinishFiltered, "model_length": core.FinishLength, "model_context_window_exceeded": core.FinishLength, "MAX-TOKENS": core.FinishLength} {
-		srv := talk(t, func(map[string]any, int) answered {
-			return answered{200, nil, fmt.Sprintf(`{"choices":[{"finish_reason":%q,"message":{"content":"hola"}}]}`, reason)}
-		})
-		if res, err := provide(t, srv.URL, nil, nil).Translate(t.Context(), ask("x")); err != nil || res.Finish != want || !res.NoStore {
+		if res, err := ended(t, reason); err != nil || res.Finish != want || !res.NoStore {
 			t.Errorf("%s: %+v, %v", reason, res, err)
 		}
 	}
@@ -284,34 +203,18 @@ func TestOtherModelsThatThinkGetRoom(t *testing.T) {
 		"a stream of reasoning": `data: {"choices":[{"delta":{"reasoning":"Okay"}}]}` + "\n\n" + `data: {"choices":[{"delta":{"content":""},"finish_reason":"length"}]}` + "\n\n" + end + "\n\n",
 		"a stream in tags":      `data: {"choices":[{"delta":{"content":"<think>"}}]}` + "\n\n" + `data: {"choices":[{"delta":{"content":"Okay"},"finish_reason":"length"}]}` + "\n\n" + end + "\n\n",
 	} {
-		t.Run(name, func(t *testing.T) {
-			srv := talk(t, func(body map[string]any, _ int) answered {
-				if n, _ := body["max_completion_tokens"].(float64); n < 300 {
-					return answered{200, nil, spent}
-				}
-				return answered{200, nil, fine}
-			})
-			p := provide(t, srv.URL, nil, nil)
-			for range 3 {
-				if res, err := p.Translate(t.Context(), ask("x")); err != nil || res.Text != "hola" || len(res.Flags) > 0 {
-					t.Fatalf("got %+v, %v", res, err)
-				}
-			}
-			if n := srv.calls(); n > 3+2 {
-				t.Errorf("%d calls for 3 texts, want at most two more than texts", n)
-			}
-		})
+		t.Run(name, func(t *testing.T) { getsRoom(t, spent, 300) })
 	}
 }
 
 // A list of models that is closed in other words keeps nobody from translating.
 func TestOtherClosedListsOfModels(t *testing.T) {
 	for server, list := range map[string]answered{
-		"a scope that is missing":  {401, nil, `{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: api.model.read","type":"invalid_request_error"}}`},
-		"a permission of a policy": {403, nil, `{"Message":"User is not authorized to perform: bedrock:ListFoundationModels"}`},
-		"a route that is missing":  {404, nil, `{"detail":"Not Found"}`},
-		"a method that is wrong":   {405, nil, `{"detail":"Method Not Allowed"}`},
-		"not written yet":          {501, nil, `{"error":"not implemented"}`},
+		"a scope that is missing":   {401, nil, `{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: api.model.read","type":"invalid_request_error"}}`},
+		"a permission of a policy":  {403, nil, `{"Message":"User is not authorized to perform: bedrock:ListFoundationModels"}`},
+		"a route that is missing":   {404, nil, `{"detail":"Not Found"}`},
+		"a method that is wrong":    {405, nil, `{"detail":"Method Not Allowed"}`},
+		"a method it does not have": {501, nil, `{"error":"not implemented"}`},
 	} {
 		srv := talk(t, func(body map[string]any, _ int) answered {
 			if body["messages"] != nil {
