@@ -62,24 +62,9 @@ func (b *backend) calls() (int, string) {
 // returns its URL.
 func indoors(t *testing.T, yaml string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "pipeline.yaml")
-	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	file, err := program{}.load(config.Options{File: path}, host.New())
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := build(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { g.close(5 * time.Second) })
-	if err := g.start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	g := runs(t, yaml)
 	service, metrics := door.New(*g.server, g.engine), door.NewMetrics(prometheus.NewRegistry())
-	doors := newDoors(*doorsSection.Of(file.File), live.Defaults(), t.TempDir(), service, metrics, g.log)
+	doors := newDoors(*doorsSection.Of(g.file), live.Defaults(), t.TempDir(), service, metrics, g.log)
 	t.Cleanup(doors.close)
 	s := httptest.NewServer(doors.all())
 	t.Cleanup(s.Close)

@@ -31,25 +31,10 @@ type inside struct {
 	url string
 }
 
-func newInside(t *testing.T, sim openaitest.Config, yaml string) *inside {
+// runs builds and starts in this process what yaml says.
+func runs(t *testing.T, yaml string) *gateway {
 	t.Helper()
-	// Whatever the test leaves behind when everything is closed is a leak.
-	leaks := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
-
-	sim.TLS = true
-	s, err := openaitest.Start(sim)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	dir := t.TempDir()
-	ca := filepath.Join(dir, "ca.pem")
-	if err := os.WriteFile(ca, s.CA(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	yaml = strings.NewReplacer("BASE", s.URL(), "CA", ca).Replace(yaml)
-	path := filepath.Join(dir, "pipeline.yaml")
+	path := filepath.Join(t.TempDir(), "pipeline.yaml")
 	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +50,27 @@ func newInside(t *testing.T, sim openaitest.Config, yaml string) *inside {
 	if err := g.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	return g
+}
+
+func newInside(t *testing.T, sim openaitest.Config, yaml string) *inside {
+	t.Helper()
+	// Whatever the test leaves behind when everything is closed is a leak.
+	leaks := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
+
+	sim.TLS = true
+	s, err := openaitest.Start(sim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, s.CA(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	yaml = strings.NewReplacer("BASE", s.URL(), "CA", ca).Replace(yaml)
+	g := runs(t, yaml)
 	service := door.New(*g.server, g.engine)
 	server := httptest.NewServer(native.New(service, door.NewMetrics(prometheus.NewRegistry()), g.log))
 	t.Cleanup(server.Close)

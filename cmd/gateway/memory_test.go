@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -12,32 +11,8 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
-	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/state"
-	"github.com/dragoman-mt/dragoman/plugins/host"
 )
-
-// runs builds and starts in this process what yaml says.
-func runs(t *testing.T, yaml string) *gateway {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "pipeline.yaml")
-	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	file, err := program{}.load(config.Options{File: path}, host.New())
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := build(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { g.close(5 * time.Second) })
-	if err := g.start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
 
 // What one gateway has spent of a day, the next one knows, whether it was stopped or
 // killed; a memory that is broken is told and counts anew.

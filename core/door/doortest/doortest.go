@@ -54,6 +54,13 @@ func Serve(t testing.TB, c door.Config, translator core.Translator, build func(*
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}
+	Run(t, s)
+	return door.URL(s.Addr())
+}
+
+// Run runs s, which listens, until the test ends.
+func Run(t testing.TB, s *door.Server) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
@@ -64,7 +71,6 @@ func Serve(t testing.TB, c door.Config, translator core.Translator, build func(*
 			t.Error(err)
 		}
 	})
-	return door.URL(s.Addr())
 }
 
 // Do makes a call, with header as names and values in turn, and returns the answer and

@@ -41,16 +41,7 @@ func TestThisUsersCommandsTranslateWithoutAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Local(ln)
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
-	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	doortest.Run(t, s)
 	const body = `{"text": "Hello", "target": "es", "bulk": true}`
 	if res, answer := doortest.Do(t, "POST", door.URL(s.Addr())+"/v1/translate", body); res.StatusCode != 401 {
 		t.Errorf("without a key, over TCP: %d %s", res.StatusCode, answer)

@@ -250,8 +250,6 @@ func replace(start, end int, escape func(string) string) func(string) []edit {
 	return func(answer string) []edit { return []edit{{start, end, escape(answer)}} }
 }
 
-func asIs(s string) string { return s }
-
 // places finds line and column of all segments, in one pass.
 func (r *reader) places() {
 	order := make([]int, len(r.at))
