@@ -123,6 +123,7 @@ providers:
 stages:
   - ratelimit: {requests_per_minute: 4500}
   - queue: {max_concurrent: 12, min_interval: 50ms}
+  - protect
   - provider: {use: openai, retries: 2}
 `)
 	_, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline")

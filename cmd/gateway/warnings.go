@@ -162,10 +162,14 @@ func warnings(file *config.File) []string {
 	if _, known := c.timeout(c.use()); known && total-last >= c.server.Deadline {
 		warn("when attempts run into their timeouts (%v = %s), the last of them cannot begin within server.deadline of %v; shorten the timeout or make fewer", total, how, c.server.Deadline)
 	}
-	plugin := ""
+	plugin, calls := "", false
 	for _, s := range file.Stages {
 		switch {
 		case !s.Enabled:
+		case s.Kind.Role == core.RoleCaller:
+			calls = true
+		case !calls && (s.Kind.Name == "protect" || s.Kind.Name == "postprocess"):
+			warn("stage %q stands above the stage that calls the provider: an answer that it finds bad reaches the client as an error, and is not asked for again; put it below", s.Name)
 		case s.Kind.Role == core.RoleLookup && plugin != "":
 			warn("stage %q is a plugin above %q: every request pays for the call to another process, hits too", plugin, s.Name)
 		case s.Kind.Name == "plugin":

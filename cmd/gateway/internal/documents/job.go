@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/files"
 	"github.com/dragoman-mt/dragoman/core/text/detect"
 	"github.com/dragoman-mt/dragoman/core/text/format"
 	"github.com/dragoman-mt/dragoman/core/text/tmx"
@@ -275,7 +276,7 @@ func (j *Job) remember() error {
 	if j.Memory == "" {
 		return nil
 	}
-	content, err := os.ReadFile(j.Memory)
+	content, err := files.Head(j.Memory, tmx.MaxSize+1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it is made
 	}
@@ -299,7 +300,7 @@ func (j *Job) memorize() error {
 	if j.Memory == "" {
 		return nil
 	}
-	content, err := os.ReadFile(j.Memory)
+	content, err := files.Head(j.Memory, tmx.MaxSize+1)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
