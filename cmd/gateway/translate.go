@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -169,7 +170,7 @@ func (t *translation) run(cmd *cobra.Command, args []string) error {
 	if t.dryRun {
 		own := &ownChain{}
 		if file, err := t.load(true); err == nil { // else nobody knows what it costs
-			own.prices, own.first = pricesOf(file.File), inUse(file.File)
+			own.prices, own.first = pricesOf(file.File), choose(file.File).use()
 		}
 		o.Offer = own.first
 		return said(documents.New(o, args).Count(own))
@@ -217,7 +218,7 @@ func (t *translation) asker(ctx context.Context) (chain, error) {
 				c := newSocketClient(fmt.Sprintf("process %d", at.PID), socketDial(past, at))
 				if g, err := newGatewayChain(ctx, c); err == nil {
 					if file, err := t.load(true); err == nil {
-						g.prices, g.first = pricesOf(file.File), inUse(file.File)
+						g.prices, g.first = pricesOf(file.File), choose(file.File).use()
 					}
 					return g, nil
 				}
@@ -227,6 +228,9 @@ func (t *translation) asker(ctx context.Context) (chain, error) {
 	}
 	file, err := t.load(false)
 	if err != nil {
+		if _, missing := os.Stat(t.file); errors.Is(missing, fs.ErrNotExist) {
+			err = fmt.Errorf("%w, or a running gateway with --url URL", err)
+		}
 		return nil, err
 	}
 	if t.provider != "" {
@@ -245,7 +249,7 @@ func (t *translation) asker(ctx context.Context) (chain, error) {
 	c := *g.server
 	c.Deadline = max(c.Deadline, unhurried)
 	c.MaxText = max(c.MaxText, 100_000)
-	return &ownChain{gateway: g, service: door.New(c, g.engine), prices: pricesOf(file.File), first: inUse(file.File)}, nil
+	return &ownChain{gateway: g, service: door.New(c, g.engine), prices: pricesOf(file.File), first: choose(file.File).use()}, nil
 }
 
 // memoryWanted is what the collector tries to stay below while files are translated.
@@ -253,16 +257,6 @@ const memoryWanted = 140 << 20
 
 // unhurried is how long a text may take of which nobody waits for the answer.
 const unhurried = 2 * time.Minute
-
-// inUse is the provider that the chain of file asks first.
-func inUse(file *config.File) string {
-	for _, s := range file.Stages {
-		if c, ok := s.Config.(*provider.Config); ok && len(c.Use) > 0 {
-			return c.Use[0]
-		}
-	}
-	return ""
-}
 
 // use makes the chain of file call the provider name.
 func use(file *config.File, name string) error {

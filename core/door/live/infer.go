@@ -15,6 +15,14 @@ type inference struct {
 	of *live.Inference
 }
 
+// do does one thing with what is known. Calls are made outside of it: one that panics holds
+// nobody up.
+func (in *inference) do(what func(*live.Inference)) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	what(in.of)
+}
+
 // leeway is how much time a text has at least that is held until it is known whether it
 // still grows.
 const leeway = 3 * time.Second
@@ -26,25 +34,23 @@ func (d *Door) Infer(ctx context.Context, from, glossary string, req *core.Reque
 	if until, bounded := ctx.Deadline(); !c.Infer || req.Batch != nil || req.Lane == core.LaneBulk || req.NoCache || len(req.Instructions) > 0 || bounded && time.Until(until) < leeway {
 		return ask(req)
 	}
-	d.plainly.mu.Lock()
-	r := d.plainly.of.Take(time.Now(), *c, live.Speaker{Door: from, Client: req.Client, Source: req.Source, Target: req.Target, Formality: req.Formality, Glossary: glossary}, req.Text)
+	var r *live.Revision
+	d.plainly.do(func(of *live.Inference) {
+		r = of.Take(time.Now(), *c, live.Speaker{Door: from, Client: req.Client, Source: req.Source, Target: req.Target, Formality: req.Formality, Glossary: glossary}, req.Text)
+	})
 	if r == nil {
-		d.plainly.mu.Unlock()
 		return ask(req)
 	}
-	defer func() {
-		r.Leave()
-		d.plainly.mu.Unlock()
-	}()
+	defer d.plainly.do(func(*live.Inference) { r.Leave() })
 	// Other doors know of no other texts than final ones, whatever their clients mean.
 	last := req.Final && from == "native"
 	stopping := d.Service.Stopping()
 	for {
-		step := r.Next(time.Now(), last)
+		var step live.Step
+		d.plainly.do(func(*live.Inference) { step = r.Next(time.Now(), last) })
 		if step.Give != nil {
 			return step.Give, nil
 		}
-		d.plainly.mu.Unlock()
 		if step.Ask {
 			own := *req
 			if step.Partial {
@@ -54,15 +60,12 @@ func (d *Door) Infer(ctx context.Context, from, glossary string, req *core.Reque
 				own.Context = step.Context
 			}
 			res, err := ask(&own)
-			d.plainly.mu.Lock()
-			r.Answered(res)
+			d.plainly.do(func(*live.Inference) { r.Answered(res) })
 			return res, err
 		}
 		var due <-chan time.Time
 		if !step.Until.IsZero() {
-			timer := time.NewTimer(time.Until(step.Until))
-			defer timer.Stop()
-			due = timer.C
+			due = time.After(time.Until(step.Until))
 		}
 		select {
 		case <-step.Changed:
@@ -70,9 +73,7 @@ func (d *Door) Infer(ctx context.Context, from, glossary string, req *core.Reque
 		case <-stopping:
 			stopping, last = nil, true
 		case <-ctx.Done():
-			d.plainly.mu.Lock()
 			return nil, core.ContextError(ctx, name)
 		}
-		d.plainly.mu.Lock()
 	}
 }

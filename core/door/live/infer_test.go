@@ -191,6 +191,29 @@ func TestAnInferredSessionLosesNobody(t *testing.T) {
 }
 
 // Without the key nothing is held and nothing is known of anybody.
+// A call that panics is contained by whoever asked, and is nobody else's trouble.
+func TestAnInferredCallThatPanicsHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ask := inferring(func(ctx context.Context, r *core.Request) (*core.Result, error) {
+			if r.Text == "so" {
+				panic("a part is broken")
+			}
+			return shout(ctx, r)
+		})
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("nothing panicked")
+				}
+			}()
+			ask(t.Context(), "caption", "so")
+		}()
+		if res, err := ask(t.Context(), "caption", "so this"); err != nil || res.Text != "SO THIS/es" {
+			t.Errorf("%+v %v", res, err)
+		}
+	})
+}
+
 func TestInferenceIsOffUntilItIsAskedFor(t *testing.T) {
 	if live.Defaults().Infer {
 		t.Fatal("it is on")

@@ -47,9 +47,8 @@ func (d *Door) Measure(emit func(core.Measure)) {
 	} {
 		emit(core.Measure{Name: v.name, Help: v.help, Counter: true, Value: float64(v.value.Load())})
 	}
-	d.plainly.mu.Lock()
-	inferred := d.plainly.of.Counts(time.Now())
-	d.plainly.mu.Unlock()
+	var inferred live.Inferred
+	d.plainly.do(func(of *live.Inference) { inferred = of.Counts(time.Now()) })
 	for _, v := range []core.Measure{
 		{Name: "live_inferred_revisions_total", Help: "Texts of clients without sessions that were taken for a revision of one that grows.", Counter: true, Value: float64(inferred.Revisions)},
 		{Name: "live_inferred_asked_total", Help: "Those of them that were asked for.", Counter: true, Value: float64(inferred.Calls)},
