@@ -190,7 +190,6 @@ func TestAnInferredSessionLosesNobody(t *testing.T) {
 	})
 }
 
-// Without the key nothing is held and nothing is known of anybody.
 // A call that panics is contained by whoever asked, and is nobody else's trouble.
 func TestAnInferredCallThatPanicsHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -214,6 +213,7 @@ func TestAnInferredCallThatPanicsHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+// Without the key nothing is held and nothing is known of anybody.
 func TestInferenceIsOffUntilItIsAskedFor(t *testing.T) {
 	if live.Defaults().Infer {
 		t.Fatal("it is on")
