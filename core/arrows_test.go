@@ -23,7 +23,7 @@ var arrows = []struct {
 	{"core/pool", []string{"core/files"}},
 	{"core/exchange", []string{"core"}},
 	{"core/exchange/exchangetest", []string{"core", "core/coretest", "core/exchange", "core/pool"}}, // servers for the tests of those who call them
-	{"core/files", nil}, // and whoever reads a file that a configuration names may import it: there is one way to do that without being held up
+	{"core/files", nil}, // and whoever reads a file that a configuration names, or replaces one, may import it: there is one way to do that
 	{"core/config", []string{"core", "core/fields", "core/files"}},
 	{"core/fields", []string{"core"}},
 	{"core/engine", []string{"core", "core/chain", "core/config"}},
@@ -33,8 +33,8 @@ var arrows = []struct {
 	{"core/text/", []string{"core", "core/text/"}},
 	{"core/usage", nil},
 	{"core/door", []string{"core", "core/text/", "core/usage"}},
-	{"core/door/", []string{"core", "core/door", "core/text/", "core/usage"}},
-	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/usage"}}, // it shows what a tap sees
+	{"core/door/", []string{"core", "core/door", "core/files", "core/text/", "core/usage"}}, // files, for what they keep in the state folder
+	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/usage"}},          // it shows what a tap sees
 	{"core/door/live", []string{"core", "core/door", "core/live", "core/text/", "core/usage"}},
 	{"core/live", []string{"core", "core/text/"}},
 	{"core/live/livetest", []string{"core"}},

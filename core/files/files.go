@@ -4,8 +4,10 @@
 // open a named pipe would wait for its writer, a device may never end, and some do
 // something when they are opened.
 //
-// It imports nothing of this module, and every part that reads such a file may
-// import it.
+// What a part writes in a folder it writes in one step, with Replace.
+//
+// It imports nothing of this module, and every part that reads or writes such a file
+// may import it.
 package files
 
 import (
@@ -14,6 +16,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -66,6 +69,29 @@ func Read(name string, most int64) ([]byte, error) {
 		return nil, TooLong(name, most)
 	}
 	return data, err
+}
+
+// Replace puts content into the file name in one step: whoever reads it, after a crash as
+// well, finds all of it or what was there before. The file gets mode. Its folder is there
+// already, and holds a file .new-* meanwhile.
+func Replace(name string, content []byte, mode fs.FileMode) error {
+	file, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close()); err == nil {
+		err = os.Rename(file.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	// After a crash the name is there once the folder is written too.
+	folder, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // TooLong is what is said of a file that is longer than most bytes.

@@ -70,3 +70,32 @@ func TestNoMoreIsReadThanMayBe(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAFileIsReplacedInOneStepOrNotAtAll(t *testing.T) {
+	folder := t.TempDir()
+	name := filepath.Join(folder, "a")
+	for _, content := range []string{"one", "two, which is longer", ""} {
+		if err := Replace(name, []byte(content), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(name)
+		info, _ := os.Stat(name)
+		if err != nil || string(got) != content || info.Mode().Perm() != 0o640 {
+			t.Errorf("%q %v %v", got, info.Mode(), err)
+		}
+	}
+	// A folder cannot be replaced by a file: it stays, and nothing is left beside it.
+	if err := os.MkdirAll(filepath.Join(folder, "b", "c"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(filepath.Join(folder, "b"), []byte("x"), 0o600); err == nil {
+		t.Error("a folder was replaced")
+	}
+	if err := Replace(filepath.Join(folder, "none", "a"), nil, 0o600); err == nil {
+		t.Error("a file was written into no folder")
+	}
+	left, err := os.ReadDir(folder)
+	if err != nil || len(left) != 2 {
+		t.Errorf("%v %v", left, err)
+	}
+}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/files"
 	"github.com/dragoman-mt/dragoman/core/text/format"
 )
 
@@ -165,19 +166,7 @@ func (k *desk) write(doc *document, ending string, content []byte) error {
 		}
 		return nil
 	}
-	temporary := k.path(doc, ".new")
-	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
-		err = os.Rename(temporary, k.path(doc, ending))
-	}
-	if err != nil {
-		os.Remove(temporary)
-	}
-	return err
+	return files.Replace(k.path(doc, ending), content, 0o600)
 }
 
 // note writes what doc is now. The caller holds mu.

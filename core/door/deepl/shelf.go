@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/files"
 )
 
 // A shelf keeps the glossaries of all clients: in memory, and each in a file of its own
@@ -152,31 +153,7 @@ func (s *shelf) write(g *glossary) error {
 	if err := os.MkdirAll(s.folder, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.folder, "."+g.ID+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // nothing once it has its name
-	_, err = f.Write(raw)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), s.path(g.ID))
-	}
-	if err != nil {
-		return err
-	}
-	// The name is there after a crash once the folder is written too.
-	folder, err := os.Open(s.folder)
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	return folder.Sync()
+	return files.Replace(s.path(g.ID), raw, 0o600)
 }
 
 func newUUID() string {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/files"
 	"github.com/dragoman-mt/dragoman/core/text/format"
 )
 
@@ -101,13 +102,7 @@ func (s *shelf) put(name string, content []byte) (string, error) {
 		if err := os.MkdirAll(s.folder, 0o700); err != nil {
 			return "", err
 		}
-		temporary := filepath.Join(s.folder, ".new-"+name)
-		err := os.WriteFile(temporary, content, 0o600)
-		if err == nil {
-			err = os.Rename(temporary, filepath.Join(s.folder, name))
-		}
-		if err != nil {
-			os.Remove(temporary)
+		if err := files.Replace(filepath.Join(s.folder, name), content, 0o600); err != nil {
 			return "", err
 		}
 		kept.content = nil

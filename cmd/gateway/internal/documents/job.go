@@ -276,7 +276,7 @@ func (j *Job) remember() error {
 	if j.Memory == "" {
 		return nil
 	}
-	content, err := files.Head(j.Memory, tmx.MaxSize+1)
+	content, err := files.Read(j.Memory, tmx.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it is made
 	}
@@ -300,7 +300,7 @@ func (j *Job) memorize() error {
 	if j.Memory == "" {
 		return nil
 	}
-	content, err := files.Head(j.Memory, tmx.MaxSize+1)
+	content, err := files.Read(j.Memory, tmx.MaxSize)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

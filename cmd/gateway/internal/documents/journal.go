@@ -1,7 +1,6 @@
 package documents
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/files"
 )
 
 // A journal keeps the answers of a run that is not done: whoever starts it again after
@@ -98,7 +99,7 @@ func (j *journal) close(done bool) error {
 }
 
 // replaceFile puts content in the place of the file name in one step, with its mode.
-func replaceFile(name string, content []byte) (err error) {
+func replaceFile(name string, content []byte) error {
 	if to, err := filepath.EvalSymlinks(name); err == nil {
 		name = to // the link stays
 	}
@@ -106,20 +107,5 @@ func replaceFile(name string, content []byte) (err error) {
 	if info, err := os.Stat(name); err == nil {
 		mode = info.Mode().Perm()
 	}
-	file, err := os.CreateTemp(filepath.Dir(name), ".dragoman-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(file.Name())
-		}
-	}()
-	w := bufio.NewWriter(file)
-	_, err = w.Write(content)
-	err = errors.Join(err, w.Flush(), file.Chmod(mode), file.Sync(), file.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), name)
+	return files.Replace(name, content, mode)
 }
