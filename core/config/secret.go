@@ -1,10 +1,13 @@
 package config
 
 import (
+	"maps"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/invopop/jsonschema"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -297,4 +300,69 @@ func withoutUser(s string) string {
 		scheme = s[:i+len("://")]
 	}
 	return scheme + redacted + s[at:]
+}
+
+// raw is s as a view reads it: as JSON would hold it, less what says nothing of secrets.
+func raw(s *jsonschema.Schema) any {
+	switch {
+	case s == jsonschema.FalseSchema:
+		return false
+	case s == jsonschema.TrueSchema, reflect.ValueOf(*s).IsZero():
+		return true
+	}
+	m := map[string]any{}
+	one := func(key string, s *jsonschema.Schema) {
+		if s != nil {
+			m[key] = raw(s)
+		}
+	}
+	list := func(key string, all []*jsonschema.Schema) {
+		if len(all) > 0 {
+			branches := make([]any, len(all))
+			for i, s := range all {
+				branches[i] = raw(s)
+			}
+			m[key] = branches
+		}
+	}
+	named := func(key string, all map[string]*jsonschema.Schema) {
+		if len(all) > 0 {
+			branches := make(map[string]any, len(all))
+			for name, s := range all {
+				branches[name] = raw(s)
+			}
+			m[key] = branches
+		}
+	}
+	if s.Ref != "" {
+		m["$ref"] = s.Ref
+	}
+	if s.DynamicRef != "" {
+		m["$dynamicRef"] = s.DynamicRef
+	}
+	if s.WriteOnly {
+		m["writeOnly"] = true
+	}
+	list("allOf", s.AllOf)
+	list("anyOf", s.AnyOf)
+	list("oneOf", s.OneOf)
+	list("prefixItems", s.PrefixItems)
+	for key, s := range map[string]*jsonschema.Schema{
+		"not": s.Not, "if": s.If, "then": s.Then, "else": s.Else, "items": s.Items, "contains": s.Contains,
+		"additionalProperties": s.AdditionalProperties,
+	} {
+		one(key, s)
+	}
+	named("$defs", s.Definitions)
+	named("dependentSchemas", s.DependentSchemas)
+	named("patternProperties", s.PatternProperties)
+	if s.Properties != nil {
+		properties := make(map[string]any, s.Properties.Len())
+		for p := s.Properties.Oldest(); p != nil; p = p.Next() {
+			properties[p.Key] = raw(p.Value)
+		}
+		m["properties"] = properties
+	}
+	maps.Copy(m, s.Extras)
+	return m
 }
