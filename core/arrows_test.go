@@ -38,6 +38,7 @@ var arrows = []struct {
 	{"core/door/live", []string{"core", "core/door", "core/live", "core/text/", "core/usage"}},
 	{"core/live", []string{"core", "core/text/"}},
 	{"core/live/livetest", []string{"core"}},
+	{"core/live/traffic", nil},
 	{"core/coretest", []string{"core", "core/chain"}},
 	{"core/coretest/property", nil},
 	{"stages", []string{"core", "stages/"}},
@@ -120,6 +121,29 @@ func TestTheLinkerCanLeaveOutWhatNobodyCalls(t *testing.T) {
 				t.Errorf("%s imports %s", from, to)
 			}
 		}
+	}
+}
+
+// TestTheProductHoldsNoSimulator fails when bin/dragoman would hold what pretends to be
+// something else, for tests and for measurements.
+func TestTheProductHoldsNoSimulator(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", module+"cmd/dragoman").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	parts := 0
+	for path := range strings.Lines(string(out)) {
+		path, ours := strings.CutPrefix(strings.TrimSpace(path), module)
+		if !ours {
+			continue
+		}
+		parts++
+		if strings.HasSuffix(path, "test") || strings.HasPrefix(path, "cmd/internal/lab/") || strings.HasPrefix(path, "examples/") {
+			t.Errorf("cmd/dragoman holds %s", path)
+		}
+	}
+	if parts < 10 {
+		t.Errorf("go list named %d packages of ours: the test looks at nothing", parts)
 	}
 }
 

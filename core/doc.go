@@ -54,6 +54,7 @@
 //	core/text/format  files and their texts: reading them, writing translations into their places
 //	core/text/json  JSON by hand, where a call cannot wait for encoding/json
 //	core/live       policy, memory, order and measures of a live session; the clock is given, no I/O
+//	core/live/traffic  what clients of live sessions say: traces in files, and speech
 //	core/usage      keys' limits and what they used: exact, durable
 //	core/door       what doors share; a dialect a folder below it
 //	core/coretest   the conformance suite for stages, gates and providers
@@ -62,6 +63,7 @@
 //	cmd/gateway     the program: commands, a file each, and the one place that knows every part
 //	cmd/dragoman    its main
 //	cmd/openai-sim  a simulated OpenAI
+//	cmd/internal/speech  drives live sessions of a gateway and measures what is seen; speaks to the lab
 //	cmd/internal    the lab: what measures the product and is no part of it
 //	examples        stages and plugins to read, and the quick start
 //

@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dragoman-mt/dragoman/cmd/gateway/internal/sessions"
-	"github.com/dragoman-mt/dragoman/cmd/gateway/internal/speech"
+	"github.com/dragoman-mt/dragoman/cmd/internal/speech"
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/live"
-	"github.com/dragoman-mt/dragoman/core/live/livetest"
+	"github.com/dragoman-mt/dragoman/core/live/traffic"
 )
 
 // liveBench is what `dragoman bench live` was told.
@@ -46,9 +46,9 @@ openai-sim of its own, all at the same time: with connections kept ready and
 without, and once with the client that asks for every revision. With --url it is a
 gateway that runs already, and its provider is paid. DRAGOMAN_KEY is the key for it.
 
-With --virtual nothing is started: the policy is played in virtual time with a
-provider that is simulated, ten minutes of speech in less than a second. --curve
-does so for several values of live.growth and live.interval.`,
+With --virtual no gateway is started: openai-sim plays the policy in virtual time,
+with the provider that it simulates, ten minutes of speech in less than a second.
+--curve does so for several values of live.growth and live.interval.`,
 		Example: "  dragoman bench live --sessions 4 --html live.html\n" +
 			"  dragoman bench live --virtual --trace room.jsonl\n" +
 			"  dragoman bench live --sessions 1000 --slots 400 --mode pooled --no-naive",
@@ -152,20 +152,20 @@ func (o liveBench) languages() (all []core.Language) {
 }
 
 // speech is what so many say.
-func (o liveBench) speech(n int) ([]livetest.Event, error) {
+func (o liveBench) speech(n int) ([]traffic.Event, error) {
 	if o.trace == "" {
-		return livetest.Speech(n, o.duration, o.seed), nil
+		return traffic.Speech(n, o.duration, o.seed), nil
 	}
 	return readTrace(o.trace)
 }
 
-func readTrace(name string) ([]livetest.Event, error) {
+func readTrace(name string) ([]traffic.Event, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	trace, err := livetest.Read(f)
+	trace, err := traffic.Read(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -178,14 +178,14 @@ const benchDeadline = 4500 * time.Millisecond
 func (o liveBench) run(ctx context.Context) (speech.Report, error) {
 	switch {
 	case o.curve:
-		return o.runCurve()
+		return o.runCurve(ctx)
 	case o.virtual:
-		return o.runVirtual()
+		return o.runVirtual(ctx)
 	}
 	return o.runReal(ctx)
 }
 
-func (o liveBench) runVirtual() (r speech.Report, err error) {
+func (o liveBench) runVirtual(ctx context.Context) (r speech.Report, err error) {
 	r.What = "In virtual time; upstream p50 300 ms, p99 400 ms, 50 ms away, six calls at once."
 	for _, n := range o.sessions {
 		trace, err := o.speech(n)
@@ -194,10 +194,15 @@ func (o liveBench) runVirtual() (r speech.Report, err error) {
 		}
 		c := live.Defaults()
 		c.Context = o.context
-		r.Runs = append(r.Runs, named(speech.Live(trace, c, o.languages(), speech.Steady(), benchDeadline), fmt.Sprintf("live, %d", n)))
+		p := o.plan(trace, speech.Run{Name: fmt.Sprintf("live, %d", n), Policy: &c})
 		if !o.noNaive {
-			r.Runs = append(r.Runs, named(speech.Naive(trace, o.languages(), speech.Steady(), benchDeadline), fmt.Sprintf("naive, %d", n)))
+			p.Runs = append(p.Runs, speech.Run{Name: fmt.Sprintf("naive, %d", n)})
 		}
+		played, err := p.Play(ctx)
+		if err != nil {
+			return r, err
+		}
+		r.Runs = append(r.Runs, played...)
 		if o.trace != "" {
 			break
 		}
@@ -205,7 +210,9 @@ func (o liveBench) runVirtual() (r speech.Report, err error) {
 	return r, nil
 }
 
-func named(m speech.Measured, name string) speech.Measured { m.Name = name; return m }
+func (o liveBench) plan(trace []traffic.Event, runs ...speech.Run) speech.Plan {
+	return speech.Plan{Trace: trace, Targets: o.languages(), Deadline: benchDeadline, Runs: runs}
+}
 
 // A point of the curve that --curve shows: a change of what is shipped.
 type point struct {
@@ -230,7 +237,7 @@ func curve() (all []point) {
 	return all
 }
 
-func (o liveBench) runCurve() (r speech.Report, err error) {
+func (o liveBench) runCurve(ctx context.Context) (r speech.Report, err error) {
 	if o.trace == "" {
 		o.duration = 10 * time.Minute
 	}
@@ -239,14 +246,16 @@ func (o liveBench) runCurve() (r speech.Report, err error) {
 		return r, err
 	}
 	r.What = "Ten minutes of four speakers in virtual time, `context: 0`."
-	for _, p := range curve() {
+	p := o.plan(trace)
+	for _, change := range curve() {
 		c := live.Defaults()
 		c.Context = 0
-		p.set(&c)
-		r.Runs = append(r.Runs, named(speech.Live(trace, c, o.languages(), speech.Steady(), benchDeadline), p.name))
+		change.set(&c)
+		p.Runs = append(p.Runs, speech.Run{Name: change.name, Policy: &c})
 	}
-	r.Runs = append(r.Runs, named(speech.Naive(trace, o.languages(), speech.Steady(), benchDeadline), "every revision"))
-	return r, nil
+	p.Runs = append(p.Runs, speech.Run{Name: "every revision"})
+	r.Runs, err = p.Play(ctx)
+	return r, err
 }
 
 // A liveCell is one run against a gateway.

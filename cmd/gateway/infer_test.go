@@ -20,6 +20,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/live/livetest"
+	"github.com/dragoman-mt/dragoman/core/live/traffic"
 )
 
 // A captioner is a client that asks for the whole text of a caption again and again, and
@@ -124,7 +125,7 @@ func (recorder) SetWriteDeadline(time.Time) error { return nil }
 
 // caption plays a trace against a gateway in virtual time: each session is one of clients, and
 // they all come from the same address.
-func caption(t *testing.T, clients map[string]captioner, trace []livetest.Event, infer bool) (is captioned) {
+func caption(t *testing.T, clients map[string]captioner, trace []traffic.Event, infer bool) (is captioned) {
 	synctest.Test(t, func(t *testing.T) {
 		is.finals = map[string]string{}
 		var mu sync.Mutex
@@ -202,12 +203,12 @@ stages:
 // Clients that know nothing of sessions cost at most half of the calls when they are
 // recognised, and the last text of each segment has its own translation, to the letter.
 func TestRecognisedCaptionClientsCostHalfAndLoseNoFinal(t *testing.T) {
-	trace := livetest.Speech(len(captioners), 3*time.Minute, 9)
+	trace := traffic.Speech(len(captioners), 3*time.Minute, 9)
 	clients := map[string]captioner{}
 	for i, c := range captioners {
 		clients[fmt.Sprint("session-", i+1)] = c
 	}
-	one := func(session string) (all []livetest.Event) {
+	one := func(session string) (all []traffic.Event) {
 		for _, e := range trace {
 			if e.Session == session {
 				all = append(all, e)
@@ -215,7 +216,7 @@ func TestRecognisedCaptionClientsCostHalfAndLoseNoFinal(t *testing.T) {
 		}
 		return all
 	}
-	runs := map[string][]livetest.Event{"all at once, behind one address": trace}
+	runs := map[string][]traffic.Event{"all at once, behind one address": trace}
 	for session, c := range clients {
 		runs[c.name] = one(session)
 	}

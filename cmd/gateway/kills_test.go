@@ -32,7 +32,7 @@ func upstream(t *testing.T, cfg openaitest.Config) *openaitest.Server {
 }
 
 // Traffic is requests that come at a steady rate, whether others are answered or not.
-type traffic struct {
+type stream struct {
 	stop, ended chan struct{}
 	asked       atomic.Int64
 	failed      atomic.Int64
@@ -42,8 +42,8 @@ type traffic struct {
 }
 
 // sends starts asking g for texts of their own, until stopped.
-func (g *gatewayProcess) sends(every time.Duration) *traffic {
-	tr := &traffic{stop: make(chan struct{}), ended: make(chan struct{}), by: map[string]int{}}
+func (g *gatewayProcess) sends(every time.Duration) *stream {
+	tr := &stream{stop: make(chan struct{}), ended: make(chan struct{}), by: map[string]int{}}
 	go func() {
 		defer close(tr.ended)
 		var open sync.WaitGroup
@@ -63,7 +63,7 @@ func (g *gatewayProcess) sends(every time.Duration) *traffic {
 	return tr
 }
 
-func (tr *traffic) ask(url string, n int64) {
+func (tr *stream) ask(url string, n int64) {
 	body := fmt.Sprintf(`{"text": "Bus number %d leaves now.", "source": "en", "target": "es"}`, n)
 	a, err := func() (a answer, err error) {
 		res, err := http.Post(url+"/v1/translate", "application/json", strings.NewReader(body))
@@ -86,7 +86,7 @@ func (tr *traffic) ask(url string, n int64) {
 }
 
 // answered waits for n more answers of provider.
-func (tr *traffic) answered(t *testing.T, provider string, n int) {
+func (tr *stream) answered(t *testing.T, provider string, n int) {
 	t.Helper()
 	before := tr.count(provider)
 	for deadline := time.Now().Add(60 * time.Second); tr.count(provider) < before+n; time.Sleep(time.Millisecond) {
@@ -97,14 +97,14 @@ func (tr *traffic) answered(t *testing.T, provider string, n int) {
 }
 
 // count is how many answers provider gave so far.
-func (tr *traffic) count(provider string) int {
+func (tr *stream) count(provider string) int {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	return tr.by[provider]
 }
 
 // end stops asking and says what has failed.
-func (tr *traffic) end(t *testing.T) {
+func (tr *stream) end(t *testing.T) {
 	t.Helper()
 	close(tr.stop)
 	receive(t, tr.ended)

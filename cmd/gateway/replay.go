@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dragoman-mt/dragoman/cmd/gateway/internal/speech"
+	"github.com/dragoman-mt/dragoman/cmd/internal/speech"
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/live"
 )
@@ -20,8 +20,8 @@ func (p program) replayCommand() *cobra.Command {
 		Short: "Play what a session said through other policies, side by side, in virtual time",
 		Long: `Play what a session said, as "dragoman record" wrote it, through other policies, side
 by side: that of the configuration, one for each --with, and a client that asks for
-every revision. The provider is simulated (p50 300 ms, p99 400 ms, 50 ms away), so an
-hour of speech takes seconds and costs nothing.`,
+every revision. openai-sim simulates the provider (p50 300 ms, p99 400 ms, 50 ms away),
+so an hour of speech takes seconds and costs nothing.`,
 		Example: "  dragoman replay room.jsonl --with growth=3,mask=3 --with interval=500ms --html room.html",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -45,7 +45,7 @@ hour of speech takes seconds and costs nothing.`,
 					return usageError{fmt.Errorf("--targets: %s", core.AsError(err, "").Detail)}
 				}
 			}
-			r := speech.Report{What: args[0] + ", in virtual time."}
+			r, plan := speech.Report{What: args[0] + ", in virtual time."}, o.plan(trace)
 			for _, set := range append([]string{""}, with...) {
 				own := *f
 				name := f.file
@@ -59,9 +59,12 @@ hour of speech takes seconds and costs nothing.`,
 				if err != nil {
 					return err
 				}
-				r.Runs = append(r.Runs, named(speech.Live(trace, *file.Sections["live"].(*live.Config), o.languages(), speech.Steady(), benchDeadline), name))
+				plan.Runs = append(plan.Runs, speech.Run{Name: name, Policy: file.Sections["live"].(*live.Config)})
 			}
-			r.Runs = append(r.Runs, named(speech.Naive(trace, o.languages(), speech.Steady(), benchDeadline), "every revision"))
+			plan.Runs = append(plan.Runs, speech.Run{Name: "every revision"})
+			if r.Runs, err = plan.Play(cmd.Context()); err != nil {
+				return err
+			}
 			if page != "" {
 				if err := r.WritePage(page); err != nil {
 					return fmt.Errorf("--html: %w", err)

@@ -117,7 +117,7 @@ stages:
   - provider: {use: openai, fallback: [openai-direct], breaker: {open_for: 1s}}
 `, s.ca, s.base, filepath.Join(programs, "openai-direct")), nil)
 			// Four at a time, and a second in which every connection is silent.
-			all := []*traffic{g.sends(time.Second), g.sends(time.Second), g.sends(time.Second), g.sends(time.Second)}
+			all := []*stream{g.sends(time.Second), g.sends(time.Second), g.sends(time.Second), g.sends(time.Second)}
 			tr := all[0]
 			tr.answered(t, "openai", 2)
 			for _, tr := range all {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/dragoman-mt/dragoman/cmd/internal/lab/virtual"
+	"github.com/dragoman-mt/dragoman/cmd/internal/speech"
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/live/livetest"
 	"github.com/dragoman-mt/dragoman/core/text/phrases"
@@ -90,6 +93,7 @@ func command(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.AddCommand(playCommand(stdin, stdout))
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:8081", "address; port 0 for a free one")
@@ -109,6 +113,26 @@ func command(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	fs.BoolVar(&f.stopWithStdin, "stop-with-stdin", false, "end when standard input ends")
 	fs.BoolVar(&f.verbose, "verbose", false, "log every request to standard error, not only those that meet a fault")
 	return cmd
+}
+
+// playCommand is for other programs, which have a plan.
+func playCommand(stdin io.Reader, stdout io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:   "play",
+		Short: "Play live sessions in virtual time, for `dragoman bench live --virtual` and `dragoman replay`",
+		Long: `Play what was said in live sessions through their policy, in virtual time, with a
+provider that is simulated. "dragoman bench live --virtual" and "dragoman replay" write
+the plan to standard input, and read what was measured from standard output.`,
+		Args:                  func(c *cobra.Command, args []string) error { return usage(cobra.NoArgs(c, args)) },
+		DisableFlagsInUseLine: true,
+		RunE: func(*cobra.Command, []string) error {
+			var p speech.Plan
+			if err := json.NewDecoder(stdin).Decode(&p); err != nil {
+				return fmt.Errorf("standard input is no plan: %w", err)
+			}
+			return json.NewEncoder(stdout).Encode(virtual.Play(p))
+		},
+	}
 }
 
 func usage(err error) error {

@@ -13,12 +13,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
+	"github.com/dragoman-mt/dragoman/cmd/internal/lab/virtual"
+	"github.com/dragoman-mt/dragoman/cmd/internal/speech"
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/live"
+	"github.com/dragoman-mt/dragoman/core/live/traffic"
 	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
 )
 
@@ -303,5 +309,39 @@ func TestEachMistakeIsOneLine(t *testing.T) {
 		if cmd.ProcessState.ExitCode() != c.status || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), c.says) {
 			t.Errorf("%q: status %d, %q", c.args, cmd.ProcessState.ExitCode(), out)
 		}
+	}
+}
+
+func TestWhatIsPlayedComesBackAsItWasMeasured(t *testing.T) {
+	policy := live.Defaults()
+	policy.Growth, policy.Fillers = 3, []string{"Okay."}
+	p := speech.Plan{
+		Trace: traffic.Speech(2, 30*time.Second, 3), Targets: []core.Language{"zh"}, Deadline: 4500 * time.Millisecond,
+		Runs: []speech.Run{{Name: "another growth", Policy: &policy}, {Name: "every revision"}},
+	}
+	is, err := p.PlayWith(t.Context(), program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range virtual.Play(p) {
+		want.Measured.Lags, want.Measured.Views = want.Lags, want.Views
+		if !reflect.DeepEqual(is[i], want.Measured) || len(is[i].Lags) == 0 || len(is[i].Views) == 0 {
+			t.Errorf("%s: the program says %+v, and in this process it is %+v", want.Name, is[i], want.Measured)
+		}
+	}
+	if is[0].Calls >= is[1].Calls {
+		t.Errorf("a policy makes %d calls, and asking for every revision %d", is[0].Calls, is[1].Calls)
+	}
+}
+
+func TestAPlanThatIsNoneIsToldInOneLine(t *testing.T) {
+	cmd := exec.Command(program, "play")
+	cmd.Stdin = strings.NewReader("trace.jsonl")
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 || !strings.HasPrefix(string(out), "openai-sim: standard input is no plan: ") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := (speech.Plan{}).PlayWith(t.Context(), filepath.Join(t.TempDir(), "openai-sim")); err == nil || !strings.Contains(err.Error(), "`make build` builds both") {
+		t.Errorf("without the program: %v", err)
 	}
 }

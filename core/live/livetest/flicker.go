@@ -1,3 +1,5 @@
+// Package livetest is a translation for tests, simulators and measurements of live
+// sessions, which changes its mind as a real one does.
 package livetest
 
 import (

@@ -1,4 +1,6 @@
-package speech
+// Package virtual plays what was said through the policy of live sessions in virtual time,
+// with a provider that is simulated: ten minutes of speech in less than a second.
+package virtual
 
 import (
 	"container/heap"
@@ -6,9 +8,11 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/dragoman-mt/dragoman/cmd/internal/speech"
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/live/livetest"
+	"github.com/dragoman-mt/dragoman/core/live/traffic"
 )
 
 // A Provider is one that is simulated: log-normal between its median and its p99, and so
@@ -200,19 +204,34 @@ func (u *upstream) dispatch() {
 	}
 }
 
+// Play plays a plan with the provider of the load tests.
+func Play(p speech.Plan) (all []speech.Played) {
+	for _, run := range p.Runs {
+		var m speech.Measured
+		if run.Policy != nil {
+			m = Live(p.Trace, *run.Policy, p.Targets, Steady(), p.Deadline)
+		} else {
+			m = Naive(p.Trace, p.Targets, Steady(), p.Deadline)
+		}
+		m.Name = run.Name
+		all = append(all, speech.PlayedOf(m))
+	}
+	return all
+}
+
 // start is when virtual time begins; only differences count.
 var start = time.Unix(0, 0)
 
 // Live plays a trace through the policy of c.
-func Live(trace []livetest.Event, c live.Config, targets []core.Language, p Provider, deadline time.Duration) Measured {
+func Live(trace []traffic.Event, c live.Config, targets []core.Language, p Provider, deadline time.Duration) speech.Measured {
 	k := &clock{}
-	u, s := newUpstream(k, p), newScreen()
+	u, s := newUpstream(k, p), speech.NewScreen()
 	byName := map[string]*player{}
 	var all []*player
 	for _, e := range trace {
 		l := byName[e.Session]
 		if l == nil {
-			l = &player{clock: k, upstream: u, screen: s, name: e.Session, cancels: map[int64]func(){}, seen: map[place]string{}}
+			l = &player{clock: k, upstream: u, screen: s, name: e.Session, cancels: map[int64]func(){}, seen: map[speech.Place]string{}}
 			l.session = live.New(c, live.Options{Source: "en", Targets: targets, Deadline: deadline}, start)
 			l.session.Attach(0, &live.Ready{})
 			byName[e.Session] = l
@@ -220,7 +239,7 @@ func Live(trace []livetest.Event, c live.Config, targets []core.Language, p Prov
 		}
 		k.at(e.At(), func() {
 			for _, t := range targets {
-				s.heard(e, t, k.now)
+				s.Heard(e, t, k.now)
 			}
 			l.session.Take(start.Add(k.now), live.Source{Segment: e.Segment, Revision: e.Revision, HasRevision: true, Text: e.Text, Final: e.Final, Stable: -1, Labels: live.Labels{Speaker: e.Speaker}})
 			l.turn()
@@ -231,8 +250,10 @@ func Live(trace []livetest.Event, c live.Config, targets []core.Language, p Prov
 	for _, l := range all {
 		wasted += int(l.session.Stats(start.Add(k.now)).Wasted)
 	}
-	m := s.measure("live", u.calls, u.sent, 0, deadline)
-	m.Wasted = ratio(wasted, u.calls)
+	m := s.Measure(u.calls, u.sent, 0, deadline, livetest.Translated)
+	if u.calls > 0 {
+		m.Wasted = float64(wasted) / float64(u.calls)
+	}
 	return m
 }
 
@@ -240,12 +261,12 @@ func Live(trace []livetest.Event, c live.Config, targets []core.Language, p Prov
 type player struct {
 	*clock
 	*upstream
-	screen  *screen
+	screen  *speech.Screen
 	session *live.Session
 	name    string
 	cancels map[int64]func()
 	due     time.Duration
-	seen    map[place]string // concluded
+	seen    map[speech.Place]string // concluded
 }
 
 // turn does what the session asks for, until it asks for nothing.
@@ -278,13 +299,13 @@ func (l *player) turn() {
 		if !ok {
 			continue
 		}
-		where := place{l.name, t.Segment, t.Target}
+		where := speech.Place{Session: l.name, Segment: t.Segment, Target: t.Target}
 		l.seen[where] += t.Concluded
 		if !t.Final {
-			l.screen.saw(where, l.clock.now, l.seen[where]+t.Tentative)
+			l.screen.Saw(where, l.clock.now, l.seen[where]+t.Tentative)
 			continue
 		}
-		l.screen.final(where, l.clock.now, t.Text, t.Last.Error != nil, t.Late, t.Corrected > 0)
+		l.screen.Final(where, l.clock.now, t.Text, t.Last.Error != nil, t.Late, t.Corrected > 0)
 		delete(l.seen, where)
 	}
 	if next := l.session.Next(); !next.IsZero() {
@@ -297,29 +318,29 @@ func (l *player) turn() {
 
 // Naive plays a trace as a client does that asks for every revision, and shows each
 // answer unless it has shown that of a newer one.
-func Naive(trace []livetest.Event, targets []core.Language, p Provider, deadline time.Duration) Measured {
+func Naive(trace []traffic.Event, targets []core.Language, p Provider, deadline time.Duration) speech.Measured {
 	k := &clock{}
-	u, s := newUpstream(k, p), newScreen()
-	newest := map[place]int64{}
+	u, s := newUpstream(k, p), speech.NewScreen()
+	newest := map[speech.Place]int64{}
 	for _, e := range trace {
 		k.at(e.At(), func() {
 			for _, t := range targets {
-				s.heard(e, t, k.now)
-				where := place{e.Session, e.Segment, t}
+				s.Heard(e, t, k.now)
+				where := speech.Place{Session: e.Session, Segment: e.Segment, Target: t}
 				u.ask(question{e.Text, t, ""}, e.Final, e.Final, func(a live.Answer) {
 					if a.Err != nil || e.Revision < newest[where] {
 						return
 					}
 					newest[where] = e.Revision
 					if e.Final {
-						s.final(where, k.now, a.Text, false, false, false)
+						s.Final(where, k.now, a.Text, false, false, false)
 					} else {
-						s.saw(where, k.now, a.Text)
+						s.Saw(where, k.now, a.Text)
 					}
 				})
 			}
 		})
 	}
 	k.run()
-	return s.measure("naive", u.calls, u.sent, 0, deadline)
+	return s.Measure(u.calls, u.sent, 0, deadline, livetest.Translated)
 }

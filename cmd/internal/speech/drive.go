@@ -15,7 +15,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/dragoman-mt/dragoman/core"
-	"github.com/dragoman-mt/dragoman/core/live/livetest"
+	"github.com/dragoman-mt/dragoman/core/live/traffic"
 )
 
 // A Client drives a running gateway.
@@ -31,8 +31,8 @@ const patience = 15 * time.Second
 
 // Live plays a trace as a client of live sessions. Calls and code points sent upstream are
 // what the sessions say themselves.
-func (c Client) Live(ctx context.Context, trace []livetest.Event, deadline time.Duration) (Measured, error) {
-	s, begin := newScreen(), time.Now()
+func (c Client) Live(ctx context.Context, trace []traffic.Event, deadline time.Duration) (Measured, error) {
+	s, begin := NewScreen(), time.Now()
 	var mu sync.Mutex
 	var failed error
 	var all sync.WaitGroup
@@ -50,12 +50,12 @@ func (c Client) Live(ctx context.Context, trace []livetest.Event, deadline time.
 		})
 	}
 	all.Wait()
-	m := s.measure("live", calls, int(sent), 0, deadline)
+	m := s.Measure(calls, int(sent), 0, deadline, nil)
 	m.Wasted = ratio(wasted, calls)
 	return m, failed
 }
 
-func bySession(trace []livetest.Event) (all [][]livetest.Event) {
+func bySession(trace []traffic.Event) (all [][]traffic.Event) {
 	at := map[string]int{}
 	for _, e := range trace {
 		i, is := at[e.Session]
@@ -69,7 +69,7 @@ func bySession(trace []livetest.Event) (all [][]livetest.Event) {
 	return all
 }
 
-func spoken(events []livetest.Event) (n int) {
+func spoken(events []traffic.Event) (n int) {
 	for _, e := range events {
 		if e.Final {
 			n += len([]rune(e.Text))
@@ -84,7 +84,7 @@ type stats struct {
 }
 
 // session plays one session.
-func (c Client) session(ctx context.Context, events []livetest.Event, s *screen, mu *sync.Mutex, begin time.Time) (last stats, err error) {
+func (c Client) session(ctx context.Context, events []traffic.Event, s *Screen, mu *sync.Mutex, begin time.Time) (last stats, err error) {
 	h := http.Header{}
 	if c.Key != "" {
 		h.Set("Authorization", "Bearer "+c.Key)
@@ -115,7 +115,7 @@ func (c Client) session(ctx context.Context, events []livetest.Event, s *screen,
 		at := time.Since(begin)
 		mu.Lock()
 		for _, t := range c.Targets {
-			s.heard(e, t, at)
+			s.Heard(e, t, at)
 		}
 		mu.Unlock()
 		if err := say(map[string]any{"type": "source", "segment": e.Segment, "revision": e.Revision, "text": e.Text, "final": e.Final}); err != nil {
@@ -136,8 +136,8 @@ func (c Client) session(ctx context.Context, events []livetest.Event, s *screen,
 }
 
 // read takes frames until the end of a session.
-func (c Client) read(ctx context.Context, ws *websocket.Conn, session string, s *screen, mu *sync.Mutex, begin time.Time, last *stats) error {
-	concluded := map[place]string{}
+func (c Client) read(ctx context.Context, ws *websocket.Conn, session string, s *Screen, mu *sync.Mutex, begin time.Time, last *stats) error {
+	concluded := map[Place]string{}
 	for {
 		_, raw, err := ws.Read(ctx)
 		at := time.Since(begin)
@@ -169,14 +169,14 @@ func (c Client) read(ctx context.Context, ws *websocket.Conn, session string, s 
 			}
 			*last = t
 		case "target":
-			where := place{session, f.Segment, f.Target}
+			where := Place{session, f.Segment, f.Target}
 			mu.Lock()
 			concluded[where] += f.Concluded
 			if f.Final {
-				s.final(where, at, f.Text, f.Error != nil, f.Late == true, f.Corrected != nil)
+				s.Final(where, at, f.Text, f.Error != nil, f.Late == true, f.Corrected != nil)
 				delete(concluded, where)
 			} else {
-				s.saw(where, at, concluded[where]+f.Tentative)
+				s.Saw(where, at, concluded[where]+f.Tentative)
 			}
 			mu.Unlock()
 		}
@@ -195,12 +195,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // Naive plays a trace as a client that asks the native door for every revision.
-func (c Client) Naive(ctx context.Context, trace []livetest.Event, deadline time.Duration) (Measured, error) {
-	s, begin := newScreen(), time.Now()
+func (c Client) Naive(ctx context.Context, trace []traffic.Event, deadline time.Duration) (Measured, error) {
+	s, begin := NewScreen(), time.Now()
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	var failed error
-	newest := map[place]int64{}
+	newest := map[Place]int64{}
 	calls, sent := 0, 0
 	web := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	defer web.CloseIdleConnections()
@@ -209,9 +209,9 @@ func (c Client) Naive(ctx context.Context, trace []livetest.Event, deadline time
 			return Measured{}, err
 		}
 		for _, t := range c.Targets {
-			where := place{e.Session, e.Segment, t}
+			where := Place{e.Session, e.Segment, t}
 			mu.Lock()
-			s.heard(e, t, time.Since(begin))
+			s.Heard(e, t, time.Since(begin))
 			mu.Unlock()
 			all.Go(func() {
 				text, cached, err := c.ask(ctx, web, e, t)
@@ -229,20 +229,20 @@ func (c Client) Naive(ctx context.Context, trace []livetest.Event, deadline time
 				}
 				newest[where] = e.Revision
 				if e.Final {
-					s.final(where, time.Since(begin), text, text == "", false, false)
+					s.Final(where, time.Since(begin), text, text == "", false, false)
 				} else {
-					s.saw(where, time.Since(begin), text)
+					s.Saw(where, time.Since(begin), text)
 				}
 			})
 		}
 	}
 	all.Wait()
-	return s.measure("naive", calls, sent, 0, deadline), failed
+	return s.Measure(calls, sent, 0, deadline, nil), failed
 }
 
 // ask returns an empty text when the gateway has none, for a revision that was superseded
 // among others.
-func (c Client) ask(ctx context.Context, web *http.Client, e livetest.Event, target core.Language) (text string, cached bool, err error) {
+func (c Client) ask(ctx context.Context, web *http.Client, e traffic.Event, target core.Language) (text string, cached bool, err error) {
 	body, err := json.Marshal(map[string]any{
 		"text": e.Text, "source": "en", "target": target, "session": e.Session + c.Run, "segment": e.Segment, "revision": e.Revision, "final": e.Final,
 	})

@@ -1,6 +1,6 @@
-// Package speech drives live sessions, and measures from outside what their clients see:
-// in virtual time, with the policy of package live and a provider that is simulated, or
-// against a running gateway, beside a client that asks for every revision.
+// Package speech drives live sessions of a running gateway, beside a client that asks for
+// every revision, and measures from outside what both of them see. What is played in
+// virtual time is played by openai-sim, since the provider is simulated there.
 package speech
 
 import (
@@ -11,19 +11,19 @@ import (
 	"unicode"
 
 	"github.com/dragoman-mt/dragoman/core"
-	"github.com/dragoman-mt/dragoman/core/live/livetest"
+	"github.com/dragoman-mt/dragoman/core/live/traffic"
 )
 
-// A place is where a translation is shown.
-type place struct {
-	session, segment string
-	target           core.Language
+// A Place is where a translation is shown.
+type Place struct {
+	Session, Segment string
+	Target           core.Language
 }
 
-// A screen is what clients see, with the times since the start.
-type screen struct {
-	places map[place]*shown
-	order  map[stream][]place // finals, as they came
+// A Screen is what clients see, with the times since the start.
+type Screen struct {
+	places map[Place]*shown
+	order  map[stream][]Place // finals, as they came
 	naive  bool
 }
 
@@ -37,7 +37,7 @@ type shown struct {
 	began, ended time.Duration // of the source: its first words and its final
 	source       string        // the final one
 	arrived      []time.Duration
-	views        []view
+	views        []View
 	concluded    string
 	finals       int
 	final        string
@@ -46,23 +46,25 @@ type shown struct {
 	corrected    bool
 }
 
-type view struct {
+// A View is what was shown from a time on.
+type View struct {
 	At   time.Duration `json:"at"`
 	Text string        `json:"text"`
 }
 
-func newScreen() *screen { return &screen{places: map[place]*shown{}, order: map[stream][]place{}} }
+// NewScreen returns one on which nothing is shown.
+func NewScreen() *Screen { return &Screen{places: map[Place]*shown{}, order: map[stream][]Place{}} }
 
-func (s *screen) at(p place) *shown {
+func (s *Screen) at(p Place) *shown {
 	if s.places[p] == nil {
 		s.places[p] = &shown{began: -1, ended: -1}
 	}
 	return s.places[p]
 }
 
-// heard notes that a client sent e, translated into target.
-func (s *screen) heard(e livetest.Event, target core.Language, at time.Duration) {
-	p := s.at(place{e.Session, e.Segment, target})
+// Heard notes that a client sent e, translated into target.
+func (s *Screen) Heard(e traffic.Event, target core.Language, at time.Duration) {
+	p := s.at(Place{e.Session, e.Segment, target})
 	if p.began < 0 && e.Text != "" {
 		p.began = at
 	}
@@ -74,18 +76,18 @@ func (s *screen) heard(e livetest.Event, target core.Language, at time.Duration)
 	}
 }
 
-// saw notes what is shown from now on.
-func (s *screen) saw(where place, at time.Duration, text string) {
+// Saw notes what is shown from now on.
+func (s *Screen) Saw(where Place, at time.Duration, text string) {
 	p := s.at(where)
 	if n := len(p.views); text != "" || n > 0 {
 		if n == 0 || p.views[n-1].Text != text {
-			p.views = append(p.views, view{at, text})
+			p.views = append(p.views, View{at, text})
 		}
 	}
 }
 
-// final notes that a final has come.
-func (s *screen) final(where place, at time.Duration, text string, failed, late, corrected bool) {
+// Final notes that a final has come.
+func (s *Screen) Final(where Place, at time.Duration, text string, failed, late, corrected bool) {
 	p := s.at(where)
 	p.finals++
 	if p.finals > 1 {
@@ -93,9 +95,9 @@ func (s *screen) final(where place, at time.Duration, text string, failed, late,
 	}
 	p.final, p.finalAt, p.failed, p.late, p.corrected = text, at, failed, late, corrected
 	if !failed {
-		s.saw(where, at, text)
+		s.Saw(where, at, text)
 	}
-	k := stream{where.session, where.target}
+	k := stream{where.Session, where.Target}
 	s.order[k] = append(s.order[k], where)
 }
 
@@ -118,7 +120,7 @@ type Measured struct {
 	Dropped   int `json:"dropped"`
 	Inverted  int `json:"inverted"`
 	Doubled   int `json:"doubled"`
-	Differing int `json:"differing"` // finals that are not the translation of their sentences alone
+	Differing int `json:"differing"` // finals that are not the translation of their sentences alone; below 0 where that is not known
 
 	// Of a gateway; below 0 where there is none.
 	RateLimited float64 `json:"rate_limited"`
@@ -127,7 +129,7 @@ type Measured struct {
 	MB          float64 `json:"resident_mb"`
 
 	Lags  []Point           `json:"-"` // of finals, over time
-	Views map[string][]view `json:"-"` // what was on screen of some segments
+	Views map[string][]View `json:"-"` // what was on screen of some segments
 }
 
 // A Point is the lag of one final.
@@ -150,19 +152,22 @@ func spread(of []time.Duration) Spread {
 	return Spread{at(.5), at(.95), at(.99)}
 }
 
-// measure sums up what was seen. Deadline is what makes a final late; sent are the code
-// points that went upstream.
-func (s *screen) measure(name string, calls, sent, wasted int, deadline time.Duration) Measured {
-	m := Measured{Name: name, Calls: calls, RateLimited: -1, Cold: -1, CPU: -1, MB: -1, Views: map[string][]view{}}
+// Measure sums up what was seen. Deadline is what makes a final late; sent are the code
+// points that went upstream; alone, where it is known, is the translation of a text alone.
+func (s *Screen) Measure(calls, sent, wasted int, deadline time.Duration, alone func(string, core.Language) string) Measured {
+	m := Measured{Calls: calls, Differing: -1, RateLimited: -1, Cold: -1, CPU: -1, MB: -1, Views: map[string][]View{}}
 	var drafts, finals, stables []time.Duration
 	spoken, erased, words, onTime, wanted := 0, 0, 0, 0, 0
 	sessions := map[string]bool{}
+	if alone != nil {
+		m.Differing = 0
+	}
 	brief, outputs := 0, 0
 	for where, p := range s.places {
 		if p.ended < 0 {
 			continue
 		}
-		sessions[where.session] = true
+		sessions[where.Session] = true
 		wanted++
 		m.Segments++
 		spoken += len([]rune(p.source))
@@ -185,16 +190,16 @@ func (s *screen) measure(name string, calls, sent, wasted int, deadline time.Dur
 			onTime++
 		}
 		finals = append(finals, lag)
-		m.Lags = append(m.Lags, Point{where.session, p.ended, lag})
-		if p.final != livetest.Translated(p.source, where.target) {
+		m.Lags = append(m.Lags, Point{where.Session, p.ended, lag})
+		if alone != nil && p.final != alone(p.source, where.Target) {
 			m.Differing++
 		}
-		last := tokens(where.target, p.final)
+		last := tokens(where.Target, p.final)
 		words += len(last)
 		var was []string
 		stable := 0
 		for i, v := range p.views {
-			is := tokens(where.target, v.Text)
+			is := tokens(where.Target, v.Text)
 			erased += len(was) - common(was, is)
 			was = is
 			for n := common(is, last); stable < n; stable++ {
@@ -211,7 +216,7 @@ func (s *screen) measure(name string, calls, sent, wasted int, deadline time.Dur
 		if len(p.views) > 0 {
 			drafts = append(drafts, p.views[0].At-p.began)
 		}
-		m.Views[where.session+" "+where.segment+" "+string(where.target)] = p.views
+		m.Views[where.Session+" "+where.Segment+" "+string(where.Target)] = p.views
 	}
 	for _, list := range s.order {
 		for i := 1; i < len(list); i++ {

@@ -131,7 +131,7 @@ func (r Report) view() pageView {
 	return v
 }
 
-func told(title string, views []view) story {
+func told(title string, views []View) story {
 	s := story{Title: title}
 	var was []string
 	for _, v := range views {

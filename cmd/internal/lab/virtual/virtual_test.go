@@ -1,4 +1,4 @@
-package speech
+package virtual
 
 import (
 	"flag"
@@ -9,21 +9,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dragoman-mt/dragoman/cmd/internal/speech"
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/live"
-	"github.com/dragoman-mt/dragoman/core/live/livetest"
+	"github.com/dragoman-mt/dragoman/core/live/traffic"
 )
 
 var update = flag.Bool("update", false, "write the traces and the pages anew")
 
 // fixed is a trace of four speakers that does not change.
-func fixed(t testing.TB) []livetest.Event {
+func fixed(t testing.TB) []traffic.Event {
 	t.Helper()
 	const name = "testdata/four-speakers.jsonl"
 	if *update {
 		f, err := os.Create(name)
 		if err == nil {
-			err = livetest.Write(f, livetest.Speech(4, 100*time.Second, 1))
+			err = traffic.Write(f, traffic.Speech(4, 100*time.Second, 1))
 		}
 		if err == nil {
 			err = f.Close()
@@ -37,7 +38,7 @@ func fixed(t testing.TB) []livetest.Event {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	trace, err := livetest.Read(f)
+	trace, err := traffic.Read(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,10 +58,10 @@ const deadline = 4500 * time.Millisecond
 func TestALiveSessionIsStableEarlyAndPaidForOnce(t *testing.T) {
 	for _, run := range []struct {
 		name  string
-		trace []livetest.Event
+		trace []traffic.Event
 	}{
 		{"the fixed trace", fixed(t)},
-		{"another", livetest.Speech(4, 10*time.Minute, 42)},
+		{"another", traffic.Speech(4, 10*time.Minute, 42)},
 	} {
 		targets := []core.Language{"es"}
 		naive := Naive(run.trace, targets, Steady(), deadline)
@@ -71,13 +72,13 @@ func TestALiveSessionIsStableEarlyAndPaidForOnce(t *testing.T) {
 			what      string
 			got, most float64
 		}{
-			{"share of the naive calls", ratio(is.Calls, naive.Calls), .4},
+			{"share of the naive calls", share(is.Calls, naive.Calls), .4},
 			{"amplification", is.Ampl, 2.2},
 			{"normalised erasure", is.Erasure, .4},
 			{"its share of the naive one", is.Erasure / naive.Erasure, 1. / 3},
 			{"first draft p50", is.Draft.P50, 1600},
 			{"final lag p99", is.Final.P99, 600},
-			{"share of finals that are corrected", ratio(is.Corrected, is.Segments), .05},
+			{"share of finals that are corrected", share(is.Corrected, is.Segments), .05},
 			{"finals that differ from their sentences translated alone", float64(is.Differing), 0},
 			{"dropped", float64(is.Dropped), 0}, {"inverted", float64(is.Inverted), 0}, {"doubled", float64(is.Doubled), 0}, {"failed", float64(is.Failed), 0},
 		} {
@@ -92,36 +93,39 @@ func TestALiveSessionIsStableEarlyAndPaidForOnce(t *testing.T) {
 	}
 }
 
-func brief(m Measured) Measured { m.Lags, m.Views = nil, nil; return m }
+func share(of, all int) float64 { return float64(of) / float64(all) }
+
+func brief(m speech.Measured) speech.Measured { m.Lags, m.Views = nil, nil; return m }
 
 // A client that sends fifty revisions a second costs only itself.
 func TestAFloodOfRevisionsDoesNotDelayTheFinalsOfOthers(t *testing.T) {
-	calm := livetest.Speech(3, 3*time.Minute, 3)
-	var flood []livetest.Event
+	calm := traffic.Speech(3, 3*time.Minute, 3)
+	var flood []traffic.Event
 	revision := 0
 	words := strings.Fields(strings.Repeat("so this one goes on and on and says the same thing once more in other words ", 4))
 	for at := time.Duration(0); at < 3*time.Minute; at += 20 * time.Millisecond {
 		revision++
 		n := revision%len(words) + 1
-		flood = append(flood, livetest.Event{
+		flood = append(flood, traffic.Event{
 			AtMS: at.Milliseconds(), Session: "flood", Segment: fmt.Sprint(revision / len(words)), Revision: int64(revision),
 			Text: strings.Join(words[:n], " "), Final: n == len(words),
 		})
 	}
 	both := append(slices.Clone(calm), flood...)
-	slices.SortStableFunc(both, func(a, b livetest.Event) int { return int(a.AtMS - b.AtMS) })
-	p99 := func(trace []livetest.Event) float64 {
+	slices.SortStableFunc(both, func(a, b traffic.Event) int { return int(a.AtMS - b.AtMS) })
+	p99 := func(trace []traffic.Event) float64 {
 		m := Live(trace, context0(), []core.Language{"es"}, Steady(), deadline)
 		if m.Dropped+m.Inverted+m.Doubled+m.Failed > 0 {
 			t.Errorf("%+v", brief(m))
 		}
-		var lags []time.Duration
+		var lags []float64
 		for _, l := range m.Lags {
 			if l.Session != "flood" {
-				lags = append(lags, l.Lag)
+				lags = append(lags, l.Lag.Seconds()*1000)
 			}
 		}
-		return spread(lags).P99
+		slices.Sort(lags)
+		return lags[len(lags)*99/100]
 	}
 	alone, beside := p99(calm), p99(both)
 	t.Logf("p99 of the calm ones: %.0f ms alone, %.0f ms beside the flood", alone, beside)

@@ -1,7 +1,6 @@
-// Package livetest is traffic of live sessions for tests and measurements: speech as a
-// recogniser writes it down, traces of it in files, and a translation that changes its
-// mind as a real one does.
-package livetest
+// Package traffic is what clients of live sessions say: speech as a recogniser writes it
+// down, and traces of it in files.
+package traffic
 
 import (
 	"bufio"
