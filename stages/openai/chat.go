@@ -326,6 +326,7 @@ func (p *Provider) events(ctx, call context.Context, cancel func(), req *core.Re
 		}
 	}
 	said := false
+	var c chunk // one for all events: a stream has hundreds
 	for {
 		data, err := in.next()
 		if err == nil && bytes.Equal(data, done) {
@@ -342,7 +343,8 @@ func (p *Provider) events(ctx, call context.Context, cancel func(), req *core.Re
 		case err != nil:
 			return nil, whole.usage, p.broken(ctx, call, req, err)
 		}
-		var c chunk
+		clear(c.Choices)
+		c = chunk{Choices: c.Choices[:0]}
 		if json.Unmarshal(data, &c) != nil && !json.Valid(data) {
 			return nil, whole.usage, p.garbled("the provider's answer was not the JSON that was asked for", data)
 		}

@@ -102,7 +102,7 @@ func (s *sending) event(kind string, v any) {
 	if kind != "" {
 		b = append(append(append(b, "event: "...), kind...), '\n')
 	}
-	b = append(append(append(b, "data: "...), ascii(encode(v))...), "\n\n"...)
+	b = append(append(append(b, field...), ascii(encode(v))...), "\n\n"...)
 	s.broken = s.out.Send(b) != nil
 }
 
@@ -112,6 +112,7 @@ func (s *sending) event(kind string, v any) {
 func ascii(text string) string {
 	const hex = "0123456789abcdef"
 	var b strings.Builder
+	b.Grow(len(text) + len(text)/2)
 	unit := func(r rune) {
 		b.WriteString(`\u`)
 		for shift := 12; shift >= 0; shift -= 4 {

@@ -26,7 +26,10 @@ type relay struct {
 	ended  bool
 	spoken bool // events have been sent on
 	think  thoughts
-	cost   counts // of a response, as far as it is known
+	// line and sent are an event as it came, and events as they leave: room that is used
+	// again, for a stream has hundreds.
+	line, sent []byte
+	cost       counts // of a response, as far as it is known
 }
 
 func (d *Door) newRelay(w http.ResponseWriter, k *call, c *door.Call, p *passage, req *core.Request) *relay {
@@ -89,14 +92,16 @@ func (r *relay) events(lines string) error {
 	defer r.mu.Unlock()
 	r.told(nil)
 	r.spoken = true
-	var out []byte
+	out := r.sent[:0]
 	for line := range strings.Lines(lines) {
+		r.line = append(r.line[:0], strings.TrimSuffix(line, "\n")...)
 		if r.k.responses {
-			r.piece([]byte(line))
+			r.piece(r.line)
 			continue
 		}
-		out = r.event1(out, []byte(strings.TrimSuffix(line, "\n")))
+		out = r.event1(out, r.line)
 	}
+	r.sent = out
 	if len(out) > 0 && !r.broken {
 		r.broken = r.out.Send(out) != nil
 		if r.beat != nil {
@@ -109,28 +114,43 @@ func (r *relay) events(lines string) error {
 	return nil
 }
 
-// event1 appends one event as its client gets it.
+// event1 appends one event as its client gets it: with the model that was asked for, and
+// what it cost only when that was asked for.
 func (r *relay) event1(out, data []byte) []byte {
-	if !r.k.usage {
-		if m, ok := find(data, "choices"); ok && string(m.value) == "[]" {
-			if _, ok := find(data, "usage"); ok {
-				return out // it was asked for by the gateway alone
-			}
-		}
-		data = without(data, "usage")
-	}
-	data = replaced(data, "model", r.model)
 	if len(r.p.Strip) > 0 {
 		data = r.think.event(data)
 	}
-	out = append(out, "data: "...)
-	if plain(data) {
-		out = append(out, data...)
-	} else {
-		out = append(out, ascii(string(data))...)
+	begin := len(out)
+	out = append(out, field...)
+	from, empty, cost := 0, false, false
+	each(data, func(m member) bool {
+		switch string(m.key) {
+		case "model":
+			out = append(append(out, data[from:m.from]...), r.model...)
+			from = m.to
+		case "choices":
+			empty = string(m.value) == "[]"
+		case "usage":
+			if !cost && !r.k.usage {
+				out = append(out, data[from:m.begin]...)
+				from = m.end
+			}
+			cost = true
+		}
+		return true
+	})
+	if empty && cost && !r.k.usage {
+		return out[:begin] // it was asked for by the gateway alone
+	}
+	out = append(out, data[from:]...)
+	if said := out[begin+len(field):]; !plain(said) {
+		out = append(out[:begin+len(field)], ascii(string(said))...)
 	}
 	return append(out, "\n\n"...)
 }
+
+// field is what an event begins with.
+const field = "data: "
 
 // piece sends on the text of one event to a client that wants it as a response.
 func (r *relay) piece(data []byte) {

@@ -96,6 +96,30 @@ func FuzzChat(f *testing.F) {
 	})
 }
 
+// TestAnEventOfAStreamIsSentOnInRoomThatIsThere: hundreds of them come in a second, and
+// what they leave behind is collected while the next one waits.
+func TestAnEventOfAStreamIsSentOnInRoomThatIsThere(t *testing.T) {
+	r := &relay{sending: &sending{k: &call{model: "m"}}, p: &passage{}, model: []byte(`"m"`)}
+	data := []byte(`{"id":"chatcmpl-1","model":"gpt-5.4-nano","choices":[{"index":0,"delta":{"content":"a "},"finish_reason":null}],"usage":null}`)
+	if n := testing.AllocsPerRun(100, func() { r.sent = r.event1(r.sent[:0], data) }); n != 0 {
+		t.Errorf("an event leaves %v pieces of memory behind", n)
+	}
+	if want := `data: {"id":"chatcmpl-1","model":"m","choices":[{"index":0,"delta":{"content":"a "},"finish_reason":null}]}` + "\n\n"; string(r.sent) != want {
+		t.Errorf("got %q, want %q", r.sent, want)
+	}
+	for data, want := range map[string]string{
+		`{"usage":1,"usage":2,"model":"a"}`: `{"usage":2,"model":"m"}`, `{"usage":{}}`: `{}`, `{"model":1,"usage":{},"choices":[ ]}`: `{"model":"m","choices":[ ]}`,
+		`{"choices":[],"usage":{}}`: "", `{"choices":[]}`: `{"choices":[]}`, `{"model":"a","choices":[{"delta":{"content":"é data: x"}}]}`: `{"model":"m","choices":[{"delta":{"content":"\u00e9 data\u003a x"}}]}`,
+	} {
+		if want != "" {
+			want = "data: " + want + "\n\n"
+		}
+		if got := string(r.event1(nil, []byte(data))); got != want {
+			t.Errorf("%s: got %q, want %q", data, got, want)
+		}
+	}
+}
+
 // FuzzEvent makes of an event what the client gets: one line of ASCII.
 func FuzzEvent(f *testing.F) {
 	for _, seed := range []string{`{"model":"a","choices":[{"delta":{"content":"<think>x"}}]}`, `{"choices":[],"usage":{"total_tokens":1}}`, `{"choices":[{"delta":{"content":"</think> é data: "},"finish_reason":"stop"}],"usage":null}`, `{}`} {
