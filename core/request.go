@@ -61,6 +61,10 @@ type Request struct {
 	// Transient asks that the answer is kept for nobody: that of a text which may
 	// still change. It is looked up, and shared with who wants it meanwhile.
 	Transient bool
+	// Relieve asks that the provider in use is left alone, since calls wait too long for
+	// it: the answer is a stored one or a fallback's, or there is none. It is kept for
+	// nobody, and shared with none but those who ask so too.
+	Relieve bool
 	// Linger is how long upstream work goes on after the last caller has
 	// left, so that a client that asks again finds the answer.
 	Linger time.Duration

@@ -28,7 +28,7 @@ type Config struct {
 
 	Infer bool `json:"infer" jsonschema_description:"Whether clients that know nothing of sessions, and ask for a growing text again and again, are recognised: then only the texts that are worth it are translated, and the others get the latest translation of the same one, with the flag draft. The last text always gets its own."`
 
-	QueueBudget  time.Duration `json:"queue_budget" jsonschema_extras:"minDuration=10ms,maxDuration=1m" jsonschema_description:"When calls wait longer than this for their turn, partials become rarer; at twice as long only finals are translated. Clients get a notice."`
+	QueueBudget  time.Duration `json:"queue_budget" jsonschema_extras:"minDuration=10ms,maxDuration=1m" jsonschema_description:"When calls wait longer than this for their turn, partials become rarer; at twice as long only finals are translated, and at three quarters of server.deadline by the cache and fallbacks alone. Clients get a notice."`
 	ReorderWait  time.Duration `json:"reorder_wait" jsonschema_extras:"minDuration=0s,maxDuration=1m" jsonschema_description:"How long a final waits for those of earlier segments."`
 	ResumeWindow time.Duration `json:"resume_window" jsonschema_extras:"minDuration=0s,maxDuration=1h" jsonschema_description:"How long a session without a connection can be continued."`
 	Idle         time.Duration `json:"idle" jsonschema_extras:"minDuration=1s,maxDuration=24h" jsonschema_description:"How long a session may say nothing before it is ended."`

@@ -547,24 +547,55 @@ func TestTargetsComeAndGo(t *testing.T) {
 	}
 }
 
-// When nothing has its turn in time any more, finals come at once as they were said, flagged,
-// in place of errors that come late; until the queue is empty again.
-func TestWhenNothingIsTranslatedInTimeFinalsAreTheSourceAndSaySo(t *testing.T) {
+// When nothing has its turn in time any more, finals are asked of the cache and of fallbacks
+// only, and what neither has comes as it was said, flagged, in place of errors that come late;
+// until the queue is empty again.
+func TestWhenNothingIsTranslatedInTimeFinalsAreTheCachesAFallbacksOrTheSourceAndSaySo(t *testing.T) {
 	b := newBench(t, plainConfig(), Options{Deadline: 4 * time.Second})
-	for range 4 {
+	for range 3 {
 		b.say(fmt.Sprint(len(b.asked)), 1, fmt.Sprintf("Number %d is it.", len(b.asked)), true)
-		for id := range b.calls {
+		for id, c := range b.calls {
 			delete(b.calls, id)
+			if c.Relieve {
+				t.Errorf("%+v", c)
+			}
 			b.s.Answer(b.now, id, Answer{Err: &core.Error{Kind: core.DeadlineExceeded}, Waited: 4 * time.Second})
 		}
 		b.turn()
 	}
-	n := len(b.asked)
-	b.out = nil
-	b.say("now", 1, "It is said. It is late.", true)
-	f := b.finals()
-	if len(f) != 1 || f[0].Text != "It is said. It is late." || f[0].Concluded != f[0].Text || !slices.Equal(f[0].Flags, []string{FlagSource}) || len(b.asked) != n {
-		t.Fatalf("%+v, %d calls", f, len(b.asked)-n)
+	if !slices.ContainsFunc(b.out, func(f Frame) bool {
+		n, is := f.(*Notice)
+		return is && n.Kind == "degraded" && strings.HasPrefix(n.Detail, "cache and fallbacks only")
+	}) {
+		t.Errorf("no notice: %+v", b.out)
+	}
+	for i, row := range []struct {
+		answer Answer
+		text   string
+		flags  []string
+	}{
+		{Answer{Text: "ES IST GESAGT.", Cached: true}, "ES IST GESAGT. ES IST GESAGT.", []string{}},
+		{Answer{Text: "GESAGT.", Flags: []string{core.FlagFallback}, Attempts: 1, Waited: 3 * time.Second}, "GESAGT. GESAGT.", []string{core.FlagFallback}},
+		{Answer{Err: &core.Error{Kind: core.Overloaded}}, "It is said. It is late.", []string{FlagSource}},
+		{Answer{Err: &core.Error{Kind: core.DeadlineExceeded}, Waited: 1400 * time.Millisecond}, "It is said. It is late.", []string{FlagSource}},
+	} {
+		b.out = nil
+		b.say(fmt.Sprint("now", i), 1, "It is said. It is late.", true)
+		if len(b.calls) != 2 {
+			t.Fatalf("row %d: %d calls", i, len(b.calls))
+		}
+		for id, c := range b.calls {
+			delete(b.calls, id)
+			if !c.Relieve || c.By.Sub(b.now) != 1400*time.Millisecond || c.Lane != core.LaneFinal {
+				t.Errorf("row %d: %+v", i, c)
+			}
+			b.s.Answer(b.now, id, row.answer)
+		}
+		b.turn()
+		f := b.finals()
+		if len(f) != 1 || f[0].Text != row.text || f[0].Concluded != f[0].Text || f[0].Last.Error != nil || !slices.Equal(f[0].Flags, row.flags) {
+			t.Fatalf("row %d: %+v", i, f)
+		}
 	}
 	b.out = nil
 	b.pass(5 * time.Second)
@@ -572,6 +603,9 @@ func TestWhenNothingIsTranslatedInTimeFinalsAreTheSourceAndSaySo(t *testing.T) {
 	b.answerAll()
 	if f := b.finals(); len(f) != 1 || !strings.HasPrefix(f[0].Text, "IT IS OVER.") || len(f[0].Flags) > 0 {
 		t.Fatalf("%+v", f)
+	}
+	if c := b.asked[len(b.asked)-1]; c.Relieve {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -85,7 +85,7 @@ type Stats struct {
 	DraftLag  Spread  `json:"first_draft_ms"`
 	StableLag Spread  `json:"stable_lag_ms"`
 	QueueMS   int64   `json:"queue_ms"`
-	Level     int     `json:"level"` // of backpressure: 0 none, 1 fewer partials, 2 finals only, 3 the source in place of finals
+	Level     int     `json:"level"` // of backpressure: 0 none, 1 fewer partials, 2 finals only, 3 cache and fallbacks only, else the source in place of finals
 
 	began                 time.Time
 	sent, spoken          int64 // code points

@@ -105,9 +105,11 @@ func (s *Session) hear(now time.Time, a Answer) {
 // relevel goes up or down the ladder: a step down wants half of what a step up does.
 func (s *Session) relevel(now time.Time) {
 	level := s.level
-	switch budget := s.config.QueueBudget; {
-	case s.options.Deadline > 0 && s.delay > max(2*budget, s.options.Deadline*3/4):
+	budget := s.config.QueueBudget
+	switch late := max(2*budget, s.options.Deadline*3/4); {
+	case s.options.Deadline > 0 && s.delay > late:
 		level = 3
+	case level == 3 && s.delay > late/2:
 	case s.delay > 2*budget:
 		level = 2
 	case s.delay > budget:
@@ -137,7 +139,7 @@ func (s *Session) notice() {
 	case 2:
 		n.Detail = fmt.Sprintf("finals only: queue delay %.1fs", s.delay.Seconds())
 	case 3:
-		n.Detail = fmt.Sprintf("finals as they were said: queue delay %.1fs", s.delay.Seconds())
+		n.Detail = fmt.Sprintf("cache and fallbacks only, else finals as they were said: queue delay %.1fs", s.delay.Seconds())
 	}
 	s.Say(n)
 }

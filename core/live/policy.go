@@ -39,13 +39,14 @@ type draft struct {
 
 // A flight is a call under way.
 type flight struct {
-	id    int64
-	track *track // nil once nobody wants its answer
-	unit  int
-	text  string
-	final bool
-	at    time.Time
-	chars int
+	id       int64
+	track    *track // nil once nobody wants its answer
+	unit     int
+	text     string
+	final    bool
+	at       time.Time
+	chars    int
+	relieves bool
 	// joined says that a final waits for the same answer.
 	joined bool
 }
@@ -234,9 +235,19 @@ func (s *Session) call(k *track, i int, text string, final bool, lane core.Lane,
 	}
 	if f.final {
 		c.By = k.segment.finalAt.Add(s.options.Deadline)
+		if f.relieves = s.level >= 3; f.relieves {
+			c.Relieve, c.By = true, earlier(c.By, now.Add(2*s.config.QueueBudget))
+		}
 	}
 	s.calls = append(s.calls, c)
 	return f
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // context is what goes along: what was concluded last in that language.
@@ -260,7 +271,9 @@ func (s *Session) Answer(now time.Time, id int64, a Answer) {
 	}
 	delete(s.flights, id)
 	s.stats.answered(f, a)
-	s.hear(now, a)
+	if !f.relieves || a.Err == nil { // that there is no fallback says nothing of the queue
+		s.hear(now, a)
+	}
 	k := f.track
 	switch {
 	case f.joined:
@@ -349,12 +362,6 @@ func (s *Session) finish(k *track, now time.Time) {
 			l.out[i] = known
 			continue
 		}
-		if s.level >= 3 {
-			// It would be an error, and late: nothing has its turn in time.
-			l.out[i] = u.text
-			l.flag([]string{FlagSource})
-			continue
-		}
 		missing = append(missing, i)
 	}
 	if f := k.flight; f != nil && !containsText(l.units, missing, f.text) {
@@ -406,7 +413,11 @@ func (l *last) flag(flags []string) {
 func (s *Session) finalAnswer(k *track, f *flight, a Answer, now time.Time) {
 	l := k.last
 	l.left--
-	if a.Err != nil {
+	if a.Err != nil && f.relieves {
+		// Asked of the provider in use it would be an error as well, and late.
+		l.out[f.unit] = f.text
+		l.flag([]string{FlagSource})
+	} else if a.Err != nil {
 		l.err = a.Err
 	} else {
 		l.out[f.unit] = a.Text

@@ -56,6 +56,8 @@ type Call struct {
 	// that is over.
 	Final bool
 	Lane  core.Lane
+	// Relieve says that only the cache and fallbacks are asked; see core.Request.
+	Relieve bool
 	// By is until when an answer is of use; zero for a partial.
 	By time.Time
 }

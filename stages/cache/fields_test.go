@@ -44,6 +44,7 @@ var sorted = map[string]struct{ key, wire bool }{
 	"Since":           {false, false}, // the line is the gateway's
 	"NoCache":         {false, true},
 	"Transient":       {false, false}, // the cache is the gateway's
+	"Relieve":         {false, false}, // the stage provider heeds it
 	"Linger":          {false, false}, // a plugin's call ends when it is to
 	"Attempt":         {false, true},
 	"Account":         {false, false}, // it is a provider's

@@ -157,7 +157,7 @@ func (s *Stage) board(ctx context.Context, p *place, req *core.Request, key stri
 		r.until = deadline.Add(req.Linger)
 	}
 	f.riders = append(f.riders, r)
-	f.keep = f.keep || !req.Transient
+	f.keep = f.keep || !req.Transient && !req.Relieve
 	f.seat(r)
 	return r, nil, nil
 }

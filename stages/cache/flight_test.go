@@ -103,6 +103,38 @@ func TestRequestsThatWantTheSameShareOneCall(t *testing.T) {
 	})
 }
 
+// Who asks that the provider in use is left alone does not wait for its call, and what it
+// gets instead is for nobody else; what is stored it gets as everybody does.
+func TestWhoRelievesTheProviderSharesNoFlightWithWhoDoesNot(t *testing.T) {
+	b := &below{answer: takes(3 * time.Second)}
+	bubble(t, b, func(t *testing.T, s *Stage, c core.Translator) {
+		relieves := func() *core.Request { r := request("x"); r.Relieve = true; return r }
+		one, other := asks(t.Context(), c, relieves()), asks(t.Context(), c, relieves())
+		ordinary := asks(t.Context(), c, request("x"))
+		for _, ch := range []<-chan reply{one, other} {
+			if r := <-ch; r.err != nil {
+				t.Error(r.err)
+			}
+		}
+		if n := b.calls.Load(); n != 2 {
+			t.Errorf("%d calls, want one for both that relieve and one for who does not", n)
+		}
+		if r := <-ordinary; r.err != nil || r.res.Cached {
+			t.Errorf("%+v", r)
+		}
+		synctest.Wait()
+		if r := <-asks(t.Context(), c, relieves()); r.err != nil || !r.res.Cached || r.after != 0 || b.calls.Load() != 2 {
+			t.Errorf("what is stored: %+v after %d calls", r, b.calls.Load())
+		}
+		if r := <-asks(t.Context(), c, func() *core.Request { r := request("y"); r.Relieve = true; return r }()); r.err != nil {
+			t.Error(r.err)
+		}
+		if r := <-asks(t.Context(), c, request("y")); r.err != nil || r.res.Cached {
+			t.Errorf("a fallback's answer was stored: %+v", r)
+		}
+	})
+}
+
 func TestLeaderMayLeaveItsFlight(t *testing.T) {
 	b := &below{answer: takes(3 * time.Second)}
 	bubble(t, b, func(t *testing.T, s *Stage, c core.Translator) {

@@ -50,6 +50,10 @@ func appendKey(dst []byte, req *core.Request) []byte {
 // markup stands before what a text is written in; no text begins with it.
 const markup = 0
 
+// relieved stands behind the key of a flight that leaves the provider in use alone: who
+// does not ask for that is not to get a fallback's answer.
+const relieved = "\x00relieved"
+
 // exact are the signs of a text which is looked up as it is: blanks in what it has of
 // code, tags and placeholders come back as they are.
 const exact = "`<{$"

@@ -289,6 +289,9 @@ func (s *Stage) travel(ctx context.Context, p *place, req *core.Request, key str
 	if ctx.Err() != nil {
 		return nil, core.ContextError(ctx, s.name)
 	}
+	if req.Relieve {
+		key += relieved
+	}
 	r, hit, err := s.board(ctx, p, req, key)
 	if err != nil || hit != nil {
 		return hit, err

@@ -44,6 +44,11 @@ func (r *run) translate() (*core.Result, *core.Error) {
 			Kind: core.UnsupportedLanguage, Stage: g.members[0].name, Detail: "no provider in use translates this pair of languages",
 		}, r.gates)
 	}
+	if r.req.Relieve {
+		return r.fallBack(&core.Error{
+			Kind: core.Overloaded, Stage: g.members[0].name, Detail: "calls wait too long for the provider in use, and there is no fallback", Retryable: true,
+		}, r.gates)
+	}
 	several := len(g.members) > 1
 	var failed *core.Error // the last attempt
 	for reason := first; ; {

@@ -503,6 +503,36 @@ func TestFallbackWhileThePrimaryIsDown(t *testing.T) {
 	})
 }
 
+// Calls wait too long: whoever asks that the primary is left alone gets the fallback's
+// answer, or hears at once that there is none, and the primary is never called.
+func TestWhoRelievesThePrimaryIsAnsweredByAFallbackOrAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		fallbacks [][]answer
+		provider  string
+		kind      core.ErrorKind
+	}{
+		{"a fallback answers", [][]answer{{well}}, "spare1", ""},
+		{"the next one, when the first fails", [][]answer{{fails(core.ProviderFailed)}, {well}}, "spare2", ""},
+		{"all of them fail", [][]answer{{fails(core.BadAnswer)}}, "", core.BadAnswer},
+		{"there is none", nil, "", core.Overloaded},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(defaults(), []answer{well}, c.fallbacks...)
+				res, err := b.top.Translate(t.Context(), &core.Request{ID: "r", Text: "hello", Target: "es", Relieve: true, Trace: core.NewTrace(nil)})
+				if core.KindOf(err) != c.kind || res != nil && (res.Provider != c.provider || !res.NoStore || !slices.Contains(res.Flags, core.FlagFallback)) {
+					t.Errorf("got %+v, %v", res, err)
+				}
+				if n := b.fakes["main"].calls; n != 0 {
+					t.Errorf("the primary was called %d times", n)
+				}
+				b.balanced(t)
+			})
+		})
+	}
+}
+
 func TestBreaker(t *testing.T) {
 	cfg := Config{Breaker: Breaker{Failures: 3, OpenFor: 10 * time.Second}}
 	open := func(t *testing.T) *bench {

@@ -919,6 +919,36 @@ func TestALateFinalIsAnErrorAndNotSilence(t *testing.T) {
 	}
 }
 
+// When calls wait too long, finals ask the cache and fallbacks alone, the client is told, and
+// what neither has is the source, flagged.
+func TestWhenCallsWaitTooLongFinalsLeaveTheProviderAlone(t *testing.T) {
+	c := door.Defaults()
+	c.Deadline = 3 * time.Second
+	g := serve(t, c, plain(), func(ctx context.Context, r *core.Request) (*core.Result, error) {
+		if !r.Relieve {
+			r.Trace.Waited = 6 * time.Second
+			return shout(ctx, r)
+		}
+		if strings.Contains(r.Text, "backed") {
+			return &core.Result{Text: "a fallback's", Flags: []string{core.FlagFallback}}, nil
+		}
+		return nil, &core.Error{Kind: core.Overloaded}
+	})
+	w := g.dial().say(begin)
+	w.until("ready")
+	w.say(source("s", "It waits.", true))
+	if f := w.final(); f.Text != "IT WAITS./es" {
+		t.Errorf("%+v", f)
+	}
+	w.say(source("t", "It is backed.", true), source("u", "It is not.", true))
+	if f := w.final(); f.Text != "a fallback's" || !slices.Equal(f.Flags, []string{core.FlagFallback}) {
+		t.Errorf("%+v", f)
+	}
+	if f := w.final(); f.Text != "It is not." || !slices.Equal(f.Flags, []string{live.FlagSource}) || f.Error != nil {
+		t.Errorf("%+v", f)
+	}
+}
+
 func FuzzFrames(f *testing.F) {
 	for _, s := range []string{begin, source("s", "a", true), `{"type":"source","words":[{"text":"a","is_final":true}]}`, `{"a":1,"a":2}`, `{}`, `[`, `{"type":"start","context":[{"source":"a","target":"b"}]}`} {
 		f.Add([]byte(s))

@@ -512,7 +512,7 @@ func (s *session) call(c live.Call) {
 	req := &core.Request{
 		ID: door.NewID(), Text: c.Text, Source: c.Source, Target: c.Target, Context: c.Context, Formality: s.start.formality,
 		Client: s.client, Session: s.name, Segment: c.Segment, Revision: c.Revision, Final: c.Lane == core.LaneFinal, Lane: c.Lane,
-		Transient: !c.Final, Trace: core.NewTrace(nil),
+		Transient: !c.Final, Relieve: c.Relieve, Trace: core.NewTrace(nil),
 	}
 	d.work.Add(1)
 	go func() {
