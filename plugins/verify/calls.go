@@ -181,28 +181,18 @@ func (k *kit) fits() error {
 	return nil
 }
 
-// serving returns the plugin, started anew and configured: one instance of each
-// part, named by its role.
-func (k *kit) serving(ctx context.Context) (p *program, err error) {
-	p, err = k.start(ctx, k.o.Env)
-	if err != nil {
-		return nil, err
-	}
+// configureAll makes one instance of each part of p, named by its role.
+func (k *kit) configureAll(ctx context.Context, p *program) error {
 	for _, part := range k.about.GetParts() {
-		var said []*wire.ConfigError
-		if said, err = k.make(ctx, p, part, roleName(part.GetRole()), k.config(part)); err != nil {
-			break
+		said, err := k.make(ctx, p, part, roleName(part.GetRole()), k.config(part))
+		if err != nil {
+			return err
 		}
 		if len(said) > 0 {
-			err = fmt.Errorf("it refuses its configuration: %s: give the one that it needs with --config", complaints(said))
-			break
+			return fmt.Errorf("it refuses its configuration: %s: give the one that it needs with --config", complaints(said))
 		}
 	}
-	if err != nil {
-		p.stop()
-		return nil, err
-	}
-	return p, nil
+	return nil
 }
 
 // make configures an instance and returns what the plugin has against it.
@@ -415,11 +405,11 @@ func kindOf(e *wire.Error) error {
 
 // badConfiguration sends what no plugin can take, and then a good one.
 func (k *kit) badConfiguration(ctx context.Context) (string, error) {
-	p, err := k.start(ctx, k.o.Env)
+	p, err := k.borrow(ctx, fresh)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
+	defer k.spend(p)
 	for _, part := range k.about.GetParts() {
 		said, err := k.make(ctx, p, part, "bad", []byte(`["no object"`))
 		if err != nil {
@@ -465,11 +455,10 @@ func mistake(part *wire.Part) (key string, config []byte) {
 
 // instances looks at several in one process, and at what is none.
 func (k *kit) instances(ctx context.Context) (string, error) {
-	p, err := k.serving(ctx)
+	p, err := k.borrow(ctx, ready)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
 	ctx, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
 	for _, part := range k.about.GetParts() {
@@ -526,11 +515,11 @@ func unknown(ctx context.Context, p *program, part *wire.Part, id string) error 
 // cancel leaves calls at any moment of them, and looks whether the plugin is
 // free afterwards.
 func (k *kit) cancel(ctx context.Context) (string, error) {
-	p, err := k.serving(ctx)
+	p, err := k.borrow(ctx, ready)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
+	defer k.spend(p)
 	for _, part := range k.about.GetParts() {
 		left := make(chan struct{})
 		for n := range maxTexts {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,7 @@ type kit struct {
 	o      Options
 	dir    string // for sockets
 	starts int
+	lent   map[state]*program
 
 	known knowledge
 	stuck string // the check that keeps others from being made
@@ -50,10 +52,63 @@ func newKit(o Options) (*kit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kit{o: o, dir: dir, source: o.Source, target: o.Target}, nil
+	return &kit{o: o, dir: dir, lent: map[state]*program{}, source: o.Source, target: o.Target}, nil
 }
 
-func (k *kit) close() { os.RemoveAll(k.dir) }
+func (k *kit) close() {
+	k.stopAll()
+	os.RemoveAll(k.dir)
+}
+
+// A state is what a check wants a program to be in.
+type state int
+
+const (
+	bare  state = iota // started as `dragoman check` does, with no environment
+	fresh              // with its environment, and not configured
+	ready              // configured
+)
+
+// borrow returns a program that runs in a state: the one that a check before has left in it, for to start
+// Python or Node takes half a second of a processor, or a new one. A check that leaves it in another state spends it.
+func (k *kit) borrow(ctx context.Context, s state) (*program, error) {
+	if p := k.lent[s]; p != nil {
+		select {
+		case <-p.exited:
+			k.spend(p)
+		default:
+			return p, nil
+		}
+	}
+	env := k.o.Env
+	if s == bare {
+		env = nil
+	}
+	p, err := k.start(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	if s == ready {
+		if err := k.configureAll(ctx, p); err != nil {
+			p.stop()
+			return nil, err
+		}
+	}
+	k.lent[s] = p
+	return p, nil
+}
+
+// spend stops a program, so that no other check gets it.
+func (k *kit) spend(p *program) {
+	maps.DeleteFunc(k.lent, func(_ state, lent *program) bool { return lent == p })
+	p.stop()
+}
+
+func (k *kit) stopAll() {
+	for _, p := range k.lent {
+		k.spend(p)
+	}
+}
 
 // A program is one run of the plugin. Its group is its own.
 type program struct {
@@ -360,11 +415,10 @@ func (k *kit) byHand(ctx context.Context) (string, error) {
 // sigterm sends the signal that all processes of a service get at once, while
 // the gateway still has requests to finish.
 func (k *kit) sigterm(ctx context.Context) (string, error) {
-	p, err := k.serving(ctx)
+	p, err := k.borrow(ctx, ready)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	for _, part := range k.about.GetParts() {
@@ -381,11 +435,11 @@ func (k *kit) sigterm(ctx context.Context) (string, error) {
 // shutdown tells the program to end, and then once more, as happens when a
 // reload and the end of the gateway meet.
 func (k *kit) shutdown(ctx context.Context) (string, error) {
-	p, err := k.serving(ctx)
+	p, err := k.borrow(ctx, ready)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
+	defer k.spend(p)
 	ctx, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
 	began := time.Now()
@@ -415,11 +469,11 @@ func (k *kit) shutdown(ctx context.Context) (string, error) {
 // hostDeath ends standard input, which the gateway holds open as long as it
 // lives.
 func (k *kit) hostDeath(ctx context.Context) (string, error) {
-	p, err := k.serving(ctx)
+	p, err := k.borrow(ctx, ready)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
+	defer k.spend(p)
 	p.stdin.Close()
 	if err := p.ends(ctx, endLimit); err != nil {
 		return "", fmt.Errorf("its standard input ended, as it does when the gateway dies, and %w: read it, and at its end kill your process group", err)

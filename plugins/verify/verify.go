@@ -74,6 +74,7 @@ func run(ctx context.Context, o Options, checks []check, report func(Result)) (f
 			return failed, err
 		}
 		if err != nil {
+			k.stopAll() // what it does from here on may come of that
 			failed++
 			if k.known < c.gives {
 				k.stuck = c.name
@@ -140,11 +141,10 @@ const (
 
 // handshake starts the plugin as `dragoman check` does, with no environment.
 func (k *kit) handshake(ctx context.Context) (string, error) {
-	p, err := k.start(ctx, nil)
+	p, err := k.borrow(ctx, bare)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
 	k.noise = p.noise
 	if p.took > startLimit {
 		return "", fmt.Errorf("it took %v to serve, and the gateway waits %v: print the line as soon as you listen, and load models in Configure", p.took.Round(10*time.Millisecond), startLimit)
@@ -160,11 +160,11 @@ func (k *kit) stdout(context.Context) (string, error) {
 }
 
 func (k *kit) describe(ctx context.Context) (string, error) {
-	p, err := k.start(ctx, nil)
+	p, err := k.borrow(ctx, bare)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
+	defer k.spend(p)
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	d, err := p.plugin.Describe(ctx, &wire.DescribeRequest{})
@@ -183,11 +183,10 @@ func (k *kit) describe(ctx context.Context) (string, error) {
 }
 
 func (k *kit) health(ctx context.Context) (string, error) {
-	p, err := k.start(ctx, k.o.Env)
+	p, err := k.borrow(ctx, fresh)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
 	ctx, cancel := context.WithTimeout(ctx, healthLimit)
 	defer cancel()
 	if err := p.serving(ctx); err != nil {
@@ -233,21 +232,16 @@ func (k *kit) configure(ctx context.Context) (string, error) {
 	if err := k.fits(); err != nil {
 		return "", err
 	}
-	p, err := k.serving(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer p.stop()
-	return "", nil
+	_, err := k.borrow(ctx, ready)
+	return "", err
 }
 
 // texts asks for one text and then for many at once.
 func (k *kit) texts(ctx context.Context) (string, error) {
-	p, err := k.serving(ctx)
+	p, err := k.borrow(ctx, ready)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
 	began := time.Now()
 	for _, part := range k.about.GetParts() {
 		a, err := k.ask(ctx, p, part, "one", sentence)
@@ -283,11 +277,10 @@ func (k *kit) texts(ctx context.Context) (string, error) {
 // longTexts asks for a text that many servers would refuse unless told
 // otherwise, and for one that the protocol does not allow.
 func (k *kit) longTexts(ctx context.Context) (string, error) {
-	p, err := k.serving(ctx)
+	p, err := k.borrow(ctx, ready)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
 	for _, part := range k.about.GetParts() {
 		size := 6 << 20
 		if part.GetAfter() {
@@ -317,11 +310,11 @@ func (k *kit) longTexts(ctx context.Context) (string, error) {
 
 // crash kills the plugin while it works, and starts it again.
 func (k *kit) crash(ctx context.Context) (string, error) {
-	p, err := k.serving(ctx)
+	p, err := k.borrow(ctx, ready)
 	if err != nil {
 		return "", err
 	}
-	defer p.stop()
+	defer k.spend(p)
 	states := map[wire.Role][]byte{}
 	answers := map[wire.Role]answer{}
 	for _, part := range k.about.GetParts() {
@@ -352,11 +345,11 @@ func (k *kit) crash(ctx context.Context) (string, error) {
 		<-inside
 	}
 
-	again, err := k.serving(ctx)
+	k.spend(p)
+	again, err := k.borrow(ctx, ready)
 	if err != nil {
 		return "", fmt.Errorf("it was killed while it worked, and started again: %w: do not rely on what a process before has left or cleaned up", err)
 	}
-	defer again.stop()
 	for _, part := range k.about.GetParts() {
 		if part.GetRole() != wire.Role_ROLE_STAGE {
 			if _, err := k.ask(ctx, again, part, "after a crash", sentence); err != nil {
