@@ -985,6 +985,6 @@ var untranslated = regexp.MustCompile(`(?i)\stranslate\s*=\s*["']?no\b|\smtype\s
 
 // ignores says whether the content of an element is not to be translated.
 func (o *Options) ignores(name, attributes string) bool {
-	return slices.Contains(o.Ignore, name) || o.Markup != XML && (name == "code" || name == "kbd" || name == "samp" || name == "var") || o.Markup != HTML && native[name] ||
+	return slices.ContainsFunc(o.Ignore, func(n string) bool { return strings.EqualFold(n, name) }) || o.Markup != XML && (name == "code" || name == "kbd" || name == "samp" || name == "var") || o.Markup != HTML && native[name] ||
 		attributes != "" && untranslated.MatchString(attributes)
 }
