@@ -34,8 +34,8 @@ stages:
 			`[es] <g id=\"1\">Open <x id=\"2\"/> the</g> file <g id=\"3\">now</g>`},
 		{"native, text", "/v1/translate", "application/json", `{"text":"{{count}} files in <b>%s</b>","target":"es"}`, `[es] {{count}} files in <b>%s</b>`},
 		{"native, streamed", "/v1/translate", "application/json", `{"text":"<p>Hello <b>there</b> all</p>","target":"es","format":"html","stream":true}`, `<p>[es] Hello <b>there</b> all</p>`},
-		{"deepl", "/v2/translate", "application/x-www-form-urlencoded", `text=Press+%3Ckey%3EEsc+now%3C%2Fkey%3E+to+%3Cb%3Eleave+it%3C%2Fb%3E&target_lang=ES&tag_handling=xml&ignore_tags=key`,
-			`[es] Press <key>Esc now</key> to <b>leave it</b>`},
+		{"deepl", "/v2/translate", "application/x-www-form-urlencoded", `text=Press+%3CKey%3EEsc+now%3C%2FKey%3E+to+%3Cb%3Eleave+it%3C%2Fb%3E&target_lang=ES&tag_handling=xml&ignore_tags=key`,
+			`[es] Press <Key>Esc now</Key> to <b>leave it</b>`},
 		{"libretranslate", "/translate", "application/json", `{"q":"<p>Read <a href=\"/x\">this page</a> first</p>","source":"en","target":"es","format":"html"}`,
 			`<p>[es] Read <a href=\"/x\">this page</a> first</p>`},
 	} {

@@ -67,7 +67,7 @@ interrupted, however hard, goes on where it was when it is started again. With
 added to it.
 
 A text that cannot be translated is reported on standard error with its place, and
-stands in the output as it was.
+stands in the output as it was. A file of which no text could be is not written.
 
 The gateway is the one that runs with the configuration file, or that at --url. --set and
 --provider are for this program's own chain. --dry-run counts and asks for nothing.

@@ -20,12 +20,16 @@ type Markup struct {
 	XML bool
 	// Ignore are names of elements whose content comes back as it is.
 	Ignore []string
+	// Splitting are names of tags that no text goes across: what stands between two of
+	// them is asked for by itself.
+	Splitting []string
 }
 
 // A fragment of a marked-up text is markup, or text between two tags.
 type fragment struct {
 	raw       string
 	tag       bool // it is markup, or ignored
+	splits    bool // it is a splitting tag
 	open, end string
 }
 
@@ -45,6 +49,7 @@ func (m Markup) pieces(text string) (all []fragment) {
 		p := fragment{raw: raw, tag: kind != markup.TextToken || ignored != ""}
 		if kind == markup.StartTagToken || kind == markup.EndTagToken || kind == markup.SelfClosingTagToken {
 			token := z.Token()
+			p.splits = ignored == "" && hasTag(m.Splitting, token.Data)
 			switch {
 			case kind == markup.StartTagToken && !void[token.Data]:
 				p.open = token.Data
@@ -72,9 +77,14 @@ var void = map[string]bool{
 	"source": true, "track": true, "wbr": true,
 }
 
+// hasTag says whether list names tag, of which the tokenizer has made small letters.
+func hasTag(list []string, tag string) bool {
+	return slices.ContainsFunc(list, func(name string) bool { return strings.EqualFold(name, tag) })
+}
+
 // ignores says whether the content of an element is not to be translated.
 func (m Markup) ignores(token markup.Token) bool {
-	if slices.Contains(m.Ignore, token.Data) || !m.XML && (token.Data == "script" || token.Data == "style") {
+	if hasTag(m.Ignore, token.Data) || !m.XML && (token.Data == "script" || token.Data == "style") {
 		return true
 	}
 	for _, a := range token.Attr {
@@ -127,6 +137,9 @@ func (t *Teller) OneMarked(ctx context.Context, tab *Tab, req *core.Request, m M
 
 func (t *Teller) marked(ctx context.Context, tab *Tab, req *core.Request, m Markup) Item {
 	all := m.pieces(req.Text)
+	if slices.ContainsFunc(all, func(p fragment) bool { return p.splits }) {
+		return t.sections(ctx, tab, req, m, all)
+	}
 	tags, texts := 0, 0
 	for _, p := range all {
 		switch {
@@ -165,6 +178,62 @@ func (t *Teller) marked(ctx context.Context, tab *Tab, req *core.Request, m Mark
 		out.Cached = out.Cached && it.Result.Cached
 	}
 	out.Text = join(pieces)
+	return Item{Result: &out, Took: items[0].Took}
+}
+
+// sections asks for what stands between splitting tags, each part with the tags in it.
+func (t *Teller) sections(ctx context.Context, tab *Tab, req *core.Request, m Markup, all []fragment) Item {
+	m.Splitting = nil
+	var parts []string
+	var at []int // which of them are asked for
+	letters := false
+	for i, p := range all {
+		if p.splits || i == 0 || all[i-1].splits {
+			parts, letters = append(parts, ""), false
+		}
+		parts[len(parts)-1] += p.raw
+		if !p.tag && !letters && detect.Letters(p.raw) {
+			at, letters = append(at, len(parts)-1), true
+		}
+	}
+	if len(at) == 0 {
+		return Item{Result: &core.Result{Text: req.Text}}
+	}
+	if req.Batch != nil {
+		req.Batch.Settle() // the parts go on by themselves
+	}
+	seats := core.NewSeats(len(at))
+	reqs := make([]core.Request, len(at))
+	for i, part := range at {
+		reqs[i] = *req
+		reqs[i].Text, reqs[i].Trace, reqs[i].OnDelta, reqs[i].Batch = parts[part], core.NewTrace(nil), nil, nil
+		if seats != nil {
+			reqs[i].Batch = seats[i]
+		}
+	}
+	items := Items(reqs, func(req *core.Request) Item {
+		if req.Batch != nil {
+			defer req.Batch.Settle()
+		}
+		return t.marked(ctx, tab, req, m)
+	})
+	out := core.Result{Cached: true}
+	for i, it := range items {
+		if it.Err != nil {
+			return Item{Err: it.Err, Took: items[0].Took}
+		}
+		if i == 0 {
+			out = *it.Result
+		}
+		out.Cached = out.Cached && it.Result.Cached
+		for _, flag := range it.Result.Flags {
+			if !slices.Contains(out.Flags, flag) {
+				out = *out.WithFlag(flag)
+			}
+		}
+		parts[at[i]] = it.Result.Text
+	}
+	out.Text = strings.Join(parts, "")
 	return Item{Result: &out, Took: items[0].Took}
 }
 

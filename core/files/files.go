@@ -4,7 +4,8 @@
 // open a named pipe would wait for its writer, a device may never end, and some do
 // something when they are opened.
 //
-// What a part writes in a folder it writes in one step, with Replace.
+// What a part writes in a folder it writes in one step, with Replace, or note by note, in a
+// Journal.
 //
 // It imports nothing of this module, and every part that reads or writes such a file
 // may import it.

@@ -99,3 +99,49 @@ func TestAFileIsReplacedInOneStepOrNotAtAll(t *testing.T) {
 		t.Errorf("%v %v", left, err)
 	}
 }
+
+// TestAJournalHoldsWhatWasAddedWholeOrNotAtAll wherever a kill has cut its last line off.
+func TestAJournalHoldsWhatWasAddedWholeOrNotAtAll(t *testing.T) {
+	type note struct{ Text string }
+	name := filepath.Join(t.TempDir(), "journal")
+	added := func(want ...string) {
+		t.Helper()
+		j, notes, err := OpenJournal[note](name, 1<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, n := range notes {
+			got = append(got, n.Text)
+		}
+		if strings.Join(got, "|") != strings.Join(want, "|") {
+			t.Errorf("it holds %q, want %q", got, want)
+		}
+		if err := errors.Join(j.Add(note{"<one>\nline"}), j.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	added()
+	added("<one>\nline")
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := len(whole) / 2
+	for cut := line; cut < len(whole); cut++ {
+		if err := os.WriteFile(name, whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		added("<one>\nline")
+		if again, err := os.ReadFile(name); err != nil || string(again) != string(whole) {
+			t.Fatalf("cut after %d bytes, and added to, it is %q: %v", cut, again, err)
+		}
+	}
+	if err := os.WriteFile(name, append([]byte("no JSON\n"), whole...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	added("<one>\nline", "<one>\nline")
+	if _, _, err := OpenJournal[note](name, 10); err == nil || !strings.Contains(err.Error(), "longer than the 10 bytes") {
+		t.Errorf("a journal beyond its limit: %v", err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -28,11 +29,12 @@ var vocabulary = strings.Fields("the a file files message messages user was were
 var atoms = []string{
 	"%s", "%d", "%1$s", "%2$-5d", "%5.2f", "%@", "%(name)s", "%{count}", "{0}", "{name}", "{price:N2}", "{}", "{{count}}", "{{ user.name }}", "${x}", "#{y}", "$t(a.b)", "$NAME$",
 	"@@PH1@@", "__name__", "https://example.com/a?b=c", "ann@example.com", "`make test`", "&nbsp;", "&amp;", "<br/>", "<0/>", `<span translate="no">Ann Lee</span>`, "{date, date, short}", "%%",
+	"%1%", "$HOME", "$user->name", "{t('key')}", "{{ x | f:{a: 1} }}", "<%= n %>", "<@42>", "[[Main Page]]", "B<--all>", "\\fB\\-a\\fR", "$x<y$", "<https://x.org/a>", `<ph id="1">&lt;b&gt;</ph>`, "{1:d MMM yyyy}",
 	"<x1/>", "XQ2X", "{% if x %}", "<img src='a.png'>", "www.example.org", "{n, plural, one {# file was sent} other {# files were sent}}",
 }
 
 // tags are pairs that stand round words, and round each other.
-var tags = [][2]string{{"<b>", "</b>"}, {`<a href="/x?y=1">`, "</a>"}, {"<0>", "</0>"}, {"<em class='k'>", "</em>"}, {"<g id=\"1\">", "</g>"}, {"{{#if x}}", "{{/if}}"}}
+var tags = [][2]string{{"<b>", "</b>"}, {`<a href="/x?y=1">`, "</a>"}, {"<0>", "</0>"}, {"<em class='k'>", "</em>"}, {"<g id=\"1\">", "</g>"}, {"{{#if x}}", "{{/if}}"}, {"[b]", "[/b]"}}
 
 // sentence is a text with placeholders, and what of it must come back.
 func sentence(r *rand.Rand, depth int) (text string, kept []string) {
@@ -187,6 +189,51 @@ func survive(t *testing.T, c core.Translator, stage *Stage, rounds int, target c
 	t.Logf("%d texts: %d answers whole, %d repaired, %d asked for again or moved, %d texts moved; %d without words", rounds, n(whole), n(repaired), n(again), flagged, n(untouched))
 }
 
+// TestWhatProgramsWriteSurvivesEveryHabit sends texts of frameworks, wikis, chats and manual
+// pages through all of them: what a program needs of each is there as often as it was.
+func TestWhatProgramsWriteSurvivesEveryHabit(t *testing.T) {
+	raw, err := os.ReadFile("../../core/text/protect/testdata/programs.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")
+	engines := map[string]openaitest.Config{"none": {}}
+	for _, habit := range []string{openaitest.ChatterDrop, openaitest.ChatterTranslate, openaitest.ChatterDouble, openaitest.ChatterReorder, openaitest.ChatterSpace, openaitest.ChatterPlaceholder} {
+		engines[habit] = openaitest.Config{Seed: 3, Faults: map[string]float64{habit: 0.8}}
+	}
+	if e, err := apertium.New(apertium.Options{}); err == nil {
+		defer e.Close()
+		engines["Apertium"] = openaitest.Config{Engine: e}
+	}
+	for name, cfg := range engines {
+		t.Run(name, func(t *testing.T) {
+			sim, err := openaitest.Start(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sim.Close()
+			linked, _ := gateway(t, sim)
+			for i := 0; i+1 < len(lines); i += 2 {
+				text, kept := lines[i], strings.Split(strings.TrimPrefix(lines[i+1], "\t"), " ¦ ")
+				res, err := linked.Translate(t.Context(), &core.Request{Text: text, Source: "en", Target: "es", Final: true})
+				if err != nil {
+					t.Errorf("%q: %v", text, err)
+					continue
+				}
+				for _, k := range kept {
+					if want, got := strings.Count(text, k), strings.Count(res.Text, k); want != got {
+						t.Errorf("%q\n came back as %q:\n %s stands there %d times, not %d", text, res.Text, k, got, want)
+					}
+				}
+				if name == "none" && len(res.Flags) > 0 {
+					t.Errorf("%q came back as %q, flagged %v", text, res.Text, res.Flags)
+				}
+				t.Logf("%s\n%s %v", text, res.Text, res.Flags)
+			}
+		})
+	}
+}
+
 // TestPlaceholdersSurviveApertium does the same with a real engine, when it is installed.
 func TestPlaceholdersSurviveApertium(t *testing.T) {
 	e, err := apertium.New(apertium.Options{})
@@ -207,7 +254,7 @@ func TestPlaceholdersSurviveApertium(t *testing.T) {
 func TestOrdinarySentencesPassUnmangled(t *testing.T) {
 	signs := []string{
 		"50 % of it", "50% of it", "about 5 % or 7%", "100%", "a < b", "b > a", "1 < 2 > 0", "a<=b", "x <- y", "if a <b and c> d", "{see below}", "{a, b, c}", "{1, 2, 3}", "{ and }", "I <3 you", "<< old >>",
-		"it costs $5 and $ 7", "C# or F#", "#1", "R&D", "Q&A", "@ann", "3 @ 5", "at 12:30", "the %age", "20%-30%", "x->y", "(50 %)", "{", "}", "<", ">", "%", "a & b", "5 % d", "note: this", "50%!",
+		"it costs $5 and $ 7", "C# or F#", "#1", "R&D", "Q&A", "@ann", "3 @ 5", "at 12:30", "the %age", "20%-30%", "x->y", "(50 %)", "{", "}", "<", ">", "%", "a & b", "5 % d", "note: this", "50%!", "[sic]", "[1]", "US$5", "$5 and $7", "if B<C and D>E", "and/or", "a[0]",
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	var saw string

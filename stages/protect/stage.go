@@ -24,7 +24,7 @@ import (
 
 // rules is the version of what is found and how it is sent. It is part of the fingerprint:
 // answers that were cached under older rules are not used under newer ones.
-const rules = "1"
+const rules = "2"
 
 // Kind declares the stage `protect`.
 func Kind() core.Kind {

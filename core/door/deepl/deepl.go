@@ -293,7 +293,7 @@ func (d *Door) wish(c *door.Call) (w wish, err error) {
 	}
 	if handling := strings.ToLower(p.Tag("tag_handling")); handling != "" {
 		w.marked, w.markup.XML = true, handling == "xml"
-		w.markup.Ignore = list(p, "ignore_tags")
+		w.markup.Ignore, w.markup.Splitting = list(p, "ignore_tags"), list(p, "splitting_tags")
 		if w.version = p.Tag("tag_handling_version"); w.version == "" {
 			w.version = "v1"
 		}

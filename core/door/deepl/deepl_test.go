@@ -53,6 +53,9 @@ func TestDeepLsAnswers(t *testing.T) {
 		{"targets that a library would refuse", "POST", "/v2/translate", form, `target_lang=PT&text=x`, 200, `"text":"[pt] x"`},
 		{"Weblate: placeholders, formality, beta", "POST", "/v2/translate", asJSON, `{"target_lang":"DE","text":["Hello <x id=\"1\"></x>!"],"source_lang":"EN","tag_handling":"xml","ignore_tags":["x"],"formality":"prefer_less","model_type":"prefer_quality_optimized","enable_beta_languages":true}`, 200, `={"translations":[{"detected_source_language":"EN","text":"[de] Hello <x id=\"1\"></x>!","model_type_used":"quality_optimized","tag_handling_version":"v1"}]}`},
 		{"parameters that nobody knows", "POST", "/v2/translate", form, "target_lang=de&text=x&example_extra_param=true&splitting_tags=a,b&outline_detection=0&preserve_formatting=1&non_splitting_tags=c&source_lang=en", 200, `"text":"[de] x"`},
+		{"splitting tags", "POST", "/v2/translate", form, "text=<par>One</par>+<Par>Two+x</Par><i/>+tail&target_lang=de&source_lang=en&tag_handling=xml&splitting_tags=par,i&non_splitting_tags=b", 200, `"text":"<par>[de] One</par> <Par>[de] Two x</Par><i/> [de] tail"`},
+		{"splitting tags within what is ignored", "POST", "/v2/translate", form, "text=A+<x><par>One</par></x>+B&target_lang=de&source_lang=en&tag_handling=xml&splitting_tags=par&ignore_tags=x", 200, `"text":"[de] A <x><par>One</par></x> B"`},
+		{"nothing between splitting tags", "POST", "/v2/translate", form, "text=<par>5</par><par/>&target_lang=de&source_lang=en&tag_handling=xml&splitting_tags=par", 200, `"text":"<par>5</par><par/>"`},
 		{"a language is told for every text", "POST", "/v2/translate", form, "target_lang=de&text=%F0%9F%8E%89", 200, `"detected_source_language":"EN"`},
 		{"50 texts", "POST", "/v2/translate", form, fifty, 200, ""},
 

@@ -1,14 +1,12 @@
 package deepl
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"mime"
 	"net/http"
 	"os"
@@ -30,6 +28,7 @@ const (
 	mostDocuments = 50               // that are kept at one time
 	documentTime  = 10 * time.Minute // for the translation of one
 	documentKept  = time.Hour        // for the client to fetch it
+	mostParts     = 8 * format.MaxSize
 )
 
 // A document is one that a client sent. It is kept in files of its own until it is fetched, so
@@ -342,37 +341,23 @@ func (k *desk) progress(doc *document, texts int) (known map[int]string, noted f
 	if k.folder == "" {
 		return nil, nil, func() {}, nil
 	}
-	raw, err := os.ReadFile(k.path(doc, ".part"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil, err
-	}
-	known = map[int]string{}
-	whole := raw[:bytes.LastIndexByte(raw, '\n')+1] // a kill may cut the last line off
-	for line := range bytes.Lines(whole) {
-		var p part
-		if json.Unmarshal(line, &p) == nil && p.Place >= 0 && p.Place < texts {
-			known[p.Place] = p.Text
-		}
-	}
-	file, err := os.OpenFile(k.path(doc, ".part"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	journal, parts, err := files.OpenJournal[part](k.path(doc, ".part"), mostParts)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err := file.Truncate(int64(len(whole))); err != nil {
-		file.Close()
-		return nil, nil, nil, err
+	known = map[int]string{}
+	for _, p := range parts {
+		if p.Place >= 0 && p.Place < texts {
+			known[p.Place] = p.Text
+		}
 	}
 	noted = func(i int, text string) error {
-		line, err := json.Marshal(part{i, text})
-		if err == nil {
-			_, err = file.Write(append(line, '\n'))
-		}
-		if err != nil {
+		if err := journal.Add(part{i, text}); err != nil {
 			return &core.Error{Kind: core.Internal, Stage: "door", Detail: "what was answered could not be stored", Cause: err}
 		}
 		return nil
 	}
-	return known, noted, func() { file.Close() }, nil
+	return known, noted, func() { journal.Close() }, nil
 }
 
 // requests are those for the texts of a document.

@@ -67,7 +67,7 @@ func (r *reader) xmlTree() (*node, error) {
 			if s, ok := errors.AsType[*xml.SyntaxError](err); ok {
 				what = s.Msg
 			}
-			return nil, r.fail(at, "this is no well-formed XML: %s", what)
+			return nil, r.fail(at, "this is no well-formed XML: %.120s", what)
 		}
 		switch t := token.(type) {
 		case xml.Directive:

@@ -302,13 +302,13 @@ func (g *Glossary) tbx(content []byte) error {
 
 // short is the beginning of a message that may quote the file.
 func short(message string) string {
+	if !utf8.ValidString(message) {
+		return "it is not valid UTF-8"
+	}
 	for i := range message {
 		if i > 80 {
 			return message[:i] + "…"
 		}
-	}
-	if !utf8.ValidString(message) {
-		return "it is not valid UTF-8"
 	}
 	return message
 }

@@ -17,7 +17,8 @@ func whole(s Scanner) ([]string, error) {
 		case '{':
 			s.Open()
 			for i := 0; s.More(i, '}'); i++ {
-				all = append(all, string(Unescaped(s.Name())))
+				// A name is as it is written; encoding/json has one U+FFFD for each byte that is no text.
+				all = append(all, string([]rune(string(Unescaped(s.Name())))))
 				s.Colon()
 				value()
 			}

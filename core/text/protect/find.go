@@ -20,8 +20,9 @@ const (
 	Tag      Kind = "tag"      // <b>, </b>, <0>, <br/>, <!-- -->, and elements that are not to be translated
 	URL      Kind = "url"      // https://example.com/a?b=c
 	Email    Kind = "email"    // ann@example.com
-	Code     Kind = "code"     // `x`, ```x```
+	Code     Kind = "code"     // `x`, ```x```, $x<y$, /etc/fstab, --all
 	Entity   Kind = "entity"   // &nbsp;
+	Escape   Kind = "escape"   // \n, \(aq, \-
 	Mark     Kind = "mark"     // @@PH1@@, 🔤, and what looks like a mark of ours
 	Declared Kind = "declared" // what a pattern of the operator's matches
 )
@@ -54,11 +55,13 @@ type finder struct {
 	text      string
 	o         *Options
 	spans     []span
-	last      int     // the end of the last span
-	depth     []int   // of ICU messages: how deep their braces are
-	unquote   [2]int  // quotation marks, double and single: none stand before that
-	nomessage bool    // none of ICU's closes
-	nofence   [4]bool // backticks by their number: no closing ones stand ahead
+	last      int            // the end of the last span
+	depth     []int          // of ICU messages: how deep their braces are
+	unquote   [2]int         // quotation marks, double and single: none stand before that
+	nomessage bool           // none of ICU's closes
+	nofence   [4]bool        // backticks by their number: no closing ones stand ahead
+	ahead     []span         // ends of elements that are known, the innermost last
+	forum     map[string]int // where the next end of a tag of BBCode stands, at least once there was one
 }
 
 // How far ahead a placeholder may end, in bytes. What is longer is none.
@@ -69,7 +72,7 @@ const (
 
 // triggers are the bytes at which a placeholder may be found.
 var triggers = func() (t [256]bool) {
-	for _, c := range []byte("%{}$<&@#`:wWxX") {
+	for _, c := range []byte("%{}$<>&@#`:wWxX[]\\/-") {
 		t[c] = true
 	}
 	for _, other := range []string{"🔤", "⟦", "х", "Х"} { // the last two are of Cyrillic: what engines write for an x
@@ -122,7 +125,16 @@ func (f *finder) add(s span) int {
 // at looks for a placeholder at i, and returns its end; i when there is none.
 func (f *finder) at(i int) int {
 	t := f.text
+	if len(f.ahead) > 0 {
+		if n := f.due(i); n > i {
+			return n
+		}
+	}
 	switch t[i] {
+	case '[':
+		return f.square(i)
+	case '\\':
+		return f.backslash(i)
 	case '%':
 		return f.percent(i)
 	case '{':
@@ -149,7 +161,14 @@ func (f *finder) at(i int) int {
 	case '`':
 		return f.code(i)
 	case ':':
-		return f.url(i)
+		if n := f.url(i); n > i {
+			return n
+		}
+		return f.path(i)
+	case '/':
+		return f.path(i)
+	case '-':
+		return f.option(i)
 	case 'w', 'W':
 		if len(t) >= i+5 && strings.EqualFold(t[i:i+4], "www.") && !wordBefore(t, i) {
 			if n := urlEnd(t, i+4); strings.Contains(t[i+4:n], ".") {
@@ -231,9 +250,6 @@ func (f *finder) percent(i int) int {
 	digit := f.last != i && isDigit(at(t, i-1))
 	switch at(t, i+1) {
 	case '%':
-		if digit && !isWord(at(t, i+2)) {
-			return i // 100%%: of a text that is no format
-		}
 		return f.add(span{from: i, to: i + 2, kind: Printf})
 	case '{':
 		if n := balanced(t, i+1, '{', '}'); n > i+3 {
@@ -275,6 +291,8 @@ func (f *finder) percent(i int) int {
 		j++
 	}
 	switch {
+	case at(t, j) == '%' && j > i+1 && j <= i+3 && t[i+1] != '0' && !digit && !isWord(at(t, j+1)): // Boost: %1%
+		return f.add(span{from: i, to: j + 1, kind: Printf})
 	case j > i+1 && (at(t, j) == '$' || at(t, j) == ':' && isLetter(at(t, j+1))): // POSIX: %1$s; Pascal: %0:s
 		j, numbered = j+1, true
 	case j > i+1 && j <= i+3 && t[i+1] != '0' && !digit && !isWord(at(t, j)) && at(t, j) != '.' && at(t, j) != '%': // Qt: %1
@@ -350,7 +368,12 @@ func (f *finder) brace(i int) int {
 		}
 		inside := t[i+len(double) : min(len(t), i+maxField)]
 		n := strings.Index(inside, double)
-		if n < 0 || strings.TrimSpace(inside[:n]) == "" || strings.ContainsAny(inside[:n], "{\n") {
+		if whole := balanced(t, i, '{', '}'); n >= 0 && strings.Contains(inside[:n], "{") && whole > i && strings.HasSuffix(t[i:whole], double) {
+			n = whole - i - 2*len(double) // Angular: {{ x | f:{a: 1} }}
+		} else if n < 0 || strings.ContainsAny(inside[:n], "{\n") {
+			return i
+		}
+		if n <= 0 || strings.TrimSpace(inside[:n]) == "" {
 			return i
 		}
 		s := span{from: i, to: i + len(double) + n + len(double), kind: Brace}
@@ -388,6 +411,22 @@ func (f *finder) brace(i int) int {
 		}
 		j++
 	}
+	if t[j-1] == '-' && at(t, j) == '>' && t[i+1] == '$' { // PHP, Smarty: {$user->name}
+		for j++; isWord(at(t, j)); j++ {
+		}
+	}
+	if q := at(t, j); j == begin && (q == '\'' || q == '"') { // Vue: {'@'}, Fluent: {"x"}
+		if n := balanced(t, i, '{', '}'); n > j+2 && strings.IndexByte(t[j+1:n], q) == len(strings.TrimRight(t[j+1:n-1], " "))-1 {
+			return f.add(span{from: i, to: n, kind: Brace})
+		}
+		return i
+	}
+	if j > begin && (at(t, j) == '(' || at(t, j) == '?' && at(t, j+1) == '.') { // JSX: {t('key')}, {user?.name ?? 'x'}; Fluent: { NUMBER($n) }
+		if n := balanced(t, i, '{', '}'); n > i {
+			return f.add(span{from: i, to: n, kind: Brace})
+		}
+		return i
+	}
 	if j == begin && !(at(t, j) == ':' || at(t, j) == '!') { // Python: {:>10}
 		return i
 	}
@@ -397,8 +436,8 @@ func (f *finder) brace(i int) int {
 	}
 	switch at(t, k) {
 	case '}':
-		if k > j != blank || blank && begin == i+2 {
-			return i // "{ and }" is prose, { $name } is Fluent's
+		if k > j != blank || blank && begin == i+2 && !strings.ContainsAny(t[begin+1:j], "ABCDEFGHIJKLMNOPQRSTUVWXYZ_.0123456789") {
+			return i // "{ and }" is prose, { $name } is Fluent's, { userName } is a program's
 		}
 		return f.add(span{from: i, to: k + 1, kind: Brace})
 	case ',':
@@ -412,7 +451,8 @@ func (f *finder) brace(i int) int {
 			return i
 		}
 		spec := t[k:n]
-		if strings.ContainsAny(spec, " \t") && !strings.Contains(spec, "%") || len(spec) < 3 {
+		number := strings.Trim(t[begin:j], "0123456789") == "" && j > begin // .NET: {2:yyyy-MM-dd HH:mm}
+		if strings.ContainsAny(spec, " \t") && !strings.Contains(spec, "%") && (!number || spec[1] == ' ') || len(spec) < 3 {
 			return i
 		}
 		return f.add(span{from: i, to: n, kind: Brace, ordered: j == begin})
@@ -548,7 +588,7 @@ func (f *finder) dollar(i int) int {
 		if n := balanced(t, i+1, '(', ')'); n > i+3 && !strings.ContainsAny(t[i:n], " \t") {
 			return f.add(span{from: i, to: n, kind: Nesting})
 		}
-	case isLetter(at(t, i+1)) && !wordBefore(t, i): // Chrome: $NAME$
+	case (isLetter(at(t, i+1)) || at(t, i+1) == '_') && !wordBefore(t, i): // Chrome: $NAME$; shells, PHP: $NAME, $user->name, $a[key]
 		j := i + 1
 		for j < len(t) && j-i < 64 && (isWord(t[j]) || t[j] == '@') {
 			j++
@@ -556,8 +596,22 @@ func (f *finder) dollar(i int) int {
 		if at(t, j) == '$' {
 			return f.add(span{from: i, to: j + 1, kind: Nesting})
 		}
+		if n := f.formula(i); n > i {
+			return n
+		}
+		for t[j-1] == '@' {
+			j--
+		}
+		if n := balanced(t, j, '[', ']'); n > j+2 && !strings.ContainsAny(t[j:n], " {") {
+			j = n
+		}
+		if strings.HasPrefix(t[j:], "->") && isLetter(at(t, j+2)) {
+			for j += 2; isWord(at(t, j)); j++ {
+			}
+		}
+		return f.add(span{from: i, to: j, kind: Nesting})
 	}
-	return i
+	return f.formula(i)
 }
 
 func (f *finder) atSign(i int) int {
@@ -656,7 +710,7 @@ func (f *finder) url(i int) int {
 // sentence, nor with the bracket that it stands in. Scripts that put no blanks between
 // words would go on with the sentence, so their letters are no part of it.
 func urlEnd(t string, i int) int {
-	j, round := i, 0
+	j, round, square := i, 0, 0
 	for j < len(t) {
 		c := t[j]
 		if c >= utf8.RuneSelf {
@@ -675,6 +729,12 @@ func urlEnd(t string, i int) int {
 			round++
 		case ')':
 			if round--; round < 0 {
+				return trimURL(t, i, j)
+			}
+		case '[':
+			square++
+		case ']':
+			if square--; square < 0 {
 				return trimURL(t, i, j)
 			}
 		}
@@ -807,7 +867,7 @@ func (f *finder) angle(i int) int {
 			return f.add(span{from: i, to: n, kind: Mark})
 		}
 	}
-	for _, frame := range [...][2]string{{"<!--", "-->"}, {"<![CDATA[", "]]>"}, {"<?", "?>"}} {
+	for _, frame := range [...][2]string{{"<!--", "-->"}, {"<![CDATA[", "]]>"}, {"<?", "?>"}, {"<%", "%>"}} {
 		if strings.HasPrefix(t[i:], frame[0]) {
 			n := strings.Index(t[i+len(frame[0]):min(len(t), i+16*maxTag)], frame[1])
 			if n < 0 {
@@ -815,6 +875,12 @@ func (f *finder) angle(i int) int {
 			}
 			return f.add(span{from: i, to: i + len(frame[0]) + n + len(frame[1]), kind: Tag, role: lone})
 		}
+	}
+	if n := f.pod(i); n > i {
+		return n
+	}
+	if n := f.chatted(i); n > i {
+		return n
 	}
 	j := i + 1
 	end := at(t, j) == '/'
@@ -911,10 +977,14 @@ var void = map[string]bool{
 	"source": true, "track": true, "wbr": true,
 }
 
-var untranslated = regexp.MustCompile(`(?i)\stranslate\s*=\s*["']?no\b|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b|notranslate\b)`)
+// native are the elements that hold code of another format: XLIFF 1.2, and Android's xliff:g,
+// which says what is not to be translated.
+var native = map[string]bool{"bpt": true, "ept": true, "ph": true, "it": true, "xliff:g": true}
+
+var untranslated = regexp.MustCompile(`(?i)\stranslate\s*=\s*["']?no\b|\smtype\s*=\s*["']protected["']|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b|notranslate\b)`)
 
 // ignores says whether the content of an element is not to be translated.
 func (o *Options) ignores(name, attributes string) bool {
-	return slices.Contains(o.Ignore, name) || o.Markup != XML && (name == "code" || name == "kbd" || name == "samp" || name == "var") ||
+	return slices.ContainsFunc(o.Ignore, func(n string) bool { return strings.EqualFold(n, name) }) || o.Markup != XML && (name == "code" || name == "kbd" || name == "samp" || name == "var") || o.Markup != HTML && native[name] ||
 		attributes != "" && untranslated.MatchString(attributes)
 }

@@ -2,6 +2,7 @@ package protect
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -72,10 +73,64 @@ func TestProseHasNoPlaceholders(t *testing.T) {
 		"a < b and c > d", "a<b && c>d", "if a <b and c> d", "1 < 2 > 0", "I <3 you", "x <- y, a <= b, c << d >> e", "<< quoted >>",
 		"{a, b, c} is a set, {1, 2, 3} too", "{ this is prose }", "{see below}", "{}{"[2:], "} {", "{", "if (x) { return; }",
 		"It costs $5, US$ 3 and $ 7", "C# and F#, #1, #hashtag", "@ann, ann@localhost, 3 @ 5", "R&D, AT&T; Q&A", "at 12:30: well://", "ftp :// x",
+		"A$AP, 5$, US$ million, $5<$6", "\\o/ \\_ x\\y", "[i]t is [sic], [1], a[0], [b] above, [[", "if B<C and D>E, B<5 and C>3, A<b", "Plan B < Plan C > Plan D", "I [/b] you", "50%30%, 3%2%",
+		"x > y ] z", "@everyone, @here, <@>, <#>, <!>", "he said: <grin> not"[:9], "\\(a and \\[b", "pre\\-fork", "and/or, either/or/both, 1/2, km/h, //, /, /s, w/o", "well --, a--b, 5--7 -- no, --", "12:30, a:b, C:, note: x",
 		"``quoted'' and `quoted'", "the ` key", "Max and Alex, xQ", "xenon, Xerxes", "w, www, World. wwww.", "⟦ ⟧ ⟦a⟧", "3 % 2, 7 %2C", "50%", "%", "% ", "%%"[:1], "привет, хорошо, Хорошо",
 	} {
 		if got := placeholders(text, &Options{}); got != nil {
 			t.Errorf("in %q was found %q", text, got)
+		}
+	}
+}
+
+// programs returns texts as programs have them, and what a program needs of each.
+func programs(t testing.TB) (texts []string, kept [][]string) {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/programs.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		line = strings.TrimSuffix(line, "\n")
+		if list, ok := strings.CutPrefix(line, "\t"); ok {
+			kept = append(kept, strings.Split(list, " ¦ "))
+		} else {
+			texts = append(texts, line)
+		}
+	}
+	if len(texts) < 60 || len(texts) != len(kept) {
+		t.Fatalf("%d texts and %d lists of what is kept", len(texts), len(kept))
+	}
+	return texts, kept
+}
+
+// TestWhatProgramsWriteIsFound has texts of frameworks, wikis, chats, manual pages.
+func TestWhatProgramsWriteIsFound(t *testing.T) {
+	texts, kept := programs(t)
+	for i, text := range texts {
+		got := placeholders(text, &Options{})
+		for k := range kept[i] {
+			kept[i][k] = strings.TrimSpace(kept[i][k])
+		}
+		for k := range got {
+			got[k] = strings.TrimSpace(got[k])
+		}
+		if !slices.Equal(got, kept[i]) {
+			t.Errorf("in %q\n found %q\n  want %q", text, got, kept[i])
+		}
+	}
+}
+
+// TestWhatLooksLikeAManualPageIsHTML: a letter before a tag is no formatting code.
+func TestWhatLooksLikeAManualPageIsHTML(t *testing.T) {
+	for text, want := range map[string]string{
+		"Vitamin B<sub>12</sub> helps":      "<sub>|</sub>",
+		"Plan B<br>Plan C<br/>Plan E":       "<br>|<br/>",
+		"Class I<b>bold</b> and F<i>x</i>.": "<b>|</b>|<i>|</i>",
+		"vector<int>, I<T>":                 "<int>|I<|>",
+	} {
+		if got := strings.Join(placeholders(text, &Options{}), "|"); got != want {
+			t.Errorf("in %q found %s, want %s", text, got, want)
 		}
 	}
 }
@@ -181,6 +236,10 @@ func FuzzRestore(f *testing.F) {
 	f.Add("{n, plural, one {# file} other {# files}}", "x", byte(1))
 	f.Add("<p>Caf&eacute; <i>a <b>b</b></i> http://x.org</p>", "<x3/><x2/> <x1/>a", byte(4))
 	f.Add("%s of %d: `a` $t(x)", "⟦3⟧⟦2⟧ ⟦1⟧ `", byte(2))
+	texts, _ := programs(f)
+	for i, text := range texts {
+		f.Add(text, "<x2/> uno <x1/>: B<x> [[a|b]] [b]c[/b] \\fB", byte(i%9))
+	}
 	f.Fuzz(func(t *testing.T, text, answer string, how byte) {
 		o := &Options{Markup: Markup(how / 3 % 3)}
 		p := Of(text, o)

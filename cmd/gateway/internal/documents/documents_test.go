@@ -272,6 +272,40 @@ func TestATextThatFailsStaysAndIsToldWithItsPlace(t *testing.T) {
 	})
 }
 
+// TestAFileOfWhichNothingWasTranslatedIsNotWritten: a copy of the source under the name of a
+// translation helps nobody. One of which a text was is, and the next run asks for the rest.
+func TestAFileOfWhichNothingWasTranslatedIsNotWritten(t *testing.T) {
+	refused := &fake{fails: func(text string, _ int) *core.Error {
+		if strings.HasPrefix(text, "Good") {
+			return nil
+		}
+		return &core.Error{Kind: core.ProviderRefused, Detail: "it would not"}
+	}}
+	d := newDesk(t, map[string]string{"none.txt": "Bad\n12\nWorse\n", "none.po": "msgid \"Bad\"\nmsgstr \"\"\n\nmsgid \"Kept\"\nmsgstr \"Guardado\"\n", "some.txt": "Good\nBad\n", "blank.txt": "12\n\n", "empty.txt": ""})
+	o := d.options()
+	o.Out = d.path("out")
+	if err := documents.New(o, []string{d.path("none.txt"), d.path("none.po"), d.path("some.txt"), d.path("blank.txt"), d.path("empty.txt")}).Translate(t.Context(), refused); err != documents.ErrSaid {
+		t.Error(err)
+	}
+	for _, name := range []string{"none.txt", "none.po"} {
+		if _, err := os.Stat(d.path("out/" + name)); !os.IsNotExist(err) {
+			t.Errorf("%s was written: %v", name, err)
+		}
+		if want := name + ": none of its texts was translated, so nothing is written"; !strings.Contains(d.errs.String(), want) {
+			t.Errorf("it said\n%s and not %s", d.errs.String(), want)
+		}
+	}
+	for name, want := range map[string]string{"some.txt": "[es] Good\nBad\n", "blank.txt": "12\n\n", "empty.txt": ""} {
+		if got := d.read("out/" + name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	o = d.options()
+	if err := documents.New(o, []string{d.path("none.txt")}).Translate(t.Context(), refused); err != documents.ErrSaid || d.out.Len() != 0 {
+		t.Errorf("to standard output: %v, %q", err, d.out.String())
+	}
+}
+
 // TestMarksComeBackWhateverAnEngineMakesOfThem: then the texts between them are asked for.
 func TestMarksComeBackWhateverAnEngineMakesOfThem(t *testing.T) {
 	d := newDesk(t, map[string]string{"a.html": `<p>See <a href="x">the manual</a> &amp; <code>ls</code>.</p><p>5 &lt; 6 is true</p>`})

@@ -224,11 +224,8 @@ func (j *Job) place(p *paper) string {
 
 // read reads the document of a paper. An error names the file, and the place in it.
 func (j *Job) read(p *paper) (*format.Document, core.Language, error) {
-	in := j.In
-	name := p.name
-	if p.name == "-" {
-		name = "standard input"
-	} else {
+	in, name := j.In, j.called(p)
+	if p.name != "-" {
 		file, err := os.Open(p.name)
 		if err != nil {
 			return nil, "", err
@@ -494,18 +491,38 @@ func (j *Job) one(p *paper) error {
 	if err == nil {
 		failed := j.failed
 		j.tell(p, doc, said)
-		whole = j.failed == failed
-		err = j.write(p, doc, said)
+		if whole = j.failed == failed; whole || translated(doc, said) {
+			err = j.write(p, doc, said)
+		} else {
+			// It would be a copy of the source under the name of a translation.
+			j.erase()
+			fmt.Fprintf(j.Errs, "%s: none of its texts was translated, so nothing is written\n", j.called(p))
+		}
 	}
 	return errors.Join(err, notes.close(err == nil && whole))
 }
 
+// translated says whether one of the texts of doc was.
+func translated(doc *format.Document, said []Answer) bool {
+	for i := range said {
+		if said[i].Err == nil && detect.Letters(doc.Segments[i].Text) {
+			return true
+		}
+	}
+	return false
+}
+
+// called is how a paper is called in what is said to the user.
+func (j *Job) called(p *paper) string {
+	if p.name == "-" {
+		return "standard input"
+	}
+	return p.name
+}
+
 // tell reports what failed and what is flagged in a paper.
 func (j *Job) tell(p *paper, doc *format.Document, said []Answer) {
-	name := p.name
-	if name == "-" {
-		name = "standard input"
-	}
+	name := j.called(p)
 	for i, a := range said {
 		s := &doc.Segments[i]
 		flags := a.Flags

@@ -1,31 +1,34 @@
 package documents
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core/files"
+	"github.com/dragoman-mt/dragoman/core/text/format"
 )
 
 // A journal keeps the answers of a run that is not done: whoever starts it again after
 // whatever ended it asks for nothing twice. It holds texts, so it is this user's alone, and
 // goes when the file is written.
 type journal struct {
-	name string
-	file *os.File
+	name  string
+	notes *files.Journal[remembered]
 }
 
 // journalKept is how long one stays whose run was never finished.
 const journalKept = 30 * 24 * time.Hour
+
+// mostJournal bounds one: the texts of a file and their translations, with what JSON adds.
+const mostJournal = 8 * format.MaxSize
 
 // A remembered answer is a line of a journal.
 type remembered struct {
@@ -50,40 +53,17 @@ func openJournal(folder string, what ...string) (*journal, []remembered, error) 
 	}
 	sum := sha256.Sum256([]byte(strings.Join(what, "\x00")))
 	j := &journal{name: filepath.Join(folder, hex.EncodeToString(sum[:12])+".journal")}
-	content, err := os.ReadFile(j.name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	notes, held, err := files.OpenJournal[remembered](j.name, mostJournal)
+	if err != nil {
 		return nil, nil, err
 	}
-	// What a kill cut off in the middle of a line was not answered.
-	whole := content[:bytes.LastIndexByte(content, '\n')+1]
-	var all []remembered
-	for line := range bytes.Lines(whole) {
-		var n remembered
-		if json.Unmarshal(line, &n) == nil && n.Text != "" {
-			all = append(all, n)
-		}
-	}
-	if j.file, err = os.OpenFile(j.name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
-		return nil, nil, err
-	}
-	if len(whole) < len(content) {
-		if err := j.file.Truncate(int64(len(whole))); err != nil {
-			j.file.Close()
-			return nil, nil, err
-		}
-	}
-	return j, all, nil
+	j.notes = notes
+	return j, slices.DeleteFunc(held, func(n remembered) bool { return n.Text == "" }), nil
 }
 
 // note adds an answer, which is there after a kill of this process.
 func (j *journal) note(n remembered) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(n); err != nil {
-		return err
-	}
-	if _, err := j.file.Write(b.Bytes()); err != nil {
+	if err := j.notes.Add(n); err != nil {
 		return fmt.Errorf("noting what was answered: %w", err)
 	}
 	return nil
@@ -91,7 +71,7 @@ func (j *journal) note(n remembered) error {
 
 // close closes the journal, which goes when the job is done.
 func (j *journal) close(done bool) error {
-	err := j.file.Close()
+	err := j.notes.Close()
 	if done {
 		err = errors.Join(err, os.Remove(j.name))
 	}
