@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"iter"
+	"time"
+)
 
 // A Trace collects what happened to one request on its way: the time that each
 // stage took by itself, how deep the request went, and how many attempts it took. It
@@ -27,12 +30,38 @@ type Trace struct {
 	deepest int
 	failed  *Error
 	owner   Pinner
+	made    *Attempted // the first
 }
 
 // A Span is the time that one stage took by itself.
 type Span struct {
 	Name string
 	Self time.Duration
+}
+
+// An Attempted is what became of one attempt. It holds no text.
+type Attempted struct {
+	// Provider is the place of the provider that was called: the name of its entry, of one with
+	// several accounts that of the account.
+	Provider string
+	// Why is why it was made, as in Trace.Attempt.
+	Why   string
+	Start time.Time
+	Took  time.Duration
+	// Spoke is the time from Start to the first piece of an answer that came in pieces; 0
+	// when none came.
+	Spoke time.Duration
+	// Lost says that another attempt was faster: this one was called off.
+	Lost bool
+	// Shared says that the call was made for another text of the same client, which is told
+	// of it too, and carried this one along.
+	Shared bool
+	Err    *Error // nil after an answer
+	Model  string
+	Finish Finish
+	Usage  Usage
+
+	next *Attempted
 }
 
 // A Pinner keeps a generation from being closed until unpin is called.
@@ -66,6 +95,7 @@ func (t *Trace) Merge(fork *Trace, waited time.Duration) {
 		t.Add(s.Name, s.Self)
 	}
 	t.below += waited
+	t.Made(fork.made)
 	t.deepest = max(t.deepest, fork.deepest)
 	t.failed = fork.failed
 }
@@ -90,6 +120,30 @@ func (t *Trace) Add(name string, d time.Duration) {
 func (t *Trace) Elsewhere(name string, d time.Duration) {
 	t.Add(name, d)
 	t.below += d
+}
+
+// Made notes attempts of this request, all that hang on a.
+func (t *Trace) Made(a *Attempted) {
+	at := &t.made
+	for *at != nil {
+		at = &(*at).next
+	}
+	*at = a
+}
+
+// Before puts a before next, and returns it.
+func (a *Attempted) Before(next *Attempted) *Attempted {
+	a.next = next
+	return a
+}
+
+// AttemptsMade are the attempts that were made, in the order in which they began. Those
+// of another request's call, in whose flight this one sat, are not among them.
+func (t *Trace) AttemptsMade() iter.Seq[*Attempted] {
+	return func(yield func(*Attempted) bool) {
+		for a := t.made; a != nil && yield(a); a = a.next {
+		}
+	}
 }
 
 // Spans returns the time each stage took by itself, in the order in which they

@@ -20,6 +20,7 @@ import (
 type logConfig struct {
 	Level  string        `json:"level" jsonschema:"enum=debug,enum=info,enum=warn,enum=error" jsonschema_description:"The least that is logged. Texts are not logged at any level."`
 	Slow   time.Duration `json:"slow" jsonschema_extras:"minDuration=0s,maxDuration=10m" jsonschema_description:"A text that takes at least so long leaves a line at info; 0s: none does. One that fails, or that a fallback answers, always does, a few a second at most."`
+	Access bool          `json:"access" jsonschema_description:"Every text leaves a line, whatever level says: who asked for it, how long it took, what it cost. Texts are not logged."`
 	Format string        `json:"format" jsonschema:"enum=console,enum=json" jsonschema_description:"console for people, json for machines."`
 }
 
@@ -58,6 +59,7 @@ func newLogTo(w io.Writer, c logConfig) (*zap.Logger, *logOutput) {
 		apply()
 	}
 	o.logWriter = newLogWriter(w, o.note)
+	o.log = zap.New(logCore{out: o, whole: true}).Named("access")
 	return zap.New(logCore{out: o}), o
 }
 
@@ -68,6 +70,16 @@ type logOutput struct {
 	level   zap.AtomicLevel
 	encoder atomic.Pointer[zapcore.Encoder]
 	slow    atomic.Int64 // nanoseconds
+	access  atomic.Bool
+	log     *zap.Logger // of access
+}
+
+// Access is the access log; nil when there is none.
+func (o *logOutput) Access() *zap.Logger {
+	if !o.access.Load() {
+		return nil
+	}
+	return o.log
 }
 
 // Slow is how long a text takes at least to leave a line.
@@ -91,6 +103,7 @@ func (o *logOutput) Plan(config any) (apply func(), err error) {
 		o.level.SetLevel(level)
 		o.encoder.Store(&encoder)
 		o.slow.Store(int64(c.Slow))
+		o.access.Store(c.Access)
 	}, nil
 }
 
@@ -122,14 +135,15 @@ func (o *logOutput) note(dropped int64) []byte {
 // A logCore is what zap's own core is, but that its format may change: so what a
 // logger was given with With is kept as fields, and not as text.
 type logCore struct {
-	out  *logOutput
-	with []zapcore.Field
+	out   *logOutput
+	with  []zapcore.Field
+	whole bool // every line is written, whatever its level
 }
 
-func (c logCore) Enabled(l zapcore.Level) bool { return c.out.level.Enabled(l) }
+func (c logCore) Enabled(l zapcore.Level) bool { return c.whole || c.out.level.Enabled(l) }
 
 func (c logCore) With(fields []zapcore.Field) zapcore.Core {
-	return logCore{c.out, slices.Concat(c.with, fields)}
+	return logCore{c.out, slices.Concat(c.with, fields), c.whole}
 }
 
 func (c logCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {

@@ -120,7 +120,7 @@ func (p program) root() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	cmd.AddCommand(p.serveCommand(), p.reloadCommand(), p.statusCommand(), p.usageCommand(), p.tapCommand(), p.recordCommand(), p.replayCommand(), p.translateCommand(), p.checkCommand(), p.explainCommand(), p.testCommand(),
+	cmd.AddCommand(p.serveCommand(), p.reloadCommand(), p.statusCommand(), p.usageCommand(), p.recentCommand(), p.tapCommand(), p.recordCommand(), p.replayCommand(), p.translateCommand(), p.checkCommand(), p.explainCommand(), p.testCommand(),
 		p.schemaCommand(), benchCommand(), buildCommand(), p.pluginCommand(), p.versionCommand())
 	return cmd
 }

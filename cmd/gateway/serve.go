@@ -154,6 +154,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	metrics := door.NewMetrics(registry)
 	service := door.New(*g.server, g.engine)
 	service.SlowFrom(g.lines.Slow)
+	service.AccessTo(g.lines.Access)
 	book := usage.Open(filepath.Join(s.past.Path(), "usage"), g.log.Named("usage"))
 	defer book.Close()
 	book.SetPrices(pricesOf(file.File))
@@ -193,6 +194,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 				return book.Report(by, month, service.Limits())
 			},
 			Notice:   book.Notice,
+			Recent:   service.Recent,
 			Sessions: doors.sessions,
 			Record:   doors.record,
 			Tap:      g.engine.Tap,

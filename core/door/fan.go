@@ -10,7 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // A Teller asks for texts in the name of one door, and tells the log and the metrics
@@ -143,10 +146,19 @@ func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) (item I
 		res, err = once()
 	}
 	item = Item{Result: res, Err: core.AsError(err, "door"), Took: time.Since(tab.begin)}
-	t.Journal.Asked(Asked{Door: t.Door, Request: req, Result: res, Err: item.Err, Took: item.Took}, t.Service.Slow())
 	t.Metrics.Count(t.Door, core.KindOf(err), item.Took)
-	tab.spent(req, item)
+	t.tell(&Asked{Door: t.Door, Request: req, Result: res, Err: item.Err, Took: item.Took}, tab.spent(req, item))
 	return item
+}
+
+// tell tells everybody who looks what became of a text, and what it cost.
+func (t *Teller) tell(a *Asked, use usage.Use) {
+	slow := t.Service.Slow()
+	t.Journal.Asked(*a, slow)
+	t.Service.recent.asked(a, slow)
+	if log := t.Service.access(); log != nil {
+		a.access(log, use)
+	}
 }
 
 // ask translates req. A panic fails that text alone: on a goroutine of its own it
@@ -162,6 +174,12 @@ func ask(ctx context.Context, rules *Rules, req *core.Request) (res *core.Result
 
 // Failed tells of a call none of whose texts was asked for.
 func (t *Teller) Failed(id string, begin time.Time, err error) {
-	t.Metrics.Count(t.Door, core.KindOf(err), time.Since(begin))
+	took := time.Since(begin)
+	t.Metrics.Count(t.Door, core.KindOf(err), took)
 	t.Journal.Failed(id, err)
+	t.Service.recent.failed(t.Door, id, took, err)
+	if log := t.Service.access(); log != nil {
+		e := core.AsError(err, "door")
+		log.Info("call", zap.String("door", t.Door), zap.String("request", id), zap.String("kind", string(e.Kind)), zap.String("stage", e.Stage), zap.Duration("took", took))
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // A Journal writes failures to the log: numbers, kinds and causes, never a
@@ -84,6 +85,36 @@ func (j *Journal) Asked(a Asked, slow time.Duration) {
 	ce.Write(fields...)
 }
 
+// access writes a's line of the access log.
+func (a *Asked) access(log *zap.Logger, use usage.Use) {
+	r := a.Request
+	fields := []zap.Field{
+		zap.String("door", a.Door), zap.String("request", r.ID), zap.String("client", r.Client), zap.String("session", r.Session),
+		zap.String("source", string(r.Source)), zap.String("target", string(r.Target)), zap.Stringer("lane", r.Lane),
+		zap.Int64("characters", characters(r)), zap.String("kind", kindOr(a.Err, "ok")), zap.Duration("took", a.Took),
+	}
+	if a.Err != nil {
+		fields = append(fields, zap.String("stage", a.Err.Stage))
+	} else {
+		fields = append(fields, zap.String("provider", a.Result.Provider), zap.String("model", a.Result.Model), zap.Bool("cached", a.Result.Cached))
+	}
+	fields = append(fields, zap.Int64("prompt_tokens", use.PromptTokens), zap.Int64("completion_tokens", use.CompletionTokens), zap.Int64("cached_tokens", use.CachedTokens))
+	for _, c := range use.Cost { // of one answer: one currency
+		fields = append(fields, zap.String("cost", c.Decimal()), zap.String("currency", c.Currency))
+	}
+	if t := r.Trace; t != nil {
+		fields = append(fields, zap.Bool("joined", t.Joined), zap.Int("attempts", t.Attempts), zap.Duration("waited", t.Waited), zap.Object("stages", spans(t.Spans())))
+	}
+	log.Info("text", fields...)
+}
+
+func kindOr(err *core.Error, none string) string {
+	if err == nil {
+		return none
+	}
+	return string(err.Kind)
+}
+
 // check returns the line for a failure, nil when none is written.
 func (j *Journal) check(e *core.Error) *zapcore.CheckedEntry {
 	if OwnLimit(e) != nil {
@@ -106,11 +137,7 @@ func (j *Journal) check(e *core.Error) *zapcore.CheckedEntry {
 // failure says what failed, without a word of what the client wrote.
 func failure(e *core.Error) []zap.Field {
 	fields := []zap.Field{zap.String("kind", string(e.Kind)), zap.String("stage", e.Stage)}
-	switch e.Kind {
-	case core.InvalidRequest, core.UnsupportedLanguage, core.UnsupportedEncoding:
-		// Field and Detail quote what the client wrote, which may be a text in
-		// the wrong place.
-	default:
+	if !quotes(e.Kind) {
 		fields = append(fields, zap.String("detail", e.Detail))
 	}
 	return append(fields, zap.NamedError("cause", e.Cause))

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 func asked(took time.Duration, res *core.Result, err *core.Error) Asked {
@@ -93,4 +94,30 @@ func TestAFloodOfFailuresDoesNotFloodTheLog(t *testing.T) {
 			t.Errorf("%d lines about 3,000 in a second", n)
 		}
 	})
+}
+
+func TestTheAccessLogSaysWhoAskedWhatItCostAndNoText(t *testing.T) {
+	for name, c := range map[string]struct {
+		asked Asked
+		want  map[string]string
+	}{
+		"answered": {asked(20*time.Millisecond, &core.Result{Text: "geheim", Provider: "main", Model: "m"}, nil), map[string]string{"kind": "ok", "provider": "main", "model": "m", "cached": "false", "prompt_tokens": "7", "cost": "0.000000050", "currency": "USD"}},
+		"failed":   {asked(20*time.Millisecond, nil, &core.Error{Kind: core.InvalidRequest, Stage: "door", Detail: "geheim"}), map[string]string{"kind": "invalid_request", "stage": "door"}},
+	} {
+		seen, logs := observer.New(zap.InfoLevel)
+		c.asked.access(zap.New(seen), usage.Use{PromptTokens: 7, Cost: usage.Cost{{Currency: "USD", Billionths: 50}}})
+		if logs.Len() != 1 {
+			t.Fatalf("%s: %v", name, logs.All())
+		}
+		said := logs.All()[0].ContextMap()
+		c.want["client"], c.want["session"], c.want["characters"], c.want["took"], c.want["stages"] = "key-1", "s-1", "8", "20ms", "map[queue:30ms]"
+		for key, want := range c.want {
+			if got := fmt.Sprint(said[key]); got != want {
+				t.Errorf("%s: %s is %q, want %q", name, key, got, want)
+			}
+		}
+		if strings.Contains(fmt.Sprint(said), "geheim") {
+			t.Errorf("%s: the line holds a text: %v", name, said)
+		}
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"go.uber.org/zap"
+
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
@@ -24,6 +26,8 @@ type Service struct {
 	bodies     *bodies
 	strangers  strangers
 	slow       func() time.Duration
+	access     func() *zap.Logger // of every text; nil when there is none
+	recent     Recent
 	usage      *usage.Book
 	glossaries atomic.Pointer[Glossaries]
 	infer      Inferrer
@@ -34,7 +38,7 @@ type Service struct {
 // New returns a service in front of t, for a c that has passed Check. When t is
 // a core.Languager, its languages are what Languages returns.
 func New(c Config, t core.Translator) *Service {
-	s := &Service{translator: t, tags: map[string]core.Language{}, bodies: newBodies(), slow: func() time.Duration { return 0 }, usage: usage.New(), stopping: make(chan struct{})}
+	s := &Service{translator: t, tags: map[string]core.Language{}, bodies: newBodies(), slow: func() time.Duration { return 0 }, access: func() *zap.Logger { return nil }, usage: usage.New(), stopping: make(chan struct{})}
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	for a := byte('a'); a <= 'z'; a++ {
 		for b := byte('a'); b <= 'z'; b++ {
@@ -51,6 +55,13 @@ func New(c Config, t core.Translator) *Service {
 // SlowFrom makes Slow return what slow says at the time. It comes before the first
 // call.
 func (s *Service) SlowFrom(slow func() time.Duration) { s.slow = slow }
+
+// AccessTo gives each text, and each call that is refused as a whole, a line in the log that
+// access returns at the time, if it returns one. It comes before the first call.
+func (s *Service) AccessTo(access func() *zap.Logger) { s.access = access }
+
+// Recent is what is looked back at, latest first.
+func (s *Service) Recent() []Past { return s.recent.All() }
 
 // An Inferrer may answer a text of a door by itself, or with other options: it asks for what
 // it needs, at most once. It is told of texts that belong to no session, and which glossary

@@ -77,9 +77,9 @@ func (tab *Tab) AsItIs(req *core.Request) Item {
 	return Item{Result: &core.Result{Text: req.Text, Cached: true}}
 }
 
-// spent notes what req cost upstream, whatever became of it: nothing for one that had
-// its answer from the call of another.
-func (tab *Tab) spent(req *core.Request, item Item) {
+// spent notes what req cost upstream, whatever became of it, and returns that: nothing for
+// one that had its answer from the call of another.
+func (tab *Tab) spent(req *core.Request, item Item) (use usage.Use) {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
 	tab.session = req.Session
@@ -93,15 +93,16 @@ func (tab *Tab) spent(req *core.Request, item Item) {
 		u, provider, translated = item.Result.Usage, item.Result.Provider, utf8.RuneCountInString(item.Result.Text)
 	}
 	if provider == "" {
-		return
+		return use
 	}
-	use := usage.Use{PromptTokens: int64(u.PromptTokens), CompletionTokens: int64(u.CompletionTokens), CachedTokens: int64(u.CachedTokens)}
+	use = usage.Use{PromptTokens: int64(u.PromptTokens), CompletionTokens: int64(u.CompletionTokens), CachedTokens: int64(u.CachedTokens)}
 	sent := int64(0)
 	if item.Err == nil {
 		sent = characters(req)
 	}
 	use.Cost = tab.rules.service.usage.Cost(provider, use, sent, int64(translated))
 	tab.noted = tab.noted.Plus(use)
+	return use
 }
 
 // Cost is what upstream calls cost since the last Settle.

@@ -60,12 +60,15 @@ type amount struct {
 	Amount   string `json:"amount"`
 }
 
-func (a Amount) MarshalJSON() ([]byte, error) {
+func (a Amount) MarshalJSON() ([]byte, error) { return json.Marshal(amount{a.Currency, a.Decimal()}) }
+
+// Decimal is the amount as a decimal without rounding.
+func (a Amount) Decimal() string {
 	n, sign := a.Billionths, ""
 	if n < 0 {
 		n, sign = -n, "-"
 	}
-	return json.Marshal(amount{a.Currency, fmt.Sprintf("%s%d.%09d", sign, n/1e9, n%1e9)})
+	return fmt.Sprintf("%s%d.%09d", sign, n/1e9, n%1e9)
 }
 
 func (a *Amount) UnmarshalJSON(raw []byte) error {

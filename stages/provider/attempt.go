@@ -29,7 +29,9 @@ type attempt struct {
 	failed *core.Error
 	usage  core.Usage
 	limits *core.Limits
-	silent bool // it ends when nothing is heard of it for First
+	silent bool           // it ends when nothing is heard of it for First
+	former *attempt       // of the same request
+	told   core.Attempted // see note
 
 	// Guarded by floor.mu until the attempt has ended.
 	over  bool
@@ -120,11 +122,12 @@ func (r *run) delta() bool {
 func (r *run) prepare(t *target, p permit, tries bool, why reason) *attempt {
 	fork, unpin := r.req.Trace.Fork()
 	fork.Attempts, fork.Attempt = 1, why.String()
-	a := &attempt{target: t, permit: p, tries: tries, why: why, req: *r.req, unpin: unpin}
+	a := &attempt{target: t, permit: p, tries: tries, why: why, req: *r.req, unpin: unpin, start: time.Now()}
 	a.req.Trace, a.req.Attempt, a.req.Flight = fork, r.req.Attempt+r.attempts, nil
 	a.req.Account = t.account
 	a.req.Backed = why != fallback && r.elsewhere(t)
 	a.silent = r.cfg.First > 0 && r.elsewhere(t)
+	a.former, r.last = r.last, a
 	r.attempts++
 	if why == moved {
 		r.moves++
@@ -150,9 +153,31 @@ func (r *run) conclude(a *attempt) {
 	r.tell(a)
 }
 
+// note tells the trace of the request which attempts were made. One that still runs has
+// lost, and is called off by now.
+func (r *run) note() {
+	r.floor.mu.Lock()
+	defer r.floor.mu.Unlock()
+	var all *core.Attempted
+	for a := r.last; a != nil; a = a.former {
+		a.told = core.Attempted{Provider: a.name, Why: a.why.String(), Start: a.start, Spoke: a.spoke, Lost: a.lost}
+		switch {
+		case !a.over:
+			a.told.Took, a.told.Lost, a.told.Err = time.Since(a.start), true, outdone(a.name)
+		case a.failed != nil:
+			a.told.Took, a.told.Err, a.told.Usage = a.took, a.failed, a.usage
+		default:
+			a.told.Took, a.told.Usage, a.told.Model, a.told.Finish = a.took, a.usage, a.res.Model, a.res.Finish
+		}
+		all = a.told.Before(all)
+	}
+	if all != nil {
+		r.own.Trace.Made(all)
+	}
+}
+
 // call makes the call and notes what it says about the provider.
 func (r *run) call(ctx context.Context, a *attempt) {
-	a.start = time.Now()
 	until, limited := ctx.Deadline() // a flight's may be later at the end
 	returned := false
 	defer func() {

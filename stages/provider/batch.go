@@ -70,7 +70,7 @@ func (c *foot) gathering(around func(core.Provider) core.Translator) func(core.P
 		if !ok {
 			return around(p)
 		}
-		g := &gatherer{Translator: p.Translator, Batcher: able}
+		g := &gatherer{Translator: p.Translator, Batcher: able, name: p.Place()}
 		p.Translator = g
 		if c.gatherers == nil {
 			c.gatherers = map[string]*gatherer{}
@@ -292,6 +292,17 @@ func (r *run) come(j *joint) (*core.Result, error) {
 	begin := time.Now()
 	res, err := j.gatherer.linked.Translate(context.WithValue(r.ctx, ticketKey{}, ticket), &req)
 	r.req.Trace.Merge(fork, time.Since(begin))
+	if errors.Is(err, errAlone) {
+		return nil, err
+	}
+	told := &ticket.told
+	*told = core.Attempted{Provider: j.gatherer.name, Why: first.String(), Start: begin, Took: time.Since(begin), Shared: true}
+	if err != nil {
+		told.Err = core.AsError(err, told.Provider)
+	} else if res != nil {
+		told.Model, told.Finish, told.Usage = res.Model, res.Finish, res.Usage
+	}
+	r.req.Trace.Made(told)
 	return res, err
 }
 
@@ -299,6 +310,7 @@ func (r *run) come(j *joint) (*core.Result, error) {
 type ticket struct {
 	*joint
 	used bool
+	told core.Attempted
 }
 
 type ticketKey struct{}
@@ -325,6 +337,7 @@ func (j *joint) one() {
 type gatherer struct {
 	core.Translator
 	core.Batcher
+	name   string          // its place
 	linked core.Translator // with the stages round it
 }
 

@@ -25,6 +25,7 @@ type run struct {
 	outcome core.Outcome // what the gates are told of turn
 
 	floor     floor
+	last      *attempt // that was made
 	attempts  int
 	moves     int          // of these, those that went on to another of a list
 	notBefore time.Time    // the upstream wants to be left alone until then

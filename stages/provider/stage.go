@@ -329,6 +329,7 @@ func (c *foot) Translate(ctx context.Context, req *core.Request) (*core.Result, 
 	}
 	defer r.chosen(nil)
 	defer r.give()
+	defer r.note()
 	defer r.floor.close()
 	res, err, ok := r.together()
 	if !ok {

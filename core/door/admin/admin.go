@@ -1,5 +1,5 @@
 // Package admin is the operators' door: /metrics, /healthz, /readyz,
-// /admin/status, /admin/tap, and what changes the gateway while it runs: /admin/reload
+// /admin/status, /admin/recent, /admin/tap, and what changes the gateway while it runs: /admin/reload
 // and /admin/plugins/NAME/restart. Its README is the manual.
 package admin
 
@@ -43,6 +43,9 @@ type Options struct {
 	// Notice says what does not keep texts from being translated, and an operator should
 	// know all the same; empty for nothing.
 	Notice func() string
+	// Recent lists the texts that are looked back at, latest first, in memory of the
+	// caller's.
+	Recent func() []door.Past
 	// Sessions lists the live sessions that are open, of which there may be many.
 	Sessions func() []Session
 	// Record records what the live sessions of a name take, all when it is empty, with
@@ -183,6 +186,9 @@ func New(o Options) http.Handler {
 	if o.Usage != nil {
 		mux.Handle("/admin/usage", get(a.usage))
 	}
+	if o.Recent != nil {
+		mux.Handle("/admin/recent", get(a.recent))
+	}
 	if o.Sessions != nil {
 		mux.Handle("/admin/sessions", get(func(w http.ResponseWriter, r *http.Request) {
 			all := o.Sessions()
@@ -199,7 +205,7 @@ func New(o Options) http.Handler {
 		mux.Handle("/admin/tap", get(a.tap))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/sessions, /admin/usage, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/sessions, /admin/usage, /admin/recent, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
 	})
 	return mux
 }
