@@ -50,6 +50,7 @@ var arrows = []struct {
 	{"plugins/openai-direct", []string{"core", "core/pool", "plugins/sdk", "stages/openai"}},
 	{"plugins/host", []string{"core", "core/files", "plugins/wire"}},
 	{"plugins/scaffold", nil},
+	{"plugins/plugintest", []string{"core/coretest/property"}},
 	{"plugins/verify", []string{"core", "plugins/wire"}},
 	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
 	{"examples/", []string{"core"}},

@@ -25,6 +25,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/plugins/plugintest"
 	"github.com/dragoman-mt/dragoman/plugins/sdk"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
@@ -47,27 +48,10 @@ func TestMain(m *testing.M) {
 	if twin = os.Getenv("DRAGOMAN_TEST_TWIN"); twin != "" { // this is the run as process 1
 		goleak.VerifyTestMain(m)
 	}
-	dir, err := os.MkdirTemp("", "dragoman-host-")
-	if err == nil {
-		twin = filepath.Join(dir, "host.test")
-		build := exec.Command("go", "test", "-c", "-ldflags=-w", "-o", twin, ".")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		build.Stderr = os.Stderr
-		err = build.Run()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "building the plugin:", err)
-		os.Exit(1)
-	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		os.RemoveAll(dir)
-		os.Exit(code)
-	}))
+	plugintest.Main(m, &twin)
 }
 
-// twin is this program without the race detector, with which it would take
-// several times as long to start. That detector looks at a plugin's side in
-// plugins/sdk.
+// twin is this program without the race detector.
 var twin string
 
 type oddConfig struct {

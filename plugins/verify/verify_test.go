@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,10 +12,9 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/coretest/property"
+	"github.com/dragoman-mt/dragoman/plugins/plugintest"
 	"github.com/dragoman-mt/dragoman/plugins/sdk"
 )
 
@@ -32,28 +30,10 @@ func TestMain(m *testing.M) {
 	default:
 		byHand(os.Getenv("DRAGOMAN_TEST_PLUGIN"))
 	}
-	dir, err := os.MkdirTemp("", "dragoman-verify-")
-	if err == nil && !property.Raced {
-		twin, err = os.Executable()
-	} else if err == nil {
-		twin = filepath.Join(dir, "plugin")
-		build := exec.Command("go", "test", "-c", "-ldflags=-w", "-o", twin, ".")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		build.Stderr = os.Stderr
-		err = build.Run()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "building the plugin:", err)
-		os.Exit(1)
-	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		os.RemoveAll(dir)
-		os.Exit(code)
-	}))
+	plugintest.Main(m, &twin)
 }
 
-// twin is this program without the race detector, with which it would take
-// several times as long to start.
+// twin is this program without the race detector.
 var twin string
 
 type echoConfig struct {
