@@ -327,7 +327,7 @@ func (e *Engine) TranslateAll(ctx context.Context, reqs []*core.Request) ([]*cor
 		if f := ReadFault(body); f.Status != 0 {
 			return nil, e.failed(reqs, f.Status, header, body)
 		}
-		return nil, e.again(core.ProviderFailed, "the provider's answer is no translation", fmt.Errorf("%d bytes of %s", len(body), looksLike(body)))
+		return nil, e.again(core.ProviderFailed, "the provider's answer is no translation", fmt.Errorf("%d bytes of %s", len(body), LooksLike(body)))
 	}
 	results := make([]*core.Result, len(all))
 	for i, t := range all {
@@ -524,7 +524,8 @@ func (e *Engine) again(kind core.ErrorKind, detail string, cause error) *core.Er
 	return &core.Error{Kind: kind, Stage: e.env.Name, Detail: detail, Retryable: true, Cause: cause}
 }
 
-func looksLike(body []byte) string {
+// LooksLike says what an answer that is no translation is, by how it begins.
+func LooksLike(body []byte) string {
 	switch s := strings.TrimSpace(string(body[:min(len(body), 64)])); {
 	case s == "":
 		return "nothing"

@@ -5,6 +5,13 @@
 // An Engine is a whole provider, for servers of machine translation that take a list of
 // texts and give a list of translations: what is particular to one of them is its
 // Dialect.
+//
+// A provider that asks a model is none of these, and makes its calls itself of the same
+// parts: its answer may come as a stream, of which each piece goes on at once; what a call
+// may hold is learned from what the server refuses and from the room of the model; a chat
+// passes as it is; a batch is a list that the model is told to keep, and texts are asked
+// again by themselves where it did not. An Engine that could do that would have a branch
+// for it in each step, and its dialects nothing in common but the name.
 package exchange
 
 import (

@@ -52,7 +52,7 @@ func (e *Engine) Probe(ctx context.Context) error {
 	}
 	said := e.failed(nil, status, header, body)
 	switch {
-	case IsGood(status) && looksLike(body) == "HTML or XML":
+	case IsGood(status) && LooksLike(body) == "HTML or XML":
 		return e.astray("with a web page")
 	case IsGood(status):
 	case said.Kind == core.Unauthorized:

@@ -377,20 +377,7 @@ func (p *Provider) again(kind core.ErrorKind, detail string, cause error) *core.
 // garbled is an answer with a good status that cannot be used. What it says is
 // not logged: it may be the translation of somebody's text.
 func (p *Provider) garbled(detail string, body []byte) *core.Error {
-	return p.again(core.ProviderFailed, detail, fmt.Errorf("%d bytes of %s", len(body), looksLike(body)))
-}
-
-func looksLike(body []byte) string {
-	s := strings.TrimSpace(string(body[:min(len(body), 64)]))
-	switch {
-	case s == "":
-		return "nothing"
-	case s[0] == '<':
-		return "HTML or XML"
-	case s[0] == '{':
-		return "JSON, cut or of another shape"
-	}
-	return "something else"
+	return p.again(core.ProviderFailed, detail, fmt.Errorf("%d bytes of %s", len(body), exchange.LooksLike(body)))
 }
 
 // cause tells the log what the upstream said: the status, the upstream's name for

@@ -591,7 +591,7 @@ func (p *Provider) astray(status int, how, why string) error {
 
 // isPage says whether an answer is meant for a browser.
 func isPage(header http.Header, body []byte) bool {
-	return strings.HasPrefix(strings.ToLower(exchange.First(header, "Content-Type")), "text/html") || looksLike(body) == "HTML or XML"
+	return strings.HasPrefix(strings.ToLower(exchange.First(header, "Content-Type")), "text/html") || exchange.LooksLike(body) == "HTML or XML"
 }
 
 // chats says whether a translation has come, or comes now: a key may be good for
