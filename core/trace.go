@@ -25,13 +25,16 @@ type Trace struct {
 	Waited time.Duration
 
 	spans   []Span
-	room    [8]Span // spans' first backing, so that a trace is one allocation
+	room    [few]Span // spans' first backing, so that the trace of a hit is one allocation
 	below   time.Duration
 	deepest int
 	failed  *Error
 	owner   Pinner
 	made    *Attempted // the first
 }
+
+// A hit of the cache has few spans, and a call upstream seldom more than many.
+const few, many = 2, 8
 
 // A Span is the time that one stage took by itself.
 type Span struct {
@@ -109,8 +112,11 @@ func (t *Trace) Add(name string, d time.Duration) {
 			return
 		}
 	}
-	if t.spans == nil {
+	switch len(t.spans) {
+	case 0:
 		t.spans = t.room[:0]
+	case few:
+		t.spans = append(make([]Span, 0, many), t.spans...)
 	}
 	t.spans = append(t.spans, Span{name, d})
 }

@@ -41,7 +41,7 @@ func appendKey(dst []byte, req *core.Request) []byte {
 	}
 	begin := len(dst)
 	dst = normal.Append(dst, req.Text)
-	if string(dst[begin:]) != req.Text && strings.ContainsAny(req.Text, exact) {
+	if string(dst[begin:]) != req.Text && isExact(req.Text) {
 		dst = append(dst[:begin], req.Text...)
 	}
 	return dst
@@ -54,9 +54,16 @@ const markup = 0
 // does not ask for that is not to get a fallback's answer.
 const relieved = "\x00relieved"
 
-// exact are the signs of a text which is looked up as it is: blanks in what it has of
-// code, tags and placeholders come back as they are.
-const exact = "`<{$"
+// isExact says that s is looked up as it is: blanks in what it has of code, tags and
+// placeholders come back as they are.
+func isExact(s string) bool {
+	for _, sign := range []byte("`<{$") {
+		if strings.IndexByte(s, sign) >= 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // chats stands in place of a source language before the key of a chat; it is none.
 const chats = "\x00chat"

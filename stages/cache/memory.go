@@ -21,8 +21,9 @@ type memory struct {
 	// using is held to read round each use of cache, and to write to take it
 	// away: ristretto does not bear a Get or a Set during its Close.
 	using  sync.RWMutex
-	cache  *ristretto.Cache[[]byte, *entry] // nil keeps nothing
+	cache  *ristretto.Cache[uint64, *entry] // by hash; nil keeps nothing
 	recent recent
+	seed   maphash.Seed
 
 	// ttl is checked here, not by ristretto: that keeps a map for each five
 	// seconds in which entries were stored, at the size that it once had, until
@@ -35,10 +36,11 @@ type memory struct {
 	evicted, rejected atomic.Int64
 }
 
-// An entry is one answer as a hit gets it. Ristretto tells keys apart by 128
-// bits of hash, so the whole key stands here, to be compared.
+// An entry is one answer as a hit gets it. It is found by the hash of its key, which
+// another key may share, so the whole key stands here, to be compared.
 type entry struct {
 	key  string
+	hash uint64
 	hit  core.Result
 	born time.Duration
 }
@@ -74,19 +76,16 @@ func split(maxSize core.Size) (lasting, recent int64) {
 // open begins to keep answers.
 func (m *memory) open(maxSize core.Size) error {
 	lasting, recent := split(maxSize)
-	first, second := maphash.MakeSeed(), maphash.MakeSeed()
-	cache, err := ristretto.NewCache(&ristretto.Config[[]byte, *entry]{
+	cache, err := ristretto.NewCache(&ristretto.Config[uint64, *entry]{
 		MaxCost: lasting,
 		// About eight for each entry of a usual size, at 3 bytes each. They
 		// only help to choose what to evict, so there is a limit.
 		NumCounters:        min(max(int64(maxSize)/64, 1<<14), 1<<26),
 		BufferItems:        64,
 		IgnoreInternalCost: true, // it is part of bookkeeping
-		KeyToHash: func(key []byte) (uint64, uint64) {
-			return maphash.Bytes(first, key), maphash.Bytes(second, key)
-		},
-		OnEvict:  func(*ristretto.Item[*entry]) { m.evicted.Add(1) },
-		OnReject: func(*ristretto.Item[*entry]) { m.rejected.Add(1) },
+		KeyToHash:          func(hash uint64) (uint64, uint64) { return hash, 0 },
+		OnEvict:            func(*ristretto.Item[*entry]) { m.evicted.Add(1) },
+		OnReject:           func(*ristretto.Item[*entry]) { m.rejected.Add(1) },
 		OnExit: func(e *entry) {
 			if e != nil {
 				m.stored.Add(-1)
@@ -98,7 +97,7 @@ func (m *memory) open(maxSize core.Size) error {
 	}
 	m.using.Lock()
 	defer m.using.Unlock()
-	m.cache, m.start = cache, time.Now()
+	m.cache, m.start, m.seed = cache, time.Now(), maphash.MakeSeed()
 	m.recent.resize(recent)
 	return nil
 }
@@ -107,9 +106,13 @@ func (m *memory) open(maxSize core.Size) error {
 func (m *memory) get(key []byte) *core.Result {
 	m.using.RLock()
 	defer m.using.RUnlock()
-	e, ok := m.cache.Get(key) // always asked: it counts what is asked for
+	if m.cache == nil {
+		return nil
+	}
+	hash := maphash.Bytes(m.seed, key)
+	e, ok := m.cache.Get(hash) // always asked: it counts what is asked for
 	if !ok {
-		e = m.recent.get(key)
+		e = m.recent.get(hash)
 	}
 	if e == nil || e.key != string(key) || time.Since(m.start)-e.born > time.Duration(m.ttl.Load()) {
 		return nil
@@ -124,13 +127,12 @@ func (m *memory) put(e *entry) {
 	if m.cache == nil {
 		return
 	}
-	e.born = time.Since(m.start)
-	key := []byte(e.key)
-	if _, ok := m.cache.Get(key); ok {
+	e.born, e.hash = time.Since(m.start), maphash.String(m.seed, e.key)
+	if _, ok := m.cache.Get(e.hash); ok {
 		// An older answer is replaced where it stands, which ristretto does at
 		// once, unless it is evicting it.
 		m.offer(e)
-		if held, _ := m.cache.Get(key); held == e {
+		if held, _ := m.cache.Get(e.hash); held == e {
 			return
 		}
 	}
@@ -142,7 +144,7 @@ func (m *memory) put(e *entry) {
 // offer gives e to ristretto, which will take it in if it is worth it.
 func (m *memory) offer(e *entry) {
 	m.stored.Add(1)
-	if !m.cache.Set([]byte(e.key), e, e.cost()) {
+	if !m.cache.Set(e.hash, e, e.cost()) {
 		m.stored.Add(-1) // too many at the same time
 		m.rejected.Add(1)
 	}
@@ -173,7 +175,7 @@ func (m *memory) resize(maxSize core.Size) {
 		return excess <= 0
 	})
 	for _, e := range victims {
-		m.cache.Del([]byte(e.key))
+		m.cache.Del(e.hash)
 		m.evicted.Add(1)
 	}
 	m.cache.Wait()

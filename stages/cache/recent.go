@@ -13,24 +13,24 @@ type recent struct {
 	mu    sync.RWMutex
 	room  int64 // in bytes
 	bytes int64
-	byKey map[string]*entry
-	queue []*entry // oldest first; those that byKey does not hold were replaced
+	held  map[uint64]*entry // by hash
+	queue []*entry          // oldest first; those that held does not have were replaced
 }
 
-func (r *recent) get(key []byte) *entry {
+func (r *recent) get(hash uint64) *entry {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.byKey[string(key)]
+	return r.held[hash]
 }
 
-// add takes e in, in place of one with its key, and returns what leaves.
+// add takes e in, in place of one with its hash, and returns what leaves.
 func (r *recent) add(e *entry) (left []*entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byKey == nil {
-		r.byKey = map[string]*entry{}
+	if r.held == nil {
+		r.held = map[uint64]*entry{}
 	}
-	r.byKey[e.key] = e
+	r.held[e.hash] = e
 	r.queue = append(r.queue, e)
 	r.bytes += e.cost()
 	return r.trim()
@@ -55,8 +55,8 @@ func (r *recent) trim() (left []*entry) {
 		r.queue[0] = nil
 		r.queue = r.queue[1:]
 		r.bytes -= e.cost()
-		if r.byKey[e.key] == e {
-			delete(r.byKey, e.key)
+		if r.held[e.hash] == e {
+			delete(r.held, e.hash)
 			left = append(left, e)
 		}
 	}
@@ -67,14 +67,14 @@ func (r *recent) trim() (left []*entry) {
 func (r *recent) holds() (entries, bytes int64) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return int64(len(r.byKey)), r.bytes
+	return int64(len(r.held)), r.bytes
 }
 
 // each calls visit with every entry.
 func (r *recent) each(visit func(*entry) (stop bool)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for _, e := range r.byKey {
+	for _, e := range r.held {
 		visit(e)
 	}
 }

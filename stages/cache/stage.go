@@ -31,7 +31,6 @@ type Stage struct {
 	preloaded atomic.Pointer[table]
 	memory    memory
 	flights   flights
-	keys      sync.Pool                // *[]byte
 	below     atomic.Pointer[[]string] // how the keys begin in the chain that was linked last
 	closing   sync.Once
 
@@ -70,7 +69,6 @@ func New(env core.Env, c Config) *Stage {
 	}
 	s.memory.ttl.Store(int64(c.TTL))
 	s.preloaded.Store(&table{})
-	s.keys.New = func() any { return new([]byte) }
 	s.flights.joining = map[string]*flight{}
 	s.flights.all = map[*flight]struct{}{}
 	return s
@@ -251,6 +249,10 @@ type place struct {
 	below  [][]byte    // how its keys begin, for each way: the fingerprint of next
 }
 
+// usualKey is as long as the keys of a few sentences are, in bytes: for those a hit
+// allocates nothing.
+const usualKey = 512
+
 // Translate answers from what is stored, else with a flight.
 func (p *place) Translate(ctx context.Context, req *core.Request) (*core.Result, error) {
 	s := p.stage
@@ -258,10 +260,8 @@ func (p *place) Translate(ctx context.Context, req *core.Request) (*core.Result,
 	if p.router != nil {
 		below = p.below[p.router.Route(req)]
 	}
-	buf := s.keys.Get().(*[]byte)
-	*buf = appendKey(append((*buf)[:0], below...), req)
-	res, key := s.lookup(*buf, len(below), req.NoCache)
-	s.keys.Put(buf)
+	var room [usualKey]byte
+	res, key := s.lookup(appendKey(append(room[:0], below...), req), len(below), req.NoCache)
 	if res != nil {
 		return res, nil
 	}

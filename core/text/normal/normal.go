@@ -44,10 +44,12 @@ func Append(dst []byte, s string) []byte {
 		i += n
 	}
 	dst = append(dst, s[copied:]...)
-	if composed || norm.NFC.IsNormal(dst[start:]) {
+	// What package norm is given may not be on the stack, which dst may be. Other blanks
+	// make no text that is in form C one that is not.
+	if composed || norm.NFC.IsNormalString(s) {
 		return dst
 	}
-	return append(dst[:start], norm.NFC.Bytes(dst[start:])...)
+	return append(dst[:start], norm.NFC.String(string(dst[start:]))...)
 }
 
 // firstMark is the first combining mark. Text without it and what follows, such
