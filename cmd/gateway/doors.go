@@ -2,9 +2,7 @@ package gateway
 
 import (
 	"fmt"
-	"maps"
 	"path/filepath"
-	"slices"
 
 	"go.uber.org/zap"
 
@@ -29,16 +27,6 @@ type doorsConfig struct {
 func (c doorsConfig) Check() error {
 	if key, why := c.OpenAI.Check(); key != "" {
 		return fmt.Errorf("doors.openai.%s: %s", key, why)
-	}
-	return nil
-}
-
-// checkGlossaries finds a model whose glossary is not there.
-func (c doorsConfig) checkGlossaries(all door.Glossaries) error {
-	for _, name := range slices.Sorted(maps.Keys(c.OpenAI.Models)) {
-		if g := c.OpenAI.Models[name].Translate.Glossary; g != "" && all[g] == nil {
-			return fmt.Errorf("doors.openai.models.%s.translate.glossary: there is no glossary %q; name one of glossaries", name, g)
-		}
 	}
 	return nil
 }

@@ -38,9 +38,6 @@ func build(file loaded) (*gateway, error) {
 		return nil, file.Place(err)
 	}
 	g.glossaries, err = readGlossaries(*glossariesSection.Of(file.File))
-	if err == nil {
-		err = doorsSection.Of(file.File).checkGlossaries(g.glossaries.all)
-	}
 	if err != nil {
 		lines.Close()
 		return nil, file.Place(err)

@@ -13,18 +13,22 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/state"
+	"github.com/dragoman-mt/dragoman/core/text/glossary"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // A gatewayChain is that of a running gateway, which translates by its native door.
 type gatewayChain struct {
-	client *adminClient
-	prices map[string]usage.Price
-	first  string
+	client   *adminClient
+	prices   map[string]usage.Price
+	first    string
+	glossary string             // one that the gateway has
+	terms    *glossary.Glossary // one that it has not
 }
 
-// newGatewayChain returns the gateway that c reaches, if it translates for who asks.
-func newGatewayChain(ctx context.Context, c *adminClient) (*gatewayChain, error) {
+// newGatewayChain returns the gateway that c reaches, if it translates for who asks. The
+// error is a usageError when it has not the glossary that t names.
+func newGatewayChain(ctx context.Context, c *adminClient, t *translation) (*gatewayChain, error) {
 	if t, ok := c.http.Transport.(*http.Transport); ok {
 		t.DisableKeepAlives = false // many calls follow
 		t.MaxIdleConnsPerHost = 64
@@ -37,7 +41,30 @@ func newGatewayChain(ctx context.Context, c *adminClient) (*gatewayChain, error)
 	if languages.Any == nil {
 		return nil, fmt.Errorf("%s is no gateway: its answer to GET /v1/languages has no \"any\"", c.name)
 	}
-	return &gatewayChain{client: c}, nil
+	g := &gatewayChain{client: c, terms: t.terms}
+	if t.terms == nil && t.glossary != "" {
+		g.glossary = t.glossary
+		if err := g.ask(ctx, "", t.targets[0], []string{""}, nil)[0].Err; err != nil && err.Kind == core.InvalidRequest {
+			return nil, noGlossary(err)
+		}
+	}
+	return g, nil
+}
+
+// terms are those of table, which may be nil, that occur in texts.
+func terms(table *glossary.Table, texts []string) map[string]string {
+	if table == nil {
+		return nil
+	}
+	found := map[string]string{}
+	for _, text := range texts {
+		for _, p := range table.Find(text) {
+			if len(found) < door.MostTerms {
+				found[p.Source] = p.Target
+			}
+		}
+	}
+	return found
 }
 
 func socketDial(past state.Folder, at state.Address) func(context.Context, string, string) (net.Conn, error) {
@@ -58,12 +85,33 @@ func (g *gatewayChain) Price(provider string) (usage.Price, bool) {
 }
 
 func (g *gatewayChain) Ask(ctx context.Context, source, target core.Language, texts []string, told func(int, documents.Answer)) {
-	for i, a := range g.ask(ctx, source, target, texts) {
-		told(i, a)
+	var table *glossary.Table
+	if g.terms != nil {
+		table = g.terms.For(source, target)
+	}
+	var rest []string
+	var places []int
+	for i, text := range texts {
+		if table != nil {
+			// The gateway hears of terms as they are written in texts, and so cannot tell
+			// which capitals are the text's.
+			if whole, ok := table.Whole(text, target); ok {
+				told(i, documents.Answer{Text: whole, Flags: []string{core.FlagGlossary}, Cached: true})
+				continue
+			}
+		}
+		rest, places = append(rest, text), append(places, i)
+	}
+	if len(rest) == 0 {
+		return
+	}
+	for i, a := range g.ask(ctx, source, target, rest, terms(table, rest)) {
+		told(places[i], a)
 	}
 }
 
-func (g *gatewayChain) ask(ctx context.Context, source, target core.Language, texts []string) []documents.Answer {
+// ask makes one call for texts, bound to terms of its own or else to the glossary of g.
+func (g *gatewayChain) ask(ctx context.Context, source, target core.Language, texts []string, terms map[string]string) []documents.Answer {
 	answers := make([]documents.Answer, len(texts))
 	all := func(err *core.Error) []documents.Answer {
 		for i := range answers {
@@ -71,12 +119,20 @@ func (g *gatewayChain) ask(ctx context.Context, source, target core.Language, te
 		}
 		return answers
 	}
+	var bound any
+	switch {
+	case len(terms) > 0:
+		bound = terms
+	case g.glossary != "":
+		bound = g.glossary
+	}
 	body, err := json.Marshal(struct {
-		Text   []string      `json:"text"`
-		Source core.Language `json:"source,omitempty"`
-		Target core.Language `json:"target"`
-		Bulk   bool          `json:"bulk"`
-	}{texts, source, target, true})
+		Text     []string      `json:"text"`
+		Source   core.Language `json:"source,omitempty"`
+		Target   core.Language `json:"target"`
+		Bulk     bool          `json:"bulk"`
+		Glossary any           `json:"glossary,omitempty"`
+	}{texts, source, target, true, bound})
 	if err != nil {
 		return all(&core.Error{Kind: core.Internal, Cause: err})
 	}

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/files"
 	"github.com/dragoman-mt/dragoman/core/text/glossary"
@@ -18,6 +20,30 @@ import (
 type glossariesConfig map[string]core.Path
 
 func glossariesDefaults() glossariesConfig { return glossariesConfig{} }
+
+// checkGlossaries finds what names a glossary that file has not: a model of the door for
+// OpenAI's clients, a key. The error is each, joined, and begins with its key.
+func checkGlossaries(file *config.File) error {
+	all := *glossariesSection.Of(file)
+	there := "there are none (glossaries)"
+	if len(all) > 0 {
+		there = "there are " + strings.Join(slices.Sorted(maps.Keys(all)), ", ")
+	}
+	var missing []error
+	look := func(key, name string) {
+		if _, ok := all[name]; name != "" && !ok {
+			missing = append(missing, fmt.Errorf("%s: there is no glossary %q; %s", key, name, there))
+		}
+	}
+	models := doorsSection.Of(file).OpenAI.Models
+	for _, name := range slices.Sorted(maps.Keys(models)) {
+		look("doors.openai.models."+name+".translate.glossary", models[name].Translate.Glossary)
+	}
+	for i, k := range serverSection.Of(file).Keys {
+		look(fmt.Sprintf("server.keys[%d].glossary", i), k.Glossary)
+	}
+	return file.Place(errors.Join(missing...))
+}
 
 // glossaries are what the section names, read, and the files as they were then.
 type glossaries struct {

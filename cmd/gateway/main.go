@@ -163,6 +163,9 @@ func (p program) load(o config.Options, h *host.Host, adapted ...func(core.Kind)
 	if err == nil {
 		err = inheritAll(file)
 	}
+	if err == nil {
+		err = checkGlossaries(file)
+	}
 	if err != nil {
 		return loaded{}, err
 	}

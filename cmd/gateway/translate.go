@@ -19,8 +19,10 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/files"
 	"github.com/dragoman-mt/dragoman/core/state"
 	"github.com/dragoman-mt/dragoman/core/text/format"
+	"github.com/dragoman-mt/dragoman/core/text/glossary"
 	"github.com/dragoman-mt/dragoman/core/usage"
 	"github.com/dragoman-mt/dragoman/stages/provider"
 )
@@ -36,9 +38,11 @@ type translation struct {
 	all, dryRun      bool
 	line             int
 	memory, url, key string
+	glossary         string
 
 	source  core.Language
 	targets []core.Language
+	terms   *glossary.Glossary // of a file that --glossary names
 }
 
 func (p program) translateCommand() *cobra.Command {
@@ -69,6 +73,9 @@ added to it.
 A text that cannot be translated is reported on standard error with its place, and
 stands in the output as it was. A file of which no text could be is not written.
 
+--glossary names one of the configuration's glossaries, or a file (.tsv, .csv, .tbx): its
+terms are translated as it says. A text whose translation lacks one is told of.
+
 The gateway is the one that runs with the configuration file, or that at --url. --set and
 --provider are for this program's own chain. --dry-run counts and asks for nothing.
 
@@ -96,6 +103,7 @@ nothing could be started, 2 when the command line cannot be understood.`,
 	f.IntVar(&t.line, "line-length", 42, "the longest `LINE` of a subtitle, in characters")
 	f.BoolVar(&t.dryRun, "dry-run", false, "tell what there is to translate and what it may cost")
 	f.StringVar(&t.memory, "memory", "", "the translation memory `FILE` (TMX) to take from and add to")
+	f.StringVar(&t.glossary, "glossary", "", "the `NAME` of a glossary of the configuration, or a file of terms")
 	f.StringVar(&t.url, "url", "", "the `URL` of the gateway to translate through")
 	f.StringVar(&t.key, "key", "", "a `KEY` of that gateway; better in DRAGOMAN_KEY, which nobody sees in a list of processes")
 	return cmd
@@ -153,9 +161,12 @@ func (t *translation) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := t.readTerms(); err != nil {
+		return err
+	}
 	o := documents.Options{
 		Source: t.source, Targets: t.targets, Format: t.format, InPlace: t.inPlace, Out: t.out, All: t.all, Line: t.line, Memory: t.memory,
-		Folder: filepath.Join(past.Path(), "translations"), Chain: t.provider + " " + t.url,
+		Folder: filepath.Join(past.Path(), "translations"), Chain: t.answers(),
 		In: cmd.InOrStdin(), Output: cmd.OutOrStdout(), Errs: cmd.ErrOrStderr(),
 	}
 	if stderr, ok := o.Errs.(*os.File); ok && term.IsTerminal(int(stderr.Fd())) {
@@ -198,6 +209,36 @@ func (t *translation) run(cmd *cobra.Command, args []string) error {
 	return said(err)
 }
 
+// readTerms reads the file that --glossary names, if it does.
+func (t *translation) readTerms() error {
+	switch strings.ToLower(filepath.Ext(t.glossary)) {
+	case ".tsv", ".tab", ".csv", ".tbx":
+	default:
+		return nil // a name
+	}
+	content, err := files.Read(t.glossary, glossary.MostFile)
+	if err == nil {
+		t.terms, err = glossary.Read("", t.glossary, content)
+	}
+	if err != nil {
+		return fmt.Errorf("--glossary: %s: %w", t.glossary, err)
+	}
+	return nil
+}
+
+// answers is what tells the answers of one chain from those of another: what was begun
+// with other terms is not gone on with.
+func (t *translation) answers() string {
+	of := t.provider + " " + t.url
+	switch {
+	case t.terms != nil:
+		of += " terms " + t.terms.Version
+	case t.glossary != "":
+		of += " glossary " + t.glossary
+	}
+	return of
+}
+
 // asker returns who translates: the running gateway, else this program's own chain.
 func (t *translation) asker(ctx context.Context) (chain, error) {
 	key := t.key
@@ -209,18 +250,20 @@ func (t *translation) asker(ctx context.Context) (chain, error) {
 		if err != nil {
 			return nil, usageError{fmt.Errorf("--url: %w", err)}
 		}
-		return newGatewayChain(ctx, c)
+		return newGatewayChain(ctx, c, t)
 	}
 	if t.provider == "" && len(t.set) == 0 {
 		if past, err := state.Of(t.file, os.LookupEnv); err == nil {
 			at, err := past.Find()
 			if err == nil && at.Socket != "" {
 				c := newSocketClient(fmt.Sprintf("process %d", at.PID), socketDial(past, at))
-				if g, err := newGatewayChain(ctx, c); err == nil {
+				if g, err := newGatewayChain(ctx, c, t); err == nil {
 					if file, err := t.load(true); err == nil {
 						g.prices, g.first = pricesOf(file.File), choose(file.File).use()
 					}
 					return g, nil
+				} else if _, wrong := errors.AsType[usageError](err); wrong {
+					return nil, err
 				}
 				// It is older than this command, or about to end.
 			}
@@ -249,7 +292,21 @@ func (t *translation) asker(ctx context.Context) (chain, error) {
 	c := *g.server
 	c.Deadline = max(c.Deadline, unhurried)
 	c.MaxText = max(c.MaxText, 100_000)
-	return &ownChain{gateway: g, service: door.New(c, g.engine), prices: pricesOf(file.File), first: choose(file.File).use()}, nil
+	service := door.New(c, g.engine)
+	service.UseGlossaries(g.glossaries.all)
+	terms := t.terms
+	if terms == nil && t.glossary != "" {
+		if terms, err = service.Glossary(t.glossary, "glossary"); err != nil {
+			g.close(time.Second)
+			return nil, noGlossary(err)
+		}
+	}
+	return &ownChain{gateway: g, rules: service.Rules().Under(terms), prices: pricesOf(file.File), first: choose(file.File).use()}, nil
+}
+
+// noGlossary is what is wrong with a name that --glossary gives.
+func noGlossary(err error) error {
+	return usageError{fmt.Errorf("--glossary: %s", core.AsError(err, "").Detail)}
 }
 
 // memoryWanted is what the collector tries to stay below while files are translated.
@@ -296,12 +353,12 @@ type chain interface {
 // An ownChain is a chain that this program runs itself.
 type ownChain struct {
 	*gateway
-	service *door.Service
-	prices  map[string]usage.Price
-	first   string
+	rules  *door.Rules
+	prices map[string]usage.Price
+	first  string
 }
 
-func (o *ownChain) Most() int { return o.service.Rules().MaxTexts }
+func (o *ownChain) Most() int { return o.rules.MaxTexts }
 
 func (o *ownChain) close() { o.gateway.close(time.Second) }
 
@@ -330,7 +387,7 @@ func (o *ownChain) Ask(ctx context.Context, source, target core.Language, texts 
 		if req.Batch != nil {
 			defer req.Batch.Settle()
 		}
-		r, err := o.service.Translate(ctx, req)
+		r, err := o.rules.Translate(ctx, req)
 		i := places[req]
 		said[i] = true
 		if err != nil {

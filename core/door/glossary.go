@@ -55,15 +55,15 @@ func (r *Rules) Under(g *glossary.Glossary) *Rules {
 	return &own
 }
 
-// mostTerms bounds the terms of one call.
-const mostTerms = 1000
+// MostTerms bounds the terms of one call.
+const MostTerms = 1000
 
 // ClientTerms makes a glossary of the terms that a client gave in field for texts in source,
 // which may be empty. With server.instructions off there is none, and ignored says so. The
 // errors, too_large and invalid_request, name the term at fault by its number from 0.
 func (r *Rules) ClientTerms(terms []core.Pair, source, target core.Language, field string) (g *glossary.Glossary, ignored bool, err error) {
-	if len(terms) > mostTerms {
-		return nil, false, &core.Error{Kind: core.TooLarge, Field: field, Detail: fmt.Sprintf("%s has %d terms; at most %d are taken", field, len(terms), mostTerms)}
+	if len(terms) > MostTerms {
+		return nil, false, &core.Error{Kind: core.TooLarge, Field: field, Detail: fmt.Sprintf("%s has %d terms; at most %d are taken", field, len(terms), MostTerms)}
 	}
 	for i, t := range terms {
 		for _, term := range []string{t.Source, t.Target} {

@@ -29,6 +29,7 @@ type Key struct {
 	RequestsPerMinute  int64       `json:"requests_per_minute" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"The most calls that it may make in any 60 seconds. Left out: any number."`
 	MaxLane            string      `json:"max_lane" jsonschema:"enum=final,enum=partial,enum=bulk,default=final" jsonschema_description:"The highest lane of its texts: what would be in a higher one waits in this. final is the highest, bulk the lowest."`
 	Doors              []string    `json:"doors" jsonschema:"minItems=1,uniqueItems=true,enum=native,enum=live,enum=deepl,enum=libretranslate,enum=openai" jsonschema_description:"The doors that it opens: native, live, deepl, libretranslate, openai. Left out: all."`
+	Glossary           string      `json:"glossary" jsonschema_description:"One of glossaries, which holds for the texts of its calls that name none and bring no terms, at every door: for clients that cannot name one. Empty: none."`
 	Role               Role        `json:"role" jsonschema:"enum=translate,enum=operate,default=translate" jsonschema_description:"translate: for clients. operate: for /metrics, /admin/ and what watches and changes the gateway; it does not translate."`
 }
 
@@ -102,7 +103,7 @@ func (k Key) check() (below, why string) {
 	case k.MaxLane != "" && !slices.Contains(lanes, k.MaxLane):
 		return ".max_lane", fmt.Sprintf("must be one of %s, got %.40q", strings.Join(lanes, ", "), k.MaxLane)
 	case k.For(Operate) && !k.is(Key{Name: k.Name, Key: k.Key, SHA256: k.SHA256, Role: k.Role}):
-		return "", "is an operator's key, which translates nothing: it can have neither characters_per_month, requests_per_minute, max_lane nor doors"
+		return "", "is an operator's key, which translates nothing: it can have neither characters_per_month, requests_per_minute, max_lane, glossary nor doors"
 	case k.is(Key{Key: k.Key}) && strings.Contains(k.Key.Reveal(), ","):
 		return "", "holds a comma, and is one key; several keys are several items of the list: [KEY, KEY]. A key that has a comma is written {name: NAME, key: KEY}"
 	case strings.ContainsFunc(k.Key.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }):
@@ -144,6 +145,7 @@ type key struct {
 	limits   usage.Limits
 	lane     core.Lane
 	doors    []string // empty: all
+	glossary string   // of calls that name none; empty: none
 }
 
 // lanes are the values of max_lane, as core.Lane counts them.
@@ -152,7 +154,7 @@ var lanes = []string{core.LaneFinal.String(), core.LanePartial.String(), core.La
 func newKeys(keys []Key) (all []key) {
 	for _, k := range keys {
 		all = append(all, key{
-			sum: k.sum(), client: k.client(), operates: k.For(Operate), doors: k.Doors,
+			sum: k.sum(), client: k.client(), operates: k.For(Operate), doors: k.Doors, glossary: k.Glossary,
 			limits: usage.Limits{CharactersPerMonth: k.CharactersPerMonth, RequestsPerMinute: k.RequestsPerMinute},
 			lane:   core.Lane(max(0, slices.Index(lanes, k.MaxLane))),
 		})

@@ -34,6 +34,9 @@ func (tab *Tab) Open(t *Teller, rules *Rules, client string, begin time.Time, ch
 	if tab.key = rules.byName[client]; tab.key == nil {
 		return nil
 	}
+	if g := rules.service.Glossaries()[tab.key.glossary]; g != nil && rules.glossary == nil {
+		tab.rules = rules.Under(g)
+	}
 	if err := rules.service.usage.Enter(client, tab.key.limits, characters); err != nil {
 		return overLimit(err)
 	}

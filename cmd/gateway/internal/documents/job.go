@@ -530,7 +530,7 @@ func (j *Job) tell(p *paper, doc *format.Document, said []Answer) {
 			flags = append(slices.Clone(flags), "too_long")
 		}
 		for _, flag := range flags {
-			if flag == core.FlagSameLanguage {
+			if flag == core.FlagSameLanguage || flag == core.FlagGlossary { // as it should be
 				continue
 			}
 			j.flagged[flag]++
