@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -48,7 +47,7 @@ gateway that runs already, and its provider is paid. DRAGOMAN_KEY is the key for
 
 With --virtual no gateway is started: openai-sim plays the policy in virtual time,
 with the provider that it simulates, ten minutes of speech in less than a second.
---curve does so for several values of live.growth and live.interval.`,
+--curve does so for several values of live.agreement and other keys.`,
 		Example: "  dragoman bench live --sessions 4 --html live.html\n" +
 			"  dragoman bench live --virtual --trace room.jsonl\n" +
 			"  dragoman bench live --sessions 1000 --slots 400 --mode pooled --no-naive",
@@ -220,21 +219,21 @@ type point struct {
 	set  func(*live.Config)
 }
 
-func curve() (all []point) {
-	for _, growth := range []float64{0, 0.5, 1, 1.5, 2, 3} {
-		name := "growth " + strconv.FormatFloat(growth, 'g', -1, 64)
-		if growth == live.Defaults().Growth {
-			name += ", as shipped"
-		}
-		all = append(all, point{name, func(c *live.Config) { c.Growth = growth }})
+func curve() []point {
+	return []point{
+		{"as shipped", func(*live.Config) {}},
+		{"agreement 2", func(c *live.Config) { c.Agreement = 2 }},
+		{"agreement 2, tail_words 1, words 4, mask 2", func(c *live.Config) { c.Agreement, c.TailWords, c.Words, c.Mask = 2, 1, 4, 2 }},
+		{"agreement 4", func(c *live.Config) { c.Agreement = 4 }},
+		{"tail_words 2", func(c *live.Config) { c.TailWords = 2 }},
+		{"words 3, growth 0", func(c *live.Config) { c.Words, c.Growth = 3, 0 }},
+		{"words 8", func(c *live.Config) { c.Words = 8 }},
+		{"words 20: a first draft, and sentences that are over", func(c *live.Config) { c.Words = 20 }},
+		{"mask 0", func(c *live.Config) { c.Mask = 0 }},
+		{"mask 2", func(c *live.Config) { c.Mask = 2 }},
+		{"agreement 2, first_words 2, interval 400ms", func(c *live.Config) { c.Agreement, c.FirstWords, c.Interval = 2, 2, 400*time.Millisecond }},
+		{"first_words 6, interval 2s", func(c *live.Config) { c.FirstWords, c.Interval = 6, 2*time.Second }},
 	}
-	for _, p := range []struct {
-		first    int
-		interval time.Duration
-	}{{2, 400 * time.Millisecond}, {3, 800 * time.Millisecond}, {6, 2 * time.Second}} {
-		all = append(all, point{fmt.Sprintf("first_words %d, interval %s", p.first, p.interval), func(c *live.Config) { c.FirstWords, c.Interval = p.first, p.interval }})
-	}
-	return all
 }
 
 func (o liveBench) runCurve(ctx context.Context) (r speech.Report, err error) {

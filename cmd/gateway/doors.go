@@ -111,7 +111,7 @@ func (d *doors) sessions() (all []admin.Session) {
 			Seconds: s.Seconds, Segments: s.Segments, Revisions: s.Revisions, Finals: s.Finals, Failed: s.Failed, Late: s.Late, Corrected: s.Corrected,
 			Calls: s.Calls, Wasted: s.Wasted, Amplification: s.Amplification, Erasure: s.Erasure, OnTime: s.OnTime,
 			FinalP50MS: s.FinalLag.P50, FinalP99MS: s.FinalLag.P99, DraftP50MS: s.DraftLag.P50, StableP50MS: s.StableLag.P50,
-			QueueMS: s.QueueMS, Level: s.Level, Tokens: s.PromptTokens + s.CompletionTokens,
+			QueueMS: s.QueueMS, Level: s.Level, Tokens: s.PromptTokens + s.CompletionTokens, Cost: s.Cost,
 		})
 	}
 	return all

@@ -434,6 +434,11 @@ const mostSessions = 10
 func liveSessions(sc *screen, all []admin.Session) {
 	slices.SortStableFunc(all, func(a, b admin.Session) int { return int(b.Revisions - a.Revisions) })
 	var rows [][]cell
+	head := []string{"LIVE", "state", "finals", "failed", "calls", "amplif.", "erasure", "draft", "final p50", "p99"}
+	priced := slices.ContainsFunc(all, func(s admin.Session) bool { return len(s.Cost) > 0 })
+	if priced {
+		head = append(head, "cost")
+	}
 	for _, s := range all[:min(len(all), mostSessions)] {
 		state := cell{"open", false}
 		switch {
@@ -446,8 +451,11 @@ func liveSessions(sc *screen, all []admin.Session) {
 			name(s.Session), state, good(count(float64(s.Finals))), {count(float64(s.Failed)), s.Failed > 0}, good(count(float64(s.Calls))), good(fmt.Sprintf("%.1f", s.Amplification)),
 			good(fmt.Sprintf("%.2f", s.Erasure)), good(fmt.Sprintf("%.0f ms", s.DraftP50MS)), good(fmt.Sprintf("%.0f ms", s.FinalP50MS)), good(fmt.Sprintf("%.0f ms", s.FinalP99MS)),
 		})
+		if priced {
+			rows[len(rows)-1] = append(rows[len(rows)-1], good(s.Cost.String()))
+		}
 	}
-	sc.table([]string{"LIVE", "state", "finals", "failed", "calls", "amplif.", "erasure", "draft", "final p50", "p99"}, rows)
+	sc.table(head, rows)
 	if n := len(all) - mostSessions; n > 0 {
 		sc.line(false, fmt.Sprintf("  and %d sessions more, at /admin/sessions", n))
 	}

@@ -42,7 +42,7 @@ type Config struct {
 // what they cost and what they give.
 func Defaults() Config {
 	return Config{
-		Agreement: 2, TailWords: 1, FirstWords: 4, Words: 4, Growth: 1.5, Interval: 1100 * time.Millisecond, Silence: 1200 * time.Millisecond, Settle: 4 * time.Second, Mask: 2,
+		Agreement: 3, TailWords: 0, FirstWords: 4, Words: 5, Growth: 1.5, Interval: 1100 * time.Millisecond, Silence: 1200 * time.Millisecond, Settle: 4 * time.Second, Mask: 4,
 		Context: 2, ContextSize: 600,
 		QueueBudget: 700 * time.Millisecond, ReorderWait: 2 * time.Second, ResumeWindow: 30 * time.Second, Idle: 10 * time.Minute,
 		MaxFrame: 64 << 10, MaxSessions: 2000, MaxTargets: 16, MaxSegments: 256,

@@ -138,6 +138,7 @@ func (b *bench) finals() (all []*Target) {
 func plainConfig() Config {
 	c := Defaults()
 	c.Context = 0
+	c.Agreement, c.TailWords, c.Words, c.Mask = 2, 1, 4, 2 // what the tests count with
 	return c
 }
 
@@ -203,6 +204,38 @@ func TestOneCallIsUnderWayAndTheNextIsForTheNewestText(t *testing.T) {
 	}
 	if next := b.asked[1]; !strings.HasPrefix(next.Text, first.Text) || len(strings.Fields(next.Text)) < len(words)-2 {
 		t.Errorf("asked for %q after %q", next.Text, first.Text)
+	}
+}
+
+// Revisions that shrink, or that become another text, take what was shown of them along.
+func TestWhatIsTakenBackAtTheSourceIsNotShownAnyLonger(t *testing.T) {
+	for _, row := range []struct {
+		name      string
+		revisions []string
+		shown     string
+	}{
+		{"it has become another text", []string{"we will begin it now and never stop", "we will begin it now and never stop again", "", "no"}, ""},
+		{"at once", []string{"we will begin it now and never stop", "we will begin it now and never stop again", "no they will not"}, ""},
+		{"its second sentence is gone", []string{"We will begin it now. And it never stops again", "We will begin it now. And it never stops again at all", "We will begin it now."}, "WE WILL BEGIN IT NOW./es"},
+		{"its last words are gone", []string{"we will begin it now and never stop", "we will begin it now and never stop again", "we will begin"}, "WE WILL BEGIN IT NOW AND NEVER STOP"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c := plainConfig()
+			c.Mask = 1
+			b := newBench(t, c, Options{})
+			for i, text := range row.revisions {
+				b.say("a", int64(i+1), text, false)
+				b.pass(300 * time.Millisecond)
+				b.answerAll()
+			}
+			shown := ""
+			for _, f := range b.targets() {
+				shown = f.Tentative
+			}
+			if shown != row.shown {
+				t.Errorf("%q is shown, want %q", shown, row.shown)
+			}
+		})
 	}
 }
 

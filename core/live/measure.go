@@ -87,6 +87,9 @@ type Stats struct {
 	QueueMS   int64   `json:"queue_ms"`
 	Level     int     `json:"level"` // of backpressure: 0 none, 1 fewer partials, 2 finals only, 3 cache and fallbacks only, else the source in place of finals
 
+	// Cost is what whoever makes the calls says that they cost so far.
+	Cost any `json:"cost,omitempty"`
+
 	began                 time.Time
 	sent, spoken          int64 // code points
 	erased, words, onTime int64
@@ -219,6 +222,9 @@ func (s *Session) Stats(now time.Time) *Stats {
 }
 
 func round2(x float64) float64 { return math.Round(x*1000) / 1000 }
+
+// Spent notes what the session has cost so far, which its measures tell as it is.
+func (s *Session) Spent(cost any) { s.stats.Cost = cost }
 
 // Counters are those of the measures so far.
 func (s *Session) Counters() Counters { return s.stats.Counters }

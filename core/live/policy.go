@@ -37,6 +37,13 @@ type draft struct {
 	whole  bool // of the whole sentence, which has its full stop
 }
 
+// concerns says whether d is of a sentence that text has become: they have a word in the
+// same place, or one of them is empty.
+func (d draft) concerns(text string) bool {
+	same, was, is := alike(d.source, text)
+	return same > 0 || was == 0 || is == 0
+}
+
 // A flight is a call under way.
 type flight struct {
 	id       int64
@@ -151,7 +158,7 @@ func (s *Session) ask(k *track, units []unit, stable, end int, now time.Time) {
 			text = strings.TrimSpace(g.text[u.begin:end])
 		}
 		had := draft{}
-		if i < len(k.drafts) {
+		if i < len(k.drafts) && k.drafts[i].concerns(text) {
 			had = k.drafts[i]
 		}
 		if had.source == text {
@@ -326,10 +333,14 @@ func (k *track) tentative(mask int) string {
 		return ""
 	}
 	var b strings.Builder
-	for i := k.frozen; i < len(k.drafts); i++ {
+	last := min(len(k.drafts), len(g.standings)) - 1 // a sentence that was taken back is not shown
+	for i := k.frozen; i <= last; i++ {
 		d := k.drafts[i]
+		if !d.concerns(g.standings[i].text) {
+			break
+		}
 		text := d.target
-		if i == len(k.drafts)-1 && !d.whole {
+		if i == last && !d.whole {
 			text = held(k.target.language, text, mask)
 		}
 		if text != "" {

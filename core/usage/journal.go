@@ -81,7 +81,7 @@ func parseLine(line string) (r row, u Use, err error) {
 		if !ok || err != nil {
 			return r, u, errLine
 		}
-		u.Cost = u.Cost.plus(Cost{{currency, billionths}})
+		u.Cost = u.Cost.Plus(Cost{{currency, billionths}})
 	}
 	return r, u, nil
 }

@@ -34,7 +34,7 @@ func (u Use) Plus(v Use) Use {
 	u.PromptTokens += v.PromptTokens
 	u.CompletionTokens += v.CompletionTokens
 	u.CachedTokens += v.CachedTokens
-	u.Cost = u.Cost.plus(v.Cost)
+	u.Cost = u.Cost.Plus(v.Cost)
 	return u
 }
 
@@ -95,7 +95,8 @@ func (c Cost) String() string {
 	return strings.Join(all, " + ")
 }
 
-func (c Cost) plus(d Cost) Cost {
+// Plus returns the sum of c and d, by currency.
+func (c Cost) Plus(d Cost) Cost {
 	switch {
 	case len(d) == 0:
 		return c

@@ -1,7 +1,6 @@
-// A client of dragoman.live.v1 in JavaScript: node live.mjs URL SOURCE TARGET < text
-// Each line of its input is said word by word, as a recogniser would; finals are printed.
-// It comes back when its connection is lost. In a browser leave out the import, and send
-// the token of POST /v1/live in place of the header.
+// A client of dragoman.live.v1 in JavaScript: node live.mjs URL SOURCE TARGET < text. Each line is
+// said word by word, finals are printed, and it comes back when its connection is lost. In a
+// browser leave out the import, and send the token of POST /v1/live in place of the header.
 import WebSocket from "ws";
 import { createInterface } from "node:readline";
 

@@ -73,8 +73,8 @@ func TestEveryClientHasEachFinalOnceThoughItsConnectionIsCut(t *testing.T) {
 	defer cancel()
 	t.Run("Go", func(t *testing.T) {
 		var out bytes.Buffer
-		if err := run(ctx, gateway(t), "en", "es", strings.NewReader(said), &out); err != nil {
-			t.Fatal(err)
+		if code := run(ctx, gateway(t), "en", "es", strings.NewReader(said), &out); code != 1000 {
+			t.Fatalf("closed with %d", code)
 		}
 		if got := finals(out.String()); !slices.Equal(got, want) {
 			t.Errorf("%q", got)

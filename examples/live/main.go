@@ -1,159 +1,87 @@
-// Command live is a client of dragoman.live.v1 in Go: live URL SOURCE TARGET < text
-// Each line of its input is said word by word, as a recogniser would; finals are printed.
-// It comes back when its connection is lost.
+// Command live is a client of dragoman.live.v1: live URL SOURCE TARGET < text. Each line is said
+// word by word, finals are printed, and it comes back when its connection is lost.
 package main
 
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
 )
 
-type frame struct {
-	Type     string                    `json:"type"`
-	Seq      int64                     `json:"seq,omitempty"`
-	Source   string                    `json:"source,omitempty"`
-	Targets  []string                  `json:"targets,omitempty"`
-	Resume   string                    `json:"resume,omitempty"`
-	After    int64                     `json:"after,omitempty"`
-	Target   string                    `json:"target,omitempty"`
-	Segment  string                    `json:"segment,omitempty"`
-	Revision int64                     `json:"revision,omitempty"`
-	Text     string                    `json:"text,omitempty"`
-	Final    bool                      `json:"final,omitempty"`
-	Message  string                    `json:"message,omitempty"`
-	Error    *struct{ Message string } `json:"error,omitempty"`
-}
+type frame = map[string]any
 
-type client struct {
-	url, source, target string
-	out                 io.Writer
+func main() { run(context.Background(), os.Args[1], os.Args[2], os.Args[3], os.Stdin, os.Stdout) }
 
-	mu         sync.Mutex
-	ws         *websocket.Conn // nil while there is none
-	seq        int64
-	resume     string
-	unfinished []frame // the latest revision of each segment without a final target, in the order they began
-}
-
-func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "live URL SOURCE TARGET < text")
-		os.Exit(2)
+func run(ctx context.Context, url, source, target string, in io.Reader, out io.Writer) websocket.StatusCode {
+	start, frames := frame{"type": "start", "source": source, "targets": []string{target}}, make(chan frame)
+	go speak(bufio.NewScanner(in), frames)
+	go connect(ctx, url, frames)
+	var open []frame // the latest revision of each segment without a final target
+	for ws, said := (*websocket.Conn)(nil), false; ; {
+		f := <-frames
+		write := func(f frame) { wsjson.Write(ctx, ws, f) } // what is lost is said again
+		this := func(o frame) bool { return o["segment"] == f["segment"] }
+		if f["seq"] != nil {
+			start["after"] = f["seq"]
+		}
+		switch f["type"] {
+		case "connected":
+			wsjson.Write(ctx, f["ws"].(*websocket.Conn), start)
+		case "ready":
+			start["resume"], ws = f["resume"], f["ws"].(*websocket.Conn)
+			for _, o := range open { // what it has already it passes over
+				write(o)
+			}
+		case "source":
+			if open = append(slices.DeleteFunc(open, this), f); ws != nil {
+				write(f)
+			}
+		case "target":
+			if f["final"] == true {
+				fmt.Fprintf(out, "%s: %s\n", f["segment"], f["text"]) // or f["error"], and no text
+				open = slices.DeleteFunc(open, this)
+			}
+		case "said":
+			said = true
+		case "lost":
+			if ws = nil; f["code"] == 1000 || f["code"] == 1008 || f["code"] == 4401 {
+				return websocket.StatusCode(f["code"].(int))
+			}
+		}
+		if said && len(open) == 0 && ws != nil {
+			write(frame{"type": "end"})
+		}
 	}
-	if err := run(context.Background(), os.Args[1], os.Args[2], os.Args[3], os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 }
 
-func run(ctx context.Context, url, source, target string, in io.Reader, out io.Writer) error {
-	c := &client{url: url, source: source, target: target, out: out}
-	done := make(chan error, 1)
-	go func() { done <- c.session(ctx) }()
-	lines := bufio.NewScanner(in)
+func speak(lines *bufio.Scanner, to chan<- frame) {
 	for n := 1; lines.Scan(); n++ {
-		words := strings.Split(lines.Text(), " ")
+		words := strings.Fields(lines.Text())
 		for i := range words {
-			c.say(ctx, frame{Type: "source", Segment: fmt.Sprint("s", n), Revision: int64(i + 1), Text: strings.Join(words[:i+1], " "), Final: i == len(words)-1})
+			to <- frame{"type": "source", "segment": fmt.Sprint("s", n), "revision": i + 1, "text": strings.Join(words[:i+1], " "), "final": i == len(words)-1}
 			time.Sleep(40 * time.Millisecond)
 		}
 	}
-	for {
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(20 * time.Millisecond):
-			c.mu.Lock()
-			if len(c.unfinished) == 0 && c.ws != nil {
-				c.send(ctx, c.ws, frame{Type: "end"})
-			}
-			c.mu.Unlock()
-		}
-	}
+	to <- frame{"type": "said"}
 }
 
-// session keeps a connection until the session has ended.
-func (c *client) session(ctx context.Context) error {
-	for ; ; time.Sleep(300 * time.Millisecond) {
-		h := http.Header{}
-		if key := os.Getenv("DRAGOMAN_KEY"); key != "" {
-			h.Set("Authorization", "Bearer "+key)
+func connect(ctx context.Context, url string, to chan<- frame) {
+	for ; ctx.Err() == nil; time.Sleep(300 * time.Millisecond) {
+		ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"dragoman.live.v1"}, HTTPHeader: http.Header{"Authorization": {"Bearer " + os.Getenv("DRAGOMAN_KEY")}}})
+		for f := (frame{"type": "connected"}); err == nil; err = wsjson.Read(ctx, ws, &f) {
+			f["ws"] = ws
+			to <- f
+			f = nil
 		}
-		ws, _, err := websocket.Dial(ctx, c.url, &websocket.DialOptions{Subprotocols: []string{"dragoman.live.v1"}, HTTPHeader: h})
-		if err != nil {
-			continue
-		}
-		c.send(ctx, ws, frame{Type: "start", Source: c.source, Targets: []string{c.target}, Resume: c.resume, After: c.seq})
-		for {
-			_, raw, err := ws.Read(ctx)
-			if err != nil {
-				c.mu.Lock()
-				c.ws = nil
-				c.mu.Unlock()
-				switch websocket.CloseStatus(err) {
-				case websocket.StatusNormalClosure:
-					return nil
-				case websocket.StatusPolicyViolation, 4401:
-					return err
-				}
-				break
-			}
-			var f frame
-			if err := json.Unmarshal(raw, &f); err == nil {
-				c.take(ctx, ws, f)
-			}
-		}
-	}
-}
-
-func (c *client) take(ctx context.Context, ws *websocket.Conn, f frame) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.seq = max(c.seq, f.Seq)
-	switch {
-	case f.Type == "ready":
-		c.ws, c.resume, c.seq = ws, f.Resume, f.Seq
-		for _, said := range c.unfinished { // what it has already it passes over
-			c.send(ctx, ws, said)
-		}
-	case f.Type == "error":
-		fmt.Fprintln(os.Stderr, f.Message)
-	case f.Type == "target" && f.Final:
-		c.unfinished = slices.DeleteFunc(c.unfinished, func(said frame) bool { return said.Segment == f.Segment })
-		if f.Error != nil {
-			f.Text = f.Error.Message
-		}
-		fmt.Fprintf(c.out, "%s: %s\n", f.Segment, f.Text)
-	}
-}
-
-func (c *client) say(ctx context.Context, f frame) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if i := slices.IndexFunc(c.unfinished, func(said frame) bool { return said.Segment == f.Segment }); i >= 0 {
-		c.unfinished[i] = f
-	} else {
-		c.unfinished = append(c.unfinished, f)
-	}
-	if c.ws != nil {
-		c.send(ctx, c.ws, f)
-	}
-}
-
-// send sends f; whether it arrived shows when the connection is read.
-func (c *client) send(ctx context.Context, ws *websocket.Conn, f frame) {
-	if raw, err := json.Marshal(f); err == nil {
-		ws.Write(ctx, websocket.MessageText, raw)
+		to <- frame{"type": "lost", "code": int(websocket.CloseStatus(err))}
 	}
 }

@@ -65,7 +65,7 @@ func (r Report) WriteTable(w io.Writer) error {
 	for _, i := range r.known() {
 		fmt.Fprintf(&b, "  %-*s", wide, strings.TrimSpace(headings[i]))
 		for _, m := range r.Runs {
-			fmt.Fprintf(&b, "  %22s", m.columns()[i])
+			fmt.Fprintf(&b, "  %*s", max(22, utf8.RuneCountInString(m.Name)), m.columns()[i])
 		}
 		b.WriteByte('\n')
 	}

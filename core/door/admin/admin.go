@@ -143,6 +143,8 @@ type Session struct {
 	QueueMS       int64   `json:"queue_ms"`
 	Level         int     `json:"level"`
 	Tokens        int64   `json:"tokens"`
+	// Cost is empty without prices in the configuration.
+	Cost usage.Cost `json:"cost,omitempty"`
 }
 
 // maxScrapes bounds scrapes at once, and scrapeTimeout is how long one has to

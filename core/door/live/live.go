@@ -23,6 +23,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/live"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // name is this door's in logs and metrics.
@@ -442,6 +443,7 @@ type Status struct {
 	Epoch           int64
 	Targets         []core.Language
 	Connected       bool
+	Cost            usage.Cost
 	*live.Stats
 }
 
@@ -457,7 +459,7 @@ func (d *Door) Sessions() (all []Status) {
 	for _, s := range open {
 		s.mu.Lock()
 		if !s.over {
-			all = append(all, Status{s.client, s.name, s.epoch, s.live.Targets(), s.conn != nil, s.live.Stats(now)})
+			all = append(all, Status{s.client, s.name, s.epoch, s.live.Targets(), s.conn != nil, s.cost, s.live.Stats(now)})
 		}
 		s.mu.Unlock()
 	}

@@ -22,11 +22,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/text/glossary"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 func TestMain(m *testing.M) {
@@ -57,10 +59,16 @@ func shout(_ context.Context, r *core.Request) (*core.Result, error) {
 func plain() live.Config {
 	c := live.Defaults()
 	c.Context = 0
+	c.Agreement, c.TailWords, c.Mask = 2, 1, 2 // two revisions are enough for a draft
 	return c
 }
 
 func serve(t testing.TB, c door.Config, l live.Config, f translator) *gateway {
+	t.Helper()
+	return serveLogged(t, zap.NewNop(), c, l, f)
+}
+
+func serveLogged(t testing.TB, log *zap.Logger, c door.Config, l live.Config, f translator) *gateway {
 	t.Helper()
 	c.Listen = "127.0.0.1:0"
 	if c.DrainTimeout == door.Defaults().DrainTimeout {
@@ -70,7 +78,7 @@ func serve(t testing.TB, c door.Config, l live.Config, f translator) *gateway {
 		t.Fatal(err)
 	}
 	metrics, service := door.NewMetrics(prometheus.NewRegistry()), door.New(c, f)
-	d := New(l, service, metrics, zap.NewNop())
+	d := New(l, service, metrics, log)
 	s := door.NewServer(door.Options{Config: c, Service: service, Doors: door.Doors{d.Dialect()}, Admin: http.NotFoundHandler(), Metrics: metrics, Log: zap.NewNop()})
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
@@ -105,6 +113,7 @@ type got struct {
 	Late                                                                                                                    any
 	Flags                                                                                                                   []string
 	Error                                                                                                                   *struct{ Code, Message string }
+	Cost                                                                                                                    usage.Cost
 }
 
 const patiently = 20 * time.Second
@@ -869,6 +878,11 @@ func TestTheSameSessionOverPlainHTTP(t *testing.T) {
 	if res := do("POST", s.Source, `{"type":"source","text":"no"}`, token...); res.StatusCode != 400 {
 		t.Errorf("%s", res.Status)
 	}
+	if res := do("POST", s.Source, `{"type":"keepalive"}`+"\n\n"+`{"text":"no"}`+"\n"+source("s4", "Never.", true), token...); res.StatusCode != 400 {
+		t.Errorf("%s", res.Status)
+	} else if raw, _ := io.ReadAll(res.Body); !strings.Contains(string(raw), "line 3: ") || !strings.Contains(string(raw), "were taken") {
+		t.Errorf("which line is wrong is not said: %s", raw)
+	}
 	events = do("GET", s.Events, "", append(token, "Last-Event-ID", id)...)
 	defer events.Body.Close()
 	in = bufio.NewReader(events.Body)
@@ -916,6 +930,43 @@ func TestALateFinalIsAnErrorAndNotSilence(t *testing.T) {
 	w.say(source("s", "It never comes.", true))
 	if f := w.final(); f.Error == nil || f.Error.Code != "deadline_exceeded" || f.Text != "" {
 		t.Errorf("%+v", f)
+	}
+}
+
+// What a session has cost is in its stats, in the list of sessions, and in the line that is
+// written at its end, at the prices of the configuration; what the cache answers costs nothing.
+func TestWhatASessionCostsIsToldAndWrittenAtItsEnd(t *testing.T) {
+	lines, log := observer.New(zap.InfoLevel)
+	g := serveLogged(t, zap.New(lines), door.Defaults(), plain(), func(ctx context.Context, r *core.Request) (*core.Result, error) {
+		res, err := shout(ctx, r)
+		if res.Cached = strings.Contains(r.Text, "known"); !res.Cached {
+			r.Trace.Attempts = 1
+			res.Provider, res.Usage = "priced", core.Usage{PromptTokens: 100, CompletionTokens: 10}
+		}
+		return res, err
+	})
+	g.door.Service.Usage().SetPrices(map[string]usage.Price{"priced": {Input: 1, Output: 4, Currency: "EUR"}})
+	c := g.dial().say(begin)
+	c.until("ready")
+	c.say(source("a", "It is new.", true), source("b", "It is known.", true), source("c", "So is this. Is it?", true))
+	for range 3 {
+		c.final()
+	}
+	const cost = "0.000420 EUR" // three sentences of 100 and 10 tokens
+	if all := g.door.Sessions(); len(all) != 1 || all[0].Cost.String() != cost {
+		t.Errorf("%+v", all)
+	}
+	c.say(`{"type":"end"}`)
+	c.until("stats")
+	if want := (usage.Cost{{Currency: "EUR", Billionths: 420_000}}); !slices.Equal(c.last.Cost, want) {
+		t.Errorf("stats say %+v", c.last.Cost)
+	}
+	if code := c.closes(); code != 1000 {
+		t.Errorf("closed with %d", code)
+	}
+	said := log.FilterMessage("live session ended").All()
+	if len(said) != 1 || said[0].ContextMap()["cost"] != cost || said[0].ContextMap()["tokens"] != int64(330) || said[0].ContextMap()["session"] != "room" {
+		t.Errorf("%+v", said)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/subtle"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -124,12 +125,20 @@ func (d *Door) source(w http.ResponseWriter, r *http.Request, s *session) {
 		lines = bytes.Split(raw, []byte("\n"))
 	}
 	most := int(d.config.Load().MaxFrame)
-	for _, line := range lines {
+	for i, line := range lines {
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
 		}
+		refuse := func(bad *core.Error) {
+			if len(lines) > 1 {
+				own := *bad
+				own.Detail = fmt.Sprintf("line %d: %s; the lines before it were taken, and it and those behind it were not", i+1, bad.Detail)
+				bad = &own
+			}
+			d.refuse(w, r, begin, bad)
+		}
 		if len(line) > most {
-			d.refuse(w, r, begin, &core.Error{Kind: core.TooLarge, Stage: "live", Detail: "a frame is larger than live.max_frame"})
+			refuse(&core.Error{Kind: core.TooLarge, Stage: "live", Detail: "a frame is larger than live.max_frame"})
 			return
 		}
 		f, bad := parse(line)
@@ -140,7 +149,7 @@ func (d *Door) source(w http.ResponseWriter, r *http.Request, s *session) {
 			bad = s.take(nil, f)
 		}
 		if bad != nil {
-			d.refuse(w, r, begin, bad)
+			refuse(bad)
 			return
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/live"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // A session is one of package live with what drives it: it makes the calls, keeps the
@@ -38,6 +39,7 @@ type session struct {
 	counted live.Counters
 	plain   string    // lets a client over plain HTTP speak; empty for a WebSocket's
 	stats   time.Time // when they were sent last
+	cost    usage.Cost
 }
 
 // maxFormer bounds the tokens of a session that are still good.
@@ -518,7 +520,7 @@ func (s *session) call(c live.Call) {
 	go func() {
 		defer d.work.Done()
 		defer cancel()
-		item := d.counted(ctx, rules, s.start.glossary, req)
+		item, cost := d.counted(ctx, rules, s.start.glossary, req)
 		a := live.Answer{Err: item.Err, Waited: req.Trace.Waited, Attempts: req.Trace.Attempts}
 		if r := item.Result; r != nil {
 			a.Text, a.Flags, a.Cached, a.Usage = strings.TrimSpace(r.Text), r.Flags, r.Cached, r.Usage
@@ -529,29 +531,35 @@ func (s *session) call(c live.Call) {
 			return
 		}
 		delete(s.cancels, c.ID)
+		if len(cost) > 0 {
+			s.cost = s.cost.Plus(cost)
+			s.live.Spent(s.cost)
+		}
 		s.live.Answer(time.Now(), c.ID, a)
 		s.turn()
 	}()
 }
 
-// counted asks for req, which counts for its key as any other text does.
-func (d *Door) counted(ctx context.Context, rules *door.Rules, glossary string, req *core.Request) door.Item {
+// counted asks for req, which counts for its key as any other text does, and returns what
+// that cost as well.
+func (d *Door) counted(ctx context.Context, rules *door.Rules, glossary string, req *core.Request) (door.Item, usage.Cost) {
 	if glossary != "" {
 		// A reload may have changed it, or taken it away.
 		g, err := d.Service.Glossary(glossary, "glossary")
 		if err != nil {
-			return door.Item{Err: core.AsError(err, name)}
+			return door.Item{Err: core.AsError(err, name)}, nil
 		}
 		rules = rules.Under(g)
 	}
 	var tab door.Tab
 	if err := tab.Open(&d.Teller, rules, req.Client, time.Now(), int64(utf8.RuneCountInString(req.Text))); err != nil {
-		return door.Item{Err: core.AsError(err, name)}
+		return door.Item{Err: core.AsError(err, name)}, nil
 	}
 	defer tab.Close()
 	item := d.One(ctx, &tab, req)
+	cost := tab.Cost()
 	tab.Settle()
-	return item
+	return item, cost
 }
 
 // statsEvery is how often a client that is connected hears of its measures.
@@ -627,5 +635,6 @@ func (s *session) endLocked() {
 	}
 	log.Info("live session ended", zap.String("client", s.client), zap.String("session", s.name), zap.Float64("seconds", t.Seconds),
 		zap.Int64("segments", t.Segments), zap.Int64("finals", t.Finals), zap.Int64("failed", t.Failed), zap.Int64("calls", t.Calls),
-		zap.Float64("amplification", t.Amplification), zap.Float64("erasure", t.Erasure), zap.Float64("final_p99_ms", t.FinalLag.P99))
+		zap.Float64("amplification", t.Amplification), zap.Float64("erasure", t.Erasure), zap.Float64("final_p99_ms", t.FinalLag.P99),
+		zap.Int64("tokens", t.PromptTokens+t.CompletionTokens), zap.Stringer("cost", s.cost))
 }

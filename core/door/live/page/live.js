@@ -45,7 +45,7 @@ function target(f) {
 function measures() {
   const sorted = [...lags].sort((a, b) => a - b), at = q => sorted.length ? sorted[Math.ceil(q * sorted.length) - 1] + " ms" : "–";
   const all = { "final lag p50": at(.5), "final lag p99": at(.99), "finals": lags.length };
-  if (last.calls !== undefined) Object.assign(all, { "calls": last.calls, "amplification": last.amplification, "erasure": last.erasure, "first draft p50": last.first_draft_ms.p50 + " ms", "on time": Math.round(100 * last.on_time) + " %", "tokens": last.prompt_tokens + last.completion_tokens });
+  if (last.calls !== undefined) Object.assign(all, { "calls": last.calls, "amplification": last.amplification, "erasure": last.erasure, "first draft p50": last.first_draft_ms.p50 + " ms", "on time": Math.round(100 * last.on_time) + " %", "tokens": last.prompt_tokens + last.completion_tokens }, last.cost && { "cost": last.cost.map(c => Number(c.amount).toPrecision(3) + " " + c.currency).join(" + ") });
   $("measures").replaceChildren(...Object.entries(all).map(([k, v]) => {
     const box = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd");
     dt.textContent = k; dd.textContent = v; box.append(dt, dd);
