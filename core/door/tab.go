@@ -115,13 +115,6 @@ func (tab *Tab) Cost() usage.Cost {
 	return tab.noted.Cost
 }
 
-// Cost is what upstream calls cost since the last Settle.
-func (tab *Tab) Cost() usage.Cost {
-	tab.mu.Lock()
-	defer tab.mu.Unlock()
-	return tab.noted.Cost
-}
-
 // Settle counts what was noted since the last time. It comes before the answer.
 func (tab *Tab) Settle() {
 	tab.mu.Lock()
