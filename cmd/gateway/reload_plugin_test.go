@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,4 +82,57 @@ func (g *gatewayProcess) pids() (all []int) {
 		all = append(all, p.PID)
 	}
 	return all
+}
+
+// The provider that is out of order is a plugin, since a plugin is told the deadline by
+// which its calls are bounded.
+func TestAnotherDeadlineKeepsWhatIsKnownOfAPlugin(t *testing.T) {
+	t.Parallel()
+	s := simulate(t, "--engine", "pseudo")
+	yaml := func(deadline, breaker string) string {
+		return fmt.Sprintf(`version: 1
+server: {deadline: %s}
+providers:
+  gone: {type: openai, base_url: "http://127.0.0.1:9/v1", api_key: test}
+  main: {type: plugin, command: [%q], config_from: gone}
+  spare: {type: openai, base_url: %q, api_key: test}
+stages:
+  - provider: {use: main, fallback: [spare], retries: 0, breaker: {failures: %s, open_for: 10m}}
+`, deadline, filepath.Join(programs, "openai-direct"), s.base, breaker)
+	}
+	g := serveAndEdit(t, yaml("30s", "3"))
+	is := func(state, opened float64) {
+		t.Helper()
+		if is, times := g.number(`dragoman_provider_breaker_state{provider="main"`), g.number(`dragoman_provider_breaker_opened_total{provider="main"`); is != state || times != opened {
+			t.Errorf("the breaker is in state %v and has opened %v times, want %v and %v", is, times, state, opened)
+		}
+	}
+	for i := range 3 {
+		if a := g.ask(fmt.Sprintf("Text %d.", i)); a.text(t) == "" || a.Translations[0].Provider != "spare" {
+			t.Fatalf("%+v", a)
+		}
+	}
+	is(2, 1)
+	pids, tried := g.pids(), g.number(`dragoman_plugin_calls_total{provider="main"`)
+
+	for _, deadline := range []string{"20s", "4500ms", "30s"} {
+		if v := g.reload(yaml(deadline, "3")); !strings.Contains(v.Text, "deadline") {
+			t.Errorf("the verdict does not name what changed: %s", v.Text)
+		}
+		is(2, 1)
+		if a := g.ask("After " + deadline + "."); a.text(t) == "" || a.Translations[0].Provider != "spare" {
+			t.Errorf("%+v", a)
+		}
+	}
+	if now, n := g.pids(), g.number(`dragoman_plugin_calls_total{provider="main"`); !slices.Equal(now, pids) || n != tried {
+		t.Errorf("processes %v and %v calls, before that %v and %v", now, n, pids, tried)
+	}
+
+	// Another breaker begins closed, with the first request that comes to it.
+	g.reload(yaml("30s", "4"))
+	g.ask("With another breaker.").text(t)
+	is(0, 1)
+	if n := g.number(`dragoman_plugin_calls_total{provider="main"`); n <= tried {
+		t.Error("with another breaker the plugin is not asked again")
+	}
 }
