@@ -19,16 +19,16 @@ import (
 
 // liveBench is what `dragoman bench live` was told.
 type liveBench struct {
-	sessions       []int
-	modes          []string
-	duration       time.Duration
-	seed           uint64
-	trace          string
-	targets        []string
-	url, admin     string
-	virtual, curve bool
-	noNaive        bool
-	context, slots int
+	sessions             []int
+	modes                []string
+	duration             time.Duration
+	seed                 uint64
+	trace                string
+	targets              []string
+	url, admin           string
+	virtual, curve       bool
+	noNaive              bool
+	context, slots, deaf int
 }
 
 func benchLiveCommand() *cobra.Command {
@@ -99,8 +99,9 @@ with the provider that it simulates, ten minutes of speech in less than a second
 	fs.StringSliceVar(&o.targets, "targets", o.targets, "languages")
 	fs.IntVar(&o.context, "context", 0, "live.context, with --virtual")
 	fs.BoolVar(&o.virtual, "virtual", false, "in virtual time")
-	fs.BoolVar(&o.curve, "curve", false, "in virtual time, for several values of live.growth and live.interval")
+	fs.BoolVar(&o.curve, "curve", false, "in virtual time, for several values of live.agreement and other keys")
 	fs.IntVar(&o.slots, "slots", 0, "calls of each gateway at once, with limits that do not bind, to see how many sessions it holds: about one for each three; 0 for 6 and the limits of an account")
+	fs.IntVar(&o.deaf, "deaf", 0, "so many of a hundred clients read nothing of what they are sent: how the others fare")
 	fs.BoolVar(&o.noNaive, "no-naive", false, "leave out the client that asks for every revision")
 	fs.StringVar(&o.url, "url", "", "drive the gateway at this `URL`")
 	fs.StringVar(&o.admin, "admin", "", "`URL` of its metrics, when they are elsewhere")
@@ -123,6 +124,9 @@ func (o liveBench) check() error {
 	}
 	if o.slots < 0 || o.slots > 10000 {
 		return fmt.Errorf("--slots: must be between 0 and 10000, got %d", o.slots)
+	}
+	if o.deaf < 0 || o.deaf > 99 {
+		return fmt.Errorf("--deaf: must be between 0 and 99, got %d", o.deaf)
 	}
 	if o.duration < time.Second || o.duration > 4*time.Hour {
 		return fmt.Errorf("--duration: must be between 1s and 4h, got %s", o.duration)
@@ -325,7 +329,7 @@ func (o liveBench) cell(ctx context.Context, c liveCell, i int) (speech.Measured
 		return speech.Measured{}, fmt.Errorf("%s: %w", c.name, err)
 	}
 	subject.Begin(ctx)
-	client := speech.Client{URL: subject.URL, Key: subject.Key, Targets: o.languages(), Run: fmt.Sprintf("-%d-%d", time.Now().UnixMilli(), i)}
+	client := speech.Client{URL: subject.URL, Key: subject.Key, Targets: o.languages(), Run: fmt.Sprintf("-%d-%d", time.Now().UnixMilli(), i), Deaf: o.deaf}
 	play := client.Live
 	if c.naive {
 		play = client.Naive

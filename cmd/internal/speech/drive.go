@@ -24,7 +24,12 @@ type Client struct {
 	Targets  []core.Language
 	// Run makes the names of sessions those of this run alone.
 	Run string
+	// Deaf is how many of a hundred sessions read nothing of what they are sent.
+	Deaf int
 }
+
+// givenUp is how long after its last words a client that reads nothing waits to be closed.
+const givenUp = time.Minute
 
 // patience is how long the last finals are waited for.
 const patience = 15 * time.Second
@@ -37,7 +42,22 @@ func (c Client) Live(ctx context.Context, trace []traffic.Event, deadline time.D
 	var failed error
 	var all sync.WaitGroup
 	calls, sent, wasted := 0, 0.0, 0
-	for _, events := range bySession(trace) {
+	deaf, cut := 0, 0
+	for i, events := range bySession(trace) {
+		if (i+1)*c.Deaf/100 > i*c.Deaf/100 {
+			deaf++
+			all.Go(func() {
+				err := c.deaf(ctx, events, begin)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					cut++
+				} else if failed == nil {
+					failed = err
+				}
+			})
+			continue
+		}
 		all.Go(func() {
 			stats, err := c.session(ctx, events, s, &mu, begin)
 			mu.Lock()
@@ -51,8 +71,62 @@ func (c Client) Live(ctx context.Context, trace []traffic.Event, deadline time.D
 	}
 	all.Wait()
 	m := s.Measure(calls, int(sent), 0, deadline, nil)
-	m.Wasted = ratio(wasted, calls)
+	m.Wasted, m.Deaf, m.Cut = ratio(wasted, calls), deaf, cut
 	return m, failed
+}
+
+// deaf plays one session whose client reads nothing, and returns when it has been cut.
+func (c Client) deaf(ctx context.Context, events []traffic.Event, begin time.Time) error {
+	ws, err := c.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer ws.CloseNow()
+	name := events[0].Session
+	if err := say(ctx, ws, map[string]any{"type": "start", "session": name + c.Run, "source": "en", "targets": c.Targets}); err != nil {
+		return err
+	}
+	for _, e := range events {
+		if err := sleep(ctx, time.Until(begin.Add(e.At()))); err != nil {
+			return err
+		}
+		if say(ctx, ws, sourceOf(e)) != nil {
+			return nil
+		}
+	}
+	for end := time.Now().Add(givenUp); time.Now().Before(end); {
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+		if say(ctx, ws, map[string]any{"type": "keepalive"}) != nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("session %s reads nothing and is not cut", name)
+}
+
+func (c Client) dial(ctx context.Context) (*websocket.Conn, error) {
+	h := http.Header{}
+	if c.Key != "" {
+		h.Set("Authorization", "Bearer "+c.Key)
+	}
+	ws, _, err := websocket.Dial(ctx, strings.Replace(c.URL, "http", "ws", 1)+"/v1/live", &websocket.DialOptions{Subprotocols: []string{"dragoman.live.v1"}, HTTPHeader: h})
+	if err != nil {
+		return nil, fmt.Errorf("no live session at %s: %w", c.URL, err)
+	}
+	return ws, nil
+}
+
+func say(ctx context.Context, ws *websocket.Conn, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return ws.Write(ctx, websocket.MessageText, raw)
+}
+
+func sourceOf(e traffic.Event) map[string]any {
+	return map[string]any{"type": "source", "segment": e.Segment, "revision": e.Revision, "text": e.Text, "final": e.Final}
 }
 
 func bySession(trace []traffic.Event) (all [][]traffic.Event) {
@@ -85,25 +159,14 @@ type stats struct {
 
 // session plays one session.
 func (c Client) session(ctx context.Context, events []traffic.Event, s *Screen, mu *sync.Mutex, begin time.Time) (last stats, err error) {
-	h := http.Header{}
-	if c.Key != "" {
-		h.Set("Authorization", "Bearer "+c.Key)
-	}
-	ws, _, err := websocket.Dial(ctx, strings.Replace(c.URL, "http", "ws", 1)+"/v1/live", &websocket.DialOptions{Subprotocols: []string{"dragoman.live.v1"}, HTTPHeader: h})
+	ws, err := c.dial(ctx)
 	if err != nil {
-		return last, fmt.Errorf("no live session at %s: %w", c.URL, err)
+		return last, err
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(4 << 20)
 	name := events[0].Session
-	say := func(v any) error {
-		raw, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		return ws.Write(ctx, websocket.MessageText, raw)
-	}
-	if err := say(map[string]any{"type": "start", "session": name + c.Run, "source": "en", "targets": c.Targets}); err != nil {
+	if err := say(ctx, ws, map[string]any{"type": "start", "session": name + c.Run, "source": "en", "targets": c.Targets}); err != nil {
 		return last, err
 	}
 	read := make(chan error, 1)
@@ -118,11 +181,11 @@ func (c Client) session(ctx context.Context, events []traffic.Event, s *Screen, 
 			s.Heard(e, t, at)
 		}
 		mu.Unlock()
-		if err := say(map[string]any{"type": "source", "segment": e.Segment, "revision": e.Revision, "text": e.Text, "final": e.Final}); err != nil {
+		if err := say(ctx, ws, sourceOf(e)); err != nil {
 			return last, fmt.Errorf("session %s: %w", name, errors.Join(err, <-read))
 		}
 	}
-	if err := say(map[string]any{"type": "end"}); err != nil {
+	if err := say(ctx, ws, map[string]any{"type": "end"}); err != nil {
 		return last, err
 	}
 	select {

@@ -50,7 +50,7 @@ func (r Report) page() string {
 }
 
 func (s story) write(b *strings.Builder) {
-	fmt.Fprintf(b, `<div class="card"><h3>%s</h3><ol>`, html.EscapeString(s.Title))
+	fmt.Fprintf(b, `<div class="card"><h3>%s</h3><ol tabindex="0">`, html.EscapeString(s.Title))
 	for _, l := range s.Lines {
 		fmt.Fprintf(b, "<li><b>%s</b><span>%s", html.EscapeString(l.At), html.EscapeString(l.Kept))
 		if l.New != "" {
@@ -164,7 +164,7 @@ func lags(m Measured) string {
 		y := float64(height-bottom) - float64(height-bottom-10)*float64(i)/4
 		fmt.Fprintf(&b, `<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/><text x="0" y="%.1f">%d ms</text>`, left, width, y, y, y+4, most.Milliseconds()*int64(i)/4)
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d">%.0f s</text>`, width-28, height-4, end.Seconds())
+	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%.0f s</text>`, width-4, height-4, end.Seconds())
 	for _, p := range m.Lags {
 		x := left + float64(width-left-4)*p.At.Seconds()/end.Seconds()
 		y := float64(height-bottom) - float64(height-bottom-10)*float64(p.Lag)/float64(most)

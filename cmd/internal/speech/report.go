@@ -31,13 +31,20 @@ func (m Measured) columns() []string {
 	return []string{
 		m.Name, fmt.Sprint(m.Sessions), fmt.Sprint(m.Segments), fmt.Sprint(m.Calls), fmt.Sprintf("%.2f", m.Ampl), fmt.Sprintf("%.2f", m.Erasure),
 		or(m.Draft.P50, "%.0f"), lag(m.Final), or(m.Stable.P50, "%.0f"), fmt.Sprintf("%.1f %%", 100*m.OnTime), fmt.Sprintf("%.0f %%", 100*m.Wasted),
-		or(m.RateLimited, "%.0f"), or(m.Cold, "%.0f"), or(m.CPU, "%.1f"), or(m.MB, "%.0f"), fmt.Sprintf("%d, %d, %d", m.Dropped, m.Inverted, m.Doubled),
+		or(m.RateLimited, "%.0f"), or(m.Cold, "%.0f"), or(m.CPU, "%.1f"), or(m.MB, "%.0f"), m.unread(), fmt.Sprintf("%d, %d, %d", m.Dropped, m.Inverted, m.Doubled),
 	}
 }
 
 var headings = []string{
 	"", "sessions", "finals", "calls", "amplification", "erasure", "first draft p50", "final lag p50 / p95 / p99", "stable lag p50", "on time", "wasted",
-	"429s", "cold", "CPU %", "MB", "dropped, inverted, doubled",
+	"429s", "cold", "CPU %", "MB", "read nothing, closed", "dropped, inverted, doubled",
+}
+
+func (m Measured) unread() string {
+	if m.Deaf == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d, %d", m.Deaf, m.Cut)
 }
 
 // known are the columns of which something is known.

@@ -128,6 +128,11 @@ type Measured struct {
 	CPU         float64 `json:"cpu_percent"`
 	MB          float64 `json:"resident_mb"`
 
+	// Deaf sessions read nothing; Cut of them were closed for it. They are in no other figure
+	// but those of the gateway.
+	Deaf int `json:"deaf,omitempty"`
+	Cut  int `json:"cut,omitempty"`
+
 	Lags  []Point           `json:"-"` // of finals, over time
 	Views map[string][]View `json:"-"` // what was on screen of some segments
 }

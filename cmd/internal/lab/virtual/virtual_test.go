@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/cmd/internal/speech"
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/door/doortest"
 	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/live/traffic"
 )
@@ -131,5 +133,30 @@ func TestAFloodOfRevisionsDoesNotDelayTheFinalsOfOthers(t *testing.T) {
 	t.Logf("p99 of the calm ones: %.0f ms alone, %.0f ms beside the flood", alone, beside)
 	if beside > 1.1*alone {
 		t.Errorf("the p99 of three calm sessions is %.0f ms beside a flood, and %.0f ms without", beside, alone)
+	}
+}
+
+// The page with the plots is read in the light and in the dark, and on a phone; it has what was
+// on screen beside what the client that asks for every revision showed, and asks for nothing.
+func TestThePageOfPlotsLooksWell(t *testing.T) {
+	targets := []core.Language{"es"}
+	naive, is := Naive(fixed(t), targets, Steady(), deadline), Live(fixed(t), context0(), targets, Steady(), deadline)
+	naive.Name, is.Name = "naive, 4", "live, 4"
+	name := filepath.Join(t.TempDir(), "plots.html")
+	if err := (speech.Report{What: "In virtual time.", Runs: []speech.Measured{is, naive}}).WritePage(name); err != nil {
+		t.Fatal(err)
+	}
+	b := doortest.OpenBrowser(t)
+	b.Go("file://" + name)
+	for script, least := range map[string]int{`document.querySelectorAll("svg").length`: 2, `document.querySelectorAll("circle").length`: 80, `document.querySelectorAll("ol li").length`: 20, `document.querySelectorAll("del").length`: 5} {
+		if got := 0; func() bool { fmt.Sscan(b.Eval(script), &got); return got < least }() {
+			t.Errorf("%s is %d, want %d at least", script, got, least)
+		}
+	}
+	b.LooksWell("plots")
+	for _, u := range b.URLs {
+		if u != "file://"+name {
+			t.Errorf("the page asked for %s", u)
+		}
 	}
 }

@@ -1,0 +1,227 @@
+package doortest
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// A Browser is a headless Chromium, driven by its DevTools protocol.
+type Browser struct {
+	t       *testing.T
+	ws      *websocket.Conn
+	n       int
+	session string
+	// URLs are what it asked for.
+	URLs []string
+}
+
+// OpenBrowser starts one that lives as long as the test.
+func OpenBrowser(t *testing.T) *Browser {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("chromium is not installed")
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--no-first-run",
+		"--disable-background-networking", "--window-size=1000,900", "--user-data-dir="+dir, "--remote-debugging-port=0", "about:blank")
+	// Its processes write into the folder as long as they live. All of them hold this output, so to wait for
+	// its end is to wait for theirs.
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &said, &said, time.Minute
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		if err := cmd.Wait(); errors.Is(err, exec.ErrWaitDelay) {
+			t.Error("a process that chromium has started goes on without it")
+		}
+		if t.Failed() {
+			t.Logf("chromium: %s", said.Bytes()[max(said.Len()-2000, 0):])
+		}
+	})
+	var lines []string
+	for deadline := time.Now().Add(time.Minute); len(lines) < 2; time.Sleep(20 * time.Millisecond) {
+		raw, _ := os.ReadFile(filepath.Join(dir, "DevToolsActivePort"))
+		lines = strings.Split(strings.TrimSpace(string(raw)), "\n")
+		if time.Now().After(deadline) {
+			t.Fatal("chromium does not start")
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, "ws://127.0.0.1:"+lines[0]+lines[1], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws.SetReadLimit(-1)
+	t.Cleanup(func() { ws.CloseNow() })
+	b := &Browser{t: t, ws: ws}
+	var target struct{ TargetID, SessionID string }
+	b.do("", "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	b.do("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &target)
+	b.session = target.SessionID
+	b.do(b.session, "Network.enable", nil, nil)
+	b.do(b.session, "Page.enable", nil, nil)
+	return b
+}
+
+func (b *Browser) do(session, method string, params any, into any) {
+	b.t.Helper()
+	b.n++
+	if params == nil {
+		params = map[string]any{}
+	}
+	ask := map[string]any{"id": b.n, "method": method, "params": params}
+	if session != "" {
+		ask["sessionId"] = session
+	}
+	raw, err := json.Marshal(ask)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := b.ws.Write(ctx, websocket.MessageText, raw); err != nil {
+		b.t.Fatal(err)
+	}
+	for {
+		_, raw, err := b.ws.Read(ctx)
+		if err != nil {
+			b.t.Fatalf("%s: %v", method, err)
+		}
+		var m struct {
+			ID     int
+			Method string
+			Params struct{ Request struct{ URL string } }
+			Result json.RawMessage
+			Error  *struct{ Message string }
+		}
+		if err := json.Unmarshal(raw, &m); err != nil {
+			b.t.Fatal(err)
+		}
+		if m.Method == "Network.requestWillBeSent" {
+			b.URLs = append(b.URLs, m.Params.Request.URL)
+		}
+		if m.ID != b.n {
+			continue
+		}
+		if m.Error != nil {
+			b.t.Fatalf("%s: %s", method, m.Error.Message)
+		}
+		if into != nil {
+			if err := json.Unmarshal(m.Result, into); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+		return
+	}
+}
+
+// Eval runs a script in the page and returns what it comes to.
+func (b *Browser) Eval(script string) string {
+	b.t.Helper()
+	var r struct {
+		Result           struct{ Value any }
+		ExceptionDetails *struct {
+			Text      string
+			Exception struct{ Description string }
+		}
+	}
+	b.do(b.session, "Runtime.evaluate", map[string]any{"expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true}, &r)
+	if e := r.ExceptionDetails; e != nil {
+		b.t.Fatalf("%s: %s %s", script, e.Text, e.Exception.Description)
+	}
+	return fmt.Sprint(r.Result.Value)
+}
+
+// Until waits for a script to come to true.
+func (b *Browser) Until(script string) {
+	b.t.Helper()
+	b.Eval(`(async () => { for (let i = 0; i < 600; i++) { if (` + script + `) return; await new Promise(r => setTimeout(r, 50)); } throw new Error("waited for ` + strings.ReplaceAll(script, `"`, `'`) + `: " + document.body.innerText); })()`)
+}
+
+// Go opens an address, and returns when it is there.
+func (b *Browser) Go(url string) {
+	b.t.Helper()
+	b.do(b.session, "Page.navigate", map[string]any{"url": url}, nil)
+	b.Until(`location.href !== "about:blank" && document.readyState === "complete"`)
+}
+
+// A Look is how a page is looked at.
+type Look struct {
+	Name          string
+	Width, Height int
+	Dark          bool
+}
+
+// Looks are those that every page is to look well in.
+func Looks() []Look {
+	return []Look{{"light", 1000, 900, false}, {"dark", 1000, 900, true}, {"phone", 375, 800, false}, {"phone-dark", 375, 800, true}}
+}
+
+// contrast returns the texts whose contrast with what is behind them is below 4.5 (WCAG 2.2
+// success criterion 1.4.3), with their colours.
+const contrast = `(() => {
+  const parse = c => { const n = c.match(/[\d.]+/g).map(Number); return { rgb: n.slice(0, 3), a: n.length > 3 ? n[3] : 1 }; };
+  const over = (top, back) => top.rgb.map((v, i) => v * top.a + back[i] * (1 - top.a));
+  const lum = rgb => { const [r, g, b] = rgb.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+  const behind = e => { if (!e) return [255, 255, 255]; const c = parse(getComputedStyle(e).backgroundColor); return c.a === 1 ? c.rgb : over(c, behind(e.parentElement)); };
+  const bad = new Set();
+  for (const e of document.querySelectorAll("body *")) {
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || !e.getClientRects().length || e.closest(":disabled")) continue;
+    const s = getComputedStyle(e), back = behind(e), c = parse(e instanceof SVGElement ? s.fill : s.color);
+    c.a *= Number(s.opacity);
+    const [a, b] = [lum(over(c, back)), lum(back)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);
+    if (ratio < 4.5) bad.add(e.tagName + " " + e.textContent.trim().slice(0, 20) + " " + ratio.toFixed(1));
+  }
+  return [...bad].slice(0, 5).join("; ");
+})()`
+
+// LooksWell looks at the page in each of Looks: nothing may be wider than the window, or be
+// hardly readable. With DRAGOMAN_PICTURES a picture of each is written into that folder.
+func (b *Browser) LooksWell(name string) {
+	b.t.Helper()
+	for _, l := range Looks() {
+		b.do(b.session, "Emulation.setDeviceMetricsOverride", map[string]any{"width": l.Width, "height": l.Height, "deviceScaleFactor": 1, "mobile": l.Width < 500}, nil)
+		scheme := "light"
+		if l.Dark {
+			scheme = "dark"
+		}
+		b.do(b.session, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+		if wide := b.Eval(`document.documentElement.scrollWidth - document.documentElement.clientWidth`); wide != "0" {
+			b.t.Errorf("%s, %s: the page is %s px wider than the window", name, l.Name, wide)
+		}
+		if bad := b.Eval(contrast); bad != "" {
+			b.t.Errorf("%s, %s: hardly to be read: %s", name, l.Name, bad)
+		}
+		dir := os.Getenv("DRAGOMAN_PICTURES")
+		if dir == "" {
+			continue
+		}
+		var shot struct{ Data string }
+		b.do(b.session, "Page.captureScreenshot", map[string]any{"captureBeyondViewport": true}, &shot)
+		raw, err := base64.StdEncoding.DecodeString(shot.Data)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name+"-"+l.Name+".png"), raw, 0o644)
+		}
+		if err != nil {
+			b.t.Error(err)
+		}
+	}
+}
