@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -161,6 +160,3 @@ func Written(doc *format.Document, all []string) ([]byte, error) {
 	}
 	return content, nil
 }
-
-// FileCharacters are those that a file counts: all of it.
-func FileCharacters(content []byte) int64 { return int64(utf8.RuneCount(content)) }

@@ -290,7 +290,7 @@ func (d *Door) document(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	}
 	c.Rules = c.Rules.Within(documentTime)
 	doc := &document{
-		ID: random(16), Key: random(32), Client: c.Client, Name: name, Characters: door.FileCharacters(file.Content), Since: time.Now(), Status: "translating",
+		ID: random(16), Key: random(32), Client: c.Client, Name: name, Characters: parsed.Characters, Since: time.Now(), Status: "translating",
 		Source: wish.source, Target: wish.target, Formality: wish.formality, Instructions: wish.instructions, Ignored: wish.ignored, Glossaries: wish.glossaries,
 	}
 	tab := new(door.Tab)

@@ -177,7 +177,7 @@ func (d *Door) translateFile(w http.ResponseWriter, r *http.Request) {
 	if from == "" {
 		from = door.LanguageOf(doc)
 	}
-	content, err := d.fill(r, c, doc, door.FileCharacters(file.Content), from, to)
+	content, err := d.fill(r, c, doc, doc.Characters, from, to)
 	if err != nil {
 		refuse(w, r, err)
 		return

@@ -62,11 +62,14 @@ type Document struct {
 	Segments []Segment
 	// Kept counts those that are translated already and stay.
 	Kept int
+	// Characters are the code points of the file; of one that is packed, those of its texts.
+	Characters int64
 
 	text   string
 	code   encoding
-	always []edit                     // what changes when anything does
-	check  func(written string) error // that the file still is what it was; nil for no doubt
+	always []edit                               // what changes when anything does
+	check  func(written string) error           // that the file still is what it was; nil for no doubt
+	pack   func(written string) ([]byte, error) // of a file that is packed; nil for others
 }
 
 // An edit replaces what stands from start to end, in bytes.
@@ -113,6 +116,7 @@ func kinds() []kind {
 		{"properties", []string{".properties"}, readProperties},
 		{"strings", []string{".strings"}, readStrings},
 		{"csv", []string{".csv", ".tsv"}, readCSV},
+		{"docx", []string{".docx"}, nil}, // it is no text
 	}
 }
 
@@ -155,11 +159,14 @@ func Read(name string, content []byte, o Options) (*Document, error) {
 	if at < 0 {
 		return nil, &Error{Detail: fmt.Sprintf("there is no format %q; there are %s", name, strings.Join(Names(), ", "))}
 	}
+	if name == "docx" {
+		return readDOCX(content, o)
+	}
 	text, code, err := decode(content, name)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{text: text, options: o, doc: &Document{text: text, code: code}}
+	r := &reader{text: text, options: o, doc: &Document{text: text, code: code, Characters: int64(utf8.RuneCountInString(text))}}
 	if o.Line <= 0 {
 		r.options.Line = 42
 	}
@@ -173,11 +180,18 @@ func Read(name string, content []byte, o Options) (*Document, error) {
 	if err := all[at].read(r); err != nil {
 		return nil, err
 	}
-	if len(r.doc.Segments)+r.doc.Kept > maxSegments {
-		return nil, &Error{Detail: fmt.Sprintf("the file has more than %d texts", maxSegments)}
+	if err := r.doc.bounded(); err != nil {
+		return nil, err
 	}
 	r.places()
 	return r.doc, nil
+}
+
+func (d *Document) bounded() error {
+	if len(d.Segments)+d.Kept > maxSegments {
+		return &Error{Detail: fmt.Sprintf("the file has more than %d texts", maxSegments)}
+	}
+	return nil
 }
 
 // Write returns the file with the translations that answer has; where it has none the file
@@ -218,6 +232,9 @@ func (d *Document) Write(answer func(i int) (string, bool)) ([]byte, error) {
 		if err := d.check(written); err != nil {
 			return nil, err
 		}
+	}
+	if d.pack != nil {
+		return d.pack(written)
 	}
 	return d.code.encode(written)
 }
