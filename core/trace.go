@@ -31,6 +31,10 @@ type Trace struct {
 	failed  *Error
 	owner   Pinner
 	made    *Attempted // the first
+
+	// Of a request in a distributed trace.
+	traced, joined *Traced
+	steps          []Step
 }
 
 // A hit of the cache has few spans, and a call upstream seldom more than many.
@@ -81,7 +85,7 @@ func (t *Trace) SetOwner(p Pinner) { t.owner = p }
 // Until done is called its generation stays open; done may be called from any
 // goroutine, once.
 func (t *Trace) Fork() (fork *Trace, done func()) {
-	fork = &Trace{owner: t.owner, deepest: t.deepest}
+	fork = &Trace{owner: t.owner, deepest: t.deepest, traced: t.traced}
 	if t.owner == nil {
 		return fork, func() {}
 	}
@@ -99,6 +103,7 @@ func (t *Trace) Merge(fork *Trace, waited time.Duration) {
 	}
 	t.below += waited
 	t.Made(fork.made)
+	t.steps = append(t.steps, fork.steps...)
 	t.deepest = max(t.deepest, fork.deepest)
 	t.failed = fork.failed
 }
@@ -182,6 +187,9 @@ func (t *Trace) End(m Mark, name string) (total, self time.Duration) {
 	self = max(total-t.below, 0)
 	t.below = m.below + total
 	t.Add(name, self)
+	if t.traced != nil && t.traced.Detail {
+		t.steps = append(t.steps, Step{name, epoch.Add(m.start), total, t.traced.Context})
+	}
 	return total, self
 }
 

@@ -33,6 +33,9 @@ func build(file loaded) (*gateway, error) {
 	log, lines := newLog(*logSection.Of(file.File))
 	g := &gateway{file: file.File, server: serverSection.Of(file.File), log: log, plugins: file.plugins, lines: lines, at: func(string) {}}
 	err := doorsSection.Of(file.File).Check()
+	if err == nil {
+		err = traceSection.Of(file.File).Check()
+	}
 	if err != nil {
 		lines.Close()
 		return nil, file.Place(err)

@@ -176,7 +176,7 @@ func (p *process) begin() *process {
 func clean(env []string) []string {
 	kept := slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
 		name, _, _ := strings.Cut(strings.ToUpper(kv), "=")
-		return name == "STATE_DIRECTORY" || strings.HasPrefix(name, "OPENAI_") || strings.HasPrefix(name, "DRAGOMAN_") || strings.HasPrefix(name, "MAKE") ||
+		return name == "STATE_DIRECTORY" || strings.HasPrefix(name, "OPENAI_") || strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "DRAGOMAN_") || strings.HasPrefix(name, "MAKE") ||
 			name == "MFLAGS" || name == "HTTP_PROXY" || name == "HTTPS_PROXY" || name == "ALL_PROXY"
 	})
 	return append(kept, "XDG_STATE_HOME="+filepath.Join(programs, "state"))

@@ -24,6 +24,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/files"
 	"github.com/dragoman-mt/dragoman/core/reload"
 	"github.com/dragoman-mt/dragoman/core/state"
+	"github.com/dragoman-mt/dragoman/core/trace"
 	"github.com/dragoman-mt/dragoman/core/usage"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 )
@@ -155,6 +156,12 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	service := door.New(*g.server, g.engine)
 	service.SlowFrom(g.lines.Slow)
 	service.AccessTo(g.lines.Access)
+	tracer, err := trace.New(*traceSection.Of(file.File), os.Getenv, g.log.Named("trace"))
+	if err != nil {
+		return unfit{file.Place(err)}
+	}
+	defer tracer.Close()
+	service.TraceBy(tracer)
 	book := usage.Open(filepath.Join(s.past.Path(), "usage"), g.log.Named("usage"))
 	defer book.Close()
 	book.SetPrices(pricesOf(file.File))
@@ -207,6 +214,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	g.engine.Attach("server", server)
 	g.engine.Attach("doors", doors)
 	g.engine.Attach("live", doors.live)
+	g.engine.Attach("trace", tracer)
 	g.engine.Attach("glossaries", g.glossaries)
 	if err := server.Listen(); err != nil {
 		return file.Place(err)
@@ -226,7 +234,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	defer (&memory{folder: s.past, engine: g.engine, log: g.log}).begin()()
 	reloader = g.reloader(f, s.past, content, back, func(file *config.File) { book.SetPrices(pricesOf(file)) })
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
-		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, reloader, doors.live, usageMeasures{book, service}}
+		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, tracer, reloader, doors.live, usageMeasures{book, service}}
 	}))
 	unfollow := g.follow(cmd.Context(), reloader, s.hup, f.file, s.onDisk)
 	defer func() {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/trace"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
@@ -120,6 +121,9 @@ func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) (item I
 	if seat := req.Batch; seat != nil {
 		defer seat.Settle() // nobody waits for it any more
 	}
+	if t.Service.tracer.On() {
+		t.Service.tracer.Begin(req.Trace, parentOf(ctx))
+	}
 	if tab.key != nil {
 		req.Lane = max(req.Lane, tab.key.lane)
 	}
@@ -146,8 +150,8 @@ func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) (item I
 		res, err = once()
 	}
 	item = Item{Result: res, Err: core.AsError(err, "door"), Took: time.Since(tab.begin)}
-	t.Metrics.Count(t.Door, core.KindOf(err), item.Took)
-	t.tell(&Asked{Door: t.Door, Request: req, Result: res, Err: item.Err, Took: item.Took}, tab.spent(req, item))
+	t.Metrics.count(t.Door, core.KindOf(err), item.Took, req.Trace.Traced())
+	t.tell(&Asked{Door: t.Door, Request: req, Result: res, Err: item.Err, Begin: tab.begin, Took: item.Took}, tab.spent(req, item))
 	return item
 }
 
@@ -158,6 +162,9 @@ func (t *Teller) tell(a *Asked, use usage.Use) {
 	t.Service.recent.asked(a, slow)
 	if log := t.Service.access(); log != nil {
 		a.access(log, use)
+	}
+	if a.Request.Trace.Traced() != nil {
+		t.Service.tracer.Ended(trace.Request{Door: a.Door, Request: a.Request, Result: a.Result, Err: a.Err, Begin: a.Begin, Took: a.Took})
 	}
 }
 

@@ -73,7 +73,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "0")
 		return
 	}
-	g.next.ServeHTTP(w, r)
+	g.next.ServeHTTP(w, traced(g.service.tracer, r))
 }
 
 // preflight says whether a browser asks what a page may send (Fetch standard,

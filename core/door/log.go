@@ -47,6 +47,7 @@ type Asked struct {
 	Request *core.Request // with its trace
 	Result  *core.Result  // nil when it failed
 	Err     *core.Error
+	Begin   time.Time // when its call arrived
 	Took    time.Duration
 }
 
@@ -74,6 +75,7 @@ func (j *Journal) Asked(a Asked, slow time.Duration) {
 	if r.Session != "" {
 		fields = append(fields, zap.String("session", r.Session))
 	}
+	fields = append(fields, traceFields(r.Trace)...)
 	if r.Trace != nil {
 		fields = append(fields, zap.Int("attempts", r.Trace.Attempts), zap.Object("stages", spans(r.Trace.Spans())))
 	}
@@ -105,7 +107,16 @@ func (a *Asked) access(log *zap.Logger, use usage.Use) {
 	if t := r.Trace; t != nil {
 		fields = append(fields, zap.Bool("joined", t.Joined), zap.Int("attempts", t.Attempts), zap.Duration("waited", t.Waited), zap.Object("stages", spans(t.Spans())))
 	}
-	log.Info("text", fields...)
+	log.Info("text", append(fields, traceFields(r.Trace)...)...)
+}
+
+// traceFields name the span of a request that has one.
+func traceFields(t *core.Trace) []zap.Field {
+	span := t.Traced()
+	if span == nil {
+		return nil
+	}
+	return []zap.Field{zap.String("trace_id", span.Context.TraceID()), zap.String("span_id", span.Context.SpanID())}
 }
 
 func kindOr(err *core.Error, none string) string {

@@ -40,9 +40,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // Count notes that door answered a text, or refused a call, after took. Kind is
 // empty when it was translated.
 func (m *Metrics) Count(door string, kind core.ErrorKind, took time.Duration) {
+	m.count(door, kind, took, nil)
+}
+
+// count is Count for a text with a span, which is the exemplar of its class if it is recorded.
+func (m *Metrics) count(door string, kind core.ErrorKind, took time.Duration, span *core.Traced) {
 	if kind == "" {
 		kind = "ok"
 	}
 	m.requests.WithLabelValues(door, string(kind)).Inc()
-	m.seconds.WithLabelValues(door).Observe(took.Seconds())
+	seconds := m.seconds.WithLabelValues(door)
+	if span != nil && span.Context.Sampled {
+		if e, ok := seconds.(prometheus.ExemplarObserver); ok {
+			e.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": span.Context.TraceID()})
+			return
+		}
+	}
+	seconds.Observe(took.Seconds())
 }

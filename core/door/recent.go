@@ -201,17 +201,19 @@ func (a *Asked) past(reason Reason) Past {
 	if t == nil {
 		return p
 	}
+	if span := t.Traced(); span != nil {
+		p.TraceID = span.Context.TraceID()
+	}
 	p.Joined = t.Joined
 	for _, s := range t.Spans() {
 		p.Stages = append(p.Stages, StageTime{s.Name, milliseconds(s.Self)})
 	}
-	arrived := p.At.Add(-a.Took)
 	for made := range t.AttemptsMade() {
 		if len(p.Attempts) == mostAttempts {
 			break
 		}
 		one := PastAttempt{
-			Provider: made.Provider, Why: made.Why, AfterMS: milliseconds(max(made.Start.Sub(arrived), 0)), TookMS: milliseconds(made.Took),
+			Provider: made.Provider, Why: made.Why, AfterMS: milliseconds(max(made.Start.Sub(a.Begin), 0)), TookMS: milliseconds(made.Took),
 			SpokeMS: milliseconds(made.Spoke), Lost: made.Lost, Shared: made.Shared,
 		}
 		if made.Err != nil {

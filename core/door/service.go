@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/trace"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
@@ -28,6 +29,7 @@ type Service struct {
 	slow       func() time.Duration
 	access     func() *zap.Logger // of every text; nil when there is none
 	recent     Recent
+	tracer     *trace.Tracer // nil: nothing is traced
 	usage      *usage.Book
 	glossaries atomic.Pointer[Glossaries]
 	infer      Inferrer
@@ -59,6 +61,9 @@ func (s *Service) SlowFrom(slow func() time.Duration) { s.slow = slow }
 // AccessTo gives each text, and each call that is refused as a whole, a line in the log that
 // access returns at the time, if it returns one. It comes before the first call.
 func (s *Service) AccessTo(access func() *zap.Logger) { s.access = access }
+
+// TraceBy tells tracer of every text. It comes before the first call.
+func (s *Service) TraceBy(tracer *trace.Tracer) { s.tracer = tracer }
 
 // Recent is what is looked back at, latest first.
 func (s *Service) Recent() []Past { return s.recent.All() }

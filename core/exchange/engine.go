@@ -88,6 +88,8 @@ type Dialect interface {
 
 // Settings are what an Engine is made of.
 type Settings struct {
+	// System is what kind of server it is, such as deepl.
+	System  string
 	Base    *url.URL // without a slash at the end of its path
 	Header  http.Header
 	Secrets []string // that Header, or a call, holds
@@ -422,9 +424,15 @@ func (e *Engine) send(ctx context.Context, timeout time.Duration, c Call, reqs [
 		r.Body, r.ContentLength = Body(c.Body), int64(len(c.Body))
 		r.GetBody = func() (io.ReadCloser, error) { return Body(c.Body), nil }
 	}
+	if len(reqs) > 0 {
+		Trace(reqs[0], r.Header, e.set.System, &to)
+	}
 	var buf bytes.Buffer
 	resp, err := e.env.Upstream.RoundTrip(r.WithContext(call))
 	if err == nil {
+		if len(reqs) > 0 {
+			Traced(reqs[0], resp.StatusCode)
+		}
 		if err = Unpack(resp); err == nil {
 			err = Receive(ctx, cancel, resp, &buf, json.Valid)
 		} else {

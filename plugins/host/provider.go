@@ -52,6 +52,7 @@ func (p provider) Translate(ctx context.Context, req *core.Request) (*core.Resul
 		most = none
 	}
 	hurried := p.hurried(ctx)
+	ctx = wire.WithTrace(ctx, req.Trace)
 	err := p.send(ctx, most, private{req: req}, func(r visit) (err *core.Error, died bool) {
 		res, refused, err, died = p.call(ctx, r, req)
 		return err, died

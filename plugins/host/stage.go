@@ -49,6 +49,7 @@ func (s stage) Before(ctx context.Context, req *core.Request) (core.Verdict, err
 	if v := s.setup.Load(); v != nil && !v.before {
 		return verdict, nil
 	}
+	ctx = wire.WithTrace(ctx, req.Trace)
 	err := s.call(ctx, private{req: req}, func(call context.Context, r visit) (*core.Error, bool) {
 		v, err := r.stage.Before(call, &wire.Visit{Instance: s.id, Text: wire.EncodeRequest(req)})
 		if err != nil {
@@ -95,6 +96,7 @@ func (s stage) After(ctx context.Context, req *core.Request, res *core.Result, s
 		return res, nil
 	}
 	changed := *res
+	ctx = wire.WithTrace(ctx, req.Trace)
 	err := s.call(ctx, private{req, res.Text}, func(call context.Context, r visit) (*core.Error, bool) {
 		reply, err := r.stage.After(call, &wire.Done{Instance: s.id, Text: wire.EncodeRequest(req), Result: wire.EncodeResult(res), State: state})
 		if err != nil {

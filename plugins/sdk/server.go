@@ -363,7 +363,7 @@ func tooLong(reply proto.Message) *wire.Error {
 // answer returns the last event of one text.
 func (in *instance) answer(ctx context.Context, text *wire.Text, onDelta func(string) error) *wire.Event {
 	req := wire.DecodeRequest(text)
-	req.OnDelta = onDelta
+	req.OnDelta, req.Trace = onDelta, wire.TraceOf(ctx)
 	res, err := in.result(ctx, req)
 	if err != nil {
 		e := core.AsError(err, "")
@@ -410,7 +410,9 @@ func (s *server) Before(ctx context.Context, v *wire.Visit) (reply *wire.Verdict
 	}()
 	var verdict core.Verdict
 	err = in.protect(func() (err error) {
-		verdict, err = in.hooks().Before(ctx, wire.DecodeRequest(v.GetText()))
+		req := wire.DecodeRequest(v.GetText())
+		req.Trace = wire.TraceOf(ctx)
+		verdict, err = in.hooks().Before(ctx, req)
 		return err
 	})
 	switch {
@@ -438,7 +440,9 @@ func (s *server) After(ctx context.Context, d *wire.Done) (*wire.Reply, error) {
 		if !ok {
 			return &core.Error{Kind: core.Internal, Detail: "the plugin has no After, as its Description says"}
 		}
-		res, err = both.After(ctx, wire.DecodeRequest(d.GetText()), wire.DecodeResult(d.GetResult()), d.GetState())
+		req := wire.DecodeRequest(d.GetText())
+		req.Trace = wire.TraceOf(ctx)
+		res, err = both.After(ctx, req, wire.DecodeResult(d.GetResult()), d.GetState())
 		return err
 	})
 	if err == nil && res == nil {

@@ -49,10 +49,10 @@ func (s Secret) Close() { s.from.Close() }
 func (s Secret) Dial() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, answer any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-			return invoke(metadata.NewOutgoingContext(ctx, s.header), method, req, answer, conn, options...)
+			return invoke(traced(metadata.NewOutgoingContext(ctx, s.header)), method, req, answer, conn, options...)
 		}),
 		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, stream grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
-			return stream(metadata.NewOutgoingContext(ctx, s.header), desc, conn, method, options...)
+			return stream(traced(metadata.NewOutgoingContext(ctx, s.header)), desc, conn, method, options...)
 		}),
 	}
 }

@@ -50,7 +50,7 @@ func build(env core.Env, c *Config) (any, error) {
 		return nil, exchange.About(env, "base_url", err)
 	}
 	key, region := strings.TrimSpace(c.APIKey.Reveal()), strings.TrimSpace(c.Region)
-	set := exchange.Settings{Base: base, Secrets: []string{key}, Timeout: c.Timeout, Header: http.Header{}, Options: c.Category}
+	set := exchange.Settings{System: "azure", Base: base, Secrets: []string{key}, Timeout: c.Timeout, Header: http.Header{}, Options: c.Category}
 	switch host := strings.ToLower(base.Hostname()); {
 	case key != "":
 		set.Header["Ocp-Apim-Subscription-Key"] = []string{key}

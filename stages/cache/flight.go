@@ -735,8 +735,12 @@ func (s *Stage) ride(ctx context.Context, r *rider) (*core.Result, error) {
 			trace.Merge(r.bid.trace, waited)
 		} else if landed && r.pays != nil {
 			trace.Merge(r.pays.trace, waited)
+			trace.Join(r.pays.trace)
 		} else {
 			trace.Elsewhere(span, waited)
+			if r.bid != nil {
+				trace.Join(r.bid.trace)
+			}
 			if landed && r.err != nil {
 				trace.Failed(r.err) // counted where it arose
 			}

@@ -52,7 +52,7 @@ func build(env core.Env, c *Config) (any, error) {
 		return nil, exchange.About(env, "base_url", err)
 	}
 	base.Path = strings.TrimSuffix(strings.TrimSuffix(strings.TrimRight(base.Path, "/"), "/translate"), "/v2")
-	set := exchange.Settings{Base: base, Secrets: []string{key}, Timeout: c.Timeout, Header: http.Header{}}
+	set := exchange.Settings{System: "deepl", Base: base, Secrets: []string{key}, Timeout: c.Timeout, Header: http.Header{}}
 	for _, name := range slices.Sorted(maps.Keys(c.Glossaries)) {
 		if strings.TrimSpace(c.Glossaries[name]) == "" {
 			return nil, exchange.About(env, "glossaries."+name, fmt.Errorf("is empty; write the glossary_id that DeepL gave"))

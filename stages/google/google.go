@@ -46,7 +46,7 @@ func build(env core.Env, c *Config) (any, error) {
 	base.Path = strings.TrimSuffix(strings.TrimRight(base.Path, "/"), path)
 	key := strings.TrimSpace(c.APIKey.Reveal())
 	// The key goes into a header: an address is written to logs on its way.
-	set := exchange.Settings{Base: base, Secrets: []string{key}, Timeout: c.Timeout, Header: http.Header{}}
+	set := exchange.Settings{System: "google", Base: base, Secrets: []string{key}, Timeout: c.Timeout, Header: http.Header{}}
 	switch host := strings.ToLower(base.Hostname()); {
 	case key != "":
 		set.Header["X-Goog-Api-Key"] = []string{key}

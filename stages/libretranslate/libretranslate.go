@@ -44,7 +44,7 @@ func build(env core.Env, c *Config) (any, error) {
 	}
 	base.Path = strings.TrimSuffix(strings.TrimRight(base.Path, "/"), "/translate")
 	key := strings.TrimSpace(c.APIKey.Reveal())
-	set := exchange.Settings{Base: base, Secrets: []string{key}, Timeout: c.Timeout}
+	set := exchange.Settings{System: "libretranslate", Base: base, Secrets: []string{key}, Timeout: c.Timeout}
 	if key == "" && strings.EqualFold(base.Hostname(), hosted) {
 		set.NeedsKey = "set LIBRETRANSLATE_API_KEY, or name a server of your own in base_url"
 	}

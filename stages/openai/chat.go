@@ -190,6 +190,7 @@ func (p *Provider) exchange(ctx context.Context, req *core.Request, sent *sendin
 	if err != nil {
 		return nil, core.Usage{}, nil, p.broken(ctx, call, req, err)
 	}
+	exchange.Traced(req, resp.StatusCode)
 	l := limits(resp.Header)
 	good, streamed := exchange.IsGood(resp.StatusCode), false
 	err = exchange.Unpack(resp)

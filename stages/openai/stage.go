@@ -310,6 +310,7 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 	if err != nil {
 		return nil, core.Usage{}, nil, p.broken(ctx, call, req, err)
 	}
+	exchange.Traced(req, resp.StatusCode)
 	l := limits(resp.Header)
 	good := exchange.IsGood(resp.StatusCode)
 	streamed := false
@@ -420,6 +421,13 @@ func (p *Provider) post(ctx context.Context, req *core.Request, encoded []byte) 
 			id += "-" + strconv.Itoa(req.Attempt)
 		}
 		h["X-Client-Request-Id"] = []string{id}
+	}
+	exchange.Trace(req, h, "openai", p.chat)
+	if span := req.Trace.Traced(); span != nil {
+		span.Operation, span.Model = "chat", p.cfg.Model
+		if req.Chat != nil && req.Chat.Model != "" && req.Chat.Provider == p.env.Name {
+			span.Model = req.Chat.Model
+		}
 	}
 	r := &http.Request{
 		Method: http.MethodPost, URL: p.chat, Host: p.chat.Host, Header: h,

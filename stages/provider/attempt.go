@@ -120,8 +120,7 @@ func (r *run) delta() bool {
 
 // prepare returns an attempt that may be made with t.
 func (r *run) prepare(t *target, p permit, tries bool, why reason) *attempt {
-	fork, unpin := r.req.Trace.Fork()
-	fork.Attempts, fork.Attempt = 1, why.String()
+	fork, unpin := r.req.Trace.ForkAttempt(why.String())
 	a := &attempt{target: t, permit: p, tries: tries, why: why, req: *r.req, unpin: unpin, start: time.Now()}
 	a.req.Trace, a.req.Attempt, a.req.Flight = fork, r.req.Attempt+r.attempts, nil
 	a.req.Account = t.account
@@ -169,6 +168,7 @@ func (r *run) note() {
 		default:
 			a.told.Took, a.told.Usage, a.told.Model, a.told.Finish = a.took, a.usage, a.res.Model, a.res.Finish
 		}
+		a.req.Trace.Tell(&a.req, &a.told, !a.over)
 		all = a.told.Before(all)
 	}
 	if all != nil {

@@ -255,6 +255,7 @@ func (c *crowd) end(res *core.Result, failed *core.Error) {
 // A joint is one call for several requests.
 type joint struct {
 	gatherer *gatherer
+	trace    *core.Trace // of who leads
 	mu       sync.Mutex
 	coming   int
 	shut     bool // nobody arrives any more
@@ -286,6 +287,7 @@ func (r *run) come(j *joint) (*core.Result, error) {
 	fork, unpin := r.req.Trace.Fork()
 	defer unpin()
 	fork.Attempts, fork.Attempt = 1, first.String()
+	r.req.Trace.Join(j.trace)
 	req := *r.req
 	req.Trace, req.Attempt, req.Flight, req.Batch = fork, r.req.Attempt+r.attempts, nil, nil
 	r.attempts++
@@ -353,7 +355,7 @@ func (g *gatherer) Translate(ctx context.Context, req *core.Request) (*core.Resu
 	if len(called) == 0 {
 		return g.Translator.Translate(ctx, req)
 	}
-	j := &joint{gatherer: g, coming: len(called), all: make(chan struct{})}
+	j := &joint{gatherer: g, trace: req.Trace, coming: len(called), all: make(chan struct{})}
 	for _, m := range called {
 		m.told <- news{call: j}
 	}

@@ -168,6 +168,7 @@ func New(o Options) http.Handler {
 		ErrorLog:            scrapeLog{o.Log},
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: maxScrapes,
+		EnableOpenMetrics:   true, // the only format with exemplars
 	})
 	mux.Handle("/metrics", get(func(w http.ResponseWriter, r *http.Request) {
 		// It holds for this answer alone; where none can be set, the listener's

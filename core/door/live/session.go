@@ -57,9 +57,9 @@ type writer interface {
 type start struct {
 	options   live.Options
 	formality core.Formality
-	glossary  string // its name
-	trace     string // the id of the client's own trace, empty for none
-	targets   bool   // were given
+	glossary  string           // its name
+	parent    core.SpanContext // in the client's own trace; zero for none
+	targets   bool             // were given
 }
 
 // readStart reads a frame of type start.
@@ -86,7 +86,7 @@ func (d *Door) readStart(f frame) (s start, name string, err *core.Error) {
 	if err = f.text("traceparent", &parent, 256); err != nil {
 		return s, name, err
 	}
-	s.trace = traceOf(parent)
+	s.parent, _ = core.ParseTraceparent(parent, "") // who cannot be read is heard all the same
 	tone := ""
 	if err = f.text("formality", &tone, 16); err != nil {
 		return s, name, err
@@ -119,16 +119,6 @@ func (d *Door) readStart(f frame) (s start, name string, err *core.Error) {
 		return s, name, invalid("words", `words must be "cumulative" or "incremental"`)
 	}
 	return s, name, nil
-}
-
-// traceOf returns the id of a trace out of a traceparent (W3C Trace Context), empty when it
-// is none: who cannot read it goes on without.
-func traceOf(parent string) string {
-	parts := strings.Split(parent, "-")
-	if len(parts) < 4 || len(parts[0]) != 2 || len(parts[1]) != 32 || strings.Trim(parts[1], "0123456789abcdef") != "" || strings.Trim(parts[1], "0") == "" {
-		return ""
-	}
-	return parts[1]
 }
 
 func (d *Door) language(f frame, field string) (core.Language, *core.Error) {
@@ -511,6 +501,9 @@ func (s *session) call(c live.Call) {
 		ctx, cancel = context.WithDeadline(context.Background(), c.By)
 	}
 	s.cancels[c.ID] = cancel
+	if !s.start.parent.IsZero() {
+		ctx = door.WithParent(ctx, s.start.parent)
+	}
 	req := &core.Request{
 		ID: door.NewID(), Text: c.Text, Source: c.Source, Target: c.Target, Context: c.Context, Formality: s.start.formality,
 		Client: s.client, Session: s.name, Segment: c.Segment, Revision: c.Revision, Final: c.Lane == core.LaneFinal, Lane: c.Lane,
@@ -630,8 +623,8 @@ func (s *session) endLocked() {
 	s.count()
 	s.door.remove(s)
 	log := s.door.log
-	if s.start.trace != "" {
-		log = log.With(zap.String("trace", s.start.trace))
+	if !s.start.parent.IsZero() {
+		log = log.With(zap.String("trace_id", s.start.parent.TraceID()))
 	}
 	log.Info("live session ended", zap.String("client", s.client), zap.String("session", s.name), zap.Float64("seconds", t.Seconds),
 		zap.Int64("segments", t.Segments), zap.Int64("finals", t.Finals), zap.Int64("failed", t.Failed), zap.Int64("calls", t.Calls),

@@ -1,0 +1,207 @@
+package trace
+
+import (
+	"math"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/dragoman-mt/dragoman/core"
+)
+
+// Spans are written as opentelemetry/proto/trace/v1/trace.proto has them, by hand: the
+// generated types would make the program 0.2 MB larger, an SDK with its exporter 1.9 MB, and
+// neither knows of a span whose id has left before it exists. The tests read what is
+// written with the generated types.
+
+// The values of Span.kind, and of Status.code.
+const (
+	kindInternal = 1
+	kindServer   = 2
+	kindClient   = 3
+
+	statusError = 2
+)
+
+// A span is one as it is being written.
+type span []byte
+
+// begin writes what every span has.
+func begin(name string, kind uint64, c, parent core.SpanContext, start time.Time, took time.Duration) span {
+	b := make([]byte, 0, 1024)
+	b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), c.Trace[:])
+	b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), c.Span[:])
+	if c.State != "" {
+		b = protowire.AppendString(protowire.AppendTag(b, 3, protowire.BytesType), c.State)
+	}
+	if !parent.IsZero() {
+		b = protowire.AppendBytes(protowire.AppendTag(b, 4, protowire.BytesType), parent.Span[:])
+	}
+	b = protowire.AppendString(protowire.AppendTag(b, 5, protowire.BytesType), name)
+	b = protowire.AppendVarint(protowire.AppendTag(b, 6, protowire.VarintType), kind)
+	from := start.UnixNano()
+	b = protowire.AppendFixed64(protowire.AppendTag(b, 7, protowire.Fixed64Type), uint64(from))
+	b = protowire.AppendFixed64(protowire.AppendTag(b, 8, protowire.Fixed64Type), uint64(from+int64(took)))
+	return b
+}
+
+// field writes a message, which write appends to what it gets, as a field.
+func field(b []byte, number protowire.Number, write func([]byte) []byte) []byte {
+	b = protowire.AppendTag(b, number, protowire.BytesType)
+	at := len(b)
+	b = write(append(b, 0)) // one byte is enough for the length of most
+	n := len(b) - at - 1
+	if size := protowire.SizeVarint(uint64(n)); size > 1 {
+		var room [8]byte
+		b = append(b, room[:size-1]...)
+		copy(b[at+size:], b[at+1:at+1+n])
+	}
+	protowire.AppendVarint(b[:at], uint64(n))
+	return b
+}
+
+// attribute writes a KeyValue.
+func (s *span) attribute(key string, value func([]byte) []byte) {
+	*s = field(*s, 9, func(b []byte) []byte { return pair(b, key, value) })
+}
+
+func pair(b []byte, key string, value func([]byte) []byte) []byte {
+	b = protowire.AppendString(protowire.AppendTag(b, 1, protowire.BytesType), key)
+	return field(b, 2, value)
+}
+
+// mostValue is the longest value of an attribute, in bytes.
+const mostValue = 256
+
+func text(value string) func([]byte) []byte {
+	if len(value) > mostValue {
+		value = value[:mostValue]
+		for len(value) > 0 && value[len(value)-1] >= 0x80 { // no half of a character
+			value = value[:len(value)-1]
+		}
+	}
+	return func(b []byte) []byte {
+		return protowire.AppendString(protowire.AppendTag(b, 1, protowire.BytesType), value)
+	}
+}
+
+// text writes an attribute, unless it is empty.
+func (s *span) text(key, value string) {
+	if value != "" {
+		s.attribute(key, text(value))
+	}
+}
+
+func (s *span) flag(key string, value bool) {
+	s.attribute(key, func(b []byte) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), protowire.EncodeBool(value))
+	})
+}
+
+func (s *span) number(key string, value int) {
+	s.attribute(key, func(b []byte) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), uint64(value))
+	})
+}
+
+func (s *span) real(key string, value float64) {
+	s.attribute(key, func(b []byte) []byte {
+		return protowire.AppendFixed64(protowire.AppendTag(b, 4, protowire.Fixed64Type), math.Float64bits(value))
+	})
+}
+
+func (s *span) texts(key string, values []string) {
+	if len(values) == 0 {
+		return
+	}
+	s.attribute(key, func(b []byte) []byte {
+		return field(b, 5, func(b []byte) []byte {
+			for _, v := range values {
+				b = field(b, 1, text(v))
+			}
+			return b
+		})
+	})
+}
+
+// link says that the span has to do with c.
+func (s *span) link(c core.SpanContext) {
+	*s = field(*s, 13, func(b []byte) []byte {
+		b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), c.Trace[:])
+		return protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), c.Span[:])
+	})
+}
+
+// failed says that it has, and how.
+func (s *span) failed(e *core.Error) {
+	s.text(errorType, string(e.Kind))
+	s.text(dragomanFailedAt, e.Stage)
+	*s = field(*s, 15, func(b []byte) []byte {
+		b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), string(e.Kind))
+		return protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), statusError)
+	})
+}
+
+// batch writes an ExportTraceServiceRequest.
+func batch(resource []byte, spans [][]byte) []byte {
+	n := len(resource) + 64
+	for _, s := range spans {
+		n += len(s) + 8
+	}
+	return field(make([]byte, 0, n), 1, func(b []byte) []byte {
+		b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), resource)
+		return field(b, 2, func(b []byte) []byte {
+			b = field(b, 1, func(b []byte) []byte {
+				return protowire.AppendString(protowire.AppendTag(b, 1, protowire.BytesType), "github.com/dragoman-mt/dragoman")
+			})
+			for _, s := range spans {
+				b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), s)
+			}
+			return b
+		})
+	})
+}
+
+// rejected reads how many spans an ExportTraceServiceResponse says were not taken.
+func rejected(answer []byte) int64 {
+	partial := fieldOf(answer, 1)
+	for len(partial) > 0 {
+		number, kind, n := protowire.ConsumeTag(partial)
+		if n < 0 {
+			return 0
+		}
+		if number == 1 && kind == protowire.VarintType {
+			v, n := protowire.ConsumeVarint(partial[n:])
+			if n < 0 {
+				return 0
+			}
+			return max(int64(v), 0)
+		}
+		skip := protowire.ConsumeFieldValue(number, kind, partial[n:])
+		if skip < 0 {
+			return 0
+		}
+		partial = partial[n+skip:]
+	}
+	return 0
+}
+
+// fieldOf returns the first message with that number in b.
+func fieldOf(b []byte, want protowire.Number) []byte {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return nil
+		}
+		skip := protowire.ConsumeFieldValue(number, kind, b[n:])
+		if skip < 0 {
+			return nil
+		}
+		if number == want && kind == protowire.BytesType {
+			inner, _ := protowire.ConsumeBytes(b[n:])
+			return inner
+		}
+		b = b[n+skip:]
+	}
+	return nil
+}
