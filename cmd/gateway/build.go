@@ -61,6 +61,9 @@ when the command line cannot be understood.`,
 				return usageError{errors.New("--with names what is to be linked, and is missing; see `dragoman build --help`")}
 			}
 			if err := b.build(cmd.Context()); err != nil {
+				if cmd.Context().Err() != nil {
+					return fmt.Errorf("interrupted; %s is as it was", output)
+				}
 				return err
 			}
 			var paths []string
@@ -156,9 +159,6 @@ func (b *builder) build(ctx context.Context) (err error) {
 		flags = append(flags, "-tags=grpcnotrace") // as make does, see there
 	}
 	if out, err := b.run(ctx, append(flags, ".")...); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		return b.blame(out, err)
 	}
 	// What it says of its kinds it says before any command, and of their schemas with this one.
@@ -212,6 +212,11 @@ func (b *builder) module() error {
 		path := theirs.Module.Mod.Path
 		if path != s.path && !strings.HasPrefix(s.path, path+"/") {
 			return fmt.Errorf("--with %s: the module in %s is %s", s.path, s.folder, path)
+		}
+		place := filepath.Join(s.folder, strings.TrimPrefix(s.path, path))
+		found, err := os.ReadDir(place)
+		if err != nil || !slices.ContainsFunc(found, func(f os.DirEntry) bool { return strings.HasSuffix(f.Name(), ".go") }) {
+			return fmt.Errorf("--with %s: there is no Go file in %s", s.path, place)
 		}
 		if err := m.AddRequire(path, unpublished); err != nil {
 			return err
@@ -304,10 +309,19 @@ func (b *builder) blame(out []byte, err error) error {
 			case strings.Contains(said, ".Kinds"):
 				return fmt.Errorf("%s: its Kinds must be \"func Kinds() []core.Kind\": %s", path, said)
 			}
-			return fmt.Errorf("%s cannot be linked: %s", path, said)
+			return fmt.Errorf("%s cannot be linked: %s", path, remedied(said, said))
 		}
 	}
-	return fmt.Errorf("the gateway cannot be built: %s", why(out, err))
+	return fmt.Errorf("the gateway cannot be built: %s", b.placed(why(out, err)))
+}
+
+// placed is what the compiler said, with the place of a file as it can be found from
+// anywhere: from the folder that it worked in, which is gone then.
+func (b *builder) placed(said string) string {
+	if file, rest, ok := strings.Cut(said, ":"); ok && strings.HasSuffix(file, ".go") && !filepath.IsAbs(file) {
+		return filepath.Join(b.temp, file) + ":" + rest
+	}
+	return said
 }
 
 // why is what a program said last, in one line.
@@ -319,11 +333,14 @@ func why(out []byte, err error) string {
 	if len(lines) == 0 {
 		return err.Error()
 	}
-	said := strings.TrimSpace(lines[0])
+	return remedied(strings.TrimSpace(lines[0]), string(out))
+}
+
+// remedied is said, with what to do where the network was missing, as all tells.
+func remedied(said, all string) string {
 	for _, sign := range []string{"dial tcp", "GOPROXY", "no such host", "connection refused"} {
-		if strings.Contains(string(out), sign) {
-			said += "; connect to the network, or name a folder with MODULE=FOLDER"
-			break
+		if strings.Contains(all, sign) {
+			return said + "; connect to the network, or name a folder with MODULE=FOLDER"
 		}
 	}
 	return said

@@ -68,6 +68,7 @@ func openHop(ctx context.Context, s *lab, c *closers) (round, error) {
 		return nil, err
 	}
 	play := func(ctx context.Context) ([]float64, string, error) {
+		defer roomForGarbage()() // for both
 		var single, crowd, ourTimes, theirTimes, ourRates, theirRates []float64
 		for i := range swaps {
 			x, y, err := inTurns(ctx, i, 1, alone, ours, bare)
