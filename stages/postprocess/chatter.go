@@ -228,7 +228,7 @@ func withoutTails(q *question, answer string) string {
 		case ')', '）', ']':
 			at := lastBracket(answer)
 			q.spend(len(answer) - max(at, 0))
-			if at > 0 && q.words.isNote(inBracket(answer[at:]), true) {
+			if at > 0 && q.words.isNote(inBracket(answer[at:]), true) && brackets(answer) > brackets(q.source) {
 				if kept := strings.TrimSpace(answer[:at]); enough.covers(q, answer, len(kept)) {
 					answer = kept
 					continue
@@ -245,6 +245,11 @@ func withoutTails(q *question, answer string) string {
 		answer = kept
 	}
 	return answer
+}
+
+// brackets counts those that are shut: a note that the text has itself is none to the reader.
+func brackets(s string) int {
+	return strings.Count(s, ")") + strings.Count(s, "）") + strings.Count(s, "]")
 }
 
 // withoutNotes takes off the first line that begins like a note to the reader,

@@ -1,11 +1,16 @@
 package libretranslate_test
 
 import (
+	"archive/zip"
 	"bytes"
+	"io"
 	"mime/multipart"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/doortest"
@@ -60,7 +65,8 @@ func TestFilesAreTranslated(t *testing.T) {
 		{[]string{"file", "a.txt|x", "source", "en"}, "missing target parameter"},
 		{[]string{"source", "en", "target", "es"}, "missing file parameter"},
 		{[]string{"file", "a.txt|", "source", "en", "target", "es"}, "empty file"},
-		{[]string{"file", "a.docx|x", "source", "en", "target", "es"}, "file format not supported"},
+		{[]string{"file", "a.odt|x", "source", "en", "target", "es"}, "file format not supported"},
+		{[]string{"file", "a.docx|x", "source", "en", "target", "es"}, "this is no docx"},
 		{[]string{"file", "a.txt|\xff", "source", "en", "target", "es"}, "1:1: the file is not UTF-8"},
 		{[]string{"file", "a.txt|x", "source", "en", "target", "zz-zz-zz-1"}, "zz-zz-zz-1 is not supported"},
 	} {
@@ -71,6 +77,65 @@ func TestFilesAreTranslated(t *testing.T) {
 	}
 	if _, answer := doortest.Do(t, "GET", base+"/frontend/settings", ""); !strings.Contains(answer, `"supportedFilesFormat":[".arb",".ass",`) {
 		t.Errorf("%s", answer)
+	}
+}
+
+// TestALinkHoldsOverARestart of the gateway, for a file of text and for one that is packed: its
+// client may fetch it later. One that is too old is gone from the disk too.
+func TestALinkHoldsOverARestart(t *testing.T) {
+	folder := t.TempDir()
+	base := serveFrom(t, folder, door.Defaults(), doortest.Pseudo(new(atomic.Int64)))
+	var word bytes.Buffer
+	archive := zip.NewWriter(&word)
+	for _, f := range [][2]string{
+		{"[Content_Types].xml", `<Types><Override PartName="/word/document.xml" ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>`},
+		{"word/document.xml", `<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:p><w:r><w:t>One two</w:t></w:r></w:p></w:document>`},
+	} {
+		w, err := archive.Create(f[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(w, f[1])
+	}
+	if err := archive.Close(); err != nil {
+		t.Fatal(err)
+	}
+	links := map[string]string{}
+	for name, content := range map[string]string{"a.txt": "One.", "b.docx": word.String()} {
+		body, kind := upload(t, "file", name+"|"+content, "source", "en", "target", "es")
+		res, answer := doortest.Do(t, "POST", base+"/translate_file", body, "Content-Type", kind)
+		_, at, ok := strings.Cut(answer, "/download_file/")
+		if res.StatusCode != 200 || !ok {
+			t.Fatalf("%s: %d %s", name, res.StatusCode, answer)
+		}
+		links[name], _, _ = strings.Cut(at, `"`)
+	}
+	again := serveFrom(t, folder, door.Defaults(), doortest.Pseudo(new(atomic.Int64)))
+	if res, got := doortest.Do(t, "GET", again+"/download_file/"+links["a.txt"], ""); res.StatusCode != 200 || got != "[es] One." {
+		t.Errorf("%d %q", res.StatusCode, got)
+	}
+	res, got := doortest.Do(t, "GET", again+"/download_file/"+links["b.docx"], "")
+	packed, err := zip.NewReader(strings.NewReader(got), int64(len(got)))
+	if err != nil || res.StatusCode != 200 {
+		t.Fatalf("%d %v", res.StatusCode, err)
+	}
+	in, err := packed.Open("word/document.xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(in); err != nil || !strings.Contains(string(text), ">[es] One two</w:t>") {
+		t.Errorf("%s %v", text, err)
+	}
+	old := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(filepath.Join(folder, links["a.txt"]), old, old); err != nil {
+		t.Fatal(err)
+	}
+	late := serveFrom(t, folder, door.Defaults(), doortest.Pseudo(new(atomic.Int64)))
+	if res, _ := doortest.Do(t, "GET", late+"/download_file/"+links["a.txt"], ""); res.StatusCode != 404 {
+		t.Errorf("one that is too old: %d", res.StatusCode)
+	}
+	if _, err := os.Stat(filepath.Join(folder, links["a.txt"])); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
 	}
 }
 

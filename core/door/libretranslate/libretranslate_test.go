@@ -15,8 +15,14 @@ import (
 
 func serve(t testing.TB, c door.Config, translator core.Translator) string {
 	t.Helper()
+	return serveFrom(t, "", c, translator)
+}
+
+// serveFrom serves a door that keeps its files in folder.
+func serveFrom(t testing.TB, folder string, c door.Config, translator core.Translator) string {
+	t.Helper()
 	return doortest.Serve(t, c, translator, func(s *door.Service, m *door.Metrics, log *zap.Logger) door.Dialect {
-		return libretranslate.New(libretranslate.Defaults(), "", s, m, log).Dialect()
+		return libretranslate.New(libretranslate.Defaults(), folder, s, m, log).Dialect()
 	})
 }
 

@@ -291,7 +291,7 @@ func wordAfter(t string, i int) bool { return lettersAfter(t, i, 1) > 0 }
 // option looks for a long option of a command, --all.
 func (f *finder) option(i int) int {
 	t := f.text
-	if !strings.HasPrefix(t[i:], "--") || i > 0 && strings.IndexByte(" \t\n\"'([|,", t[i-1]) < 0 {
+	if !strings.HasPrefix(t[i:], "--") || i > 0 && strings.IndexByte(" \t\n\"'(<[|,", t[i-1]) < 0 {
 		return i
 	}
 	j := i + 2

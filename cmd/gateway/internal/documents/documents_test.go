@@ -306,6 +306,31 @@ func TestAFileOfWhichNothingWasTranslatedIsNotWritten(t *testing.T) {
 	}
 }
 
+// TestARunInVainIsStopped: with a wrong key no text of a thousand would be answered. What was
+// answered before is kept; what an engine does not want of single texts stops nothing.
+func TestARunInVainIsStopped(t *testing.T) {
+	var content strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&content, "Line %d of the text.\n", i)
+	}
+	for kind, stops := range map[core.ErrorKind]bool{core.ProviderFailed: true, core.ProviderRefused: false} {
+		d := newDesk(t, map[string]string{"a.txt": content.String()})
+		f := &fake{fails: func(text string, _ int) *core.Error {
+			if strings.HasPrefix(text, "Line 1 ") {
+				return nil
+			}
+			return &core.Error{Kind: kind, Detail: "no such model"}
+		}}
+		o := d.options()
+		o.InPlace = true
+		err := documents.New(o, []string{d.path("a.txt")}).Translate(t.Context(), f)
+		stopped := err != nil && strings.Contains(err.Error(), "texts in a row that failed") && strings.Contains(err.Error(), "no such model")
+		if stopped != stops || stops && (len(f.asked) > 300 || d.read("a.txt") != content.String() || d.journals() != 1) || !stops && len(f.asked) != 1000 {
+			t.Errorf("%s: %v, %d texts were asked for, %d journals", kind, err, len(f.asked), d.journals())
+		}
+	}
+}
+
 // TestMarksComeBackWhateverAnEngineMakesOfThem: then the texts between them are asked for.
 func TestMarksComeBackWhateverAnEngineMakesOfThem(t *testing.T) {
 	d := newDesk(t, map[string]string{"a.html": `<p>See <a href="x">the manual</a> &amp; <code>ls</code>.</p><p>5 &lt; 6 is true</p>`})

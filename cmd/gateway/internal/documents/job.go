@@ -72,6 +72,16 @@ func (a *Answer) again() bool {
 	return e != nil && (e.Retryable || e.Kind == core.RateLimited || e.Kind == core.Overloaded || e.Kind == core.DeadlineExceeded)
 }
 
+// hopeless says whether the failure may have another cause than the text, so that all others
+// fail as well: a wrong key, a model that is not there, an upstream that does not answer.
+func (a *Answer) hopeless() bool {
+	switch a.Err.Kind {
+	case core.BadAnswer, core.ProviderRefused, core.InvalidRequest, core.TooLarge, core.UnsupportedLanguage:
+		return false
+	}
+	return true
+}
+
 // ErrSaid fails a job that has printed why already.
 var ErrSaid = errors.New("said")
 
@@ -90,7 +100,9 @@ type Job struct {
 	total, done, answered, failed int
 	begun, shown                  time.Time
 	flagged                       map[string]int
-	places                        int // of flags that were told
+	places                        int   // of flags that were told
+	inVain                        int   // texts that failed since one was answered
+	last                          error // of those
 	cost                          float64
 	currency                      string
 	now                           string // the file at work
@@ -648,6 +660,9 @@ const (
 	flights = 4
 	// mostCharacters bounds the texts of one call.
 	mostCharacters = 8000
+	// mostInVain is how many texts may fail one after the other for no fault of theirs before
+	// the others are left.
+	mostInVain = 100
 	// mostTexts bounds them, too: a list that a model is given has no more.
 	mostTexts = 40
 )
@@ -678,8 +693,11 @@ func (a *paperwork) resolve(texts []string) error {
 		turns := make(chan struct{}, flights)
 		for len(left) > 0 && a.ctx.Err() == nil {
 			mu.Lock()
-			texts := most
+			texts, vain := most, a.inVain
 			mu.Unlock()
+			if vain >= mostInVain {
+				break
+			}
 			n, characters := 0, 0
 			for n < len(left) && n < texts && (n == 0 || characters+len(left[n]) <= mostCharacters) {
 				characters += len(left[n])
@@ -695,6 +713,7 @@ func (a *paperwork) resolve(texts []string) error {
 					defer mu.Unlock()
 					switch {
 					case g.Err == nil:
+						a.inVain = 0
 						n := remembered{Text: some[i], Translation: g.Text, Flags: g.Flags}
 						a.known[n.Text] = n
 						delete(a.failed, n.Text)
@@ -714,6 +733,10 @@ func (a *paperwork) resolve(texts []string) error {
 					default:
 						a.answered++
 						a.failed[some[i]] = g.Err
+						if g.hopeless() {
+							a.inVain++
+							a.last = g.Err
+						}
 					}
 					a.show()
 				})
@@ -723,8 +746,11 @@ func (a *paperwork) resolve(texts []string) error {
 		if noting != nil {
 			return noting
 		}
-		if a.ctx.Err() != nil {
+		switch {
+		case a.ctx.Err() != nil:
 			return errors.New("stopped; what was answered is kept, start it again to go on")
+		case a.inVain >= mostInVain:
+			return fmt.Errorf("stopped after %d texts in a row that failed, the last one with: %w; what was answered is kept, start it again to go on", a.inVain, a.last)
 		}
 		left = again
 		if len(left) > 0 {

@@ -1,14 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // latencyRows measure time, against a simulator with a latency of its own.
@@ -28,6 +36,14 @@ func latencyRows() []row {
 				{what: "queue 4 / 50ms (750 ms), as before", unit: "ms", limit: 750 + margin},
 			},
 			open: openBurst,
+		},
+		{
+			name: "batch", doc: "16 texts for which nobody waits in one call of a client, against 16 calls at once, each 300 ms upstream",
+			bars: []bar{
+				{what: "time, one call / 16 calls", unit: "x", limit: 0.6},
+				{what: "tokens, one call / 16 calls", unit: "x", limit: 0.5},
+			},
+			open: openBatch,
 		},
 		{
 			name: "added", doc: "added latency over the upstream's own, 4 sessions, the wait for min_interval counted apart",
@@ -124,6 +140,113 @@ func openBurst(ctx context.Context, s *lab, c *closers) (round, error) {
 		}
 		return last, "", nil
 	}, nil
+}
+
+func openBatch(ctx context.Context, s *lab, c *closers) (round, error) {
+	m, err := s.simulator(ctx, c, "--latency", "300ms")
+	if err != nil {
+		return nil, err
+	}
+	g, err := s.subject(ctx, c, m.url, m.ca)
+	if err != nil {
+		return nil, err
+	}
+	const n = 16
+	asked := int64(0)
+	// ask asks for n texts that nobody has asked for, of so many a call, all calls at once.
+	ask := func(ctx context.Context, each int) (took time.Duration, tokens int, calls int64, err error) {
+		if err := m.call(http.MethodDelete, "/sim/stats", "", nil); err != nil {
+			return 0, 0, 0, err
+		}
+		var group errgroup.Group
+		var spent atomic.Int64
+		begin := time.Now()
+		for range n / each {
+			texts := make([]string, each)
+			for i := range texts {
+				texts[i] = string(appendText(nil, asked))
+				asked++
+			}
+			group.Go(func() error {
+				used, err := g.tokens(ctx, texts)
+				spent.Add(int64(used))
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return 0, 0, 0, err
+		}
+		took = time.Since(begin)
+		st, err := m.stats()
+		return took, int(spent.Load()), st.Chats, err
+	}
+	for range 3 { // how many go together is learnt from how fast the model is
+		if _, _, _, err := ask(ctx, n); err != nil {
+			return nil, err
+		}
+	}
+	return func(ctx context.Context) ([]float64, string, error) {
+		one, oneTokens, calls, err := ask(ctx, n)
+		if err != nil {
+			return nil, "", err
+		}
+		many, manyTokens, _, err := ask(ctx, 1)
+		if err != nil {
+			return nil, "", err
+		}
+		if oneTokens == 0 || manyTokens == 0 {
+			return nil, "", errors.New("an answer does not say what it cost")
+		}
+		remark := fmt.Sprintf("%.0f against %.0f ms, %d against %d tokens, in %d calls upstream", milliseconds(one), milliseconds(many), oneTokens, manyTokens, calls)
+		return []float64{float64(one) / float64(many), float64(oneTokens) / float64(manyTokens)}, remark, nil
+	}, nil
+}
+
+// tokens asks for texts in one call, and returns what they cost.
+func (g *subject) tokens(ctx context.Context, texts []string) (int, error) {
+	body, err := json.Marshal(map[string]any{"text": texts, "source": "en", "target": "es", "bulk": true})
+	if err != nil {
+		return 0, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, g.url+"/v1/translate", bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	resp, err := g.http.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return 0, &refusal{resp.StatusCode, got}
+	}
+	var a struct {
+		Translations []struct {
+			Text  string
+			Usage struct {
+				Prompt     int `json:"prompt_tokens"`
+				Completion int `json:"completion_tokens"`
+			}
+		}
+	}
+	if err := json.Unmarshal(got, &a); err != nil {
+		return 0, err
+	}
+	if len(a.Translations) != len(texts) {
+		return 0, fmt.Errorf("%d translations of %d texts: %.300s", len(a.Translations), len(texts), got)
+	}
+	spent := 0
+	for i, t := range a.Translations {
+		if !strings.HasSuffix(t.Text, texts[i]) {
+			return 0, fmt.Errorf("%q is no translation of %q", t.Text, texts[i])
+		}
+		spent += t.Usage.Prompt + t.Usage.Completion
+	}
+	return spent, nil
 }
 
 // together sends n texts at once, from the from-th on, each of a session of its
