@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,7 +122,7 @@ func (p program) root() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	cmd.AddCommand(p.serveCommand(), p.reloadCommand(), p.statusCommand(), p.usageCommand(), p.recentCommand(), p.tapCommand(), p.recordCommand(), p.replayCommand(), p.translateCommand(), p.checkCommand(), p.explainCommand(), p.testCommand(),
+	cmd.AddCommand(p.serveCommand(), p.reloadCommand(), p.statusCommand(), p.healthCommand(), p.usageCommand(), p.recentCommand(), p.tapCommand(), p.recordCommand(), p.replayCommand(), p.translateCommand(), p.checkCommand(), p.explainCommand(), p.testCommand(),
 		p.schemaCommand(), benchCommand(), buildCommand(), p.pluginCommand(), p.versionCommand())
 	return cmd
 }
@@ -184,7 +185,7 @@ type flags struct {
 func (p program) flags() *flags { return &flags{program: p} }
 
 func (f *flags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.file, "config", "c", "pipeline.yaml", "the configuration `FILE`")
+	cmd.Flags().StringVarP(&f.file, "config", "c", usualFile(), "the configuration `FILE`; DRAGOMAN_CONFIG names another than pipeline.yaml")
 	cmd.Flags().StringArrayVar(&f.set, "set", nil, "set one `KEY=VALUE` over the file, such as pool.mode=direct or stages.queue.max_concurrent=4")
 }
 
@@ -196,6 +197,9 @@ func (f *flags) load(offline bool, adapted ...func(core.Kind) core.Kind) (loaded
 func (f *flags) content(content []byte, h *host.Host) (loaded, error) {
 	return f.program.load(config.Options{File: f.file, Content: content, Set: f.set}, h)
 }
+
+// usualFile is the configuration where none is named.
+func usualFile() string { return cmp.Or(os.Getenv("DRAGOMAN_CONFIG"), "pipeline.yaml") }
 
 // noArgs refuses arguments with a line that says so.
 func noArgs(cmd *cobra.Command, args []string) error {

@@ -24,7 +24,7 @@ type remote struct {
 }
 
 func (r *remote) add(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&r.file, "config", "c", "pipeline.yaml", "the configuration `FILE` that the gateway runs with")
+	cmd.Flags().StringVarP(&r.file, "config", "c", usualFile(), "the configuration `FILE` that the gateway runs with")
 	cmd.Flags().StringVar(&r.url, "url", "", "the `URL` of its admin door, for a gateway of another user or machine")
 	cmd.Flags().StringVar(&r.key, "key", "", "an operator's `KEY` for --url; better in DRAGOMAN_KEY, which nobody sees in a list of processes")
 }

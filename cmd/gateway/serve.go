@@ -32,6 +32,7 @@ import (
 func (p program) serveCommand() *cobra.Command {
 	f := p.flags()
 	var back bool
+	var listen string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a configuration until SIGTERM or Ctrl-C, then finish what is in flight",
@@ -50,9 +51,15 @@ Exit status: 0 after a signal, 1 when it could not serve, or when something stil
 ran at the end, such as a part in an endless loop: the process ends all the same,
 drain_timeout and a second after the signal at the latest, and the log says what.`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, f, back) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("listen") {
+				f.set = append(f.set, "server.listen="+listen)
+			}
+			return serve(cmd, f, back)
+		},
 	}
 	f.add(cmd)
+	cmd.Flags().StringVar(&listen, "listen", "", "listen on `ADDRESS`, as --set server.listen=ADDRESS does")
 	cmd.Flags().BoolVar(&back, "last-good", false, "when the file cannot be served, serve what served last")
 	return cmd
 }

@@ -22,7 +22,7 @@ func (s *Server) Local(ln net.Listener) {
 	server := &http.Server{
 		Handler: &guard{
 			next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+				if isHealth(r.URL.Path) {
 					s.health(w, r)
 					return
 				}

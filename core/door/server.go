@@ -26,8 +26,7 @@ type Options struct {
 	// Doors, each dialect says how its calls are turned away.
 	Doors http.Handler
 	// Admin answers /healthz, /readyz, /metrics and /admin/. It is served where
-	// Config.AdminPlace says, to operators, and by Local; /healthz and /readyz are
-	// public.
+	// Config.AdminPlace says, to operators, and by Local; what isHealth names is public.
 	Admin   http.Handler
 	Metrics *Metrics
 	Log     *zap.Logger
@@ -171,7 +170,7 @@ func (s *Server) publicHandler() http.Handler {
 			w.Header().Set("Connection", "close")
 		}
 		switch path := r.URL.Path; {
-		case path == "/healthz" || path == "/readyz":
+		case isHealth(path):
 			s.health(w, r)
 		case !own && (path == "/metrics" || strings.HasPrefix(path, "/admin/")):
 			admin.ServeHTTP(w, r)
@@ -185,12 +184,22 @@ func (s *Server) publicHandler() http.Handler {
 func (s *Server) adminHandler() http.Handler {
 	admin := s.forOperators(true)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+		if isHealth(r.URL.Path) {
 			s.health(w, r)
 			return
 		}
 		admin.ServeHTTP(w, r)
 	})
+}
+
+// isHealth says whether path is public everywhere. Clusters and platforms have several names
+// for whether a process lives, and LibreTranslate's clients ask for /health as well.
+func isHealth(path string) bool {
+	switch path {
+	case "/healthz", "/livez", "/health", "/readyz":
+		return true
+	}
+	return false
 }
 
 // health answers what is public everywhere.

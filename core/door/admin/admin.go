@@ -176,9 +176,11 @@ func New(o Options) http.Handler {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
 		metrics.ServeHTTP(scrape{w}, r)
 	}))
-	mux.Handle("/healthz", get(func(w http.ResponseWriter, r *http.Request) {
-		door.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	}))
+	for _, path := range []string{"/healthz", "/livez", "/health"} {
+		mux.Handle(path, get(func(w http.ResponseWriter, r *http.Request) {
+			door.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+		}))
+	}
 	mux.Handle("/readyz", get(a.ready))
 	mux.Handle("/admin/status", get(a.status))
 	mux.Handle("/admin/reload", post(a.reload))
