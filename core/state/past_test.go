@@ -20,10 +20,11 @@ import (
 func fullDisk(t *testing.T) (dir string, room func()) {
 	t.Helper()
 	dir = t.TempDir()
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skip("not tested: only root can mount a file system that is full: ", err)
+	unmount, err := mountSmall(dir)
+	if err != nil {
+		t.Skip("not tested: only root can mount a file system that is full, on Linux: ", err)
 	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	t.Cleanup(unmount)
 	filler := filepath.Join(dir, "filler")
 	f, err := os.Create(filler)
 	must(t, err)
