@@ -83,7 +83,9 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, c, err)
 		return
 	}
-	switch {
+	switch read := r.Method == http.MethodGet || r.Method == http.MethodHead; {
+	case !read && r.Method != http.MethodPost && door.Under(path, "/v2/translate", "/v2/languages", "/v2/usage", "/v3/languages"):
+		d.method(w, c, "GET, POST")
 	case path == "/v2/translate":
 		d.translate(w, r, c)
 	case path == "/v2/languages":
@@ -262,7 +264,8 @@ func (d *Door) wish(c *door.Call) (w wish, err error) {
 			return w, badValue("source_lang")
 		}
 	}
-	switch strings.ToLower(p.Tag("formality")) {
+	formality := strings.ToLower(p.Tag("formality"))
+	switch formality {
 	case "", "default":
 	case "more", "prefer_more":
 		w.formality = core.Formal
@@ -270,6 +273,9 @@ func (d *Door) wish(c *door.Call) (w wish, err error) {
 		w.formality = core.Informal
 	default:
 		return w, badValue("formality")
+	}
+	if (formality == "more" || formality == "less") && !formal[w.target.Base()] {
+		return w, &core.Error{Kind: core.InvalidRequest, Detail: "'formality' is not supported for given 'target_lang'."}
 	}
 	for _, one := range []struct {
 		parameter string
@@ -302,6 +308,9 @@ func (d *Door) wish(c *door.Call) (w wish, err error) {
 	custom, _, ok := p.Texts("custom_instructions")
 	if !ok {
 		return w, badValue("custom_instructions")
+	}
+	if len(custom) > 0 && w.model == "latency_optimized" {
+		return w, &core.Error{Kind: core.InvalidRequest, Detail: "Parameter 'custom_instructions' cannot be used with the 'model_type' latency_optimized."}
 	}
 	if w.instructions, w.ignored, err = c.Rules.ClientInstructions(custom, "custom_instructions"); err != nil {
 		return w, &core.Error{Kind: core.InvalidRequest, Field: "custom_instructions", Detail: "Parameter 'custom_instructions' is invalid: " + core.AsError(err, "").Detail}

@@ -118,24 +118,22 @@ func refuse(w http.ResponseWriter, _ *http.Request, err error) {
 // receive reads a call, or has answered it.
 func (d *Door) receive(w http.ResponseWriter, r *http.Request) *door.Call {
 	c, keyed, err := d.Receive(w, r, d.config.Load().Deadline, d.Service.Rules().MaxBody)
-	switch {
-	case err != nil:
-		d.refuse(w, r, c, err)
-		return nil
-	case keyed != nil && len(door.Keys(r, c.Params)) == 0:
-		d.Failed(c.ID, c.Begin, keyed)
-		say(w, http.StatusBadRequest, "Please contact the server operator to get an API key")
-		return nil
-	case keyed != nil:
-		d.refuse(w, r, c, keyed)
-		return nil
+	if err == nil {
+		err = keyed
 	}
-	return c
-}
-
-func (d *Door) refuse(w http.ResponseWriter, r *http.Request, c *door.Call, err error) {
+	if err == nil {
+		return c
+	}
 	d.Failed(c.ID, c.Begin, err)
-	refuse(w, r, err)
+	switch tell := failing(r, c.Params); {
+	case tell != nil:
+		tell(w, err)
+	case keyed != nil && len(door.Keys(r, c.Params)) == 0:
+		say(w, http.StatusBadRequest, "Please contact the server operator to get an API key")
+	default:
+		refuse(w, r, err)
+	}
+	return nil
 }
 
 // wrong answers a call that asks for what there is not.
@@ -322,6 +320,10 @@ func (d *Door) detect(w http.ResponseWriter, r *http.Request) {
 	if c == nil {
 		return
 	}
+	if isAzure(r) {
+		d.azureDetect(w, c)
+		return
+	}
 	text := c.Params.Text("q")
 	if text == "" {
 		d.wrong(w, c, core.InvalidRequest, "Invalid request: missing q parameter")
@@ -336,6 +338,10 @@ func (d *Door) languages(w http.ResponseWriter, r *http.Request) {
 		Code    string          `json:"code"`
 		Name    string          `json:"name"`
 		Targets []core.Language `json:"targets"`
+	}
+	if isAzure(r) {
+		d.azureLanguages(w)
+		return
 	}
 	all := []language{}
 	for _, pair := range d.Service.Rules().Offer().Pairs {

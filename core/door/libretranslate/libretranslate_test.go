@@ -120,6 +120,8 @@ func TestOnePathSpeaksSeveralDialects(t *testing.T) {
 		{"KISS, several", "POST", "/kiss", json, `{"texts":["a","b"],"from":"","to":"es"}`, 200, `..."translations":[{"text":"[es] a","src":"`},
 		{"Immersive", "POST", "/imme?token=x", json, `{"source_lang":"en","target_lang":"es","text_list":["a {0}","b"]}`, 200, `{"translations":[{"detected_source_lang":"en","text":"[es] a {0}"},{"detected_source_lang":"en","text":"[es] b"}]}`},
 		{"Azure, from left empty", "POST", "/translate?api-version=3.0&from=&to=es&to=de", json, `[{"Text":"Hello"},{"text":"x"}]`, 200, `..."translations":[{"text":"[es] x","to":"es"},{"text":"[de] x","to":"de"}]}]`},
+		{"Azure, languages", "GET", "/languages?api-version=3.0&scope=translation", "", "", 200, `..."es":{"name":"Spanish","nativeName":"Spanish","dir":"ltr"}`},
+		{"Azure, detect", "POST", "/detect?api-version=3.0", json, `[{"Text":"The weather is very nice today, and we are going to walk along the river."}]`, 200, `..."isTranslationSupported":true`},
 		{"Azure, no language", "POST", "/translate?api-version=3.0", json, `[{"Text":"Hello"}]`, 400, `...{"error":{"code":400000`},
 		{"Azure, no texts", "POST", "/translate?api-version=3.0&to=es", json, `{}`, 400, `...{"error":{"code":400000`},
 		{"Google, arrays", "GET", "/translate_a/single?client=gtx&sl=en&tl=es&dt=t&q=Hello", "", "", 200, `[[["[es] Hello","Hello"]],null,"en"]`},

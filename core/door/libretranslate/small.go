@@ -3,11 +3,13 @@ package libretranslate
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/text/detect"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
@@ -29,7 +31,9 @@ func (d *Door) small(w http.ResponseWriter, r *http.Request) {
 		d.content(w, r, c)
 	default:
 		if !d.dialect(w, r, c) {
-			d.wrong(w, c, core.InvalidRequest, "Invalid request: text and a target language are needed")
+			err := &core.Error{Kind: core.InvalidRequest, Detail: "Invalid request: text and a target language are needed"}
+			d.Failed(c.ID, c.Begin, err)
+			code(w, err)
 		}
 	}
 }
@@ -39,7 +43,7 @@ func (d *Door) small(w http.ResponseWriter, r *http.Request) {
 func (d *Door) dialect(w http.ResponseWriter, r *http.Request, c *door.Call) bool {
 	p := c.Params
 	switch {
-	case p.List() != nil || r.URL.Query().Has("api-version"):
+	case p.List() != nil || isAzure(r):
 		d.azure(w, r, c)
 	case p.Has("q"):
 		return false
@@ -53,6 +57,18 @@ func (d *Door) dialect(w http.ResponseWriter, r *http.Request, c *door.Call) boo
 		return false
 	}
 	return true
+}
+
+// failing returns how the small protocol of a call tells a failure; nil when the call is
+// LibreTranslate's. P is nil when its body could not be read.
+func failing(r *http.Request, p *door.Params) func(http.ResponseWriter, error) {
+	switch {
+	case isAzure(r) || r.URL.Path == "/translate" && p != nil && p.List() != nil:
+		return azureFailure
+	case small(r) || r.URL.Path == "/translate" && p != nil && !p.Has("q") && (p.Has("text_list") || p.Has("target_lang") || p.Has("to") && (p.Has("text") || p.Has("texts"))):
+		return code
+	}
+	return nil
 }
 
 // pair reads the languages of a call of a small protocol.
@@ -112,9 +128,12 @@ func source(req *core.Request, it door.Item) string {
 
 // code answers with a failure as most small protocols do.
 func code(w http.ResponseWriter, err error) {
-	row := door.AsForeign(err)
+	row, message := door.AsForeign(err), door.Message(err)
+	if row.Kind == core.Unauthorized {
+		message = "Invalid access token"
+	}
 	door.RetryAfter(w.Header(), row.Wait)
-	door.WriteJSON(w, row.Status, map[string]any{"code": row.Status, "message": door.Message(err)})
+	door.WriteJSON(w, row.Status, map[string]any{"code": row.Status, "message": message})
 }
 
 // deeplx serves DeepLX: one text, whose alternatives stay empty, for there are clients
@@ -211,39 +230,100 @@ func (d *Door) google(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	door.WriteJSON(w, http.StatusOK, []any{[]any{[]any{items[0].Result.Text, texts[0]}}, nil, src})
 }
 
-// azure serves version 3 of Azure's translator: several texts, each into several
-// languages.
-func (d *Door) azure(w http.ResponseWriter, r *http.Request, c *door.Call) {
-	fail := func(err error) {
-		row := door.AsForeign(err)
-		number := row.Status * 1000
-		if over := door.OwnLimit(err); over != nil {
-			// Azure's own: 403001 for a quota, 429001 for too many calls.
-			if over.Limit == usage.CharactersPerMonth {
-				row.Status = http.StatusForbidden
-			}
-			number = row.Status*1000 + 1
+// isAzure says whether a call is of Azure's translator, which names its version.
+func isAzure(r *http.Request) bool { return r.URL.Query().Has("api-version") }
+
+// azureFailure answers with a failure as Azure does.
+func azureFailure(w http.ResponseWriter, err error) {
+	row := door.AsForeign(err)
+	number := row.Status * 1000
+	if over := door.OwnLimit(err); over != nil {
+		// Azure's own: 403001 for a quota, 429001 for too many calls.
+		if over.Limit == usage.CharactersPerMonth {
+			row.Status = http.StatusForbidden
 		}
-		door.RetryAfter(w.Header(), row.Wait)
-		door.WriteJSON(w, row.Status, map[string]any{"error": map[string]any{"code": number, "message": door.Message(err)}})
+		number = row.Status*1000 + 1
+	}
+	door.RetryAfter(w.Header(), row.Wait)
+	door.WriteJSON(w, row.Status, map[string]any{"error": map[string]any{"code": number, "message": door.Message(err)}})
+}
+
+// azureTexts reads the texts of a call of Azure's, or has answered it.
+func (d *Door) azureTexts(w http.ResponseWriter, c *door.Call) (texts []string, ok bool) {
+	fail := func(detail string) ([]string, bool) {
+		err := &core.Error{Kind: core.InvalidRequest, Detail: detail}
+		d.Failed(c.ID, c.Begin, err)
+		azureFailure(w, err)
+		return nil, false
 	}
 	var body []map[string]json.RawMessage
 	if json.Unmarshal(c.Params.List(), &body) != nil || len(body) == 0 {
-		err := &core.Error{Kind: core.InvalidRequest, Detail: `the body is not an array of objects with a Text`}
-		d.Failed(c.ID, c.Begin, err)
-		fail(err)
-		return
+		return fail("the body is not an array of objects with a Text")
 	}
-	texts := make([]string, len(body))
+	texts = make([]string, len(body))
 	for i, item := range body {
 		for key, raw := range item {
 			if strings.EqualFold(key, "text") && json.Unmarshal(raw, &texts[i]) != nil {
-				err := &core.Error{Kind: core.InvalidRequest, Detail: `a Text is not a string`}
-				d.Failed(c.ID, c.Begin, err)
-				fail(err)
-				return
+				return fail("a Text is not a string")
 			}
 		}
+	}
+	return texts, true
+}
+
+// azureDetect guesses the languages of texts.
+func (d *Door) azureDetect(w http.ResponseWriter, c *door.Call) {
+	texts, ok := d.azureTexts(w, c)
+	if !ok {
+		return
+	}
+	if len(texts) > c.Rules.MaxTexts {
+		err := &core.Error{Kind: core.InvalidRequest, Detail: "there are more texts than one call may bring"}
+		d.Failed(c.ID, c.Begin, err)
+		azureFailure(w, err)
+		return
+	}
+	type guessed struct {
+		Language       string  `json:"language"`
+		Score          float64 `json:"score"`
+		Translates     bool    `json:"isTranslationSupported"`
+		Transliterates bool    `json:"isTransliterationSupported"`
+	}
+	known, out := sources(d.Service.Rules().Offer()), make([]guessed, len(texts))
+	for i, text := range texts {
+		g := detect.Of(text)
+		if g.Language == "" {
+			g.Language, g.Confidence = "en", 0 // it always names one
+		}
+		out[i] = guessed{Language: string(g.Language), Score: g.Confidence, Translates: door.Match(g.Language, known) != ""}
+	}
+	door.WriteJSON(w, http.StatusOK, out)
+}
+
+// azureLanguages lists what can be translated.
+func (d *Door) azureLanguages(w http.ResponseWriter) {
+	type language struct {
+		Name   string `json:"name"`
+		Native string `json:"nativeName"`
+		Dir    string `json:"dir"`
+	}
+	all, offer := map[core.Language]language{}, d.Service.Rules().Offer()
+	for _, l := range slices.Concat(sources(offer), offer.Targets) {
+		dir := "ltr"
+		if slices.Contains([]string{"ar", "fa", "he", "ur", "yi", "ps", "ckb", "sd", "ug", "dv"}, l.Base()) {
+			dir = "rtl"
+		}
+		all[l] = language{door.Name(l), door.Name(l), dir}
+	}
+	door.WriteJSON(w, http.StatusOK, map[string]any{"translation": all})
+}
+
+// azure serves version 3 of Azure's translator: several texts, each into several
+// languages.
+func (d *Door) azure(w http.ResponseWriter, r *http.Request, c *door.Call) {
+	texts, ok := d.azureTexts(w, c)
+	if !ok {
+		return
 	}
 	query := r.URL.Query()
 	var targets []string
@@ -264,12 +344,12 @@ func (d *Door) azure(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	if n := len(texts) * len(targets); len(targets) == 0 || n > c.Rules.MaxTexts {
 		err := &core.Error{Kind: core.InvalidRequest, Detail: "the query names no language in to, or more than may be asked for at once"}
 		d.Failed(c.ID, c.Begin, err)
-		fail(err)
+		azureFailure(w, err)
 		return
 	}
 	reqs, items, err := d.all(r, c, texts, query.Get("from"), targets, strings.EqualFold(query.Get("textType"), "html"), c.Rules.MaxTexts)
 	if err != nil {
-		fail(err)
+		azureFailure(w, err)
 		return
 	}
 	out := make([]one, len(texts))
@@ -304,7 +384,9 @@ func (d *Door) content(w http.ResponseWriter, r *http.Request, c *door.Call) {
 		raw = c.Params.List()
 	}
 	if json.Unmarshal(raw, &lines) != nil {
-		d.wrong(w, c, core.InvalidRequest, "lines is not a list of objects with position and line")
+		err := &core.Error{Kind: core.InvalidRequest, Detail: "lines is not a list of objects with position and line"}
+		d.Failed(c.ID, c.Begin, err)
+		code(w, err)
 		return
 	}
 	texts := make([]string, len(lines))

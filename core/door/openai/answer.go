@@ -1,10 +1,12 @@
 package openai
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -23,6 +25,8 @@ type sending struct {
 	text    strings.Builder // of a response, as far as it was streamed
 	number  int             // of its next event
 	broken  bool            // the client takes nothing more
+	pieces  chan string     // of a translation, as they come
+	shown   string          // what of it was sent; it cannot be taken back
 }
 
 func (d *Door) newSending(w http.ResponseWriter, k *call, c *door.Call) *sending {
@@ -48,6 +52,16 @@ func (s *sending) while(work func() []door.Item) []door.Item {
 		select {
 		case items := <-done:
 			return items
+		case text := <-s.pieces:
+			if s.shown == "" {
+				text = strings.TrimLeftFunc(text, unicode.IsSpace) // no text begins with a blank
+			}
+			if text != "" {
+				s.begin()
+				s.chunk(delta{Content: &text}, nil)
+				s.shown += text
+				silent.Reset(door.Heartbeat)
+			}
 		case <-silent.C:
 			s.begin()
 			s.chunk(delta{Content: new(string)}, nil)
@@ -136,6 +150,43 @@ func ascii(text string) string {
 	return b.String()
 }
 
+// streams says whether the pieces of a translation are shown as they come: not when
+// several are put together, or looked at before, and a short one comes in one piece.
+func (s *sending) streams(j job) bool {
+	return s.out != nil && !s.k.responses && strings.Contains("adeg", j.rule) && j.keeps == nil &&
+		utf8.RuneCountInString(j.texts[0]) >= longText && strings.TrimSpace(j.texts[0]) == j.texts[0]
+}
+
+// longText is how long a text is at least whose translation is worth reading before its
+// end, in code points.
+const longText = 200
+
+// show returns what hands on the pieces of a translation until ctx ends.
+func (s *sending) show(ctx context.Context) func(string) error {
+	s.pieces = make(chan string)
+	return func(text string) error {
+		select {
+		case s.pieces <- text:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// rest returns what is to be shown of a translation after what was; ok is false when that
+// is another. A blank at its end may have been too much.
+func (s *sending) rest(text string) (rest string, ok bool) {
+	if s.shown == "" {
+		return text, true
+	}
+	text = strings.TrimLeftFunc(text, unicode.IsSpace)
+	if rest, ok = strings.CutPrefix(text, s.shown); !ok {
+		return "", text == strings.TrimRightFunc(s.shown, unicode.IsSpace)
+	}
+	return rest, ok
+}
+
 // fail answers with a failure. When something was streamed already, it is the last
 // that comes, and nothing says that all is done.
 func (s *sending) fail(w http.ResponseWriter, r *http.Request, err error) {
@@ -147,7 +198,7 @@ func (s *sending) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.event("", map[string]failure{"error": f})
 }
 
-// answer sends the translation.
+// answer sends the translation, or what is left of it: what was shown is its begin.
 func (s *sending) answer(text string, u core.Usage) {
 	if !utf8.ValidString(text) {
 		text = strings.ToValidUTF8(text, "\uFFFD")
@@ -159,7 +210,9 @@ func (s *sending) answer(text string, u core.Usage) {
 	case s.out != nil:
 		stop := "stop"
 		s.begin()
-		s.chunk(delta{Content: &text}, nil)
+		if rest, ok := s.rest(text); ok && rest != "" || s.shown == "" {
+			s.chunk(delta{Content: &rest}, nil)
+		}
 		s.chunk(delta{}, &stop)
 		if s.k.usage {
 			s.event("", chunk{"chatcmpl-" + s.id, "chat.completion.chunk", s.created, s.k.model, []choice{}, &usage})

@@ -578,9 +578,12 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 		return
 	}
 	defer tab.Close()
+	ctx, cancel := c.Context(r.Context())
+	defer cancel()
+	if s.streams(j) {
+		reqs[0].OnDelta = s.show(ctx)
+	}
 	items := s.while(func() []door.Item {
-		ctx, cancel := c.Context(r.Context())
-		defer cancel()
 		at := map[*core.Request]int{}
 		for i := range reqs {
 			at[&reqs[i]] = i
@@ -605,6 +608,10 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 	})
 	if err := tab.Whole(items); err != nil {
 		s.fail(w, r, err)
+		return
+	}
+	if _, ok := s.rest(items[0].Result.Text); !ok {
+		s.fail(w, r, &core.Error{Kind: core.ProviderFailed, Detail: "the answer is another than the one that was begun"})
 		return
 	}
 	texts := make([]string, len(items))

@@ -1,10 +1,12 @@
 package openai_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -249,6 +251,81 @@ func TestAStreamIsReadByTheRulesOfItsClients(t *testing.T) {
 			if line != "\n" && !strings.HasPrefix(line, "data: ") {
 				t.Errorf("a line %q", line)
 			}
+		}
+	}
+}
+
+// TestALongTextIsShownAsItComes, and a short one, or one of several, in one piece. What was
+// shown is never taken back: another answer in the end is a failure, and no end.
+func TestALongTextIsShownAsItComes(t *testing.T) {
+	long := strings.Repeat("A long text. ", 20) + "End"
+	read := make(chan bool) // the client has the first piece
+	url := serve(t, door.Defaults(), models(), doortest.Translator(func(ctx context.Context, req *core.Request) (*core.Result, error) {
+		if req.OnDelta == nil {
+			return &core.Result{Text: "whole"}, nil
+		}
+		if err := req.OnDelta("\none "); err != nil {
+			return nil, err
+		}
+		select {
+		case <-read:
+		case <-ctx.Done():
+			return nil, core.ContextError(ctx, "")
+		}
+		if err := req.OnDelta("dós"); err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(req.Text, "other") {
+			return &core.Result{Text: "another"}, nil
+		}
+		if strings.HasPrefix(req.Text, "blank") {
+			return &core.Result{Text: "one dós"}, req.OnDelta(" ")
+		}
+		return &core.Result{Text: "one dós three"}, nil
+	}))
+	for _, call := range []struct {
+		text, want string
+		done       bool
+	}{
+		{long, "|one |dós| three", true},
+		{`"""` + long + `"""`, "|one |dós| three", true},
+		{"other " + long, "|one |dós", false},
+		{"blank " + long, "|one |dós| ", true},
+		{"short", "|whole", true},
+		{long + "\n%%\n" + long, "|whole\n%%\nwhole", true},
+	} {
+		req, err := http.NewRequest(http.MethodPost, url+"/v1/chat/completions", strings.NewReader(`{"model":"translate/es","stream":true,"messages":[{"role":"system","content":"x"},{"role":"user","content":`+quoted(call.text)+`}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, done, failed := "", false, false
+		for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+			data, ok := strings.CutPrefix(lines.Text(), "data: ")
+			var event struct {
+				Choices []struct{ Delta struct{ Content string } }
+				Error   *struct{ Code string }
+			}
+			switch {
+			case !ok:
+			case data == "[DONE]":
+				done = true
+			case json.Unmarshal([]byte(data), &event) != nil:
+				t.Fatalf("%q", data)
+			case event.Error != nil:
+				failed = event.Error.Code == "upstream_error"
+			case len(event.Choices) > 0 && event.Choices[0].Delta.Content != "":
+				if got += "|" + event.Choices[0].Delta.Content; got == "|one " {
+					read <- true
+				}
+			}
+		}
+		res.Body.Close()
+		if got != call.want || done != call.done || failed == call.done {
+			t.Errorf("%.20q: %q, done %v, failed %v; want %q", call.text, got, done, failed, call.want)
 		}
 	}
 }
