@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/live"
 )
@@ -214,4 +216,59 @@ func TestWhoSaysNoStartIsClosed(t *testing.T) {
 			t.Errorf("closed with %d after %s", code, time.Since(began))
 		}
 	})
+}
+
+// A tenth of the clients read nothing: each of them is cut, and the others have their finals
+// as early as without them, to the millisecond.
+func TestWhoReadsNothingIsCutAndDelaysNobody(t *testing.T) {
+	const sessions, finals = 20, 40
+	run := func(deaf int) (lags []time.Duration) {
+		inVirtualTime(t, plain(), func(ctx context.Context, r *core.Request) (*core.Result, error) {
+			time.Sleep(300 * time.Millisecond)
+			return &core.Result{Text: strings.Repeat(r.Text+" ", 20)}, nil
+		}, func(t *testing.T, d *Door, dial func() *client, _ *http.Client) {
+			var all sync.WaitGroup
+			var mu sync.Mutex
+			for n := range sessions {
+				c := dial().say(strings.Replace(begin, "room", fmt.Sprint("room ", n), 1))
+				if r := c.until("ready"); r.Seq != 1 {
+					t.Errorf("%+v", r)
+				}
+				all.Go(func() {
+					for i := range finals {
+						time.Sleep(time.Second)
+						if n >= deaf {
+							said := time.Now()
+							c.say(source(fmt.Sprint(i), fmt.Sprintf("This is number %d.", i), true))
+							c.final()
+							lag := time.Since(said)
+							mu.Lock()
+							lags = append(lags, lag)
+							mu.Unlock()
+							continue
+						}
+						ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+						c.ws.Write(ctx, websocket.MessageText, []byte(source(fmt.Sprint(i), fmt.Sprintf("This is number %d.", i), true)))
+						cancel()
+					}
+				})
+			}
+			all.Wait()
+			cut := 0
+			for _, s := range d.Sessions() {
+				if !s.Connected {
+					cut++
+				}
+			}
+			if cut != deaf && len(d.Sessions()) != sessions-deaf { // those that did not come back in time have ended
+				t.Errorf("%d of %d that read nothing are cut, %d sessions", cut, deaf, len(d.Sessions()))
+			}
+		})
+		slices.Sort(lags)
+		return lags
+	}
+	alone, beside := run(0), run(sessions/10)
+	if p99 := func(l []time.Duration) time.Duration { return l[len(l)*99/100] }; p99(beside) != p99(alone) || len(beside) != finals*(sessions-sessions/10) {
+		t.Errorf("p99 of %d finals is %s beside clients that do not read, and %s without them", len(beside), p99(beside), p99(alone))
+	}
 }
