@@ -193,6 +193,7 @@ func TestFormatsGoWithTheirWords(t *testing.T) {
 		{"a link in a link", link, "<w1>uno y <w2>dos</w2></w1>", ""},
 		{"links that have changed places", link, "<w2>dos</w2> y <w1>uno</w1>", `<w:hyperlink r:id="b">` + wordRun("dos") + `</w:hyperlink>` + wordRun(" y ") + `<w:hyperlink r:id="a">` + wordRun("uno") + `</w:hyperlink>`},
 		{"signs", wordRun("One"), "A < B & \"C\"\n<w:p/>", wordRun(`A &lt; B &amp; "C" &lt;w:p/&gt;`)},
+		{"what no XML holds", wordRun("One"), "U\x01n\xffo\ufffe", wordRun("Uno")},
 		{"blanks round it", wordRun("  One "), "Uno", wordRun("  Uno ")},
 	} {
 		content := body(c.p)

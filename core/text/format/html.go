@@ -235,6 +235,7 @@ var entity = regexp.MustCompile(`^&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]
 // wellFormed escapes what an answer has of markup: all but the marks of s, when they are all
 // there. So no answer can break what it stands in.
 func wellFormed(s Segment, answer string) string {
+	answer = legal(answer)
 	if !strings.ContainsAny(answer, "<>&") {
 		return answer
 	}

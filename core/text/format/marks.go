@@ -77,7 +77,20 @@ func (m Marks) Split(text string) (pieces []string, join func([]string) string) 
 	}
 }
 
-var escapeMarkup = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace
+var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+func escapeMarkup(s string) string { return escaper.Replace(legal(s)) }
+
+// legal is s without what no XML may hold, and what is no character (XML 1.0, section 2.2): one
+// such byte of an answer would make the whole file one that cannot be opened.
+func legal(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, ""))
+}
 
 // all returns the marks of text, sorted into what must be there, and whether they are nested
 // as their format wants it.

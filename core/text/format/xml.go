@@ -180,7 +180,7 @@ func (r *reader) element(n *node, s Segment, android bool) {
 			s.Marks = HTML
 		}
 		r.add(inner.start, s, replace(inner.start, inner.end, func(answer string) string {
-			return strings.ReplaceAll(answer, shut, "]]]]><![CDATA[>")
+			return strings.ReplaceAll(legal(answer), shut, "]]]]><![CDATA[>")
 		}))
 		return
 	}

@@ -320,7 +320,7 @@ func (f *finder) formula(i int) int {
 	if n < 1 || wordBefore(t, i) || isDigit(at(t, i+n+2)) || isWord(at(t, i+n+2)) || line[0] == ' ' || line[n-1] == ' ' || !strings.ContainsAny(line[:n], `\^_={}<>`) {
 		return i
 	}
-	if !strings.Contains(line[:n], `\`) && (strings.ContainsAny(line[:n], "%\"") || strings.Contains(line[:n], "{{") || prose.MatchString(line[:n])) {
+	if strings.ContainsAny(line[:n], "%\"") || strings.Contains(line[:n], "{{") || prose.MatchString(line[:n]) {
 		return i // $HOME <b>or else</b> 5$
 	}
 	return f.add(span{from: i, to: i + n + 2, kind: Code})

@@ -602,7 +602,7 @@ func (f *finder) dollar(i int) int {
 		for t[j-1] == '@' {
 			j--
 		}
-		if n := balanced(t, j, '[', ']'); n > j+2 && !strings.ContainsAny(t[j:n], " {") {
+		if n := balanced(t, j, '[', ']'); n > j+2 && !strings.ContainsAny(t[j:n], " {/") {
 			j = n
 		}
 		if strings.HasPrefix(t[j:], "->") && isLetter(at(t, j+2)) {
@@ -732,6 +732,9 @@ func urlEnd(t string, i int) int {
 				return trimURL(t, i, j)
 			}
 		case '[':
+			if bbcode.MatchString(t[j:min(len(t), j+maxField)]) {
+				return trimURL(t, i, j)
+			}
 			square++
 		case ']':
 			if square--; square < 0 {
