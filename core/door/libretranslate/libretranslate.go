@@ -51,7 +51,7 @@ func (d *Door) Dialect() door.Dialect {
 }
 
 func takes(r *http.Request) bool {
-	return door.Under(r.URL.Path, "/translate", "/detect", "/languages", "/frontend/settings", "/health", "/translate_file", "/suggest", "/download_file/") || small(r)
+	return door.Under(r.URL.Path, "/translate", "/detect", "/languages", "/frontend/settings", "/translate_file", "/suggest", "/download_file/") || small(r)
 }
 
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -69,9 +69,6 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"/detect":            {http.MethodPost, d.detect},
 		"/languages":         {http.MethodGet, d.languages},
 		"/frontend/settings": {http.MethodGet, d.settings},
-		"/health": {http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
-			door.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-		}},
 		"/suggest": {http.MethodPost, func(w http.ResponseWriter, _ *http.Request) {
 			say(w, http.StatusForbidden, "Suggestions are disabled on this server.")
 		}},

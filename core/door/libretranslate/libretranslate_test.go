@@ -95,8 +95,6 @@ func TestLibreTranslatesAnswers(t *testing.T) {
 		{"languages with a body", "GET", "/languages", form, "api_key=x", 200, `...{"code":"en","name":"English","targets":["ar","bg"`},
 		{"languages by POST", "POST", "/languages", "", "", 405, `...405`},
 		{"settings", "GET", "/frontend/settings", "", "", 200, `..."charLimit":200`},
-		{"health", "GET", "/health", "", "", 200, `{"status":"ok"}`},
-		{"health by POST", "POST", "/health", "", "", 405, `...405`},
 		{"suggest", "POST", "/suggest", form, "q=x", 403, `{"error":"Suggestions are disabled on this server."}`},
 		{"a file", "POST", "/translate_file", form, "", 400, `{"error":"Invalid request: missing source parameter"}`},
 		{"a file that there is not", "GET", "/download_file/x.txt", "", "", 404, `{"error":"404 Not Found"}`},
