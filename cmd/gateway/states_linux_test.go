@@ -261,6 +261,15 @@ func alive(pid int) bool {
 	return err == nil && !strings.Contains("ZX", string(bytes.TrimSpace(raw[bytes.LastIndexByte(raw, ')')+1:])[:1]))
 }
 
+// moves says whether a thread of a process that was told to stop has not yet done so.
+func moves(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/stat", pid))
+	return slices.ContainsFunc(threads, func(name string) bool {
+		raw, err := os.ReadFile(name)
+		return err == nil && bytes.TrimSpace(raw[bytes.LastIndexByte(raw, ')')+1:])[0] != 'T'
+	})
+}
+
 // A plugin that is stopped, and not ended, and the processes that a plugin has.
 func TestAProcessThatStopsIsWaitedForByNobody(t *testing.T) {
 	built := badProgram(t)
@@ -300,6 +309,7 @@ stages:
 				for _, pid := range pids {
 					syscall.Kill(pid, syscall.SIGSTOP)
 				}
+				until(t, func() bool { return !slices.ContainsFunc(pids, moves) })
 				if end == "in calls" {
 					within(t, 4*time.Second, "six texts", func() {
 						for _, status := range g.six("nothing") {
