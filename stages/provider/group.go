@@ -66,21 +66,23 @@ func (g *group) speaks(req *core.Request) bool {
 
 // least returns the one of open that has the least to do for its weight. Of several
 // they take turns, as often as their weights say (nginx does so as well). Those
-// without a weight are for when there is nobody else.
-func (g *group) least(open []*target) *target {
+// without a weight are for when there is nobody else. Take is told of it before anybody
+// else looks who that is.
+func (g *group) least(open []*target, take func(*target)) *target {
 	if len(open) < 2 {
+		take(open[0])
 		return open[0]
 	}
 	if slices.ContainsFunc(open, func(t *target) bool { return t.weight > 0 }) {
 		open = slices.DeleteFunc(open, func(t *target) bool { return t.weight == 0 })
 	}
 	load := func(t *target) float64 { return float64(t.load.Load()) / float64(max(t.weight, 1)) }
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	smallest := load(open[0])
 	for _, t := range open[1:] {
 		smallest = min(smallest, load(t))
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	best, total := -1, 0.0
 	for i, t := range g.members {
 		if !slices.Contains(open, t) || load(t) > smallest {
@@ -93,11 +95,13 @@ func (g *group) least(open []*target) *target {
 			best = i
 		}
 	}
-	if best < 0 {
-		return open[0] // others have chosen meanwhile
+	t := open[0] // when another group, in which they are as well, has chosen meanwhile
+	if best >= 0 {
+		g.dues[best] -= total
+		t = g.members[best]
 	}
-	g.dues[best] -= total
-	return g.members[best]
+	take(t)
+	return t
 }
 
 // A standing is whether a target can be asked.
@@ -156,7 +160,7 @@ func unavailable(t *target) *core.Error {
 	}
 }
 
-// pick returns who of g is asked next: the open one with the least to do; else, unless
+// pick chooses who of g is asked next: the open one with the least to do; else, unless
 // only an open one is wanted, the one that can be asked first. Trying is what to wait
 // for when a call finds out at this moment; else why says why there is nobody.
 func (r *run) pick(g *group, heed, onlyOpen bool) (t *target, trying <-chan struct{}, why *core.Error) {
@@ -167,7 +171,7 @@ func (r *run) pick(g *group, heed, onlyOpen bool) (t *target, trying <-chan stru
 	var until time.Time
 	anyPair := !g.speaks(r.req)
 	for _, t := range g.members {
-		if slices.Contains(r.spent, t) || !anyPair && !t.speaks(r.req) {
+		if !r.may(t, anyPair) {
 			continue
 		}
 		switch s := r.standing(t, heed, now); {
@@ -188,14 +192,27 @@ func (r *run) pick(g *group, heed, onlyOpen bool) (t *target, trying <-chan stru
 	}
 	switch {
 	case len(open) > 0:
-		return g.least(open), nil, nil
+		return g.least(open, r.chosen), nil, nil
 	case onlyOpen || trying != nil && later == nil:
 		return nil, trying, why
 	case later != nil:
 		if kind, _, _ := later.pause.on(now); kind != "" {
 			r.notBefore = until
 		}
+		r.chosen(later)
 		return later, nil, nil
 	}
 	return nil, nil, why
+}
+
+// may says whether t can be asked at all: not again when that is known to be of no use,
+// and for its own pairs of languages, unless nobody knows the one that is wanted.
+func (r *run) may(t *target, anyPair bool) bool {
+	return !slices.Contains(r.spent, t) && (anyPair || t.speaks(r.req))
+}
+
+// open says whether one of g can be asked now that was not yet.
+func (r *run) open(g *group) bool {
+	now, anyPair := time.Now(), !g.speaks(r.req)
+	return slices.ContainsFunc(g.members, func(t *target) bool { return r.may(t, anyPair) && r.standing(t, true, now).open })
 }

@@ -64,7 +64,6 @@ func (r *run) translate() (*core.Result, *core.Error) {
 		case t == nil:
 			return r.fallBack(orElse(failed, why), r.gatesLeft())
 		}
-		r.chosen(t)
 		r.giveWhile()
 		if r.attempts == 0 && r.turn == nil {
 			r.own.Account = t.account
@@ -189,12 +188,6 @@ func (r *run) spend(t *target, kind core.ErrorKind) {
 	}
 }
 
-// open says whether one of g can be asked now that was not yet.
-func (r *run) open(g *group) bool {
-	t, _, _ := r.pick(g, true, true)
-	return t != nil
-}
-
 // mayMove says whether another of a list is asked after failed, at once.
 func (r *run) mayMove(failed *core.Error) bool {
 	return (fallsOver(failed.Kind) || failed.Retryable) && !r.delta() && r.ctx.Err() == nil
@@ -289,7 +282,6 @@ func (r *run) fallBack(failed *core.Error, gates []core.Guard) (*core.Result, *c
 		if f == nil {
 			break
 		}
-		r.chosen(f)
 		r.giveWhile()
 		r.spent = append(r.spent, f)
 		if err := r.turnFor(f, gates); err != nil {
