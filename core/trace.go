@@ -25,7 +25,7 @@ type Trace struct {
 	Waited time.Duration
 
 	spans   []Span
-	room    [few]Span // spans' first backing, so that the trace of a hit is one allocation
+	room    [8]Span // spans' first backing, so that a trace is one allocation
 	below   time.Duration
 	deepest int
 	failed  *Error
@@ -36,9 +36,6 @@ type Trace struct {
 	traced, joined *Traced
 	steps          []Step
 }
-
-// A hit of the cache has few spans, and a call upstream seldom more than many.
-const few, many = 2, 8
 
 // A Span is the time that one stage took by itself.
 type Span struct {
@@ -117,11 +114,8 @@ func (t *Trace) Add(name string, d time.Duration) {
 			return
 		}
 	}
-	switch len(t.spans) {
-	case 0:
+	if t.spans == nil {
 		t.spans = t.room[:0]
-	case few:
-		t.spans = append(make([]Span, 0, many), t.spans...)
 	}
 	t.spans = append(t.spans, Span{name, d})
 }
