@@ -238,9 +238,10 @@ live: {context: 0, queue_budget: 20s, mask: %d}
 			}
 		})
 	}
-	// Each time that some more was said, the plugin is killed, and the file changed.
+	// Each time that some more was said, the plugin is killed, and the file changed: seldom enough for the
+	// gateway not to give the plugin up, as it does after eight deaths in two minutes.
 	pid, kills := 0, 0
-	for n := int64(sessions); n < int64(sessions*(segments-3)); n += int64(sessions * 2) {
+	for n := int64(sessions); n < int64(sessions*(segments-3)); n += int64(sessions * max(2, segments/7)) {
 		until(t, func() bool { return done.Load() >= n || ctx.Err() != nil })
 		pid = g.plugin(pid)
 		syscall.Kill(pid, syscall.SIGKILL)
