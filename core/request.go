@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"time"
+	"unicode/utf8"
+)
 
 // A Request is one text to translate, with its languages and options. It is
 // never changed once it has entered a chain and never pooled: a stage that
@@ -100,6 +103,14 @@ type Request struct {
 	// Trace collects what happened to this request. A chain sets one when
 	// there is none.
 	Trace *Trace
+}
+
+// Characters is the length of what r asks for, in code points: of a chat, that of all it says.
+func (r *Request) Characters() int {
+	if r.Chat != nil {
+		return r.Chat.Characters
+	}
+	return utf8.RuneCountInString(r.Text)
 }
 
 // A Chat is a chat completion that passes: a provider answers it as it was asked, and

@@ -94,7 +94,7 @@ func panicked(v any) *core.Error {
 
 // One asks for req, as Each does, and notes in tab what it counts.
 func (t *Teller) One(ctx context.Context, tab *Tab, req *core.Request) Item {
-	n := characters(req)
+	n := int64(req.Characters())
 	begun := false
 	if req.OnDelta != nil {
 		// Who has a piece of an answer may leave with it: the text counts from then on.
@@ -164,7 +164,7 @@ func (t *Teller) tell(a *Asked, use usage.Use) {
 		a.access(log, use)
 	}
 	if a.Request.Trace.Traced() != nil {
-		t.Service.tracer.Ended(trace.Request{Door: a.Door, Request: a.Request, Result: a.Result, Err: a.Err, Begin: a.Begin, Took: a.Took})
+		t.Service.tracer.Ended(trace.Request(*a))
 	}
 }
 

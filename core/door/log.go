@@ -93,7 +93,7 @@ func (a *Asked) access(log *zap.Logger, use usage.Use) {
 	fields := []zap.Field{
 		zap.String("door", a.Door), zap.String("request", r.ID), zap.String("client", r.Client), zap.String("session", r.Session),
 		zap.String("source", string(r.Source)), zap.String("target", string(r.Target)), zap.Stringer("lane", r.Lane),
-		zap.Int64("characters", characters(r)), zap.String("kind", kindOr(a.Err, "ok")), zap.Duration("took", a.Took),
+		zap.Int("characters", r.Characters()), zap.String("kind", kindOr(a.Err, "ok")), zap.Duration("took", a.Took),
 	}
 	if a.Err != nil {
 		fields = append(fields, zap.String("stage", a.Err.Stage))

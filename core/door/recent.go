@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -127,7 +126,7 @@ func (r *Recent) failed(door, id string, took time.Duration, err error) {
 	e := core.AsError(err, "door")
 	if reason := blames(e); reason != "" {
 		r.keep(Past{
-			At: time.Now(), Reason: reason, Door: door, Request: strings.Clone(id), TookMS: milliseconds(took), Failure: failureOf(e),
+			At: time.Now(), Reason: reason, Door: door, Request: strings.Clone(id), TookMS: Milliseconds(took), Failure: failureOf(e),
 		})
 	}
 }
@@ -186,11 +185,8 @@ func (a *Asked) past(reason Reason) Past {
 	p := Past{
 		At: time.Now(), Reason: reason, Door: a.Door,
 		Request: strings.Clone(r.ID), Client: strings.Clone(r.Client), Session: strings.Clone(r.Session),
-		Source: string(r.Source), Target: string(r.Target), Lane: r.Lane.String(), Characters: utf8.RuneCountInString(r.Text),
-		TookMS: milliseconds(a.Took),
-	}
-	if r.Chat != nil {
-		p.Characters = r.Chat.Characters
+		Source: string(r.Source), Target: string(r.Target), Lane: r.Lane.String(), Characters: r.Characters(),
+		TookMS: Milliseconds(a.Took),
 	}
 	if a.Err != nil {
 		p.Failure = failureOf(a.Err)
@@ -206,15 +202,15 @@ func (a *Asked) past(reason Reason) Past {
 	}
 	p.Joined = t.Joined
 	for _, s := range t.Spans() {
-		p.Stages = append(p.Stages, StageTime{s.Name, milliseconds(s.Self)})
+		p.Stages = append(p.Stages, StageTime{s.Name, Milliseconds(s.Self)})
 	}
 	for made := range t.AttemptsMade() {
 		if len(p.Attempts) == mostAttempts {
 			break
 		}
 		one := PastAttempt{
-			Provider: made.Provider, Why: made.Why, AfterMS: milliseconds(max(made.Start.Sub(a.Begin), 0)), TookMS: milliseconds(made.Took),
-			SpokeMS: milliseconds(made.Spoke), Lost: made.Lost, Shared: made.Shared,
+			Provider: made.Provider, Why: made.Why, AfterMS: Milliseconds(max(made.Start.Sub(a.Begin), 0)), TookMS: Milliseconds(made.Took),
+			SpokeMS: Milliseconds(made.Spoke), Lost: made.Lost, Shared: made.Shared,
 		}
 		if made.Err != nil {
 			one.Failure = failureOf(made.Err)
@@ -259,7 +255,7 @@ func quotes(kind core.ErrorKind) bool {
 	return false
 }
 
-// milliseconds returns d to the microsecond.
-func milliseconds(d time.Duration) float64 {
+// Milliseconds returns d to the microsecond.
+func Milliseconds(d time.Duration) float64 {
 	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
 }

@@ -49,16 +49,9 @@ func (tab *Tab) Open(t *Teller, rules *Rules, client string, begin time.Time, ch
 // Characters returns the code points of all texts of reqs.
 func Characters(reqs []core.Request) (n int64) {
 	for i := range reqs {
-		n += characters(&reqs[i])
+		n += int64(reqs[i].Characters())
 	}
 	return n
-}
-
-func characters(req *core.Request) int64 {
-	if req.Chat != nil {
-		return int64(req.Chat.Characters)
-	}
-	return int64(utf8.RuneCountInString(req.Text))
 }
 
 // Answered notes that a text of so many code points has its answer: Cached when no call
@@ -76,7 +69,7 @@ func (tab *Tab) Answered(characters int64, cached bool) {
 
 // AsItIs answers req with its own text, which counts as any other.
 func (tab *Tab) AsItIs(req *core.Request) Item {
-	tab.Answered(characters(req), true)
+	tab.Answered(int64(req.Characters()), true)
 	return Item{Result: &core.Result{Text: req.Text, Cached: true}}
 }
 
@@ -101,7 +94,7 @@ func (tab *Tab) spent(req *core.Request, item Item) (use usage.Use) {
 	use = usage.Use{PromptTokens: int64(u.PromptTokens), CompletionTokens: int64(u.CompletionTokens), CachedTokens: int64(u.CachedTokens)}
 	sent := int64(0)
 	if item.Err == nil {
-		sent = characters(req)
+		sent = int64(req.Characters())
 	}
 	use.Cost = tab.rules.service.usage.Cost(provider, use, sent, int64(translated))
 	tab.noted = tab.noted.Plus(use)

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"go.uber.org/zap"
 
@@ -150,11 +149,7 @@ func (t *Tracer) Ended(r Request) {
 	s.text(dragomanSource, string(r.Request.Source))
 	s.text(dragomanTarget, string(r.Request.Target))
 	s.text(dragomanLane, r.Request.Lane.String())
-	length := utf8.RuneCountInString(r.Request.Text)
-	if r.Request.Chat != nil {
-		length = r.Request.Chat.Characters
-	}
-	s.number(dragomanLength, length)
+	s.number(dragomanLength, r.Request.Characters())
 	s.number(dragomanAttempts, trace.Attempts)
 	cache := "miss"
 	switch {

@@ -2,10 +2,7 @@ package admin
 
 import (
 	"encoding/json"
-	"fmt"
-	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -112,18 +109,7 @@ func foreign(r *http.Request) error {
 
 // tapQuery reads what is asked for; limit 0 is none.
 func tapQuery(raw string) (f chain.Filter, limit int64, err error) {
-	wrong := func(field, format string, args ...any) (chain.Filter, int64, error) {
-		return chain.Filter{}, 0, &core.Error{Kind: core.InvalidRequest, Field: field, Detail: fmt.Sprintf(format, args...)}
-	}
-	query, err := url.ParseQuery(raw)
-	if err != nil {
-		return wrong("", "the query cannot be understood")
-	}
-	for name, values := range query {
-		value := values[0]
-		if len(values) > 1 {
-			return wrong(name, "%.40s is given %d times; give it once", name, len(values))
-		}
+	err = parameters(raw, func(name, value string) (err error) {
 		switch name {
 		case "stage":
 			f.Stage = value
@@ -140,8 +126,9 @@ func tapQuery(raw string) (f chain.Filter, limit int64, err error) {
 		default:
 			return wrong("", "there is no %.40q to ask for; there are stage, session, texts and limit", name)
 		}
-	}
-	return f, limit, nil
+		return nil
+	})
+	return f, limit, err
 }
 
 // A tapStream is the answer to one tap.
@@ -193,7 +180,7 @@ func (s *tapStream) passing(p chain.Passing) error {
 		Time: p.At.UTC(), Request: p.Request, Session: p.Session, Stage: p.Stage,
 		Source: string(p.Source), Target: string(p.Target), Lane: p.Lane.String(), Attempt: p.Attempt,
 		Outcome: string(p.Ending), Error: string(p.Kind), From: p.From,
-		TotalMS: milliseconds(p.Total), SelfMS: milliseconds(p.Self), In: p.In, Out: p.Out, TextIn: p.TextIn, TextOut: p.TextOut,
+		TotalMS: door.Milliseconds(p.Total), SelfMS: door.Milliseconds(p.Self), In: p.In, Out: p.Out, TextIn: p.TextIn, TextOut: p.TextOut,
 	})
 	if err != nil || len(s.tap.Passings()) > 0 {
 		return err // with more to come at once, it leaves with that
@@ -210,9 +197,4 @@ func (s *tapStream) tally(end string) error {
 		return err
 	}
 	return s.control.Flush()
-}
-
-// milliseconds returns d to the microsecond.
-func milliseconds(d time.Duration) float64 {
-	return math.Round(float64(d)/float64(time.Microsecond)) / 1000
 }
