@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -63,17 +62,10 @@ cannot be understood.`, door.MostRecent),
 			if err := gateway.getJSON(cmd.Context(), "/admin/recent", query, &told); err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
 			if asJSON {
-				encoder := json.NewEncoder(out)
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(told)
+				return printJSON(cmd.OutOrStdout(), told)
 			}
-			columns, colour := terminal(out)
-			if columns == 0 {
-				columns = recentColumns
-			}
-			showRecent(&screen{out, columns, colour}, told.Recent, request != "")
+			showRecent(newScreen(cmd.OutOrStdout(), recentColumns), told.Recent, request != "")
 			return nil
 		},
 	}

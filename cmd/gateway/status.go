@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -49,12 +50,7 @@ Exit status: 0 when it is ready, 1 when it is not, or there is none.`,
 			if err != nil {
 				return fmt.Errorf("the metrics of the gateway cannot be understood: %s", printable(err.Error()))
 			}
-			out := cmd.OutOrStdout()
-			columns, colour := terminal(out)
-			if columns == 0 {
-				columns = statusColumns
-			}
-			sc := &screen{out, columns, colour}
+			sc := newScreen(cmd.OutOrStdout(), statusColumns)
 			status(sc, s, counted)
 			if counted.sum("live_sessions") > 0 {
 				var open struct{ Sessions []admin.Session }
@@ -131,6 +127,22 @@ type screen struct {
 	w       io.Writer
 	columns int
 	colour  bool
+}
+
+// newScreen returns the terminal behind out; a screen of usual columns where there is none.
+func newScreen(out io.Writer, usual int) *screen {
+	columns, colour := terminal(out)
+	if columns == 0 {
+		columns = usual
+	}
+	return &screen{out, columns, colour}
+}
+
+// printJSON prints v for machines and people.
+func printJSON(out io.Writer, v any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
 }
 
 // A cell is one value of a table. One that is bad stands out.

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
 
@@ -43,17 +42,10 @@ cannot be understood.`,
 			if err := client.getJSON(cmd.Context(), "/admin/usage", query, &report); err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
 			if asJSON {
-				encoder := json.NewEncoder(out)
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(report)
+				return printJSON(cmd.OutOrStdout(), report)
 			}
-			columns, colour := terminal(out)
-			if columns == 0 {
-				columns = statusColumns
-			}
-			showUsage(&screen{out, columns, colour}, report)
+			showUsage(newScreen(cmd.OutOrStdout(), statusColumns), report)
 			return nil
 		},
 	}
