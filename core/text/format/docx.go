@@ -83,8 +83,10 @@ func unpack(content []byte) (parts []part, pack func(texts []string) ([]byte, er
 		kind := n.get("ContentType")
 		kind, is := strings.CutPrefix(kind, "application/vnd.")
 		kind, xml := strings.CutSuffix(kind, "+xml")
-		kind = kind[strings.LastIndex(kind, "wordprocessingml.")+1:]
-		kind = strings.TrimPrefix(strings.TrimPrefix(kind, "ordprocessingml."), "ms-word.")
+		if _, of, found := strings.Cut(kind, "wordprocessingml."); found {
+			kind = of
+		}
+		kind = strings.TrimPrefix(kind, "ms-word.")
 		if n.name != "Override" || !is || !xml || !slices.Contains(wordParts, kind) {
 			continue
 		}
