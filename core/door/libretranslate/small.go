@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	tags "golang.org/x/text/language"
+
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/text/detect"
@@ -309,13 +311,19 @@ func (d *Door) azureLanguages(w http.ResponseWriter) {
 	}
 	all, offer := map[core.Language]language{}, d.Service.Rules().Offer()
 	for _, l := range slices.Concat(sources(offer), offer.Targets) {
-		dir := "ltr"
-		if slices.Contains([]string{"ar", "fa", "he", "ur", "yi", "ps", "ckb", "sd", "ug", "dv"}, l.Base()) {
-			dir = "rtl"
-		}
-		all[l] = language{door.Name(l), door.Name(l), dir}
+		all[l] = language{door.Name(l), door.Name(l), direction(l)}
 	}
 	door.WriteJSON(w, http.StatusOK, map[string]any{"translation": all})
+}
+
+// direction is how the script of l is written, that which it mostly has if it names none.
+func direction(l core.Language) string {
+	script, _ := tags.Make(string(l)).Script()
+	switch script.String() {
+	case "Arab", "Hebr", "Thaa", "Syrc", "Nkoo":
+		return "rtl"
+	}
+	return "ltr"
 }
 
 // azure serves version 3 of Azure's translator: several texts, each into several
