@@ -1045,6 +1045,22 @@ func TestAPluginThatHangsIsNotWaitedForAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestAQuestionThatIsCalledOffIsNotHeldAgainstAPlugin ends one while it is asked how it is, as the end of
+// every command may.
+func TestAQuestionThatIsCalledOffIsNotHeldAgainstAPlugin(t *testing.T) {
+	t.Parallel() // it waits
+	b := newBench(t, one)
+	p := b.provider("odd")
+	pid := 0
+	fmt.Sscan(p.ask(t, "pid").Text, &pid)
+	syscall.Kill(pid, syscall.SIGSTOP)
+	p.process().becomes(t, Degraded) // it was asked once, in vain, and is asked again at once
+	p.Close()
+	if n := b.logs.FilterMessageSnippet("does not answer how it is").Len(); n != 1 {
+		t.Errorf("it is said %d times that it does not answer, want 1: %v", n, b.logs.All())
+	}
+}
+
 func TestAPluginThatHangsIsStartedAnew(t *testing.T) {
 	b := newBench(t, one)
 	p := b.provider("odd")

@@ -484,6 +484,9 @@ func (p *plugin) watch(ctx context.Context, r *running) (why error, next *runnin
 			return why, nil
 		}
 		answered, err := p.ask(ctx, r)
+		if ctx.Err() != nil {
+			return context.Cause(ctx), nil // it was not given the time to answer
+		}
 		switch {
 		case answered && err == nil && (misses > 0 || unwell):
 			misses, unwell = 0, false
