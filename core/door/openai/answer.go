@@ -133,9 +133,9 @@ func ascii(text string) string {
 			b.WriteByte(hex[r>>shift&15])
 		}
 	}
-	for i, r := range text {
+	for _, r := range text {
 		switch {
-		case r == ':' && strings.HasSuffix(text[:i], "data"):
+		case r == ':' && strings.HasSuffix(b.String(), "data"): // the d may be the last of an escape
 			unit(r)
 		case r < 0x7f:
 			b.WriteByte(byte(r))

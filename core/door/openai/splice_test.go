@@ -110,6 +110,7 @@ func TestAnEventOfAStreamIsSentOnInRoomThatIsThere(t *testing.T) {
 	for data, want := range map[string]string{
 		`{"usage":1,"usage":2,"model":"a"}`: `{"usage":2,"model":"m"}`, `{"usage":{}}`: `{}`, `{"model":1,"usage":{},"choices":[ ]}`: `{"model":"m","choices":[ ]}`,
 		`{"choices":[],"usage":{}}`: "", `{"choices":[]}`: `{"choices":[]}`, `{"model":"a","choices":[{"delta":{"content":"é data: x"}}]}`: `{"model":"m","choices":[{"delta":{"content":"\u00e9 data\u003a x"}}]}`,
+		`{"choices":[{"delta":{"content":"íata: x"}}]}`: `{"choices":[{"delta":{"content":"\u00edata\u003a x"}}]}`,
 	} {
 		if want != "" {
 			want = "data: " + want + "\n\n"
@@ -122,7 +123,7 @@ func TestAnEventOfAStreamIsSentOnInRoomThatIsThere(t *testing.T) {
 
 // FuzzEvent makes of an event what the client gets: one line of ASCII.
 func FuzzEvent(f *testing.F) {
-	for _, seed := range []string{`{"model":"a","choices":[{"delta":{"content":"<think>x"}}]}`, `{"choices":[],"usage":{"total_tokens":1}}`, `{"choices":[{"delta":{"content":"</think> é data: "},"finish_reason":"stop"}],"usage":null}`, `{}`} {
+	for _, seed := range []string{`{"model":"a","choices":[{"delta":{"content":"<think>x"}}]}`, `{"choices":[],"usage":{"total_tokens":1}}`, `{"choices":[{"delta":{"content":"</think> é data: "},"finish_reason":"stop"}],"usage":null}`, `{"model":"íata: "}`, `{}`} {
 		f.Add(seed, true)
 	}
 	f.Fuzz(func(t *testing.T, data string, strip bool) {
