@@ -247,14 +247,23 @@ func (a *admin) notice() string {
 }
 
 func (a *admin) usage(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	for name, values := range query {
-		if name != "by" && name != "month" || len(values) != 1 {
-			door.WriteError(w, r, &core.Error{Kind: core.InvalidRequest, Field: name, Detail: "the parameters are by and month, each once"})
-			return
+	var by, month string
+	err := parameters(r.URL.RawQuery, func(name, value string) error {
+		switch name {
+		case "by":
+			by = value
+		case "month":
+			month = value
+		default:
+			return wrong(name, "there is no %.40q to ask for; there are by and month", name)
 		}
+		return nil
+	})
+	if err != nil {
+		door.WriteError(w, r, err)
+		return
 	}
-	report, err := a.o.Usage(query.Get("by"), query.Get("month"))
+	report, err := a.o.Usage(by, month)
 	if bad, ok := errors.AsType[*usage.BadReport](err); ok {
 		door.WriteError(w, r, &core.Error{Kind: core.InvalidRequest, Detail: bad.Error()})
 		return

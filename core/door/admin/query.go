@@ -16,7 +16,7 @@ func parameters(raw string, take func(name, value string) error) error {
 	}
 	for name, values := range query {
 		if len(values) > 1 {
-			return wrong(name, "%.40s is given %d times; give it once", name, len(values))
+			return wrong(name, "%.40s is given %d times; a parameter is given once", name, len(values))
 		}
 		if err := take(name, values[0]); err != nil {
 			return err

@@ -32,7 +32,7 @@ func TestWhatIsLookedBackAtIsChosenByTheQuery(t *testing.T) {
 		"?limit=0":                     "400 limit is a number from 1",
 		"?reason=late":                 "400 reason is slow, failed, fell_over or refused",
 		"?stage=a":                     "400 there are reason, session, client, request and limit",
-		"?limit=1&limit=2":             "400 give it once",
+		"?limit=1&limit=2":             "400 limit is given 2 times; a parameter is given once",
 		"?%zz":                         "400 cannot be understood",
 	} {
 		w := httptest.NewRecorder()

@@ -69,13 +69,8 @@ func (a *admin) kept(w http.ResponseWriter, r *http.Request) {
 
 // asked reads the parameters of a reload.
 func asked(r *http.Request) (ask ReloadAsked, err error) {
-	wrong := func(name, detail string) (ReloadAsked, error) {
-		return ask, &core.Error{Kind: core.InvalidRequest, Field: name, Detail: detail}
-	}
-	for name, values := range r.URL.Query() {
-		switch value := values[0]; {
-		case len(values) != 1:
-			return wrong(name, "a parameter is given once")
+	err = parameters(r.URL.RawQuery, func(name, value string) (err error) {
+		switch {
 		case name == "to":
 			if ask.To, err = strconv.Atoi(value); err != nil || ask.To < 1 {
 				return wrong(name, "to is a number of what /admin/kept lists, from 1")
@@ -87,11 +82,12 @@ func asked(r *http.Request) (ask ReloadAsked, err error) {
 		default:
 			ask.DryRun = value == "true"
 		}
+		return nil
+	})
+	if err == nil && ask.Previous && ask.To > 0 {
+		err = wrong("to", "either previous or to names what to serve")
 	}
-	if ask.Previous && ask.To > 0 {
-		return wrong("to", "either previous or to names what to serve")
-	}
-	return ask, nil
+	return ask, err
 }
 
 // reload serves POST /admin/reload.
