@@ -204,7 +204,7 @@ func (d *Document) Write(answer func(i int) (string, bool)) ([]byte, error) {
 		if !ok || s.put == nil {
 			continue
 		}
-		edits = append(edits, s.put(a)...)
+		edits = append(edits, s.put(strings.ToValidUTF8(a, ""))...) // what is no text is left out
 	}
 	if len(edits) > 0 {
 		edits = append(edits, d.always...)
