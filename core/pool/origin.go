@@ -109,7 +109,7 @@ type OriginStats struct {
 	Resends      int64 // requests sent again
 	Waits        int64 // calls that waited because the maximum was open
 	Cold         int64 // calls that waited though it was not; in direct mode every call
-	Cancelled    int64 // calls given up before the end of their answer; with HTTP/1.1 each cost its connection
+	Cancelled    int64 // calls given up before the end of their answer; with HTTP/1.1 each that was sent cost its connection
 
 	Spent   int64 // connections that ended with a whole answer
 	Retired int64 // idle connections that were closed for their age, for idling, or by a reload

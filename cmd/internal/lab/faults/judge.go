@@ -276,9 +276,10 @@ func (f *findings) connections(b *book, up openaitest.Stats, after metrics) {
 	mostSpent := maxSpent * float64(up.Chats)
 	ok := pool("dials") == opened && pool("dial_failures") == 0 && retired == 0
 	if f.hedged() {
-		// A call that lost against its hedge may have met a fault as well, or
-		// have been given up as its answer ended, which the upstream cannot see.
-		ok = ok && -broken <= other && other <= 0 && left <= givenUp
+		// A call that lost against its hedge may have met a fault as well. The
+		// upstream cannot see one that was given up before it was sent, which
+		// keeps its connection, or as its answer ended, which may.
+		ok = ok && -(broken+givenUp-left) <= other && other <= 0 && left <= givenUp
 		mostSpent += after.sum("dragoman_provider_attempts_total", `reason="hedge"`)
 	} else {
 		ok = ok && other == 0 && left == givenUp
