@@ -240,7 +240,7 @@ func (t *translation) answers() string {
 }
 
 // asker returns who translates: the running gateway, else this program's own chain.
-func (t *translation) asker(ctx context.Context) (chain, error) {
+func (t *translation) asker(ctx context.Context) (translator, error) {
 	key := t.key
 	if key == "" {
 		key = os.Getenv("DRAGOMAN_KEY")
@@ -344,8 +344,8 @@ func without(names []string, name string) []string {
 	return out
 }
 
-// A chain is who translates.
-type chain interface {
+// A translator is who translates.
+type translator interface {
 	documents.Asker
 	close()
 }
