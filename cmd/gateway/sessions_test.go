@@ -38,7 +38,8 @@ type speaker struct {
 	unfinished map[string]string // the latest frame of each segment without a final
 	taken      map[string]bool   // of those, whose final the gateway has acknowledged
 	finals     map[string]int
-	told       int // times that it heard of a gateway that does not know its session
+	overtaken  map[string]bool // of those without a final, those after which a segment began that has one
+	told       int             // times that it heard of a gateway that does not know its session
 	cuts       int
 	wrong      []string
 }
@@ -84,6 +85,9 @@ func (s *speaker) connect(ctx context.Context) error {
 			s.told++
 		}
 		s.ws, s.where, s.resume, s.seq, s.epoch, s.taken = ws, where, f.Resume, f.Seq, f.Epoch, map[string]bool{}
+		if !f.Resumed { // another session, which has heard nothing of what came before
+			s.overtaken = map[string]bool{}
+		}
 		for _, id := range slices.Sorted(maps.Keys(s.unfinished)) {
 			ws.Write(ctx, websocket.MessageText, []byte(s.unfinished[id]))
 		}
@@ -95,7 +99,7 @@ func (s *speaker) connect(ctx context.Context) error {
 type liveFrame struct {
 	Type, Segment, Text, Resume, Message string
 	Seq, Epoch, Revision                 int64
-	Resumed, Final                       bool
+	Resumed, Final, Late                 bool
 	Error                                any
 }
 
@@ -164,6 +168,14 @@ func (s *speaker) hear(ctx context.Context, missing int) error {
 		}
 		delete(s.unfinished, f.Segment)
 		delete(s.taken, f.Segment)
+		if f.Late != s.overtaken[f.Segment] {
+			s.complain("%s: late is %v, and of what it was overtaken by: %v", f.Segment, f.Late, s.overtaken[f.Segment])
+		}
+		for earlier := range s.unfinished {
+			if earlier < f.Segment { // segments are named in the order in which they begin
+				s.overtaken[earlier] = true
+			}
+		}
 		if s.rand.IntN(8) == 0 {
 			s.ws.CloseNow()
 			s.cuts++
@@ -174,15 +186,16 @@ func (s *speaker) hear(ctx context.Context, missing int) error {
 
 // A hundred sessions go on while the plugin that translates for them is killed, the file is
 // changed and read anew, and connections are cut; then the gateway stops, and another one
-// starts. Every final comes once and is right, those that the gateway had acknowledged before
-// it closed, and every client is told that the other gateway does not know its session.
+// starts. Every final comes once, is right, and stands in the order of its segments or is
+// marked late; those that the gateway had acknowledged come before it closes, and every
+// client is told that the other gateway does not know its session.
 func TestAHundredLiveSessionsOutliveKillsReloadsAndAnotherGateway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("not tested: it takes many seconds")
 	}
 	sessions, segments := 100, property.Rounds(50, 8)
-	primary := upstream(t, openaitest.Config{Latency: 40 * time.Millisecond})
-	spare := upstream(t, openaitest.Config{Latency: 40 * time.Millisecond})
+	slow := openaitest.Config{Latency: 40 * time.Millisecond, LatencyP99: 400 * time.Millisecond} // answers overtake each other
+	primary, spare := upstream(t, slow), upstream(t, slow)
 	yaml := func(mask int) []byte {
 		return fmt.Appendf(nil, `version: 1
 log: {level: error}
@@ -223,7 +236,7 @@ live: {context: 0, queue_budget: 20s, mask: %d}
 					case <-ctx.Done():
 					}
 				}
-				s.say(ctx, fmt.Sprint(n))
+				s.say(ctx, fmt.Sprintf("%02d", n))
 				err = s.hear(ctx, 2)
 				done.Add(1)
 			}

@@ -51,7 +51,8 @@ type Server struct {
 	draining atomic.Bool
 	calls    atomic.Int64  // of the doors, in flight
 	idle     chan struct{} // told when calls has come to 0 while draining
-	last     atomic.Int64  // when the doors were last busy, in Unix nanoseconds
+	began    time.Time
+	last     atomic.Int64 // when the doors were last busy, in nanoseconds since began
 }
 
 // A listening is one address with what serves it.
@@ -63,7 +64,7 @@ type listening struct {
 // NewServer returns a server that does not listen yet.
 func NewServer(o Options) *Server {
 	o.Service.strangers.tell(o.Log)
-	return &Server{o: o, journal: NewJournal(o.Log), idle: make(chan struct{}, 1)}
+	return &Server{o: o, journal: NewJournal(o.Log), idle: make(chan struct{}, 1), began: time.Now()}
 }
 
 // Bounds of a connection. A body may take as long as slowBody; keep-alive
@@ -226,7 +227,7 @@ func (s *Server) door(w http.ResponseWriter, r *http.Request) {
 // busy notes that somebody has connected, or that a call or its connection has
 // ended.
 func (s *Server) busy() {
-	s.last.Store(time.Now().UnixNano())
+	s.last.Store(int64(time.Since(s.began)))
 	if s.draining.Load() {
 		select {
 		case s.idle <- struct{}{}:
@@ -374,7 +375,7 @@ const settle = 250 * time.Millisecond
 // settled, or over says that nobody is owed anything, or when ctx is done.
 func (s *Server) quiet(ctx context.Context, settled time.Duration, over func() bool) {
 	for ctx.Err() == nil && (over == nil || !over()) {
-		wait := settled - time.Since(time.Unix(0, s.last.Load()))
+		wait := settled - (time.Since(s.began) - time.Duration(s.last.Load()))
 		if s.calls.Load() == 0 && wait <= 0 {
 			return
 		}

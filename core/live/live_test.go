@@ -23,8 +23,10 @@ type bench struct {
 	read  bool // frames are read as they come
 }
 
-func newBench(_ any, c Config, o Options) *bench {
-	b := &bench{now: time.Unix(1000, 0), calls: map[int64]Call{}, read: true}
+func newBench(_ any, c Config, o Options) *bench { return newBenchAt(time.Unix(1000, 0), c, o) }
+
+func newBenchAt(now time.Time, c Config, o Options) *bench {
+	b := &bench{now: now, calls: map[int64]Call{}, read: true}
 	if o.Deadline == 0 {
 		o.Deadline = 4500 * time.Millisecond
 	}

@@ -36,8 +36,8 @@ const (
 
 // lists is what was learned of how the model answers lists. It is safe for concurrent use.
 type lists struct {
-	speed atomic.Uint64 // tokens a second, as bits of a float64; 0 before the first
-	until atomic.Int64  // texts go alone until then, in Unix nanoseconds
+	speed atomic.Uint64             // tokens a second, as bits of a float64; 0 before the first
+	until atomic.Pointer[time.Time] // texts go alone until then; nil for never
 }
 
 func (l *lists) tokensPerSecond() float64 {
@@ -64,7 +64,13 @@ var (
 // provider's own. A final of a live session never waits for another text.
 func (p *Provider) Batches(req *core.Request) bool {
 	return req.Lane == core.LaneBulk && req.Session == "" && req.Chat == nil && req.OnDelta == nil && len(req.Context) == 0 &&
-		p.template == nil && time.Now().UnixNano() >= p.lists.until.Load()
+		p.template == nil && !p.lists.off()
+}
+
+// off says whether texts go alone for now.
+func (l *lists) off() bool {
+	until := l.until.Load()
+	return until != nil && time.Now().Before(*until)
 }
 
 // Together returns how many of reqs fit into one completion: so many that its answer can be
@@ -134,7 +140,8 @@ func (p *Provider) TranslateAll(ctx context.Context, reqs []*core.Request) ([]*c
 	res, err := p.translate(context.WithValue(ctx, listKey{}, true), &one, p.cfg.Timeout)
 	if err != nil {
 		if e, ok := errors.AsType[*core.Error](err); ok && e.Kind == core.ProviderFailed && !e.Retryable {
-			p.lists.until.Store(time.Now().Add(unlistedFor).UnixNano())
+			until := time.Now().Add(unlistedFor)
+			p.lists.until.Store(&until)
 		}
 		return nil, err
 	}

@@ -51,11 +51,11 @@ type Provider struct {
 	params   atomic.Pointer[params]
 	scripts  scripts
 	lists    lists
-	taught   lesson       // by chats
-	worked   atomic.Bool  // a translation has come
-	answered atomic.Int64 // when the last one came, in Unix nanoseconds
-	loaded   atomic.Bool  // the model is, as far as warm is known to have loaded it
-	buffers  sync.Pool    // of *bytes.Buffer, for answers
+	taught   lesson                    // by chats
+	worked   atomic.Bool               // a translation has come
+	answered atomic.Pointer[time.Time] // when the last one came
+	loaded   atomic.Bool               // the model is, as far as warm is known to have loaded it
+	buffers  sync.Pool                 // of *bytes.Buffer, for answers
 	notice   atomic.Pointer[string]
 
 	mu      sync.Mutex
@@ -286,7 +286,8 @@ func (p *Provider) translate(ctx context.Context, req *core.Request, timeout tim
 				p.worked.Store(true)
 			}
 			if p.cfg.Warm > 0 {
-				p.answered.Store(time.Now().UnixNano())
+				now := time.Now()
+				p.answered.Store(&now)
 			}
 		}
 		if err != nil {

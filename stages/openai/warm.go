@@ -37,9 +37,11 @@ func (p *Provider) stayWarm(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if idle := time.Since(time.Unix(0, p.answered.Load())); p.loaded.Load() && idle < p.cfg.Warm {
-			pause = p.cfg.Warm - idle
-			continue
+		if last := p.answered.Load(); last != nil && p.loaded.Load() {
+			if idle := time.Since(*last); idle < p.cfg.Warm {
+				pause = p.cfg.Warm - idle
+				continue
+			}
 		}
 		begin := time.Now()
 		_, err := p.translate(ctx, &core.Request{Text: "Good morning.", Source: "en", Target: "es", Trace: core.NewTrace(nil)}, longestLoad)

@@ -48,10 +48,9 @@ type tally struct {
 	tokens   [3]atomic.Int64
 	letters  atomic.Int64 // characters that were billed
 
-	complained atomic.Int64 // when somebody was last told that its configuration is wrong, in Unix nanoseconds
-
-	mu     sync.Mutex
-	failed [reasons]map[core.ErrorKind]int64
+	mu         sync.Mutex
+	failed     [reasons]map[core.ErrorKind]int64
+	complained time.Time // when somebody was last told that its configuration is wrong
 }
 
 func newTally(name string) *tally {
@@ -65,8 +64,13 @@ func newTally(name string) *tally {
 // complains says whether operators are to be told of a configuration that the
 // provider does not take: once a minute.
 func (r *tally) complains(now time.Time) bool {
-	last := r.complained.Load()
-	return now.Sub(time.Unix(0, last)) >= time.Minute && r.complained.CompareAndSwap(last, now.UnixNano())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.complained.IsZero() && now.Sub(r.complained) < time.Minute {
+		return false
+	}
+	r.complained = now
+	return true
 }
 
 // count notes an attempt that has ended.
