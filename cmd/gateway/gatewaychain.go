@@ -44,7 +44,7 @@ func newGatewayChain(ctx context.Context, c *adminClient, t *translation) (*gate
 	g := &gatewayChain{client: c, terms: t.terms}
 	if t.terms == nil && t.glossary != "" {
 		g.glossary = t.glossary
-		if err := g.ask(ctx, "", t.targets[0], []string{""}, nil)[0].Err; err != nil && err.Kind == core.InvalidRequest {
+		if err := g.ask(ctx, "", t.targets[0], "", []string{""}, nil)[0].Err; err != nil && err.Kind == core.InvalidRequest {
 			return nil, noGlossary(err)
 		}
 	}
@@ -84,7 +84,7 @@ func (g *gatewayChain) Price(provider string) (usage.Price, bool) {
 	return p, ok
 }
 
-func (g *gatewayChain) Ask(ctx context.Context, source, target core.Language, texts []string, told func(int, documents.Answer)) {
+func (g *gatewayChain) Ask(ctx context.Context, source, target core.Language, around string, texts []string, told func(int, documents.Answer)) {
 	var table *glossary.Table
 	if g.terms != nil {
 		table = g.terms.For(source, target)
@@ -105,13 +105,13 @@ func (g *gatewayChain) Ask(ctx context.Context, source, target core.Language, te
 	if len(rest) == 0 {
 		return
 	}
-	for i, a := range g.ask(ctx, source, target, rest, terms(table, rest)) {
+	for i, a := range g.ask(ctx, source, target, around, rest, terms(table, rest)) {
 		told(places[i], a)
 	}
 }
 
-// ask makes one call for texts, bound to terms of its own or else to the glossary of g.
-func (g *gatewayChain) ask(ctx context.Context, source, target core.Language, texts []string, terms map[string]string) []documents.Answer {
+// ask makes one call for texts, which stand in the context around, bound to terms of its own or else to the glossary of g.
+func (g *gatewayChain) ask(ctx context.Context, source, target core.Language, around string, texts []string, terms map[string]string) []documents.Answer {
 	answers := make([]documents.Answer, len(texts))
 	all := func(err *core.Error) []documents.Answer {
 		for i := range answers {
@@ -130,9 +130,10 @@ func (g *gatewayChain) ask(ctx context.Context, source, target core.Language, te
 		Text     []string      `json:"text"`
 		Source   core.Language `json:"source,omitempty"`
 		Target   core.Language `json:"target"`
+		Context  string        `json:"context,omitempty"`
 		Bulk     bool          `json:"bulk"`
 		Glossary any           `json:"glossary,omitempty"`
-	}{texts, source, target, true, bound})
+	}{texts, source, target, around, true, bound})
 	if err != nil {
 		return all(&core.Error{Kind: core.Internal, Cause: err})
 	}

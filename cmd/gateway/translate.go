@@ -370,12 +370,13 @@ func (o *ownChain) Price(provider string) (usage.Price, bool) {
 	return p, ok
 }
 
-func (o *ownChain) Ask(ctx context.Context, source, target core.Language, texts []string, told func(int, documents.Answer)) {
+func (o *ownChain) Ask(ctx context.Context, source, target core.Language, around string, texts []string, told func(int, documents.Answer)) {
+	stands := o.rules.Around(around)
 	seats := core.NewSeats(len(texts))
 	reqs, places := make([]core.Request, len(texts)), make(map[*core.Request]int, len(texts))
 	for i, text := range texts {
 		reqs[i] = core.Request{
-			ID: door.NewID(), Text: text, Source: source, Target: target, Client: door.CommandLine, Final: true, Lane: core.LaneBulk,
+			ID: door.NewID(), Text: text, Source: source, Target: target, Context: stands, Client: door.CommandLine, Final: true, Lane: core.LaneBulk,
 		}
 		if seats != nil {
 			reqs[i].Batch = seats[i]

@@ -2,6 +2,7 @@ package door
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 
@@ -88,6 +89,9 @@ func (t *Teller) Fill(ctx context.Context, tab *Tab, doc *format.Document, known
 			places := make(map[*core.Request]int, len(some))
 			for k := range reqs {
 				places[&reqs[k]] = some[k]
+				if around := tab.rules.Around(doc.Segments[some[k]].Context); around != nil {
+					reqs[k].Context = append(slices.Clone(reqs[k].Context), around...)
+				}
 			}
 			for _, item := range Items(reqs, func(req *core.Request) Item {
 				i := places[req]

@@ -122,6 +122,15 @@ func (r *Rules) ClientContext(earlier []core.Pair, around, field string) (taken 
 	return taken, false, nil
 }
 
+// Around returns the context of a text of which a file says in which it stands; none with
+// server.instructions off.
+func (r *Rules) Around(context string) []core.Pair {
+	if context == "" || r.Instructions == instructionsOff {
+		return nil
+	}
+	return []core.Pair{{Source: context}}
+}
+
 // consulted sends req on, which is nobody else's and whose text has no white space round
 // it, with what the glossary of r says of it.
 func (r *Rules) consulted(ctx context.Context, req *core.Request) (*core.Result, error) {

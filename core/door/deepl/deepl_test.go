@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -410,6 +411,45 @@ func TestADocumentIsFetchedOnceByWhoHasItsKey(t *testing.T) {
 	id, key = upload(t, url, "a.txt", "one\nbad", "target_lang=de&source_lang=en", 200)
 	if got := wait("/v2/document/"+id, key); got["status"] != "error" || got["error_message"] == "" {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestATextOfSeveralContextsHasATranslationInEach of a catalogue, unless the operator wants nothing
+// of clients in prompts.
+func TestATextOfSeveralContextsHasATranslationInEach(t *testing.T) {
+	for instructions, want := range map[string]string{"on": "OPEN verb|OPEN state|SAVE ", "off": "OPEN |OPEN |SAVE "} {
+		rules := door.Defaults()
+		rules.Instructions = instructions
+		c := client{t, serve(t, rules, "", doortest.Translator(func(_ context.Context, req *core.Request) (*core.Result, error) {
+			around := ""
+			for _, p := range req.Context {
+				around += p.Source
+			}
+			return &core.Result{Text: strings.ToUpper(req.Text) + " " + around}, nil
+		}))}
+		id, key := upload(t, c.url, "a.po", `msgctxt "verb"
+msgid "Open"
+msgstr ""
+
+msgctxt "state"
+msgid "Open"
+msgstr ""
+
+msgctxt "menu"
+msgid "Save"
+msgstr ""
+`, "target_lang=de&source_lang=en", 200)
+		for got := (map[string]any{"status": "translating"}); got["status"] == "translating"; {
+			got = c.do("POST", "/v2/document/"+id, form, "document_key="+key, 200)
+		}
+		_, body := doortest.Do(t, "POST", c.url+"/v2/document/"+id+"/result", "document_key="+key, "Content-Type", form)
+		var said []string
+		for _, m := range regexp.MustCompile(`msgstr "([^"]+)"`).FindAllStringSubmatch(body, -1) {
+			said = append(said, m[1])
+		}
+		if got := strings.Join(said, "|"); got != want {
+			t.Errorf("instructions %s: %q, want %q, of\n%s", instructions, got, want, body)
+		}
 	}
 }
 

@@ -43,6 +43,9 @@ type Segment struct {
 	// between the marks and the marks are one text.
 	Text  string
 	Marks Marks
+	// Context tells it apart from the same text elsewhere in the file, which may have another
+	// translation there; empty for a text that has one translation.
+	Context string
 	// Note is what the file tells a translator about it.
 	Note string
 	// Limit is the most code points that a translation may have; 0 for no limit.
@@ -52,7 +55,8 @@ type Segment struct {
 	// Line and Column are where it begins, from 1, in code points.
 	Line, Column int
 
-	size int // in bytes of the file, of one with marks
+	of   string // what names its message with its ID, in PO
+	size int    // in bytes of the file, of one with marks
 	put  func(answer string) []edit
 }
 

@@ -48,6 +48,7 @@ func readPO(r *reader) error {
 		return err
 	}
 	headed := false
+	contexts := map[string]poContexts{}
 	finish := func() error {
 		defer func() { e = poEntry{} }()
 		if len(e.fields) == 0 {
@@ -72,6 +73,8 @@ func readPO(r *reader) error {
 			return r.poHeader(&own, &plural)
 		}
 		own := e
+		had, again := contexts[id.text]
+		contexts[id.text] = poContexts{e.context, again && (had.several || had.one != e.context)}
 		r.poMessage(&own, plural)
 		return nil
 	}
@@ -135,8 +138,31 @@ func readPO(r *reader) error {
 			last = &e.fields[len(e.fields)-1]
 		}
 	}
-	return finish()
+	if err := finish(); err != nil {
+		return err
+	}
+	for i := range r.doc.Segments {
+		if s := &r.doc.Segments[i]; contexts[s.of].several {
+			s.Context = poContext(s.ID)
+		}
+	}
+	return nil
 }
+
+// poContexts is what is known of the contexts of a msgid.
+type poContexts struct {
+	one     string
+	several bool
+}
+
+// poContext is a msgctxt as it can be told to an engine.
+func poContext(s string) string {
+	runes := []rune(strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, ""), func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }), " "))
+	return string(runes[:min(len(runes), mostPOContext)])
+}
+
+// mostPOContext bounds what of a msgctxt is told, in code points.
+const mostPOContext = 500
 
 // poString reads the one string that s is.
 func (r *reader) poString(s span) (string, error) {
@@ -379,7 +405,7 @@ func (r *reader) poMessage(e *poEntry, p plan) {
 		if strings.TrimSpace(from.text) == "" {
 			return
 		}
-		s := Segment{ID: name, Text: from.text, Note: strings.Join(e.notes, "\n"), Plural: form}
+		s := Segment{ID: name, of: e.field("msgid").text, Text: from.text, Note: strings.Join(e.notes, "\n"), Plural: form}
 		first := form == "" || form == "0"
 		// An answer that is the text is written, too: nothing stands in its place yet.
 		s.put = func(answer string) (edits []edit) {

@@ -34,7 +34,7 @@ func (f *fake) Price(string) (usage.Price, bool) {
 	return usage.Price{Input: 10, Output: 20, Characters: true, Currency: "EUR"}, true
 }
 
-func (f *fake) Ask(_ context.Context, source, target core.Language, texts []string, told func(int, documents.Answer)) {
+func (f *fake) Ask(_ context.Context, source, target core.Language, around string, texts []string, told func(int, documents.Answer)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
@@ -46,6 +46,9 @@ func (f *fake) Ask(_ context.Context, source, target core.Language, texts []stri
 	}
 	all := make([]documents.Answer, len(texts))
 	for i, text := range texts {
+		if around != "" {
+			text += " in " + around
+		}
 		key := string(target) + " " + text
 		f.asked[key]++
 		if f.fails != nil {
@@ -358,6 +361,51 @@ func TestAMemoryIsTakenFromAndAddedTo(t *testing.T) {
 	}
 	if n := strings.Count(d.read("m.tmx"), "<tu>"); n != 2 {
 		t.Errorf("%d units:\n%s", n, d.read("m.tmx"))
+	}
+}
+
+// TestATextOfSeveralContextsHasATranslationInEach, as gettext tells messages apart by msgctxt;
+// one that is there under a single context is asked for as it stands, with others in a call.
+func TestATextOfSeveralContextsHasATranslationInEach(t *testing.T) {
+	message := func(context, id string) string {
+		if context != "" {
+			context = "msgctxt \"" + context + "\"\n"
+		}
+		return "\n" + context + "msgid \"" + id + "\"\nmsgstr \"\"\n"
+	}
+	catalogue := "msgid \"\"\nmsgstr \"Content-Type: text/plain; charset=UTF-8\\n\"\n" +
+		message("verb", "Open") + message("menu", "Save") + message("state\\tof a door", "Open") + message("", "Open") + message("", "Close")
+	d := newDesk(t, map[string]string{"a.po": catalogue})
+	o := d.options()
+	o.Memory = d.path("m.tmx")
+	ctx, kill := context.WithCancel(t.Context())
+	first := &fake{each: func(calls int) {
+		if calls == 2 {
+			kill()
+		}
+	}}
+	if err := documents.New(o, []string{d.path("a.po")}).Translate(ctx, first); err == nil {
+		t.Fatal("it was not stopped")
+	}
+	second := new(fake)
+	o = d.options()
+	o.Memory = d.path("m.tmx")
+	if err := documents.New(o, []string{d.path("a.po")}).Translate(t.Context(), second); err != nil {
+		t.Fatal(err, d.errs.String())
+	}
+	for _, want := range []string{
+		"msgctxt \"verb\"\nmsgid \"Open\"\nmsgstr \"[es] Open in verb\"", "msgctxt \"state\\tof a door\"\nmsgid \"Open\"\nmsgstr \"[es] Open in state of a door\"",
+		"\n\nmsgid \"Open\"\nmsgstr \"[es] Open\"", "msgid \"Save\"\nmsgstr \"[es] Save\"", "msgid \"Close\"\nmsgstr \"[es] Close\"",
+	} {
+		if !strings.Contains(d.out.String(), want) {
+			t.Errorf("%s is missing in\n%s", want, d.out.String())
+		}
+	}
+	if n := len(first.asked) + len(second.asked); n != 5 || first.calls+second.calls != 3 {
+		t.Errorf("%v and %v were asked for, in %d and %d calls", first.asked, second.asked, first.calls, second.calls)
+	}
+	if memory := d.read("m.tmx"); strings.Contains(memory, "Open in") || strings.Count(memory, "<tu>") != 3 {
+		t.Errorf("the memory, which knows no contexts, holds\n%s", memory)
 	}
 }
 

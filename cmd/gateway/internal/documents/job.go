@@ -48,8 +48,9 @@ type Options struct {
 // An Asker translates texts. It is safe for concurrent use.
 type Asker interface {
 	// Ask translates texts, and tells what became of each as soon as it is known, from any
-	// goroutine and in any order.
-	Ask(ctx context.Context, source, target core.Language, texts []string, told func(i int, a Answer))
+	// goroutine and in any order. Around is what tells them apart from the same texts
+	// elsewhere, empty for nothing.
+	Ask(ctx context.Context, source, target core.Language, around string, texts []string, told func(i int, a Answer))
 	// Most is how many texts one call of Ask may have.
 	Most() int
 	// Price is what a provider costs; the one that is asked first for an empty name.
@@ -234,6 +235,12 @@ func (j *Job) place(p *paper) string {
 	}
 }
 
+// A question is what is asked for: a text, and what tells it apart from the same text
+// elsewhere in its file.
+type question struct{ text, context string }
+
+func questionOf(s *format.Segment) question { return question{s.Text, s.Context} }
+
 // read reads the document of a paper. An error names the file, and the place in it.
 func (j *Job) read(p *paper) (*format.Document, core.Language, error) {
 	in, name := j.In, j.called(p)
@@ -357,16 +364,17 @@ func (j *Job) Count(asker Asker) error {
 			continue
 		}
 		known := j.knownOf(p)
-		seen := map[string]bool{}
+		seen := map[question]bool{}
 		texts, characters, have, asked := len(doc.Segments), 0, 0, 0
 		for _, s := range doc.Segments {
 			n := utf8.RuneCountInString(s.Text)
 			characters += n
-			switch _, ok := known[s.Text]; {
-			case ok || seen[s.Text]:
+			q := questionOf(&s)
+			switch _, ok := known[q]; {
+			case ok || seen[q]:
 				have++
 			default:
-				seen[s.Text] = true
+				seen[q] = true
 				asked++
 				all.askedCharacters += n
 			}
@@ -396,16 +404,23 @@ func (j *Job) Count(asker Asker) error {
 
 // known is what needs no call for a paper: what the memory has, and what an interrupted run
 // was answered.
-func (j *Job) knownOf(p *paper) map[string]remembered {
-	known := map[string]remembered{}
-	for source, target := range j.known[p.target] {
-		known[source] = remembered{Text: source, Translation: target}
-	}
-	if journal, all, err := j.journalOf(p); err == nil {
-		for _, n := range all {
-			known[n.Text] = n
-		}
+func (j *Job) knownOf(p *paper) map[question]remembered {
+	journal, all, err := j.journalOf(p)
+	if err == nil {
 		_ = journal.close(len(all) == 0)
+	}
+	return j.with(p, all)
+}
+
+// with is what the memory has for a paper, and those that were answered before. A memory
+// knows nothing of contexts.
+func (j *Job) with(p *paper, before []remembered) map[question]remembered {
+	known := map[question]remembered{}
+	for source, target := range j.known[p.target] {
+		known[question{text: source}] = remembered{Text: source, Translation: target}
+	}
+	for _, n := range before {
+		known[question{n.Text, n.Context}] = n
 	}
 	return known
 }
@@ -491,13 +506,7 @@ func (j *Job) one(p *paper) error {
 	if err != nil {
 		return fmt.Errorf("noting what was answered, so that it need not be asked for again: %w", err)
 	}
-	a := &paperwork{Job: j, source: source, target: p.target, journal: notes, known: map[string]remembered{}, failed: map[string]*core.Error{}}
-	for text, translation := range j.known[p.target] {
-		a.known[text] = remembered{Text: text, Translation: translation}
-	}
-	for _, n := range before {
-		a.known[n.Text] = n
-	}
+	a := &paperwork{Job: j, source: source, target: p.target, journal: notes, known: j.with(p, before), failed: map[question]*core.Error{}}
 	said, err := a.document(doc)
 	whole := err == nil
 	if err == nil {
@@ -581,30 +590,31 @@ type paperwork struct {
 	*Job
 	source, target core.Language
 	journal        *journal
-	known          map[string]remembered
-	failed         map[string]*core.Error
+	known          map[question]remembered
+	failed         map[question]*core.Error
 }
 
 // document returns what becomes of each text of doc.
 func (a *paperwork) document(doc *format.Document) ([]Answer, error) {
 	// With marks inside, the whole is asked for first: a sentence makes more sense than its
 	// pieces. When they do not come back as they were, the pieces are asked for.
-	wish := func(s *format.Segment) []string {
+	var wanted []question
+	for i := range doc.Segments {
+		s := &doc.Segments[i]
 		if s.Marks != format.NoMarks {
 			if pieces, _ := s.Marks.Split(s.Text); len(pieces) < 2 {
-				return pieces
+				for _, piece := range pieces {
+					wanted = append(wanted, question{piece, s.Context})
+				}
+				continue
 			}
 		}
-		return []string{s.Text}
+		wanted = append(wanted, questionOf(s))
 	}
-	var texts []string
-	for i := range doc.Segments {
-		texts = append(texts, wish(&doc.Segments[i])...)
-	}
-	if err := a.resolve(texts); err != nil {
+	if err := a.resolve(wanted); err != nil {
 		return nil, err
 	}
-	texts = nil
+	wanted = nil
 	apart := map[int]bool{}
 	for i := range doc.Segments {
 		s := &doc.Segments[i]
@@ -612,17 +622,19 @@ func (a *paperwork) document(doc *format.Document) ([]Answer, error) {
 			continue
 		}
 		pieces, _ := s.Marks.Split(s.Text)
-		n, ok := a.known[s.Text]
+		n, ok := a.known[questionOf(s)]
 		if len(pieces) < 2 || ok && s.Marks.Same(s.Text, n.Translation) {
 			continue
 		}
-		if f := a.failed[s.Text]; f == nil || f.Kind == core.BadAnswer || f.Kind == core.ProviderFailed {
+		if f := a.failed[questionOf(s)]; f == nil || f.Kind == core.BadAnswer || f.Kind == core.ProviderFailed {
 			apart[i] = true
-			texts = append(texts, pieces...)
+			for _, piece := range pieces {
+				wanted = append(wanted, question{piece, s.Context})
+			}
 		}
 	}
 	a.total += len(apart)
-	if err := a.resolve(texts); err != nil {
+	if err := a.resolve(wanted); err != nil {
 		return nil, err
 	}
 	said := make([]Answer, len(doc.Segments))
@@ -636,10 +648,11 @@ func (a *paperwork) document(doc *format.Document) ([]Answer, error) {
 		}
 		translations := make([]string, len(pieces))
 		for k, piece := range pieces {
-			n, ok := a.known[piece]
+			q := question{piece, s.Context}
+			n, ok := a.known[q]
 			if !ok {
 				n = remembered{Translation: piece}
-				said[i].Err = a.failed[piece]
+				said[i].Err = a.failed[q]
 			}
 			translations[k] = n.Translation
 			for _, flag := range n.Flags {
@@ -667,25 +680,27 @@ const (
 	mostTexts = 40
 )
 
-// resolve asks for those of texts that are not known.
-func (a *paperwork) resolve(texts []string) error {
-	var left []string
-	seen := map[string]bool{}
-	for _, text := range texts {
-		if _, ok := a.known[text]; ok || seen[text] {
+// resolve asks for those of wanted that are not known.
+func (a *paperwork) resolve(wanted []question) error {
+	var left []question
+	seen := map[question]bool{}
+	for _, q := range wanted {
+		if _, ok := a.known[q]; ok || seen[q] {
 			continue
 		}
-		seen[text] = true
-		if !detect.Letters(text) {
-			a.known[text] = remembered{Text: text, Translation: text}
+		seen[q] = true
+		if !detect.Letters(q.text) {
+			a.known[q] = remembered{Text: q.text, Translation: q.text, Context: q.context}
 			continue
 		}
-		left = append(left, text)
+		left = append(left, q)
 	}
-	a.answered = a.Job.done + len(texts) - len(left)
+	// A call has one context.
+	slices.SortStableFunc(left, func(a, b question) int { return strings.Compare(a.context, b.context) })
+	a.answered = a.Job.done + len(wanted) - len(left)
 	most := min(a.asker.Most(), mostTexts)
 	for try := 1; len(left) > 0; try++ {
-		var again []string
+		var again []question
 		var wait time.Duration
 		var mu sync.Mutex
 		var noting error
@@ -699,40 +714,42 @@ func (a *paperwork) resolve(texts []string) error {
 				break
 			}
 			n, characters := 0, 0
-			for n < len(left) && n < texts && (n == 0 || characters+len(left[n]) <= mostCharacters) {
-				characters += len(left[n])
+			var some []string
+			for n < len(left) && n < texts && left[n].context == left[0].context && (n == 0 || characters+len(left[n].text) <= mostCharacters) {
+				characters += len(left[n].text)
+				some = append(some, left[n].text)
 				n++
 			}
-			some := left[:n]
+			asked := left[:n]
 			left = left[n:]
 			turns <- struct{}{}
 			all.Go(func() {
 				defer func() { <-turns }()
-				a.asker.Ask(a.ctx, a.source, a.target, some, func(i int, g Answer) {
+				a.asker.Ask(a.ctx, a.source, a.target, asked[0].context, some, func(i int, g Answer) {
 					mu.Lock()
 					defer mu.Unlock()
 					switch {
 					case g.Err == nil:
 						a.inVain = 0
-						n := remembered{Text: some[i], Translation: g.Text, Flags: g.Flags}
-						a.known[n.Text] = n
-						delete(a.failed, n.Text)
+						n := remembered{Text: some[i], Context: asked[i].context, Translation: g.Text, Flags: g.Flags}
+						a.known[asked[i]] = n
+						delete(a.failed, asked[i])
 						noting = errors.Join(noting, a.journal.note(n))
 						a.answered++
 						a.pay(&g, some[i])
-						if len(g.Flags) == 0 && g.Text != "" && a.Memory != "" {
+						if len(g.Flags) == 0 && g.Text != "" && a.Memory != "" && n.Context == "" {
 							a.learned[a.target] = append(a.learned[a.target], tmx.Unit{Source: some[i], Target: g.Text})
 						}
 					case g.again() && try < tries:
-						again = append(again, some[i])
+						again = append(again, asked[i])
 						wait = max(wait, g.Err.RetryAfter, time.Second)
-						a.failed[some[i]] = g.Err
+						a.failed[asked[i]] = g.Err
 						if g.Err.Kind == core.DeadlineExceeded {
 							most = max(1, len(some)/2)
 						}
 					default:
 						a.answered++
-						a.failed[some[i]] = g.Err
+						a.failed[asked[i]] = g.Err
 						if g.hopeless() {
 							a.inVain++
 							a.last = g.Err

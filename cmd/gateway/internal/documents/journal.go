@@ -33,6 +33,7 @@ const mostJournal = 8 * format.MaxSize
 // A remembered answer is a line of a journal.
 type remembered struct {
 	Text        string   `json:"s"`
+	Context     string   `json:"c,omitempty"`
 	Translation string   `json:"t"`
 	Flags       []string `json:"f,omitempty"`
 }

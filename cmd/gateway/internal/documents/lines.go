@@ -133,7 +133,7 @@ func (b *batch) translate(ctx context.Context, text string) (string, error) {
 			return text, nil
 		}
 		var a Answer
-		b.asker.Ask(ctx, b.Source, b.Targets[0], []string{text}, func(_ int, said Answer) { a = said })
+		b.asker.Ask(ctx, b.Source, b.Targets[0], "", []string{text}, func(_ int, said Answer) { a = said })
 		if a.Err == nil {
 			return a.Text, nil
 		}
