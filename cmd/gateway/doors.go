@@ -66,7 +66,7 @@ func newDoors(c doorsConfig, l live.Config, folder string, service *door.Service
 
 // all are the doors in the order in which they are asked whether a call is theirs.
 func (d *doors) all() door.Doors {
-	return door.Doors{d.libretranslate.Dialect(), d.deepl.Dialect(), d.openai.Dialect(), d.live.Dialect(), d.native.Dialect()}
+	return door.Doors{d.libretranslate.Dialect(), d.openai.Dialect(), d.deepl.Dialect(), d.live.Dialect(), d.native.Dialect()}
 }
 
 // close waits for what the doors do without a call.

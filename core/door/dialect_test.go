@@ -114,6 +114,7 @@ func TestPagesCallAsTheirDoorAllows(t *testing.T) {
 				r.Method = http.MethodOptions
 				r.Header.Set("Access-Control-Request-Method", "POST")
 				r.Header.Set("Access-Control-Request-Headers", "x-stainless-os, api-key")
+				r.Header.Set("Access-Control-Request-Private-Network", "true")
 			}
 			r.Header.Set("Origin", call.origin)
 			if call.key != "" {
@@ -121,6 +122,9 @@ func TestPagesCallAsTheirDoorAllows(t *testing.T) {
 			}
 			w := httptest.NewRecorder()
 			g.ServeHTTP(w, r)
+			if got := w.Header().Get("Access-Control-Allow-Private-Network"); (got == "true") != (call.ask && call.allowed != "403") {
+				t.Errorf("calls of what is at home are allowed: %q", got)
+			}
 			if call.allowed == "403" {
 				if w.Code != 403 || w.Header().Get("Access-Control-Allow-Origin") != "" {
 					t.Errorf("%d, allowed for %q", w.Code, w.Header().Get("Access-Control-Allow-Origin"))
@@ -134,6 +138,26 @@ func TestPagesCallAsTheirDoorAllows(t *testing.T) {
 				t.Errorf("the page may send %q", w.Header().Get("Access-Control-Allow-Headers"))
 			}
 		})
+	}
+}
+
+// TestSlashesOfAnAddressAreNoQuestionForAUser: a door sees each once, and the admin door is
+// as closed as it is.
+func TestSlashesOfAnAddressAreNoQuestionForAUser(t *testing.T) {
+	seen := ""
+	g := &guard{
+		next:    http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r.URL.Path + "?" + r.URL.RawQuery }),
+		service: New(Defaults(), nil), private: true, deadline: time.Hour, journal: NewJournal(zap.NewNop()), metrics: NewMetrics(prometheus.NewRegistry()),
+	}
+	for path, want := range map[string]string{
+		"/v1/models": "/v1/models?", "//v1/models": "/v1/models?", "/v1//models/?a=//": "/v1/models?a=//", "/": "/?", "///": "/?",
+		"/v1/models//translate%2F/es/": "/v1/models/translate/es?", "//admin//status/": "/admin/status?", "/a%2F%2Fb": "/a/b?",
+	} {
+		r := httptest.NewRequest(http.MethodGet, "http://localhost"+path, nil)
+		g.ServeHTTP(httptest.NewRecorder(), r)
+		if seen != want {
+			t.Errorf("%s is served as %s, want %s", path, seen, want)
+		}
 	}
 }
 
@@ -339,7 +363,12 @@ func TestParamsAreReadAsClientsSendThem(t *testing.T) {
 		"multipart, no boundary":    {"multipart/form-data", parts, "", "", false, true},
 		"broken JSON":               {"application/json", `{"q":`, "", "", false, true},
 		"no JSON":                   {"application/json", `q=one`, "", "", false, true},
-		"a broken form":             {"", "q=%zz", "", "", false, true},
+		"a form with bare signs":    {"", "q=100% of %zz; a%3Bb+%2B&&x", "", "100% of %zz; a;b +", false, false},
+		"a query with bare signs":   {"", "", "q=5%;y", "5%;y", false, false},
+		"a form without an end":     {"", "q=%e", "", "%e", false, false},
+		"a form of many fields":     {"", strings.Repeat("q&", maxFields), "", "", false, true},
+		"JSON that says multipart":  {"multipart/form-data; boundary=b", `{"q":"one"}`, "", "one", false, false},
+		"JSON as parts, no UTF-8":   {"multipart/form-data", "{\"q\":\"\xff\"}", "", "", false, true},
 		"no UTF-8":                  {"", "q=\xff", "", "", false, true},
 		"no UTF-8 in a form":        {"", "q=%ff", "", "", false, true},
 	} {
@@ -364,7 +393,7 @@ func TestParamsAreReadAsClientsSendThem(t *testing.T) {
 }
 
 func FuzzParams(f *testing.F) {
-	for _, seed := range []string{`{"q":["a",1,null],"x":{}}`, "q=a&q=b", "--b\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\none\r\n--b--\r\n", "[1]", "{"} {
+	for _, seed := range []string{`{"q":["a",1,null],"x":{}}`, "q=a&q=b", "q=5%;%z+%2B&&=&%", "--b\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\none\r\n--b--\r\n", "[1]", "{"} {
 		f.Add("application/json", seed)
 		f.Add("multipart/form-data; boundary=b", seed)
 	}

@@ -165,7 +165,7 @@ var (
 
 // NotFound answers 404 in the shape of the native door.
 func NotFound(w http.ResponseWriter, r *http.Request) {
-	WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; POST /v1/translate translates, GET /v1/languages lists languages"})
+	WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; POST /v1/translate translates, GET /v1/languages lists languages. Clients of OpenAI come to /v1/chat/completions, of DeepL to /v2/translate, of LibreTranslate to /translate"})
 }
 
 // Allow says whether r uses one of methods; else it has answered 405. A GET

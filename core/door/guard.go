@@ -27,6 +27,7 @@ type guard struct {
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin, id := time.Now(), RequestID(w, r)
+	r = tidied(r)
 	own := g.doors.of(r)
 	defer func() {
 		if p := recover(); p != nil {
@@ -63,6 +64,11 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				h.Set("Access-Control-Allow-Headers", asked)
 			}
 		}
+		if r.Header.Get("Access-Control-Request-Private-Network") != "" {
+			// Browsers may ask before a page of the internet calls what is at home (Private
+			// Network Access); the page is one that may call.
+			h.Set("Access-Control-Allow-Private-Network", "true")
+		}
 		h.Set("Access-Control-Max-Age", "600")
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -74,6 +80,21 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.next.ServeHTTP(w, traced(g.service.tracer, r))
+}
+
+// tidied returns r with an address that has each slash once, and none at its end. Clients
+// put an address together from what their user typed and a path of their own, and whether
+// one ends in a slash or the other begins with one is no question for a user.
+func tidied(r *http.Request) *http.Request {
+	path := r.URL.Path
+	if !strings.Contains(path, "//") && (!strings.HasSuffix(path, "/") || path == "/") {
+		return r
+	}
+	path = "/" + strings.Join(strings.FieldsFunc(path, func(c rune) bool { return c == '/' }), "/")
+	tidy, to := *r, *r.URL
+	to.Path, to.RawPath = path, ""
+	tidy.URL = &to
+	return &tidy
 }
 
 // preflight says whether a browser asks what a page may send (Fetch standard,

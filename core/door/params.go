@@ -2,7 +2,9 @@ package door
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -33,22 +35,24 @@ type File struct {
 	Content []byte
 }
 
-// maxParts bounds the parts of a multipart body.
-const maxParts = 100
+// Bounds of the parts of a multipart body, and of the fields of a form.
+const (
+	maxParts  = 100
+	maxFields = 10000
+)
 
 // ReadParams reads the fields of call, whose body was received. What it returns may
 // share memory with body. The error is an invalid_request.
 func ReadParams(call *http.Request, body []byte) (*Params, error) {
-	p := &Params{query: call.URL.Query()}
-	if !utf8.Valid(body) && !strings.HasPrefix(call.Header.Get("Content-Type"), "multipart/") {
-		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "the body is not valid UTF-8"}
-	}
+	p := &Params{query: readForm(call.URL.RawQuery)}
 	start := bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\uFEFF")), " \t\r\n")
 	kind, attributes, _ := mime.ParseMediaType(call.Header.Get("Content-Type"))
 	switch {
 	case len(start) == 0:
-	case kind == "multipart/form-data":
+	case kind == "multipart/form-data" && start[0] != '{' && start[0] != '[':
 		return p, p.readParts(body, attributes["boundary"])
+	case !utf8.Valid(body):
+		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "the body is not valid UTF-8"}
 	case start[0] == '{':
 		if err := json.Unmarshal(start, &p.object); err != nil {
 			return nil, brokenJSON()
@@ -61,10 +65,10 @@ func ReadParams(call *http.Request, body []byte) (*Params, error) {
 	case strings.HasSuffix(kind, "json"):
 		return nil, brokenJSON()
 	default:
-		form, err := url.ParseQuery(string(bytes.TrimSpace(body)))
-		if err != nil {
-			return nil, &core.Error{Kind: core.InvalidRequest, Detail: "the form is broken: it holds a % that no two digits follow, or a semicolon"}
+		if bytes.Count(body, []byte("&")) >= maxFields {
+			return nil, &core.Error{Kind: core.InvalidRequest, Detail: fmt.Sprintf("the form has more than %d fields", maxFields)}
 		}
+		form := readForm(string(bytes.TrimSpace(body)))
 		for _, values := range form {
 			for _, v := range values {
 				if !utf8.ValidString(v) {
@@ -75,6 +79,42 @@ func ReadParams(call *http.Request, body []byte) (*Params, error) {
 		p.form = form
 	}
 	return p, nil
+}
+
+// readForm reads a form, or a query, as the servers of these protocols do (WHATWG URL
+// standard, section 5.1): nothing of it can be broken. A percent sign that no two digits
+// follow is one, and a semicolon is a character of a text.
+func readForm(s string) url.Values {
+	form := url.Values{}
+	for field := range strings.SplitSeq(s, "&") {
+		if field != "" {
+			name, value, _ := strings.Cut(field, "=")
+			form.Add(unescaped(name), unescaped(value))
+		}
+	}
+	return form
+}
+
+func unescaped(s string) string {
+	if !strings.ContainsAny(s, "%+") {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '+':
+			b = append(b, ' ')
+			continue
+		case s[i] == '%' && i+2 < len(s):
+			if c, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				b = append(b, c[0])
+				i += 2
+				continue
+			}
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
 }
 
 func brokenJSON() error {

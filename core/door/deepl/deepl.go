@@ -70,7 +70,7 @@ func (d *Door) Dialect() door.Dialect {
 
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Trace-Id", door.RequestID(w, r))
-	path := strings.TrimSuffix(r.URL.Path, "/")
+	path := r.URL.Path
 	most := core.Size(mostBody)
 	if strings.Contains(path, "/glossaries") || path == "/v2/document" {
 		most = mostGlossary

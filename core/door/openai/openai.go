@@ -56,14 +56,23 @@ func (d *Door) Dialect() door.Dialect {
 	}
 }
 
+// takes says whether a path is this door's. What stands before the last part of one is
+// what a user typed as the address: with /v1 or without, twice, or a whole address to
+// which his client has added the path once more.
 func takes(path string) bool {
-	return chat(path) || door.Under(path, "/v1/models", "/v1/models/", "/models", "/models/", "/v1/v1/models", "/v1/responses", "/responses", "/v1/completions", "/v1/embeddings",
-		"/v1/moderations", "/v1/audio/", "/v1/images/", "/v1/files", "/v1/chat/", "/openai/")
+	_, lists := listed(path)
+	return lists || chats(path) || responds(path) || door.Under(path, "/v1/completions", "/v1/embeddings", "/v1/moderations", "/v1/audio/", "/v1/images/", "/v1/files", "/v1/chat", "/v1/chat/", "/openai/")
 }
 
-func chat(path string) bool {
-	return door.Under(path, "/v1/chat/completions", "/chat/completions", "/v1/v1/chat/completions") ||
-		strings.HasPrefix(path, "/openai/deployments/") && strings.HasSuffix(path, "/chat/completions")
+func chats(path string) bool    { return strings.HasSuffix(path, "/chat/completions") }
+func responds(path string) bool { return strings.HasSuffix(path, "/responses") }
+
+// listed says whether a path is that of the list of models, or of one of them, which it
+// names.
+func listed(path string) (id string, ok bool) {
+	_, after, ok := strings.Cut(path, "/models")
+	id, of := strings.CutPrefix(after, "/")
+	return id, ok && (of || after == "")
 }
 
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -75,20 +84,27 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, c, err)
 		return
 	}
-	path := strings.TrimPrefix(r.URL.Path, "/v1")
-	models := path == "/models" || strings.HasPrefix(path, "/models/") || path == "/v1/models"
-	answering := chat(r.URL.Path) || path == "/responses"
+	path, post := r.URL.Path, r.Method == http.MethodPost
+	id, lists := listed(path)
 	switch {
-	case models && (r.Method == http.MethodGet || r.Method == http.MethodHead):
-		d.models(w, r, c, strings.TrimPrefix(strings.TrimPrefix(path, "/models"), "/"))
-	case answering && r.Method == http.MethodPost:
-		d.complete(w, r, c, path == "/responses")
-	case models || answering:
-		d.Failed(c.ID, c.Begin, &core.Error{Kind: core.InvalidRequest})
-		write(w, http.StatusMethodNotAllowed, failure{Message: "Not allowed: chats and responses are POST, models are GET", Type: invalidRequest})
+	case post && (chats(path) || responds(path)):
+		d.complete(w, r, c, responds(path))
+	case chats(path) || responds(path):
+		d.method(w, c, http.MethodPost)
+	case lists && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		d.models(w, r, c, id)
+	case lists:
+		d.method(w, c, http.MethodGet)
 	default:
 		d.fail(w, r, c, &core.Error{Kind: core.NotFound, Detail: "Not found: this gateway serves POST /v1/chat/completions, POST /v1/responses and GET /v1/models"})
 	}
+}
+
+// method answers a call of another method than the one that its path takes.
+func (d *Door) method(w http.ResponseWriter, c *door.Call, takes string) {
+	d.Failed(c.ID, c.Begin, &core.Error{Kind: core.InvalidRequest})
+	w.Header().Set("Allow", takes)
+	write(w, http.StatusMethodNotAllowed, failure{Message: "Not allowed: chats and responses are POST, models are GET", Type: invalidRequest})
 }
 
 // A failure is the error of an answer.
@@ -350,8 +366,8 @@ func (d *Door) read(r *http.Request, c *door.Call, responses bool) (*call, error
 		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "the body is not a JSON object"}
 	}
 	k := &call{model: p.Tag("model"), stream: p.Flag("stream"), responses: responses}
-	if rest, ok := strings.CutPrefix(r.URL.Path, "/openai/deployments/"); ok {
-		k.model = strings.TrimSuffix(rest, "/chat/completions")
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/openai/deployments/"); ok && !responses {
+		k.model = strings.TrimSuffix(strings.TrimSuffix(rest, "/chat/completions"), "/v1")
 	}
 	if k.model == "" {
 		k.model = d.config.Load().Default

@@ -378,6 +378,34 @@ func TestModelsAreListed(t *testing.T) {
 	}
 }
 
+// TestAnAddressIsWhatItsUserTypedAndWhatHisClientAdds: one ends in /v1 or does not, or
+// is whole already, and the other adds what it always adds.
+func TestAnAddressIsWhatItsUserTypedAndWhatHisClientAdds(t *testing.T) {
+	url := serve(t, door.Defaults(), models(), doortest.Pseudo(new(atomic.Int64)))
+	const body = `{"model":"translate/es","messages":[{"role":"user","content":"x"}],"input":"x"}`
+	for _, typed := range []string{"", "/", "/v1", "/v1/", "//v1", "/v2", "/openai/v1", "/api/v1", "/v1/chat/completions", "/openai/deployments/captions-es"} {
+		for _, added := range []string{"/chat/completions", "/v1/chat/completions", "/v1/chat/completions/", "/chat/completions?api-version=2024-10-21"} {
+			if res, got := doortest.Do(t, "POST", url+typed+added, body); res.StatusCode != 200 || content(t, got) != "[es] x" {
+				t.Errorf("%s and %s: %d %s", typed, added, res.StatusCode, got)
+			}
+		}
+		for _, added := range []string{"/models", "/v1/models", "/models/"} {
+			if res, got := doortest.Do(t, "GET", url+typed+added, ""); res.StatusCode != 200 || !strings.Contains(got, `"object":"list"`) {
+				t.Errorf("%s and %s: %d %s", typed, added, res.StatusCode, got)
+			}
+		}
+		if res, got := doortest.Do(t, "POST", url+typed+"/v1/responses", body); res.StatusCode != 200 || !strings.Contains(got, `"output_text":"[es] x"`) {
+			t.Errorf("%s and responses: %d %s", typed, res.StatusCode, got)
+		}
+	}
+	for call, allow := range map[string]string{"GET /v1/chat/completions": "POST", "GET /v1/responses": "POST", "POST /v1/models": "GET"} {
+		method, path, _ := strings.Cut(call, " ")
+		if res, got := doortest.Do(t, method, url+path, ""); res.StatusCode != 405 || res.Header.Get("Allow") != allow {
+			t.Errorf("%s: %d %s, allowed %q", call, res.StatusCode, got, res.Header.Get("Allow"))
+		}
+	}
+}
+
 // TestResponsesAreAnswered for Bob, which can use nothing else.
 func TestResponsesAreAnswered(t *testing.T) {
 	url := serve(t, door.Defaults(), models(), doortest.Pseudo(new(atomic.Int64)))

@@ -27,8 +27,11 @@ const sure = 0.5
 // Sure says whether to act upon g.
 func (g Guess) Sure() bool { return g.Language != "" && g.Confidence >= sure }
 
-// most is how much of a text is looked at, in bytes.
-const most = 512
+// most is how much of a text is looked at, in code points. Of more than these the library's
+// measure makes no sense: a group of letters whose place is beyond it counts as farther from
+// a language than one that the language does not have at all, and a confidence may come out
+// below nothing.
+const most = 300
 
 // Usual are the languages that most engines know, as tags. No other is guessed: of a
 // short text the rarest fits as well as any.
@@ -57,20 +60,20 @@ func Of(text string) Guess {
 	if !Letters(text) {
 		return Guess{}
 	}
-	if len(text) > most {
-		end := most
-		for end > 0 && text[end]&0xc0 == 0x80 {
-			end--
+	seen := 0
+	for i := range text {
+		if seen++; seen > most {
+			text = text[:i]
+			break
 		}
-		text = text[:end]
 	}
 	info := whatlanggo.DetectWithOptions(text, candidates())
 	if info.Confidence < hardly && ascii(text) {
 		return Guess{Language: "en"} // no letter is of another language, and most such texts are
 	}
 	tag := info.Lang.Iso6391()
-	if tag == "" {
-		return Guess{}
+	if tag == "" || !(info.Confidence > 0) {
+		return Guess{} // where two fit as well, the library names now the one, now the other
 	}
 	l, err := core.ParseLanguage(tag)
 	if err != nil {

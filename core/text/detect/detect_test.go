@@ -37,12 +37,30 @@ func TestWhatSaysNothingIsUnknown(t *testing.T) {
 
 func FuzzOf(f *testing.F) {
 	f.Add("Good morning")
+	f.Add("да")
 	f.Add(strings.Repeat("日本", 2000))
 	f.Fuzz(func(t *testing.T, text string) {
-		if g := detect.Of(text); g.Confidence < 0 || g.Confidence > 1 {
+		g := detect.Of(text)
+		if !(g.Confidence >= 0 && g.Confidence <= 1) {
 			t.Errorf("%+v", g)
 		}
+		if again := detect.Of(text); again != g {
+			t.Errorf("%+v, and then %+v", g, again)
+		}
 	})
+}
+
+// TestOneTextIsAlwaysGuessedTheSame, also where two languages fit as well: the guess is a
+// part of what a translation is kept under.
+func TestOneTextIsAlwaysGuessedTheSame(t *testing.T) {
+	for _, text := range []string{"ди", "науб", "ади", "нажл", "наб", "ok", "ça"} {
+		g := detect.Of(text)
+		for range 20 {
+			if again := detect.Of(text); again != g {
+				t.Errorf("%.20q: %+v, and then %+v", text, g, again)
+			}
+		}
+	}
 }
 
 // TestAShortTextIsNoRareLanguage: three letters fit the rarest as well as any.
