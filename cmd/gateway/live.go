@@ -14,7 +14,7 @@ import (
 )
 
 // reloader returns what changes the configuration of g, which serves content.
-func (g *gateway) reloader(f *flags, past state.Folder, content []byte, back bool, served func(*config.File)) *reload.Reloader {
+func (g *gateway) reloader(f *flags, past state.Folder, content []byte, back bool, served func(*config.File), by *manager) *reload.Reloader {
 	return reload.New(reload.Options{
 		Engine: g.engine,
 		File:   f.file,
@@ -27,6 +27,8 @@ func (g *gateway) reloader(f *flags, past state.Folder, content []byte, back boo
 			return c.Deadline, c.DrainTimeout
 		},
 		Served:    served,
+		Loading:   by.loading,
+		Loaded:    by.loaded,
 		Warnings:  warnings,
 		Processes: g.processes,
 		Past:      past,

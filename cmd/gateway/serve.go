@@ -47,6 +47,9 @@ over without losing a request. A mistake in it changes nothing, and is logged wi
 its place. The last five contents that served are kept, for "dragoman reload
 --previous" and for --last-good.
 
+A service manager such as systemd may hand listening sockets over, named public and
+admin, and is told how the gateway is.
+
 Exit status: 0 after a signal, 1 when it could not serve, or when something still
 ran at the end, such as a part in an endless loop: the process ends all the same,
 drain_timeout and a second after the signal at the latest, and the log says what.`,
@@ -83,6 +86,16 @@ func serve(cmd *cobra.Command, f *flags, back bool) (err error) {
 	defer signal.Stop(hup)
 	defer keepHeadroom()()
 
+	by, err := managerOf(os.Environ(), os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer by.close()
+	if at := by.handed["listen"]; at != nil && cmd.Flags().Changed("listen") {
+		return usageError{fmt.Errorf("--listen says where to listen, and so does the socket that was handed over (%s); leave --listen out", by.addresses["listen"])}
+	}
+	f.set = append(f.set, by.settings()...)
+
 	end := newEndgame(cmd.ErrOrStderr(), door.Defaults().DrainTimeout)
 	defer end.watch(cmd.Context())()
 	end.at("reading " + f.file)
@@ -90,7 +103,7 @@ func serve(cmd *cobra.Command, f *flags, back bool) (err error) {
 	if err != nil {
 		content = nil // the loader says it better
 	}
-	s := &serving{cmd: cmd, flags: f, past: past, hup: hup, end: end, onDisk: fmt.Sprintf("%x", sha256.Sum256(content))}
+	s := &serving{cmd: cmd, flags: f, past: past, hup: hup, by: by, end: end, onDisk: fmt.Sprintf("%x", sha256.Sum256(content))}
 	err = s.serve(content, false)
 	why, ok := errors.AsType[unfit](err)
 	switch {
@@ -126,6 +139,7 @@ type serving struct {
 	flags  *flags
 	past   state.Folder
 	hup    <-chan os.Signal
+	by     *manager
 	end    *endgame
 	onDisk string // hash of what the file held at the start
 }
@@ -181,6 +195,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	server := door.NewServer(door.Options{
 		Config:  *g.server,
 		Service: service,
+		Handed:  s.by.handed,
 		Doors:   doors.all(),
 		Admin: admin.New(admin.Options{
 			Gatherer: registry,
@@ -223,6 +238,9 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	g.engine.Attach("live", doors.live)
 	g.engine.Attach("trace", tracer)
 	g.engine.Attach("glossaries", g.glossaries)
+	for _, w := range s.by.warnings {
+		g.log.Warn(w)
+	}
 	if err := server.Listen(); err != nil {
 		return file.Place(err)
 	}
@@ -239,7 +257,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	}
 	g.first.Watch()
 	defer (&memory{folder: s.past, engine: g.engine, log: g.log}).begin()()
-	reloader = g.reloader(f, s.past, content, back, func(file *config.File) { book.SetPrices(pricesOf(file)) })
+	reloader = g.reloader(f, s.past, content, back, func(file *config.File) { book.SetPrices(pricesOf(file)) }, s.by)
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
 		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, tracer, reloader, doors.live, usageMeasures{book, service}}
 	}))
@@ -259,6 +277,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	})
 	s.end.at("finishing calls")
 	doors.deepl.Resume()
+	defer s.by.begin(cmd.Context(), g.engine, server.Local, func() time.Duration { return service.Rules().DrainTimeout }, g.log)()
 	greet(cmd, file.Path, g.server, server.Addr(), server.AdminAddr())
 	// The start leaves garbage of several megabytes, which a gateway at rest would
 	// hold for hours: the collector waits for more.

@@ -2,6 +2,7 @@ package door
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ type listener struct {
 	came   func()       // told of each connection
 	room   func()       // makes room for one; set before the first is accepted
 	owed   atomic.Int64 // connections that may bring a call, or are owed the answer to one
+	handed bool         // somebody else holds the socket too, and what waits in it is for the next process
 	ending atomic.Bool
 	ended  chan struct{} // closed when nothing more is accepted
 }
@@ -29,12 +31,22 @@ const (
 	backlogMost  = time.Second
 )
 
-func listen(addr string, came func()) (*listener, error) {
-	l, err := net.Listen("tcp", addr)
+// listen listens on addr, or on the socket that was handed over, unless it is nil.
+func listen(addr string, handed *os.File, came func()) (*listener, error) {
+	open := func() (net.Listener, error) { return net.Listen("tcp", addr) }
+	if handed != nil {
+		open = func() (net.Listener, error) { return net.FileListener(handed) }
+	}
+	l, err := open()
 	if err != nil {
 		return nil, err
 	}
-	return &listener{TCPListener: l.(*net.TCPListener), came: came, ended: make(chan struct{})}, nil
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("%s is no TCP socket", l.Addr().Network())
+	}
+	return &listener{TCPListener: tcp, came: came, handed: handed != nil, ended: make(chan struct{})}, nil
 }
 
 // Accept is called by one goroutine.
@@ -42,7 +54,10 @@ func (l *listener) Accept() (net.Conn, error) {
 	conn, err := l.TCPListener.Accept()
 	if l.ending.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		l.SetDeadline(time.Now().Add(backlogQuiet))
-		if conn, err = l.TCPListener.Accept(); err != nil {
+		if !l.handed {
+			conn, err = l.TCPListener.Accept()
+		}
+		if err != nil {
 			l.TCPListener.Close()
 			close(l.ended)
 			return nil, net.ErrClosed
@@ -89,9 +104,12 @@ func (l *listener) became(conn net.Conn, state http.ConnState) {
 
 // end makes Accept return what waits to be accepted and then net.ErrClosed, and
 // waits for that. Something accepts meanwhile. Nobody connects any more where deafen
-// works; elsewhere those are bounded who do.
+// works; elsewhere those are bounded who do. Of a socket that was handed over nothing
+// more is accepted: it stays open, and who waits in it is answered by the next process.
 func (l *listener) end() {
-	deafen(l.TCPListener)
+	if !l.handed {
+		deafen(l.TCPListener)
+	}
 	l.ending.Store(true)
 	l.SetDeadline(time.Now())
 	timer := time.NewTimer(backlogMost)

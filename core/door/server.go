@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,10 @@ type Options struct {
 	// Config has passed Check, and is what Service was made with.
 	Config  Config
 	Service *Service
+	// Handed are listening sockets that the process was started with, by the key of Config in
+	// whose place they are, "listen" or "admin": the values of these keys are their addresses.
+	// The server closes none of them, and leaves in them whoever connects while it stops.
+	Handed map[string]*os.File
 	// Doors answers everything that is not of the admin door. When it is of the type
 	// Doors, each dialect says how its calls are turned away.
 	Doors http.Handler
@@ -50,6 +55,7 @@ type Server struct {
 	end      context.CancelCauseFunc // of every call in flight
 	draining atomic.Bool
 	calls    atomic.Int64  // of the doors, in flight
+	early    atomic.Int64  // of those, the ones that came before draining
 	idle     chan struct{} // told when calls has come to 0 while draining
 	began    time.Time
 	last     atomic.Int64 // when the doors were last busy, in nanoseconds since began
@@ -98,7 +104,7 @@ func (s *Server) Listen() error {
 }
 
 func (s *Server) open(ctx context.Context, l *listening, key, addr string, handler http.Handler) error {
-	ln, err := listen(addr, s.busy)
+	ln, err := listen(addr, s.o.Handed[key], s.busy)
 	if err != nil {
 		return &Fault{key, cannotListen("server."+key, addr, err)}
 	}
@@ -215,10 +221,17 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 // door counts the calls in flight.
 func (s *Server) door(w http.ResponseWriter, r *http.Request) {
 	s.calls.Add(1)
+	early := !s.draining.Load()
+	if early {
+		s.early.Add(1)
+	}
 	s.o.Metrics.inFlight.Inc()
 	defer func() {
 		s.o.Metrics.inFlight.Dec()
 		s.calls.Add(-1)
+		if early {
+			s.early.Add(-1)
+		}
 		s.busy()
 	}()
 	s.o.Doors.ServeHTTP(w, r)
@@ -324,15 +337,29 @@ func (s *Server) drain() {
 	// for those in flight.
 	lame, cancel := context.WithDeadline(context.Background(), begin.Add(timeout/2))
 	defer cancel()
-	s.quiet(lame, settle, nil)
+	l, ok := s.public.listener.(*listener)
+	handed := ok && l.handed
+	if handed {
+		// Whoever connects to a socket that stays open is answered by the next process, and
+		// waits for it as long as this one takes. So it is left alone once the calls that a
+		// next one could not answer are over, and who keeps a connection had time to hear
+		// with an answer that it ends.
+		s.quiet(lame, settle, func() bool { return time.Since(begin) >= settle && s.early.Load() == 0 })
+	} else {
+		s.quiet(lame, settle, nil)
+	}
 	// A server that shuts down drops the calls that it reads from then on, so those
 	// of the last connections are waited for, also of one that has sent nothing yet.
-	if l, ok := s.public.listener.(*listener); ok {
+	aside := aside
+	if handed {
+		aside = settle
+	}
+	if ok {
 		l.end()
 		s.quiet(ctx, aside, func() bool { return l.owed.Load() == 0 })
 	}
 	left := int64(0)
-	if !s.shutdown(ctx) {
+	if !s.shutdown(ctx, aside) {
 		left = s.calls.Load()
 		s.end(stopping())
 	}
@@ -341,7 +368,7 @@ func (s *Server) drain() {
 	last, cancel := context.WithDeadline(context.Background(), sooner(time.Now().Add(aside), end))
 	defer cancel()
 	if left > 0 {
-		s.shutdown(last)
+		s.shutdown(last, aside)
 	}
 	if s.admin.server != nil {
 		s.admin.server.Shutdown(last)
@@ -395,9 +422,10 @@ func (s *Server) quiet(ctx context.Context, settled time.Duration, over func() b
 
 // shutdown takes nothing new, and returns when no connection carries anything
 // any more, or no call has been in flight for a while: true; or when ctx is
-// done. Of a connection that a call took over, as a WebSocket does, net/http knows
-// nothing any more, but the call is one.
-func (s *Server) shutdown(ctx context.Context) bool {
+// done. Connections that carry no call may hinder it for as long as aside. Of a
+// connection that a call took over, as a WebSocket does, net/http knows nothing any
+// more, but the call is one.
+func (s *Server) shutdown(ctx context.Context, aside time.Duration) bool {
 	for {
 		quiet := s.calls.Load() == 0
 		wait, cancel := context.WithTimeout(ctx, aside)

@@ -52,6 +52,9 @@ type Options struct {
 	Times func(*config.File) (deadline, drain time.Duration)
 	// Served is told of each configuration that serves from now on; nil for nobody.
 	Served func(*config.File)
+	// Loading is told when a configuration is about to be built and started, and Loaded when
+	// it serves, or does not; nil for nobody.
+	Loading, Loaded func()
 	// Warnings are what an operator should know of a good configuration.
 	Warnings func(*config.File) []string
 	// Processes are the numbers of the plugins' processes now.
@@ -490,6 +493,10 @@ func (r *Reloader) prepared(ctx context.Context, data []byte) (*engine.Generatio
 
 // load serves data, and fills in v.
 func (r *Reloader) load(ctx context.Context, data []byte, v *Report) error {
+	if r.o.Loading != nil {
+		r.o.Loading()
+		defer r.o.Loaded()
+	}
 	g, err := r.prepared(ctx, data)
 	switch {
 	case err != nil:
