@@ -32,11 +32,12 @@ var arrows = []struct {
 	{"core/state", []string{"core/config"}},
 	{"core/text/", []string{"core", "core/text/"}},
 	{"core/usage", nil},
+	{"core/history", nil},
 	{"core/trace", []string{"core", "core/files"}},
 	{"core/trace/tracetest", nil}, // a collector for tests
 	{"core/door", []string{"core", "core/text/", "core/trace", "core/usage"}},
-	{"core/door/", []string{"core", "core/door", "core/files", "core/text/", "core/usage"}}, // files, for what they keep in the state folder
-	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/usage"}},          // it shows what a tap sees
+	{"core/door/", []string{"core", "core/door", "core/files", "core/text/", "core/usage"}},        // files, for what they keep in the state folder
+	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/history", "core/usage"}}, // it shows what a tap sees
 	{"core/door/live", []string{"core", "core/door", "core/live", "core/text/", "core/usage"}},
 	{"core/live", []string{"core", "core/text/"}},
 	{"core/live/livetest", []string{"core"}},

@@ -22,6 +22,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/files"
+	"github.com/dragoman-mt/dragoman/core/history"
 	"github.com/dragoman-mt/dragoman/core/reload"
 	"github.com/dragoman-mt/dragoman/core/state"
 	"github.com/dragoman-mt/dragoman/core/trace"
@@ -192,6 +193,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	doors := newDoors(*doorsSection.Of(file.File), *liveSection.Of(file.File), s.past.Path(), service, metrics, g.log)
 	defer doors.close()
 	var reloader *reload.Reloader // since the first generation serves; nobody asks before
+	hour := history.New(door.Bounds(), func() history.Reading { return counted(metrics, g.engine) })
 	server := door.NewServer(door.Options{
 		Config:  *g.server,
 		Service: service,
@@ -227,9 +229,12 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 			Sessions: doors.sessions,
 			Record:   doors.record,
 			Tap:      g.engine.Tap,
+			History:  hour,
+			Service:  service,
 			Stopping: service.Stopping(),
 			Log:      g.log.Named("admin"),
 		}),
+		Refuse:  admin.Refuse,
 		Metrics: metrics,
 		Log:     g.log,
 	})
@@ -261,6 +266,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
 		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, tracer, reloader, doors.live, usageMeasures{book, service}}
 	}))
+	defer keep(hour)()
 	unfollow := g.follow(cmd.Context(), reloader, s.hup, f.file, s.onDisk)
 	defer func() {
 		s.end.at("ending reloads")

@@ -15,7 +15,7 @@ import (
 )
 
 // recordedStatus is of a gateway under load, whose upstream fails now and then.
-func recordedStatus(t *testing.T) (s admin.Status, m sample) {
+func recordedStatus(t *testing.T) (s admin.Status, m admin.Sample) {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/status/status.json")
 	if err == nil {
@@ -36,7 +36,7 @@ func recordedStatus(t *testing.T) (s admin.Status, m sample) {
 	return s, m
 }
 
-func drawn(columns int, colour bool, s admin.Status, m sample) string {
+func drawn(columns int, colour bool, s admin.Status, m admin.Sample) string {
 	var out bytes.Buffer
 	status(&screen{&out, columns, colour}, s, m)
 	return out.String()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
@@ -66,59 +67,5 @@ func showUsage(sc *screen, r usage.Report) {
 	if r.Notice != "" {
 		sc.line(true, "NOTICE: "+r.Notice)
 	}
-	heads := map[string]string{usage.ByKey: "KEY", usage.ByDay: "DAY", usage.ByDoor: "DOOR", usage.BySession: "SESSION"}
-	head := []string{heads[r.By], "texts", "characters", "cached", "tokens"}
-	limited, paid := false, len(r.Total.Cost) > 0
-	for _, row := range r.Rows {
-		limited = limited || row.Limit > 0
-	}
-	if limited {
-		head = append(head, "limit", "used")
-	}
-	if paid {
-		head = append(head, "cost")
-	}
-	if r.By == usage.BySession {
-		head = append(head, "key", "last")
-	}
-	line := func(title cell, row usage.ReportRow) []cell {
-		cells := []cell{
-			title, good(count(float64(row.Texts))), good(count(float64(row.Characters))),
-			good(share(float64(row.CachedCharacters), float64(row.Characters))), good(count(float64(row.PromptTokens + row.CompletionTokens))),
-		}
-		if limited {
-			limit, used := good("-"), good("-")
-			if row.Limit > 0 {
-				limit = good(count(float64(row.Limit)))
-				used = cell{share(float64(row.Characters), float64(row.Limit)), row.Characters >= row.Limit}
-			}
-			cells = append(cells, limit, used)
-		}
-		if paid {
-			cells = append(cells, good(row.Cost.String()))
-		}
-		if r.By == usage.BySession {
-			key, last := name(row.Key), good("")
-			if row.Key == "" {
-				key = good("-")
-			}
-			if !row.Last.IsZero() {
-				last = good(clock(row.Last))
-			}
-			cells = append(cells, key, last)
-		}
-		return cells
-	}
-	var rows [][]cell
-	for _, row := range r.Rows {
-		title := name(row.Name)
-		if row.Name == "" {
-			title = good("-")
-		}
-		rows = append(rows, line(title, row))
-	}
-	if len(rows) != 1 {
-		rows = append(rows, line(good("all"), usage.ReportRow{Use: r.Total}))
-	}
-	sc.table(head, rows)
+	sc.table(admin.UsageTable(r))
 }

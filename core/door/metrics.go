@@ -1,9 +1,11 @@
 package door
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -26,7 +28,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "dragoman_request_seconds",
 			Help:    "Time from the arrival of a call to the answer for each of its texts.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .2, .3, .4, .5, .6, .7, 1, 2, 3, 5, 10, 20, 30},
+			Buckets: bounds,
 		}, []string{"door"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "dragoman_requests_in_flight",
@@ -35,6 +37,69 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	reg.MustRegister(m.requests, m.seconds, m.inFlight)
 	return m
+}
+
+// bounds are those of the classes of request times, in seconds.
+var bounds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .2, .3, .4, .5, .6, .7, 1, 2, 3, 5, 10, 20, 30}
+
+// Bounds are those of the classes of Counted.Within, in seconds, rising.
+func Bounds() []float64 { return slices.Clone(bounds) }
+
+// Counted is what all doors have counted since the start.
+type Counted struct {
+	// Translated are texts that were answered, Failed those that were not, and Refused texts and calls that
+	// were not for what their client did. A client that left is none of them.
+	Translated, Failed, Refused float64
+	InFlight                    float64
+	// Within counts for each of Bounds the texts that took so long at most, and in a last place all.
+	Within []uint64
+}
+
+// Counted reads what was counted.
+func (m *Metrics) Counted() (c Counted) {
+	c.Within = make([]uint64, len(bounds)+1)
+	each(m.requests, func(one *dto.Metric) {
+		n := one.GetCounter().GetValue()
+		for _, l := range one.GetLabel() {
+			if l.GetName() != "kind" {
+				continue
+			}
+			switch kind := core.ErrorKind(l.GetValue()); {
+			case kind == "ok":
+				c.Translated += n
+			case blames(&core.Error{Kind: kind}) == HasFailed:
+				c.Failed += n
+			case blames(&core.Error{Kind: kind}) == WasRefused:
+				c.Refused += n
+			}
+		}
+	})
+	each(m.seconds, func(one *dto.Metric) {
+		h := one.GetHistogram()
+		for i, b := range h.GetBucket() {
+			if i < len(bounds) {
+				c.Within[i] += b.GetCumulativeCount()
+			}
+		}
+		c.Within[len(bounds)] += h.GetSampleCount()
+	})
+	each(m.inFlight, func(one *dto.Metric) { c.InFlight += one.GetGauge().GetValue() })
+	return c
+}
+
+// each reads the metrics of from.
+func each(from prometheus.Collector, f func(*dto.Metric)) {
+	all := make(chan prometheus.Metric)
+	go func() {
+		from.Collect(all)
+		close(all)
+	}()
+	for one := range all {
+		var read dto.Metric
+		if one.Write(&read) == nil { // it is made of numbers and labels that were taken
+			f(&read)
+		}
+	}
 }
 
 // Count notes that door answered a text, or refused a call, after took. Kind is

@@ -47,9 +47,13 @@ func (r *Rules) mayOperate(call *http.Request, own bool) error {
 	}
 	switch {
 	case r.has(Operate):
-		k, err := r.identify(call, Bearer(call))
+		shown := Bearer(call)
+		if shown == "" && r.visitor(call) != nil {
+			return byVisit(call)
+		}
+		k, err := r.identify(call, shown)
 		if err == nil && !k.operates {
-			err = notOperating("the key may translate and not operate; send one of server.keys with the role operate")
+			err = notOperating(translatesOnly)
 		}
 		return err
 	case len(r.Keys) > 0 && !own || !loopback(listener):
@@ -84,8 +88,8 @@ func passedOn(call *http.Request) string {
 	}
 	// Pages of server.origins may translate, in the browser of a user who might
 	// operate.
-	if site := call.Header.Get("Sec-Fetch-Site"); call.Header.Get("Origin") != "" || site != "" && site != "none" && site != "same-origin" {
-		return "the call comes from a web page"
+	if why := elsewhere(call); why != "" {
+		return why
 	}
 	name := call.Host
 	if h, _, err := net.SplitHostPort(name); err == nil {

@@ -30,9 +30,12 @@ type Options struct {
 	// Doors answers everything that is not of the admin door. When it is of the type
 	// Doors, each dialect says how its calls are turned away.
 	Doors http.Handler
-	// Admin answers /healthz, /readyz, /metrics and /admin/. It is served where
-	// Config.AdminPlace says, to operators, and by Local; what isHealth names is public.
-	Admin   http.Handler
+	// Admin answers /healthz, /readyz, /metrics, /admin/ and the page at /. It is served where
+	// Config.AdminPlace says, to operators, and by Local; what isHealth names is public, and
+	// so is, where Admin is served, what is below OpenPath.
+	Admin http.Handler
+	// Refuse answers a call that Admin is not for; nil is WriteError.
+	Refuse  func(http.ResponseWriter, *http.Request, error)
 	Metrics *Metrics
 	Log     *zap.Logger
 }
@@ -179,7 +182,7 @@ func (s *Server) publicHandler() http.Handler {
 		switch path := r.URL.Path; {
 		case isHealth(path):
 			s.health(w, r)
-		case !own && (path == "/metrics" || strings.HasPrefix(path, "/admin/")):
+		case !own && (path == "/metrics" || strings.HasPrefix(path, "/admin/") || asksForPage(r)):
 			admin.ServeHTTP(w, r)
 		default:
 			s.door(w, r)
@@ -197,6 +200,16 @@ func (s *Server) adminHandler() http.Handler {
 		}
 		admin.ServeHTTP(w, r)
 	})
+}
+
+// OpenPath is where the admin door has what everybody may see who reaches it: how its page
+// looks, and how to sign in.
+const OpenPath = "/admin/open/"
+
+// asksForPage says whether a browser asks for the page at /. Clients of the doors ask there
+// for no HTML.
+func asksForPage(r *http.Request) bool {
+	return r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
 // isHealth says whether path is public everywhere. Clusters and platforms have several names
@@ -257,9 +270,17 @@ var errStopping = &core.Error{Kind: core.Unavailable, Stage: "door", Detail: "th
 // forOperators serves the admin door to whom mayOperate lets in.
 func (s *Server) forOperators(own bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, OpenPath) && s.o.Config.AdminPlace() != AdminOff {
+			s.o.Admin.ServeHTTP(w, r)
+			return
+		}
 		if err := s.o.Service.Rules().mayOperate(r, own); err != nil {
 			s.journal.Failed(RequestID(w, r), err)
-			WriteError(w, r, err)
+			if s.o.Refuse != nil {
+				s.o.Refuse(w, r, err)
+			} else {
+				WriteError(w, r, err)
+			}
 			return
 		}
 		s.o.Admin.ServeHTTP(w, r)

@@ -29,6 +29,7 @@ type Service struct {
 	slow       func() time.Duration
 	access     func() *zap.Logger // of every text; nil when there is none
 	recent     Recent
+	visits     visits        // of operators' browsers
 	tracer     *trace.Tracer // nil: nothing is traced
 	usage      *usage.Book
 	glossaries atomic.Pointer[Glossaries]

@@ -1,4 +1,4 @@
-// Package admin is the operators' door: /metrics, /healthz, /readyz,
+// Package admin is the operators' door: the page at /, /metrics, /healthz, /readyz,
 // /admin/status, /admin/recent, /admin/tap, and what changes the gateway while it runs: /admin/reload
 // and /admin/plugins/NAME/restart. Its README is the manual.
 package admin
@@ -17,6 +17,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/chain"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/history"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
@@ -54,6 +55,10 @@ type Options struct {
 	// Tap opens a tap on what passes the stages; without it there is no
 	// /admin/tap.
 	Tap func(chain.Filter) (*chain.Tap, error)
+	// History is what was counted in the last hour, nil for none.
+	History *history.History
+	// Service knows which browsers are signed in at the page; without it nobody signs in.
+	Service *door.Service
 	// Stopping is closed when the gateway begins to stop: taps end then.
 	Stopping <-chan struct{}
 	Log      *zap.Logger
@@ -207,8 +212,9 @@ func New(o Options) http.Handler {
 	if o.Tap != nil {
 		mux.Handle("/admin/tap", get(a.tap))
 	}
+	a.handlePage(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /metrics, /healthz, /readyz, /admin/status, /admin/sessions, /admin/usage, /admin/recent, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /, /metrics, /healthz, /readyz, /admin/status, /admin/sessions, /admin/usage, /admin/recent, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
 	})
 	return mux
 }
@@ -301,6 +307,11 @@ func detail(err error) string {
 }
 
 func (a *admin) status(w http.ResponseWriter, r *http.Request) {
+	door.WriteJSON(w, http.StatusOK, a.now())
+}
+
+// now is what Options.Status tells, with what the door knows.
+func (a *admin) now() Status {
 	s := a.o.Status()
 	s.Started = a.started.UTC().Truncate(time.Second)
 	s.UptimeSeconds = int64(time.Since(a.started).Seconds())
@@ -310,7 +321,7 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 	} else {
 		s.Ready = true
 	}
-	door.WriteJSON(w, http.StatusOK, s)
+	return s
 }
 
 // scrape ends an answer at the first failure to write it. Else promhttp would

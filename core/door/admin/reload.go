@@ -109,15 +109,15 @@ func (a *admin) reload(w http.ResponseWriter, r *http.Request) {
 	door.WriteJSON(w, status, answer)
 }
 
-// post lets POST calls through that no web page makes: a page that may translate
-// may not operate the gateway.
+// post lets POST calls through that no web page makes but the gateway's own: a page that may
+// translate may not operate the gateway.
 func post(h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !door.Allow(w, r, http.MethodPost) {
 			return
 		}
-		if r.Header.Get("Origin") != "" {
-			door.WriteError(w, r, &core.Error{Kind: core.Forbidden, Detail: "a web page may not change what the gateway does; use the command line, or curl"})
+		if err := door.OwnPage(r); err != nil {
+			door.WriteError(w, r, err)
 			return
 		}
 		h(w, r)

@@ -26,6 +26,13 @@ type Browser struct {
 	session string
 	// URLs are what it asked for.
 	URLs []string
+	// Complaints are errors of scripts, what the console was told of as an error, and what the
+	// policy of a page turned down.
+	Complaints []string
+	// Bytes are those of answers, as they came over the wire, by address.
+	Bytes map[string]int
+
+	urls map[string]string // of what was asked for, by its id
 }
 
 // OpenBrowser starts one that lives as long as the test.
@@ -71,13 +78,18 @@ func OpenBrowser(t *testing.T) *Browser {
 	}
 	ws.SetReadLimit(-1)
 	t.Cleanup(func() { ws.CloseNow() })
-	b := &Browser{t: t, ws: ws}
+	b := &Browser{t: t, ws: ws, Bytes: map[string]int{}, urls: map[string]string{}}
 	var target struct{ TargetID, SessionID string }
 	b.do("", "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
 	b.do("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &target)
 	b.session = target.SessionID
 	b.do(b.session, "Network.enable", nil, nil)
 	b.do(b.session, "Page.enable", nil, nil)
+	b.do(b.session, "Runtime.enable", nil, nil)
+	b.do(b.session, "Log.enable", nil, nil)
+	b.do(b.session, "Page.addScriptToEvaluateOnNewDocument", map[string]any{
+		"source": `addEventListener("securitypolicyviolation", e => console.error("policy: " + e.violatedDirective + " " + e.blockedURI + " " + e.sample))`,
+	}, nil)
 	return b
 }
 
@@ -108,16 +120,14 @@ func (b *Browser) do(session, method string, params any, into any) {
 		var m struct {
 			ID     int
 			Method string
-			Params struct{ Request struct{ URL string } }
+			Params happened
 			Result json.RawMessage
 			Error  *struct{ Message string }
 		}
 		if err := json.Unmarshal(raw, &m); err != nil {
 			b.t.Fatal(err)
 		}
-		if m.Method == "Network.requestWillBeSent" {
-			b.URLs = append(b.URLs, m.Params.Request.URL)
-		}
+		b.note(m.Method, &m.Params)
 		if m.ID != b.n {
 			continue
 		}
@@ -131,6 +141,54 @@ func (b *Browser) do(session, method string, params any, into any) {
 		}
 		return
 	}
+}
+
+// happened is what the browser tells by itself, as far as it is listened to.
+type happened struct {
+	RequestID         string
+	Request           struct{ URL string }
+	EncodedDataLength float64
+	Type              string // of console.error: error
+	Args              []struct {
+		Value       any
+		Description string
+	}
+	Entry            struct{ Level, Text, URL string }
+	ExceptionDetails struct {
+		Text      string
+		Exception struct{ Description string }
+	}
+}
+
+func (b *Browser) note(method string, p *happened) {
+	complain := func(format string, args ...any) {
+		if len(b.Complaints) < 100 {
+			b.Complaints = append(b.Complaints, fmt.Sprintf(format, args...))
+		}
+	}
+	switch method {
+	case "Network.requestWillBeSent":
+		b.URLs = append(b.URLs, p.Request.URL)
+		b.urls[p.RequestID] = p.Request.URL
+	case "Network.loadingFinished":
+		b.Bytes[b.urls[p.RequestID]] = int(p.EncodedDataLength)
+	case "Runtime.consoleAPICalled":
+		if p.Type == "error" || p.Type == "assert" {
+			complain("console: %v", p.Args)
+		}
+	case "Runtime.exceptionThrown":
+		complain("thrown: %s %s", p.ExceptionDetails.Text, p.ExceptionDetails.Exception.Description)
+	case "Log.entryAdded":
+		if p.Entry.Level == "error" {
+			complain("log: %s %s", p.Entry.Text, p.Entry.URL)
+		}
+	}
+}
+
+// Scripts switches the scripts of pages that are opened from now on off and on.
+func (b *Browser) Scripts(on bool) {
+	b.t.Helper()
+	b.do(b.session, "Emulation.setScriptExecutionDisabled", map[string]any{"value": !on}, nil)
 }
 
 // Eval runs a script in the page and returns what it comes to.
@@ -160,7 +218,12 @@ func (b *Browser) Until(script string) {
 func (b *Browser) Go(url string) {
 	b.t.Helper()
 	b.do(b.session, "Page.navigate", map[string]any{"url": url}, nil)
-	b.Until(`location.href !== "about:blank" && document.readyState === "complete"`)
+	// Asked from here, since a page whose scripts are off waits for nothing.
+	for deadline := time.Now().Add(time.Minute); b.Eval(`location.href !== "about:blank" && document.readyState === "complete"`) != "true"; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("%s is not there after a minute", url)
+		}
+	}
 }
 
 // A Look is how a page is looked at.
