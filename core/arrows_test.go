@@ -34,7 +34,9 @@ var arrows = []struct {
 	{"core/usage", nil},
 	{"core/history", nil},
 	{"core/trace", []string{"core", "core/files"}},
-	{"core/trace/tracetest", nil}, // a collector for tests
+	{"core/shared", []string{"core"}},
+	{"core/shared/sharedtest", nil}, // a Redis for tests
+	{"core/trace/tracetest", nil},   // a collector for tests
 	{"core/door", []string{"core", "core/text/", "core/trace", "core/usage"}},
 	{"core/door/", []string{"core", "core/door", "core/files", "core/text/", "core/usage"}},        // files, for what they keep in the state folder
 	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/history", "core/usage"}}, // it shows what a tap sees

@@ -140,6 +140,9 @@ type Env struct {
 	// Origin is where the part's configuration stands; nil when it came from
 	// Go code.
 	Origin Origin
+	// Shared is what the gateways of one group have in common; nil when nothing is
+	// shared, and in a plugin.
+	Shared Shared
 }
 
 // An Origin is where in a file a part was declared. It is for parts whose

@@ -11,6 +11,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/engine"
+	"github.com/dragoman-mt/dragoman/core/shared"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 	"github.com/dragoman-mt/dragoman/stages/provider"
 )
@@ -41,7 +42,8 @@ wrong. All that the gateway would refuse whatever it holds is
 refused, phrase tables that are missing or broken among it.
 
 With --live one short text is sent through every provider that the chain may
-call, each fallback included: it costs what such a call costs.
+call, each fallback included: it costs what such a call costs. The store that
+"shared" names is asked how it is; one that nothing can be shared over is a mistake.
 
 Exit status: 0 when the gateway would serve this file, 1 when not.`,
 		Args: noArgs,
@@ -107,6 +109,9 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is fine; stages: %d, providers: %d%s\n", file.Path, linked, len(file.Providers), asked)
 			if live {
+				if err := lookAtShared(cmd.Context(), file, func(w string) { fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w) }); err != nil {
+					return err
+				}
 				return drill(cmd.Context(), cmd.OutOrStdout(), func() (loaded, error) { return f.load(false) })
 			}
 			return nil
@@ -117,6 +122,22 @@ Exit status: 0 when the gateway would serve this file, 1 when not.`,
 	cmd.Flags().BoolVar(&live, "live", false, "send one text through every provider and fallback")
 	cmd.Flags().BoolVar(&without, "no-plugins", false, "start no plugin, not even to hear what keys it has")
 	return cmd
+}
+
+// lookAtShared asks the store that file names how it is.
+func lookAtShared(ctx context.Context, file loaded, warn func(string)) error {
+	c := sharedSection.Of(file.File)
+	if !c.On() {
+		return nil
+	}
+	warnings, err := shared.Look(ctx, *c)
+	for _, w := range warnings {
+		warn(w)
+	}
+	if err != nil {
+		return file.Place(err)
+	}
+	return nil
 }
 
 // assume loads the file with something that works in the place of what depends on

@@ -10,6 +10,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/engine"
 	"github.com/dragoman-mt/dragoman/core/pool"
+	"github.com/dragoman-mt/dragoman/core/shared"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 )
 
@@ -23,18 +24,27 @@ type gateway struct {
 	plugins    *host.Host
 	engine     *engine.Engine
 	glossaries *glossaries
+	shared     *shared.Store // nil when nothing is
 	first      *engine.Generation
 	lines      *logOutput
 	at         func(step string) // told what close is at
 }
 
-// build makes a gateway of file.
-func build(file loaded) (*gateway, error) {
+// build makes a gateway of file, which shares nothing with others: the commands that
+// translate a little and end.
+func build(file loaded) (*gateway, error) { return buildFor(file, "") }
+
+// buildFor makes a gateway of file. On a machine that has a name it shares with the others
+// of its group what the file says.
+func buildFor(file loaded, machine string) (*gateway, error) {
 	log, lines := newLog(*logSection.Of(file.File))
 	g := &gateway{file: file.File, server: serverSection.Of(file.File), log: log, plugins: file.plugins, lines: lines, at: func(string) {}}
 	err := doorsSection.Of(file.File).Check()
 	if err == nil {
 		err = traceSection.Of(file.File).Check()
+	}
+	if err == nil {
+		err = sharedSection.Of(file.File).Check()
 	}
 	if err != nil {
 		lines.Close()
@@ -52,6 +62,16 @@ func build(file loaded) (*gateway, error) {
 	g.engine = engine.New(g.pool, log)
 	g.engine.Attach("log", lines)
 	g.engine.Attach("pool", g.pool)
+	if machine != "" {
+		if g.shared, err = shared.New(*sharedSection.Of(file.File), machine, log.Named("shared")); err != nil {
+			g.pool.Close()
+			lines.Close()
+			return nil, file.Place(err)
+		}
+		if g.shared != nil {
+			g.engine.Share(g.shared)
+		}
+	}
 	if g.first, err = g.engine.Build(file.File, g.server.Deadline); err != nil {
 		g.pool.Close()
 		lines.Close()
@@ -78,6 +98,10 @@ func (g *gateway) close(wait time.Duration) (ended bool) {
 	g.at("closing the parts")
 	g.engine.Close(ctx)
 	g.first.Close() // in case it was never served
+	if g.shared != nil {
+		g.at("leaving the group")
+		g.shared.Close()
+	}
 	g.at("closing the plugins")
 	if err := g.plugins.Close(); err != nil {
 		g.log.Warn("closing the host of plugins", zap.Error(err))

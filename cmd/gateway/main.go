@@ -21,6 +21,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/pool"
+	"github.com/dragoman-mt/dragoman/core/shared"
 	"github.com/dragoman-mt/dragoman/core/trace"
 	"github.com/dragoman-mt/dragoman/plugins/host"
 	"github.com/dragoman-mt/dragoman/stages"
@@ -135,13 +136,14 @@ var (
 	glossariesSection = config.NewSection("glossaries", "Terms that are to be translated in one way: the file of each glossary, .tsv, .csv or .tbx, by the name that calls use.", glossariesDefaults)
 	logSection        = config.NewSection("log", "What is logged, on standard error.", logDefaults)
 	traceSection      = config.NewSection("trace", "Spans of requests and attempts for a collector of OpenTelemetry. What is left out, OTEL_* variables say.", trace.Defaults)
+	sharedSection     = config.NewSection("shared", "What the gateways of one group have in common, over Redis or Valkey: the limits of accounts, and answers.", shared.Defaults)
 	poolSection       = config.NewSection("pool", "Upstream connections, per origin.", pool.Defaults)
 )
 
 // schema is everything that a pipeline.yaml may say. Its plugins will run in h.
 func (p program) schema(h *host.Host) config.Schema {
 	return config.Schema{
-		Sections: []config.Section{serverSection.Section, doorsSection.Section, liveSection.Section, glossariesSection.Section, logSection.Section, traceSection.Section, poolSection.Section},
+		Sections: []config.Section{serverSection.Section, doorsSection.Section, liveSection.Section, glossariesSection.Section, logSection.Section, traceSection.Section, sharedSection.Section, poolSection.Section},
 		Kinds:    slices.Concat(stages.Kinds(), h.Kinds(), p.kinds),
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/files"
 	"github.com/dragoman-mt/dragoman/core/history"
 	"github.com/dragoman-mt/dragoman/core/reload"
+	"github.com/dragoman-mt/dragoman/core/shared"
 	"github.com/dragoman-mt/dragoman/core/state"
 	"github.com/dragoman-mt/dragoman/core/trace"
 	"github.com/dragoman-mt/dragoman/core/usage"
@@ -158,7 +159,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	drain := serverSection.Of(file.File).DrainTimeout
 	s.end.set(func(e *endgame) { e.drain = func() time.Duration { return drain } })
 	s.end.at("building what " + f.file + " says")
-	g, err := build(file)
+	g, err := buildFor(file, machine(s.past))
 	if err != nil {
 		return unfit{err}
 	}
@@ -252,6 +253,10 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	if err := temporary(); err != nil {
 		g.log.Warn(err.Error())
 	}
+	if g.shared != nil {
+		s.end.at("joining the group")
+		g.shared.Start(shared.Member{PID: os.Getpid(), Program: builtFrom().Version, Listen: server.Addr(), Started: time.Now()})
+	}
 	s.end.at("starting the parts")
 	if err := g.start(cmd.Context()); err != nil {
 		server.Close()
@@ -264,7 +269,11 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	defer (&memory{folder: s.past, engine: g.engine, log: g.log}).begin()()
 	reloader = g.reloader(f, s.past, content, back, func(file *config.File) { book.SetPrices(pricesOf(file)) }, s.by)
 	registry.MustRegister(admin.Collector(func() []core.Measurer {
-		return []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, tracer, reloader, doors.live, usageMeasures{book, service}}
+		all := []core.Measurer{g.engine, poolMeasures{g.pool}, g.lines, tracer, reloader, doors.live, usageMeasures{book, service}}
+		if g.shared != nil {
+			all = append(all, g.shared)
+		}
+		return all
 	}))
 	defer keep(hour)()
 	unfollow := g.follow(cmd.Context(), reloader, s.hup, f.file, s.onDisk)
@@ -289,6 +298,17 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	// hold for hours: the collector waits for more.
 	go debug.FreeOSMemory()
 	return server.Serve(cmd.Context())
+}
+
+// machine names where a gateway with this state folder runs, for the others of its group: it
+// is the same after a restart.
+func machine(past state.Folder) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	sum := sha256.Sum256([]byte(past.Path()))
+	return fmt.Sprintf("%s/%x", host, sum[:3])
 }
 
 // whileServing returns ctx, which ends with serving too. What an operator asks for is no

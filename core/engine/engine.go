@@ -26,6 +26,7 @@ import (
 // An Engine serves the current generation. It is safe for concurrent use.
 type Engine struct {
 	upstream core.Upstream
+	shared   core.Shared // nil when nothing is
 	watch    *chain.Watch
 	log      *zap.Logger
 
@@ -64,6 +65,9 @@ func New(upstream core.Upstream, log *zap.Logger) *Engine {
 		ending: ending, end: sync.OnceFunc(func() { close(ending) }), late: lateness{log: log, ended: make(chan struct{}, 1)},
 	}
 }
+
+// Share hands s to all parts that are built from now on.
+func (e *Engine) Share(s core.Shared) { e.shared = s }
 
 // Attach makes part follow the section of that name of the configurations that
 // are built from now on. The first is taken to be what part was made with. The

@@ -435,7 +435,7 @@ func (g *Generation) former(p *part) *part {
 func (g *Generation) build(p *part, item config.Item) error {
 	g.doing.note(p.place(), "building")
 	built, err := item.Kind.Build(core.Env{
-		Name: entryOf(item.Name), Log: g.log.Named(item.Name), Upstream: g.engine.upstream, Deadline: p.deadline, Origin: item.Origin,
+		Name: entryOf(item.Name), Log: g.log.Named(item.Name), Upstream: g.engine.upstream, Deadline: p.deadline, Origin: item.Origin, Shared: g.engine.shared,
 	}, item.Config)
 	if err == nil {
 		err = errors.Join(item.Kind.Fits(built), whole(built))
