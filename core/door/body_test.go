@@ -228,7 +228,7 @@ func pack(t testing.TB, coding string, content []byte) []byte {
 func TestAPackedBodyIsUnpackedOrRefused(t *testing.T) {
 	const limit = 1 << 20
 	text := []byte(`{"text": "Good morning", "target": "es"}`)
-	long, bomb, full := pack(t, "gzip", text), pack(t, "gzip", make([]byte, 20*limit)), pack(t, "gzip", make([]byte, limit))
+	long, bomb, full := pack(t, "gzip", text), pack(t, "gzip", make([]byte, 3*limit)), pack(t, "gzip", make([]byte, limit))
 	for name, c := range map[string]struct {
 		encoding []string
 		body     []byte

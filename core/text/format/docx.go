@@ -51,15 +51,19 @@ func unpack(content []byte) (parts []part, pack func(texts []string) ([]byte, er
 		if f == nil {
 			return "", &Error{Detail: fmt.Sprintf("this is no docx: %.80q is not in the archive", name)}
 		}
+		tooLarge := &Error{Detail: fmt.Sprintf("what is packed in the file has more than %d MiB", MaxSize>>20)}
+		if f.UncompressedSize64 > uint64(left) {
+			return "", tooLarge
+		}
 		in, err := f.Open()
 		if err != nil {
 			return "", &Error{Detail: fmt.Sprintf("this is no docx: %.80q: %v", name, err)}
 		}
 		defer in.Close()
-		raw, err := io.ReadAll(io.LimitReader(in, left+1)) // whatever the archive says of its size
+		raw, err := io.ReadAll(io.LimitReader(in, left+1)) // the archive may lie about its size
 		switch {
 		case int64(len(raw)) > left:
-			return "", &Error{Detail: fmt.Sprintf("what is packed in the file has more than %d MiB", MaxSize>>20)}
+			return "", tooLarge
 		case err != nil:
 			return "", &Error{Detail: fmt.Sprintf("this is no docx: %.80q: %v", name, err)}
 		case !utf8.Valid(raw):

@@ -3,6 +3,7 @@ package format
 import (
 	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"encoding/xml"
 	"io"
 	"slices"
@@ -235,7 +236,8 @@ func TestWhatIsNoDocxIsRefused(t *testing.T) {
 		"a spreadsheet":       {docx(t, "[Content_Types].xml", strings.ReplaceAll(wordTypes, "wordprocessingml", "spreadsheetml")), "holds no document of Word"},
 		"no document":         {docx(t, "[Content_Types].xml", wordTypes), `"word/document.xml" is not in the archive`},
 		"a name twice":        {docx(t, "[Content_Types].xml", wordTypes, "a", "", "a", ""), `holds "a" twice`},
-		"a bomb":              {with(strings.Repeat(" ", MaxSize+1)), "more than 64 MiB"},
+		"a bomb":              {bomb(t, MaxSize+1), "more than 64 MiB"},
+		"a bomb that lies":    {bomb(t, 1000), "this is no docx"},
 		"a bomb of entities":  {with(`<!DOCTYPE a [<!ENTITY a "x"><!ENTITY b "&a;&a;">]><w:document` + wordSpace + `>&b;</w:document>`), "word/document.xml: the entity b is made of other entities"},
 		"an external entity":  {with(`<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]><w:document` + wordSpace + `>&a;</w:document>`), "never loaded"},
 		"depth":               {with(strings.Repeat("<a>", 1000)), "nested more than 500 deep"},
@@ -250,6 +252,35 @@ func TestWhatIsNoDocxIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %s", name, doc, err, c.want)
 		}
 	}
+}
+
+// bomb packs more than MaxSize as a document of which the archive says that it has so many
+// bytes.
+func bomb(t *testing.T, says uint64) []byte {
+	t.Helper()
+	var packed, out bytes.Buffer
+	w, err := flate.NewWriter(&packed, flate.BestCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(w, strings.Repeat(" ", 1<<20))
+	w.Flush() // whole bytes, which refer to nothing before them
+	piece := bytes.Repeat(packed.Bytes(), MaxSize>>20+1)
+	archive := zip.NewWriter(&out)
+	types, err := archive.Create("[Content_Types].xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(types, wordTypes)
+	document, err := archive.CreateRaw(&zip.FileHeader{Name: "word/document.xml", Method: zip.Deflate, UncompressedSize64: says, CompressedSize64: uint64(len(piece))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	document.Write(piece)
+	if err := archive.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }
 
 // FuzzDocx reads whatever the document in a docx may hold: what it writes can be read again.
