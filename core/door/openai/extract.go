@@ -70,7 +70,7 @@ func extract(a asked) (job, error) {
 	switch trimmed := strings.TrimSpace(text); {
 	case a.format:
 		return job{}, unsupported("the call wants an answer of a form that is no batch which is known here")
-	case (trimmed[0] == '{' || trimmed[0] == '[') && json.Valid([]byte(trimmed)):
+	case isJSON(unfenced(trimmed)):
 		return job{}, unsupported("the message is JSON of a form that is no batch which is known here")
 	case numbered(text):
 		return job{}, unsupported("the message holds numbered blocks")
@@ -89,6 +89,32 @@ func extract(a asked) (job, error) {
 		return j, nil
 	}
 	return job{rule: "g", texts: []string{text}, join: first}, nil
+}
+
+// isJSON says whether text is an object or an array, or objects on a line each.
+func isJSON(text string) bool {
+	if text == "" || text[0] != '{' && text[0] != '[' {
+		return false
+	}
+	if json.Valid([]byte(text)) {
+		return true
+	}
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && (line[0] != '{' || !json.Valid([]byte(line))) {
+			return false
+		}
+	}
+	return true
+}
+
+// unfenced returns what stands in a code fence that is the whole of text, else text.
+func unfenced(text string) string {
+	inside, begins := strings.CutPrefix(text, "```")
+	inside, ends := strings.CutSuffix(inside, "```")
+	if _, below, ok := strings.Cut(inside, "\n"); begins && ends && ok {
+		return strings.TrimSpace(below)
+	}
+	return text
 }
 
 // mostBatch bounds the texts of one prompt.
@@ -321,5 +347,13 @@ func separated(text string) (job, bool) {
 			}
 		}
 		return b.String()
+	}, keeps: func(_ int, translation string) bool {
+		// A line of that kind in a translation would be one text more.
+		for line := range strings.Lines(translation) {
+			if separator(line) {
+				return false
+			}
+		}
+		return true
 	}}, true
 }

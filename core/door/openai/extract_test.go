@@ -2,6 +2,7 @@ package openai
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,9 +81,13 @@ func TestWhatIsStreamedIsTheText(t *testing.T) {
 	})
 }
 
+// FuzzExtract: whatever is translated goes back in the shape in which it came, with as many
+// texts.
 func FuzzExtract(f *testing.F) {
-	for _, seed := range []string{"x", `["a"]`, `{"targetLanguage":"es","segments":[{"id":1,"text":"a"}]}`, "a:\n\nb", "a\n%%\nb", "🔤 a 🔤", `"""a"""`, "#1\nOriginal>\n"} {
+	for _, seed := range []string{"x", `["a"]`, `{"targetLanguage":"es","segments":[{"id":1,"text":"a"}]}`, "a:\n\nb", "a\n%%\nb", "🔤 a 🔤", `"""a"""`, "#1\nOriginal>\n",
+		`[{"position":1,"line":"a"}]`, `{"history":[{"source":"a","translation":"b"}],"lines":[{"n":1,"text":"a"}]}`, `{"target_language":"es","strings":[{"source":"@@PH1@@"}]}`, "{}\n{}", "```json\n[1]\n```", "a\r\n==WEBLATE_PART==\r\n"} {
 		f.Add(seed, false)
+		f.Add(seed, true)
 	}
 	f.Fuzz(func(t *testing.T, text string, format bool) {
 		j, err := extract(asked{text: text, format: format})
@@ -92,9 +97,28 @@ func FuzzExtract(f *testing.F) {
 		if len(j.texts) == 0 {
 			t.Fatalf("%q: no text", text)
 		}
-		answer := j.join(j.texts, func(int) string { return "en" })
-		if j.rule == "f" && answer != text {
-			t.Errorf("%q was put together to %q", text, answer)
+		translations := make([]string, len(j.texts))
+		for i, one := range j.texts {
+			if translations[i] = one; strings.TrimSpace(one) != "" {
+				translations[i] = "x" + one
+			}
+			if j.keeps != nil && !j.keeps(i, translations[i]) {
+				t.Errorf("%q: text %d is not good enough for itself", text, i)
+			}
+		}
+		answer, same := j.join(translations, func(int) string { return "en" }), j.join(j.texts, func(int) string { return "en" })
+		switch j.rule {
+		case "b":
+			if !json.Valid([]byte(answer)) {
+				t.Errorf("%q was put together to %q", text, answer)
+			}
+		case "f":
+			if same != text {
+				t.Errorf("%q was put together to %q", text, same)
+			}
+			if again, ok := separated(answer); !ok || !slices.Equal(again.texts, translations) {
+				t.Errorf("%q became %q", translations, answer)
+			}
 		}
 	})
 }

@@ -241,15 +241,15 @@ func (d *Door) models(w http.ResponseWriter, r *http.Request, c *door.Call, id s
 	}{"list", all})
 }
 
-// named splits the name of a model into the languages that it says.
+// named splits the name of a model, in any case, into the languages that it says.
 func named(model string) (source, target string, ok bool) {
-	if model == "translate" {
+	if strings.EqualFold(model, "translate") {
 		return "", "", true
 	}
-	rest, ok := strings.CutPrefix(model, prefix)
-	if !ok {
+	if len(model) < len(prefix) || !strings.EqualFold(model[:len(prefix)], prefix) {
 		return "", "", false
 	}
+	rest := model[len(prefix):]
 	if before, after, two := strings.Cut(rest, "/"); two {
 		return before, after, true
 	}
@@ -298,16 +298,22 @@ func (d *Door) model(model string, o options) (way, error) {
 	if target == "" {
 		target = o.Target
 	}
+	none := func(language, option string) error {
+		if language == option {
+			return &core.Error{Kind: core.InvalidRequest, Field: "translation_options", Detail: fmt.Sprintf("%.40q in translation_options is no language", language)}
+		}
+		return &core.Error{Kind: core.NotFound, Field: "model", Detail: fmt.Sprintf("the model %.80q does not exist here: %.40q is no language", model, language)}
+	}
 	if target == "" {
 		return way{}, &core.Error{Kind: core.InvalidRequest, Field: "model", Detail: "the target language is not said: name the model translate/TARGET, such as translate/es, or send translation_options with target_lang"}
 	}
 	var err error
 	if w.target, err = d.Service.LenientLanguage(target, "target"); err != nil {
-		return way{}, &core.Error{Kind: core.NotFound, Field: "model", Detail: fmt.Sprintf("the model %.80q does not exist here: %.40q is no language", model, target)}
+		return way{}, none(target, o.Target)
 	}
 	if source != "" && !strings.EqualFold(source, "auto") {
 		if w.source, err = d.Service.LenientLanguage(source, "source"); err != nil {
-			return way{}, &core.Error{Kind: core.NotFound, Field: "model", Detail: fmt.Sprintf("the model %.80q does not exist here: %.40q is no language", model, source)}
+			return way{}, none(source, o.Source)
 		}
 	}
 	// Of a provider that says what it knows, the variant that it knows will do.
@@ -608,7 +614,7 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 			ask := func(req *core.Request, i int) door.Item {
 				it := d.One(ctx, tab, req)
 				if it.Err == nil && j.keeps != nil && !j.keeps(i, it.Result.Text) {
-					it = door.Item{Err: &core.Error{Kind: core.BadAnswer, Stage: "door", Detail: "the translation lacks a placeholder of the text"}, Took: it.Took}
+					it = door.Item{Err: &core.Error{Kind: core.BadAnswer, Stage: "door", Detail: "the translation lacks a placeholder of the text, or holds a line that parts texts"}, Took: it.Took}
 				}
 				return it
 			}

@@ -91,6 +91,7 @@ func TestWhatClientsSendIsTranslated(t *testing.T) {
 		{"Pot: triple quotes, its path", "/v1/v1/chat/completions", `{"model":"translate/es","messages":[` + system + `,` + user("\"\"\"\nhello\n\"\"\"") + `],"temperature":0.1}`, "d", "[es] hello"},
 		{"Read Frog: separators", "/v1/chat/completions", `{"model":"translate/es","messages":[` + system + `,` + user("one\n%%\ntwo\n\n%%\nthree") + `]}`, "f", "[es] one\n%%\n[es] two\n\n%%\n[es] three"},
 		{"Zotero, Azure's path, Qwen-MT", "/openai/deployments/translate/chat/completions?api-version=1", `{"messages":[` + user("Hello:\n\nyou 🔤") + `],"translation_options":{"source_lang":"auto","target_lang":"Spanish","domains":"law"}}`, "a", "[es] Hello:\n\nyou 🔤"},
+		{"a model in another case", "/v1/chat/completions", `{"model":"Translate/ES","messages":[` + system + `,` + user("{\\an8}x") + `]}`, "g", "[es] {\\an8}x"},
 		{"a model of the operator's", "/chat/completions", `{"model":"captions-es","messages":[` + user("x") + `]}`, "g", "[es] x"},
 		{"parts of content", "/chat/completions", `{"model":"translate/EN/pt_br","messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{}},{"type":"text","text":"b"}]}]}`, "g", "[pt-BR] ab"},
 
@@ -98,6 +99,9 @@ func TestWhatClientsSendIsTranslated(t *testing.T) {
 		{"tools", "/v1/chat/completions", `{"model":"translate/es","messages":[` + user("x") + `],"tools":[{"type":"function"}]}`, "", "unsupported_prompt"},
 		{"llm-subtrans", "/v1/chat/completions", `{"model":"translate/es","messages":[` + user("#1\nOriginal>\nx\nTranslation>\n") + `]}`, "", "unsupported_prompt"},
 		{"a batch with a hole", "/v1/chat/completions", `{"model":"translate/es","messages":[` + user(`["a",null]`) + `]}`, "", "unsupported_prompt"},
+		{"GalTransl: JSON on lines", "/v1/chat/completions", `{"model":"translate/es","messages":[` + system + `,` + user("{\"id\":1,\"src\":\"a\"}\n{\"id\":2,\"src\":\"b\"}") + `]}`, "", "unsupported_prompt"},
+		{"JSON in a fence", "/v1/chat/completions", `{"model":"translate/es","messages":[` + system + `,` + user("```json\n[\"a\"]\n```") + `]}`, "", "unsupported_prompt"},
+		{"options of no language", "/v1/chat/completions", `{"model":"translate","messages":[` + user("x") + `],"translation_options":{"target_lang":"Klingon"}}`, "", `"param":"translation_options"`},
 		{"an unknown model", "/v1/chat/completions", `{"model":"gpt-9","messages":[` + user("x") + `]}`, "", "model_not_found"},
 		{"an unknown language", "/v1/chat/completions", `{"model":"translate/zz","messages":[` + user("x") + `]}`, "", "model_not_found"},
 		{"no language", "/v1/chat/completions", `{"model":"translate","messages":[` + user("x") + `]}`, "", "translation_options"},
@@ -166,6 +170,27 @@ func TestEarlierTurnsAreContext(t *testing.T) {
 	}
 	if res, body := doortest.Do(t, "POST", url+"/v1/chat/completions", `{"model":"translate/en/es","messages":[{"role":"user","content":"cat"}],"translation_options":{"terms":[{"source":"cat","target":""}]}}`); res.StatusCode != 400 || !strings.Contains(body, `"param":"translation_options.terms[0]"`) {
 		t.Errorf("an empty term: %d %s", res.StatusCode, body)
+	}
+}
+
+// TestNoTranslationIsTakenForTwo: of a text whose translation holds a line that parts
+// texts, another is asked for, and then the call fails.
+func TestNoTranslationIsTakenForTwo(t *testing.T) {
+	var asked atomic.Int64
+	url := serve(t, door.Defaults(), models(), doortest.Translator(func(_ context.Context, req *core.Request) (*core.Result, error) {
+		if n := asked.Add(1); req.Text == "bad" || req.Text == "odd" && n < 3 {
+			return &core.Result{Text: "two\n %% \ntexts"}, nil
+		}
+		return &core.Result{Text: "x"}, nil
+	}))
+	ask := func(texts string) (*http.Response, string) {
+		return doortest.Do(t, "POST", url+"/v1/chat/completions", `{"model":"translate/es","messages":[{"role":"system","content":"s"},{"role":"user","content":`+quoted(texts)+`}]}`)
+	}
+	if res, body := ask("odd\n%%\none"); res.StatusCode != 200 || content(t, body) != "x\n%%\nx" {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	if res, body := ask("one\n%%\nbad"); res.StatusCode != 502 {
+		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
 

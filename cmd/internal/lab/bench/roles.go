@@ -77,11 +77,17 @@ func upstream(w http.ResponseWriter, r *http.Request) {
 // proxy is the reverse proxy of the standard library, which may keep as many
 // connections as it likes.
 func proxy(to *url.URL) http.Handler {
-	return &httputil.ReverseProxy{
+	p := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
 		Transport: &http.Transport{MaxIdleConns: 512, MaxIdleConnsPerHost: 512},
 		ErrorLog:  log.New(io.Discard, "", 0),
 	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Else the first byte of an answer closes a body whose end was not looked for yet, and
+		// that breaks the stream off.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		p.ServeHTTP(w, r)
+	})
 }
 
 type bareRequest struct {
