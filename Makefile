@@ -24,7 +24,7 @@ run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key
 # told under the race detector, such as what allocates, and what is the work of other programs, runs without
 # it, beside the rest. A program with the detector in it would rest for a second at its end.
 test: build ## Run every test under the race detector
-	@.ci/setup cc apertium python node nginx redis chromium
+	@.ci/setup cc apertium python node nginx redis chromium deploy
 	@$(MAKE) lint
 	@export DRAGOMAN_TEST_BINARIES=$(CURDIR)/bin GO="$(GO)"; .ci/without-race & \
 		CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -vet=off -count=1 -p 2 -timeout 15m ./plugins/host ./...; \
@@ -45,8 +45,8 @@ bench: build ## Measure everything against its bar, some minutes (ROWS=name,... 
 faults: build ## Prove what becomes of an upstream's faults, a minute or two (ARGS=flags of bin/faults)
 	@bin/faults $(ARGS)
 
-pictures: build ## Draw what `dragoman tap` and `dragoman status` show, for README.md
-	@$(GO) build -o bin/ ./examples/pictures
+pictures: build ## Draw what `dragoman tap`, `dragoman status` and the dashboard show, for README.md
+	@$(GO) build -o bin/ ./examples/pictures ./examples/pictures/dashboard
 	@examples/pictures/make
 
 lint: setup ## Check formatting, vet, and that the JSON Schemas are current
