@@ -2,6 +2,7 @@ package live
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -389,6 +390,9 @@ func TestWhatBadInputGets(t *testing.T) {
 		{"another text after the final", "done", 9, "under", true, "segment", 0},
 		{"the same final again", "done", 1, "over", true, "", 1},
 		{"no revision at all", "s", 0, "one two", false, "", 1},
+		{"the greatest one", "s", math.MaxInt64, "one two three", false, "", 1},
+		{"none behind the greatest", "s", 0, "one two three four", false, "", 1},
+		{"one that goes back from there", "s", 5, "one", false, "revision", 0},
 	} {
 		had := acks()
 		err := b.say(c.segment, c.revision, c.text, c.final)

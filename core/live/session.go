@@ -252,7 +252,7 @@ func (s *Session) Take(now time.Time, in Source) *core.Error {
 	if g != nil {
 		switch {
 		case !in.HasRevision:
-			revision = g.revision + 1
+			revision = max(g.revision, g.revision+1) // there is none behind the greatest
 		case revision < g.revision:
 			return wrong("revision", "revision goes back from %d to %d", g.revision, revision)
 		case revision == g.revision && !in.Final:

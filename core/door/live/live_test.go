@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
@@ -419,6 +420,9 @@ func (r raw) ends() (code int, final bool) {
 			if len(payload) < 2 {
 				return 1005, final
 			}
+			if !utf8.Valid(payload[2:]) {
+				return 1007, final // which is what a client says that looks
+			}
 			return int(binary.BigEndian.Uint16(payload)), final
 		}
 		final = final || bytes.Contains(payload, []byte(`"final":true`))
@@ -449,6 +453,10 @@ func TestRawFramesAreAnsweredWithTheCodesOfTheProtocol(t *testing.T) {
 		{"first not JSON", masked(0x81, `hello`), 1007, false},
 		{"first binary", masked(0x82, begin), 1003, false},
 		{"over the limit", join(start, masked(0x81, strings.Repeat(" ", 70_000))), 1009, false},
+		{"over the limit in fragments", join(start, masked(0x01, "{"), bytes.Repeat(masked(0x00, strings.Repeat(" ", 1000)), 70), masked(0x80, "}")), 1009, false},
+		{"a start over the limit", masked(0x81, begin+strings.Repeat(" ", 70_000)), 1009, false},
+		{"a start with a fault whose words end within a letter", masked(0x81, `{"type":"start","targets":["es"],"glossary":"a`+strings.Repeat("é", 60)+`"}`), 1008, false},
+		{"a start with a fault whose words end within a letter, one further", masked(0x81, `{"type":"start","targets":["es"],"glossary":"`+strings.Repeat("é", 60)+`"}`), 1008, false},
 		{"a reserved bit", join(start, masked(0xc1, say)), 1002, false},
 		{"unmasked", join(start, []byte{0x81, 2, '{', '}'}), 1002, false},
 		{"a reserved opcode", join(start, masked(0x83, say)), 1002, false},

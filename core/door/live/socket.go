@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -113,8 +115,10 @@ func (c *connection) fail(err error, fatal bool) {
 	c.ws.Write(ctx, websocket.MessageText, encode(failure(err, "", fatal))) // the close that follows says the rest
 }
 
-// shut closes the connection. A client that does not answer the close is cut.
+// shut closes the connection, with so much of reason as a close frame has room for. A client
+// that does not answer the close is cut.
 func (c *connection) shut(code closeCode, reason string) {
+	reason = strings.ToValidUTF8(reason[:min(len(reason), 120)], "") // it may end within a letter
 	cut := time.AfterFunc(closing, func() { c.under.Close() })
 	defer cut.Stop()
 	c.ws.Close(code, reason)
@@ -126,14 +130,14 @@ func (c *connection) serve(ctx context.Context) {
 	defer c.cancel()
 	defer c.ws.CloseNow()
 	c.closed.set = make(chan struct{})
-	c.ws.SetReadLimit(int64(c.door.config.Load().MaxFrame))
+	c.ws.SetReadLimit(-1) // message has one, which a reload may change
 	first, err := c.first(ctx)
 	if err != nil {
 		return
 	}
 	if code, err := c.begin(ctx, first); err != nil {
 		c.fail(err, true)
-		c.shut(code, core.AsError(err, "live").Detail[:min(100, len(core.AsError(err, "live").Detail))])
+		c.shut(code, core.AsError(err, "live").Detail)
 		return
 	}
 	written := make(chan struct{})
@@ -186,9 +190,14 @@ func (c *connection) message(ctx context.Context) ([]byte, error) {
 		c.shut(closeBinary, "frames are text")
 		return nil, errors.New("binary")
 	}
-	raw, err := io.ReadAll(r)
+	most := int64(c.door.config.Load().MaxFrame)
+	raw, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err != nil {
 		return nil, err
+	}
+	if int64(len(raw)) > most {
+		c.shut(closeLarge, fmt.Sprintf("a frame has at most %d bytes (live.max_frame)", most))
+		return nil, errors.New("too large")
 	}
 	if !utf8.Valid(raw) {
 		c.shut(closeBroken, "frames are UTF-8")
