@@ -24,7 +24,7 @@ run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key
 # told under the race detector, such as what allocates, and what is the work of other programs, runs without
 # it, beside the rest. A program with the detector in it would rest for a second at its end.
 test: build ## Run every test under the race detector
-	@.ci/setup cc apertium python node nginx redis chromium deploy
+	@.ci/setup cc apertium python readers node nginx redis chromium deploy
 	@$(MAKE) lint
 	@export DRAGOMAN_TEST_BINARIES=$(CURDIR)/bin GO="$(GO)"; .ci/without-race & \
 		CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -vet=off -count=1 -p 2 -timeout 15m ./plugins/host ./...; \

@@ -208,7 +208,8 @@ func (d *Document) Write(answer func(i int) (string, bool)) ([]byte, error) {
 		if !ok || s.put == nil {
 			continue
 		}
-		edits = append(edits, s.put(strings.ToValidUTF8(a, ""))...) // what is no text is left out
+		a = strings.ReplaceAll(strings.ToValidUTF8(a, ""), "\x00", "") // what is no text is left out
+		edits = append(edits, s.put(a)...)
 	}
 	if len(edits) > 0 {
 		edits = append(edits, d.always...)

@@ -14,7 +14,7 @@ type Marks string
 const (
 	NoMarks  Marks = ""
 	HTML     Marks = "html"     // tags and entities
-	XML      Marks = "xml"      // tags and entities; the five that every XML has are characters
+	XML      Marks = "xml"      // tags, and entities but for the five that every XML has
 	Override Marks = "override" // {\i1} of subtitles, and tags
 	Markdown Marks = "markdown" // code, links, emphasis
 )
@@ -124,6 +124,9 @@ func tagName(raw string) string {
 		return ""
 	}
 	name := strings.TrimPrefix(raw[1:], "/")
+	if name[0] >= '0' && name[0] <= '9' { // a time in a cue
+		return ""
+	}
 	end := strings.IndexFunc(name, func(c rune) bool { return c == '>' || c == '/' || c == '.' || unicode.IsSpace(c) })
 	if end <= 0 {
 		return ""
@@ -133,8 +136,8 @@ func tagName(raw string) string {
 
 var (
 	// An element whose content is no language is one mark.
-	htmlMark     = regexp.MustCompile(`(?is)<!--.*?-->|<(?:code[\s>].*?</code|kbd[\s>].*?</kbd|samp[\s>].*?</samp|var[\s>].*?</var|tt[\s>].*?</tt|script[\s>].*?</script|style[\s>].*?</style|svg[\s>].*?</svg|math[\s>].*?</math)\s*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>`)
-	xmlMark      = regexp.MustCompile(`(?s)<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|</?[\pL_:](?:[^<>"']|"[^"]*"|'[^']*')*>`)
+	htmlMark     = regexp.MustCompile(`(?is)<!--.*?-->|<(?:code[\s>].*?</code|kbd[\s>].*?</kbd|samp[\s>].*?</samp|var[\s>].*?</var|tt[\s>].*?</tt|script[\s>].*?</script|style[\s>].*?</style|svg[\s>].*?</svg|math[\s>].*?</math)\s*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>|<\d[\d:.]*>`)
+	xmlMark      = regexp.MustCompile(`(?s)<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|</?[\pL_:](?:[^<>"']|"[^"]*"|'[^']*')*>|&[\pL_:][\pL\pN_:.\-]*;`)
 	overrideMark = regexp.MustCompile(`\{\\[^{}]*\}|</?[A-Za-z](?:[^<>])*>|<\d[\d:.]*>|\\h`)
 	markdownMark = regexp.MustCompile("`+[^`]+`+" + `|!?\[|\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"]*")?\)|\]\[[^\]]*\]|\]|\*{1,3}|~~|<[^<>\s][^<>]*>|\{\{[^{}]*\}\}|https?://[^\s<>)]+`)
 )
@@ -155,6 +158,9 @@ func (m Marks) parts(text string) func(yield func(raw string, mark bool) bool) {
 	return func(yield func(string, bool) bool) {
 		at := 0
 		for _, found := range re.FindAllStringIndex(text, -1) {
+			if of := text[found[0]:found[1]]; of[0] == '&' && slices.Contains(characters, of) {
+				continue
+			}
 			if found[0] > at && !yield(text[at:found[0]], false) {
 				return
 			}
@@ -168,6 +174,9 @@ func (m Marks) parts(text string) func(yield func(raw string, mark bool) bool) {
 		}
 	}
 }
+
+// characters are the entities that every XML has.
+var characters = []string{"&amp;", "&lt;", "&gt;", "&quot;", "&apos;"}
 
 // void are the elements without an end (WHATWG HTML standard, section 13.1.2). It is written
 // to by nobody.

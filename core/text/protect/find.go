@@ -796,7 +796,10 @@ func (f *finder) code(i int) int {
 func (f *finder) entity(i int) int {
 	n := entityEnd(f.text, i)
 	if n == i {
-		return i
+		if n = f.ownEntity(i); n == i {
+			return i
+		}
+		return f.add(span{from: i, to: n, kind: Entity})
 	}
 	if f.o.Markup != Plain {
 		if _, ok := readable(f.text[i:n], f.o.Markup); ok {
@@ -804,6 +807,23 @@ func (f *finder) entity(i int) int {
 		}
 	}
 	return f.add(span{from: i, to: n, kind: Entity})
+}
+
+// ownEntity looks for a reference to an entity that the document has of its own, as manuals
+// have &product;. In prose R&D; is none.
+func (f *finder) ownEntity(i int) int {
+	t := f.text
+	if i > 0 && f.o.Markup != XML && (isLetter(t[i-1]) || isDigit(t[i-1])) {
+		return i
+	}
+	j := i + 1
+	for j < len(t) && j-i < 64 && (isLetter(t[j]) || t[j] == '_' || j > i+1 && (isDigit(t[j]) || t[j] == '.' || t[j] == '-')) {
+		j++
+	}
+	if at(t, j) != ';' || j < i+3 {
+		return i
+	}
+	return j + 1
 }
 
 func entityEnd(t string, i int) int {
