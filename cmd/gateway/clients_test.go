@@ -150,6 +150,30 @@ func (v visitor) split(status int, body string) (text string) {
 	return fmt.Sprintf("[ERROR] %d %s", status, body)
 }
 
+// deltas reads a stream of a response as Bob does: what its deltas add up to, once it is
+// completed.
+func (v visitor) deltas(body string) (text string) {
+	kind := ""
+	for line := range strings.Lines(body) {
+		line = strings.TrimRight(line, "\r\n")
+		if name, ok := strings.CutPrefix(line, "event: "); ok {
+			kind = name
+		}
+		data, ok := strings.CutPrefix(line, "data: ")
+		var e struct{ Type, Delta string }
+		switch {
+		case !ok:
+		case json.Unmarshal([]byte(data), &e) != nil || e.Type != kind:
+			return "[ERROR] " + line
+		case e.Type == "response.output_text.delta":
+			text += e.Delta
+		case e.Type == "response.completed":
+			return text
+		}
+	}
+	return "[ERROR] " + body
+}
+
 // field returns what stands at a path of names and places in JSON.
 func field(body string, path ...any) string {
 	var v any
@@ -291,6 +315,30 @@ stages:
 	show("obs-localvocal", field(body, "translatedText"), "[es] Hello.")
 	_, body = v.call("POST", "/translate?token=x", asJSON, `{"source_lang":"auto","target_lang":"es","text_list":["Hello.","Save"]}`)
 	show("Immersive Translate", field(body, "translations", 0, "text")+field(body, "translations", 1, "text"), "[es] Hello.[es] Save")
+
+	// Bob, which speaks of responses alone, streamed and not.
+	const bob = `{"model":"gpt-4o-mini","temperature":0.2,"instructions":"You translate.","input":"Translate from English to Spanish:\n\nHello."`
+	_, body = v.call("POST", "/v1/responses", asJSON, bob+`,"stream":false}`, "Authorization", "Bearer x")
+	show("Bob", field(body, "output_text"), "[es] Hello.")
+	_, body = v.call("POST", "/v1/responses", asJSON, bob+`,"stream":true}`, "Authorization", "Bearer x")
+	show("Bob, streamed", v.deltas(body), "[es] Hello.")
+	show("PDFMathTranslate", v.content(v.chat("gpt-4o-mini", "", "You are a professional, authentic machine translation engine.\n\nKeep the formula notation {v*} unchanged.\n\nSource Text: Let {v1} be {{v2}}.\n\nTranslated Text:", `,"temperature":0`)), "[es] Let {v1} be {{v2}}.")
+	_, body = v.call("POST", "/api/translate/content", asJSON, `{"arrMediaId":1,"title":"t","sourceLanguage":"en","targetLanguage":"es","mediaType":"movie","lines":[{"position":2,"line":"Hello."},{"position":5,"line":""}]}`, "X-Api-Key", "x")
+	show("Bazarr, through Lingarr's API", field(body, 0, "line")+"|"+field(body, 1, "line"), "[es] Hello.|")
+	_, body = v.call("GET", "/translate_a/single?client=gtx&sl=auto&tl=es&dt=t&q=Hello%3B+you.", "", "")
+	show("Pot, Google", field(body, 0, 0, 0), "[es] Hello; you.")
+	_, body = v.call("GET", "/translate_a/single?client=gtx&dj=1&dt=t&sl=auto&tl=es&q=100%25%20sure", "", "")
+	show("KISS Translator, Google", field(body, "sentences", 0, "trans"), "[es] 100% sure")
+	_, body = v.call("POST", "/translate?api-version=3.0&from=&to=es", asJSON, `[{"Text":"Hello."},{"text":"Save"}]`, "Ocp-Apim-Subscription-Key", "x")
+	show("KISS Translator, Azure", field(body, 0, "translations", 0, "text")+field(body, 1, "translations", 0, "text"), "[es] Hello.[es] Save")
+	_, body = v.call("POST", "/v2/translate", asJSON, `{"text":["Hello.","Save"],"source_lang":"","target_lang":"ES","split_sentences":"0","model_type":"latency_optimized"}`, "Authorization", "DeepL-Auth-Key x")
+	show("KISS Translator, DeepL", field(body, "translations", 0, "text")+field(body, "translations", 1, "text"), "[es] Hello.[es] Save")
+	_, body = v.call("POST", "/v2/translate", asJSON, `{"text":"Hello.","source_lang":"EN","target_lang":"ES"}`, "Authorization", "DeepL-Auth-Key x")
+	show("Zotero, DeepL custom", field(body, "translations", 0, "text"), "[es] Hello.")
+	_, body = v.call("POST", "/deeplx/translate", "", `{"text":"Hello.","source_lang":"auto","target_lang":"spanish"}`)
+	show("bilingual_book_maker, custom", field(body, "data"), "[es] Hello.")
+	_, body = v.call("POST", "/translate", asForm, "q=100%+of%20it%3B&source=en&target=es")
+	show("libretranslatepy", field(body, "translatedText"), "[es] 100% of it;")
 
 	// bilingual_book_maker asks for a schema first; refused, it uses separators of its own.
 	status, body := v.chat("gpt-4o-mini", "", "Reply in plain text with the word no.", `,"response_format":{"type":"json_schema","json_schema":{"name":"probe","schema":{}}}`)
