@@ -10,13 +10,14 @@ import (
 
 const (
 	// firstPause is the pause after a 429 that named none, and firstQuota after an
-	// exhausted quota; each doubles until a good answer.
-	firstPause = time.Second
-	firstQuota = 10 * time.Second
-	// longestPause bounds every pause: after it one call asks again. An exhausted
-	// quota is asked after every longestQuota, for somebody may have paid.
-	longestPause = 5 * time.Minute
+	// exhausted quota; each doubles until a good answer, up to longestGuess and
+	// longestQuota: the one since clients wait, the other for somebody may have paid.
+	firstPause   = time.Second
+	firstQuota   = 10 * time.Second
+	longestGuess = 4 * time.Second
 	longestQuota = time.Minute
+	// longestPause bounds every pause: after it one call asks again.
+	longestPause = 5 * time.Minute
 )
 
 // A pause is what an account wants: to be left alone, since its quota is gone or it
@@ -87,7 +88,7 @@ func (p *pause) leave(tries bool, failed *core.Error, void bool, now time.Time) 
 }
 
 func (p *pause) begin(kind core.ErrorKind, after time.Duration, now time.Time) {
-	shortest, longest := firstPause, longestPause
+	shortest, longest := firstPause, longestGuess
 	if kind == core.QuotaExceeded {
 		shortest, longest = firstQuota, longestQuota
 	}

@@ -25,6 +25,7 @@ type account struct {
 
 	until   time.Time     // of the pause
 	backoff time.Duration // of the last pause that the upstream did not name
+	slowed  bool          // there was no good answer since the rate was lowered
 
 	used time.Time // last
 }
@@ -114,7 +115,7 @@ func (a *account) pause(after time.Duration, now time.Time) (longer time.Duratio
 		if now.Before(a.until) {
 			return 0 // one of those that were under way when the pause began
 		}
-		a.backoff = min(max(2*a.backoff, firstPause), longestPause)
+		a.backoff = min(max(2*a.backoff, firstPause), longestGuess)
 		after = a.backoff
 	}
 	until := now.Add(min(after, longestPause))
@@ -127,7 +128,10 @@ func (a *account) pause(after time.Duration, now time.Time) (longer time.Duratio
 		longer = until.Sub(a.until)
 	} else {
 		longer = until.Sub(now)
-		b.scale = max(b.scale*slowed, slowest)
+		// That the one call is refused which ends a pause says nothing of the rate.
+		if !a.slowed {
+			b.scale, a.slowed = max(b.scale*slowed, slowest), true
+		}
 	}
 	a.until = until
 	b.level, b.at = 1, until
@@ -137,7 +141,7 @@ func (a *account) pause(after time.Duration, now time.Time) (longer time.Duratio
 // recover is for a good answer. One from before the pause proves nothing.
 func (a *account) recover(now time.Time) {
 	if b := &a.requests; !now.Before(a.until) {
-		a.backoff = 0
+		a.backoff, a.slowed = 0, false
 		b.scale = min(b.scale*regained, 1)
 	}
 }

@@ -15,13 +15,17 @@ import (
 
 const (
 	// firstPause is the pause after a 429 that named none; it doubles with each
-	// one before the next good answer, up to longestPause.
-	firstPause = time.Second
+	// one before the next good answer, up to longestGuess. What ends a pause is one
+	// call, so a longer guess would spare the upstream little; and one below the
+	// shortest patience of clients lets all of their texts be answered that come
+	// when the upstream takes calls again.
+	firstPause   = time.Second
+	longestGuess = 4 * time.Second
 	// longestPause bounds every pause, so that a nonsensical Retry-After cannot
 	// shut the gate for good: after it one call asks again.
 	longestPause = 5 * time.Minute
-	// slowed is what the rate is multiplied with at each 429, slowest the least
-	// that this leaves, and regained what each good answer multiplies it with.
+	// slowed is what the rate is multiplied with at a 429 after a good answer, slowest
+	// the least that this leaves, and regained what each good answer multiplies it with.
 	slowed   = 1. / 4
 	slowest  = 1. / 64
 	regained = 1.1
