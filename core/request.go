@@ -68,6 +68,9 @@ type Request struct {
 	// it: the answer is a stored one or a fallback's, or there is none. It is kept for
 	// nobody, and shared with none but those who ask so too.
 	Relieve bool
+	// Only is the entry of `providers:` that is to answer, and no other, whatever the routes say:
+	// for comparing them. It is one that the stage `provider` calls, and whoever sets it sets NoCache.
+	Only string
 	// Linger is how long upstream work goes on after the last caller has
 	// left, so that a client that asks again finds the answer.
 	Linger time.Duration

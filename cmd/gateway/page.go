@@ -2,10 +2,13 @@ package gateway
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/config"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/history"
 )
 
@@ -33,4 +36,19 @@ func counted(metrics *door.Metrics, parts core.Measurer) history.Reading {
 		}
 	})
 	return r
+}
+
+// explained is what `dragoman explain` says of file, as the page shows it.
+func explained(file *config.File) (c admin.Configuration) {
+	var chain strings.Builder
+	explainChain(&chain, file)
+	explainChats(&chain, file)
+	c.Chain = chain.String()
+	if p := choose(file).provider; p != nil {
+		c.Called = p.Names()
+	}
+	for _, v := range file.Values {
+		c.Values = append(c.Values, admin.Value{Path: v.Path, Text: v.Text, From: v.From})
+	}
+	return c
 }

@@ -98,7 +98,7 @@ func showRecent(sc *screen, all []door.Past, whole bool) {
 		what := strings.ReplaceAll(string(p.Reason), "_", " ")
 		switch {
 		case p.Failure != nil:
-			what += ": " + reasonOf(p.Failure)
+			what += ": " + p.Failure.String()
 		case p.Provider != "":
 			what += ", answered by " + p.Provider
 		}
@@ -135,26 +135,11 @@ func showRecent(sc *screen, all []door.Past, whole bool) {
 			case a.Lost:
 				what = "called off, another was faster"
 			case a.Failure != nil:
-				what = reasonOf(a.Failure)
+				what = a.Failure.String()
 			}
 			sc.line(false, fmt.Sprintf("    %s %s after %.1f ms, %.1f ms long: %s", pad(a.Why, 8), a.Provider, a.AfterMS, a.TookMS, what))
 		}
 	}
-}
-
-// reasonOf is a failure in a line.
-func reasonOf(f *door.Failure) string {
-	said := string(f.Kind)
-	if f.Stage != "" {
-		said += " from " + f.Stage
-	}
-	if f.Detail != "" {
-		said += ", " + f.Detail
-	}
-	if f.Cause != "" {
-		said += " (" + f.Cause + ")"
-	}
-	return said
 }
 
 // when is a time as far back as a gateway keeps.

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,9 +91,6 @@ be understood.`,
 	return cmd
 }
 
-// mostChanges is how many differences of one content are listed.
-const mostChanges = 6
-
 // listKept prints what can be gone back to.
 func listKept(ctx context.Context, client *adminClient, out io.Writer) error {
 	var answer struct{ Kept []admin.Kept }
@@ -102,19 +98,7 @@ func listKept(ctx context.Context, client *adminClient, out io.Writer) error {
 		return err
 	}
 	for _, k := range answer.Kept {
-		what := strings.Join(k.Changes, ", ")
-		switch n := len(k.Changes); {
-		case k.Serves:
-			what = "serves now"
-		case k.Error != "":
-			first, _, _ := strings.Cut(k.Error, "\n")
-			what = "cannot be served: " + first
-		case n == 0:
-			what = "no value differs from what serves"
-		case n > mostChanges:
-			what = fmt.Sprintf("%s, %d more", strings.Join(k.Changes[:mostChanges], ", "), n-mostChanges)
-		}
-		fmt.Fprintf(out, "%d  %s  %.12s  %s\n", k.Number, k.At.Local().Format(time.DateTime), k.Hash, printable(what))
+		fmt.Fprintf(out, "%d  %s  %.12s  %s\n", k.Number, k.At.Local().Format(time.DateTime), k.Hash, printable(k.Differs()))
 	}
 	return nil
 }

@@ -177,11 +177,14 @@ func (r *Rules) known(shown string) *key {
 
 // Client says who is billed for a call at a door, which carries key: the key's name, or
 // "key-" and 8 hex digits of its SHA-256; without keys that translate, the
-// address of the client; CommandLine for this user's commands. The error is unauthorized, or forbidden for a key that
+// address of the client; CommandLine for this user's commands, and Playground for an operator who tries. The error is unauthorized, or forbidden for a key that
 // is an operator's, or for other doors.
 func (r *Rules) Client(from *http.Request, key, door string) (string, error) {
 	if isLocal(from) {
 		return CommandLine, nil
+	}
+	if isTrial(from) {
+		return Playground, nil
 	}
 	if !r.has(Translate) {
 		return host(from.RemoteAddr), nil

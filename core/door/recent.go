@@ -68,6 +68,21 @@ type Failure struct {
 	Cause  string         `json:"cause,omitempty"`
 }
 
+// String is f in a line.
+func (f *Failure) String() string {
+	said := string(f.Kind)
+	if f.Stage != "" {
+		said += " from " + f.Stage
+	}
+	if f.Detail != "" {
+		said += ", " + f.Detail
+	}
+	if f.Cause != "" {
+		said += " (" + f.Cause + ")"
+	}
+	return said
+}
+
 // A StageTime is how long one stage took by itself.
 type StageTime struct {
 	Stage string  `json:"stage"`

@@ -30,7 +30,8 @@ type Options struct {
 	// Doors answers everything that is not of the admin door. When it is of the type
 	// Doors, each dialect says how its calls are turned away.
 	Doors http.Handler
-	// Admin answers /healthz, /readyz, /metrics, /admin/ and the page at /. It is served where
+	// Admin answers /healthz, /readyz, /metrics, the page at / and what is below /admin/, but for what
+	// tries names. It is served where
 	// Config.AdminPlace says, to operators, and by Local; what isHealth names is public, and
 	// so is, where Admin is served, what is below OpenPath.
 	Admin http.Handler
@@ -281,6 +282,10 @@ func (s *Server) forOperators(own bool) http.Handler {
 			} else {
 				WriteError(w, r, err)
 			}
+			return
+		}
+		if tries(r.URL.Path) {
+			s.try(w, r)
 			return
 		}
 		s.o.Admin.ServeHTTP(w, r)

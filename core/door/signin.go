@@ -110,7 +110,7 @@ func (s *Service) SignIn(call *http.Request, shown string) (*http.Cookie, error)
 		return nil, err
 	}
 	if !k.operates {
-		return nil, notOperating(translatesOnly)
+		return nil, &core.Error{Kind: core.Forbidden, Detail: translatesOnly}
 	}
 	return &http.Cookie{
 		Name: cookieName(call), Value: s.visits.begin(k.sum, time.Now()), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,

@@ -78,31 +78,28 @@ func New(bounds []float64, read func() Reading) *History {
 
 // Run reads until ctx ends.
 func (h *History) Run(ctx context.Context) {
-	h.begin(time.Now())
+	h.Note(time.Now())
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			h.note(time.Now())
+			h.Note(time.Now())
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (h *History) begin(now time.Time) {
-	first := h.read()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.last, h.at = first, now
-}
-
-// note adds what was counted since the last reading.
-func (h *History) note(now time.Time) {
+// Note adds what was counted since it was called before. Run calls it.
+func (h *History) Note(now time.Time) {
 	r := h.read()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.at.IsZero() {
+		h.last, h.at = r, now
+		return
+	}
 	k := &h.kept[h.next]
 	if k.within == nil {
 		k.within = make([]uint32, len(h.bounds)+1)

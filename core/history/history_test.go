@@ -71,7 +71,7 @@ func TestACounterThatBeginsAnewIsNeverLess(t *testing.T) {
 		now := time.UnixMilli(1e12)
 		var r Reading
 		h := New([]float64{1}, func() Reading { return r })
-		h.begin(now)
+		h.Note(now)
 		sum := 0.0
 		for _, gained := range rapid.SliceOfN(rapid.IntRange(-1, 50), 1, 60).Draw(t, "gained") {
 			if gained < 0 {
@@ -82,7 +82,7 @@ func TestACounterThatBeginsAnewIsNeverLess(t *testing.T) {
 			r.Within = []uint64{uint64(r.Translated), uint64(r.Translated)}
 			sum += float64(gained)
 			now = now.Add(Every)
-			h.note(now)
+			h.Note(now)
 		}
 		for _, n := range []int{1, 7, 60} {
 			got := 0.0

@@ -45,6 +45,7 @@ var sorted = map[string]struct{ key, wire bool }{
 	"NoCache":         {false, true},
 	"Transient":       {false, false}, // the cache is the gateway's
 	"Relieve":         {false, false}, // the stage provider heeds it
+	"Only":            {false, false}, // the stage provider heeds it; it comes with NoCache
 	"Linger":          {false, false}, // a plugin's call ends when it is to
 	"Attempt":         {false, true},
 	"Account":         {false, false}, // it is a provider's

@@ -312,11 +312,20 @@ func (c *foot) Translate(ctx context.Context, req *core.Request) (*core.Result, 
 		c.serve()
 	}
 	var w *way
-	if req.Chat == nil {
+	switch {
+	case req.Chat != nil:
+		if w = c.chat(req.Chat.Provider); w == nil {
+			return nil, errNoChat()
+		}
+	case req.Only != "":
+		g := c.targets[req.Only]
+		if g == nil {
+			return nil, &core.Error{Kind: core.InvalidRequest, Stage: "provider", Detail: fmt.Sprintf("no provider %.60q is called here", req.Only)}
+		}
+		w = &way{number: -1, first: g}
+	default:
 		w = c.ways[c.Route(req)]
 		w.count.Add(1)
-	} else if w = c.chat(req.Chat.Provider); w == nil {
-		return nil, errNoChat()
 	}
 	r := run{foot: c, way: w, ctx: ctx, own: *req, since: req.Since}
 	r.req = &r.own
@@ -331,6 +340,15 @@ func (c *foot) Translate(ctx context.Context, req *core.Request) (*core.Result, 
 	defer r.give()
 	defer r.note()
 	defer r.floor.close()
+	if req.Only != "" {
+		res, err := r.translate()
+		if err != nil {
+			return nil, err
+		}
+		own := *res
+		own.NoStore = true // others are answered by whom the routes say
+		return &own, nil
+	}
 	res, err, ok := r.together()
 	if !ok {
 		res, err = r.translate()

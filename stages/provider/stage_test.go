@@ -533,6 +533,36 @@ func TestWhoRelievesThePrimaryIsAnsweredByAFallbackOrAtOnce(t *testing.T) {
 	}
 }
 
+// Whoever compares providers asks one of them: neither the routes nor another provider answer
+// for it, its answer is kept for nobody, and it has its turn like everybody.
+func TestWhoAsksForOneProviderAloneIsAnsweredByItOrNotAtAll(t *testing.T) {
+	for _, c := range []struct {
+		name, only, provider string
+		kind                 core.ErrorKind
+	}{
+		{"the one in use", "main", "main", ""},
+		{"a fallback", "spare1", "spare1", ""},
+		{"one that fails", "spare2", "", core.BadAnswer},
+		{"one that nobody calls", "other", "", core.InvalidRequest},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(defaults(), []answer{well}, []answer{well}, []answer{fails(core.BadAnswer)})
+				res, err := b.top.Translate(t.Context(), &core.Request{ID: "r", Text: "hello", Target: "es", Only: c.only, NoCache: true, Trace: core.NewTrace(nil)})
+				if core.KindOf(err) != c.kind || res != nil && (res.Provider != c.provider || !res.NoStore || len(res.Flags) > 0) {
+					t.Errorf("got %+v, %v", res, err)
+				}
+				for name, fake := range b.fakes {
+					if fake.calls > 0 && name != c.only {
+						t.Errorf("%s was called", name)
+					}
+				}
+				b.balanced(t)
+			})
+		})
+	}
+}
+
 func TestBreaker(t *testing.T) {
 	cfg := Config{Breaker: Breaker{Failures: 3, OpenFor: 10 * time.Second}}
 	open := func(t *testing.T) *bench {

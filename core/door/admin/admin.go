@@ -55,6 +55,8 @@ type Options struct {
 	// Tap opens a tap on what passes the stages; without it there is no
 	// /admin/tap.
 	Tap func(chain.Filter) (*chain.Tap, error)
+	// Configuration explains what serves; nil for nothing.
+	Configuration func() Configuration
 	// History is what was counted in the last hour, nil for none.
 	History *history.History
 	// Service knows which browsers are signed in at the page; without it nobody signs in.

@@ -92,3 +92,8 @@ func class(words bool) raw {
 
 // segment is a name as a part of a path.
 func segment(name string) string { return url.PathEscape(name) }
+
+// verdict adds where scripts put what came of a button.
+func (m *markup) verdict() {
+	m.put(`<section class="panel" id="verdict" hidden><h2>What came of it</h2><pre role="status"></pre></section>` + "\n")
+}

@@ -31,7 +31,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 
 // screens are those of the page, with their addresses.
 var screens = []struct{ path, name string }{
-	{"/", "Status"},
+	{"/", "Status"}, {"/admin/page/recent", "Recent"}, {"/admin/page/usage", "Usage"}, {"/admin/page/playground", "Playground"}, {"/admin/page/configuration", "Configuration"},
 }
 
 // handlePage adds the page to mux.
@@ -39,6 +39,10 @@ func (a *admin) handlePage(mux *http.ServeMux) {
 	mux.Handle("/{$}", get(a.statusPage))
 	mux.Handle("/admin/page/status", get(a.statusData))
 	mux.Handle("/admin/page/history", get(a.historyData))
+	mux.Handle("/admin/page/recent", get(a.recentPage))
+	mux.Handle("/admin/page/usage", get(a.usagePage))
+	mux.Handle("/admin/page/playground", get(a.playgroundPage))
+	mux.Handle("/admin/page/configuration", get(a.configurationPage))
 	mux.Handle(door.OpenPath+"sign-in", post(a.signIn))
 	mux.Handle(door.OpenPath+"sign-out", post(a.signOut))
 	for name, kind := range map[string]string{
@@ -344,9 +348,16 @@ func (a *admin) statusPage(w http.ResponseWriter, r *http.Request) {
 		a.plots(m)
 		m.put(`<div id="tables" class="grid">` + "\n")
 		for _, t := range v.Tables {
-			m.table(t, nil)
+			if t.Head[0].Title != "PLUGIN" {
+				m.table(t, nil)
+				continue
+			}
+			m.table(t, func(row []Cell) {
+				m.put(`<button type="button" class="quiet js-only" data-post="/admin/plugins/%s/restart">Restart<span class="hidden"> %s</span></button>`, segment(row[0].Text), row[0].Text)
+			})
 		}
 		m.put("</div>\n")
+		m.verdict()
 		if t := v.Reload; t != nil {
 			m.put(`<section class="panel"><h2>Last reload</h2><p>%s</p><pre>%s</pre></section>`, t.Head, t.Text)
 		}

@@ -29,7 +29,7 @@ type Browser struct {
 	// Complaints are errors of scripts, what the console was told of as an error, and what the
 	// policy of a page turned down.
 	Complaints []string
-	// Bytes are those of answers, as they came over the wire, by address.
+	// Bytes are those of answers, as they came over the wire, by address: of several answers the most.
 	Bytes map[string]int
 
 	urls map[string]string // of what was asked for, by its id
@@ -87,13 +87,19 @@ func OpenBrowser(t *testing.T) *Browser {
 	b.do(b.session, "Page.enable", nil, nil)
 	b.do(b.session, "Runtime.enable", nil, nil)
 	b.do(b.session, "Log.enable", nil, nil)
-	b.do(b.session, "Page.addScriptToEvaluateOnNewDocument", map[string]any{
-		"source": `addEventListener("securitypolicyviolation", e => console.error("policy: " + e.violatedDirective + " " + e.blockedURI + " " + e.sample))`,
-	}, nil)
+	b.First(`addEventListener("securitypolicyviolation", e => console.error("policy: " + e.violatedDirective + " " + e.blockedURI + " " + e.sample))`)
 	return b
 }
 
 func (b *Browser) do(session, method string, params any, into any) {
+	b.t.Helper()
+	if err := b.try(session, method, params, into); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// try is do, with an error for what the browser did not do.
+func (b *Browser) try(session, method string, params any, into any) error {
 	b.t.Helper()
 	b.n++
 	if params == nil {
@@ -132,14 +138,14 @@ func (b *Browser) do(session, method string, params any, into any) {
 			continue
 		}
 		if m.Error != nil {
-			b.t.Fatalf("%s: %s", method, m.Error.Message)
+			return fmt.Errorf("%s: %s", method, m.Error.Message)
 		}
 		if into != nil {
 			if err := json.Unmarshal(m.Result, into); err != nil {
 				b.t.Fatal(err)
 			}
 		}
-		return
+		return nil
 	}
 }
 
@@ -171,7 +177,7 @@ func (b *Browser) note(method string, p *happened) {
 		b.URLs = append(b.URLs, p.Request.URL)
 		b.urls[p.RequestID] = p.Request.URL
 	case "Network.loadingFinished":
-		b.Bytes[b.urls[p.RequestID]] = int(p.EncodedDataLength)
+		b.Bytes[b.urls[p.RequestID]] = max(b.Bytes[b.urls[p.RequestID]], int(p.EncodedDataLength))
 	case "Runtime.consoleAPICalled":
 		if p.Type == "error" || p.Type == "assert" {
 			complain("console: %v", p.Args)
@@ -194,6 +200,15 @@ func (b *Browser) Scripts(on bool) {
 // Eval runs a script in the page and returns what it comes to.
 func (b *Browser) Eval(script string) string {
 	b.t.Helper()
+	value, err := b.eval(script)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return value
+}
+
+func (b *Browser) eval(script string) (string, error) {
+	b.t.Helper()
 	var r struct {
 		Result           struct{ Value any }
 		ExceptionDetails *struct {
@@ -201,29 +216,36 @@ func (b *Browser) Eval(script string) string {
 			Exception struct{ Description string }
 		}
 	}
-	b.do(b.session, "Runtime.evaluate", map[string]any{"expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true}, &r)
-	if e := r.ExceptionDetails; e != nil {
-		b.t.Fatalf("%s: %s %s", script, e.Text, e.Exception.Description)
+	if err := b.try(b.session, "Runtime.evaluate", map[string]any{"expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true}, &r); err != nil {
+		return "", err
 	}
-	return fmt.Sprint(r.Result.Value)
+	if e := r.ExceptionDetails; e != nil {
+		return "", fmt.Errorf("%s: %s %s", script, e.Text, e.Exception.Description)
+	}
+	return fmt.Sprint(r.Result.Value), nil
 }
 
-// Until waits for a script to come to true.
+// Until waits for a script to come to true, in whatever page is there by then.
 func (b *Browser) Until(script string) {
 	b.t.Helper()
-	b.Eval(`(async () => { for (let i = 0; i < 600; i++) { if (` + script + `) return; await new Promise(r => setTimeout(r, 50)); } throw new Error("waited for ` + strings.ReplaceAll(script, `"`, `'`) + `: " + document.body.innerText); })()`)
+	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(30 * time.Millisecond) {
+		// It is asked from here: a page that goes away takes its timers along, and one whose scripts
+		// are off has none.
+		value, err := b.eval(script)
+		if err == nil && value == "true" {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("waited for %s, which is %s, %v: %s", script, value, err, b.Eval(`document.body.innerText`))
+		}
+	}
 }
 
 // Go opens an address, and returns when it is there.
 func (b *Browser) Go(url string) {
 	b.t.Helper()
 	b.do(b.session, "Page.navigate", map[string]any{"url": url}, nil)
-	// Asked from here, since a page whose scripts are off waits for nothing.
-	for deadline := time.Now().Add(time.Minute); b.Eval(`location.href !== "about:blank" && document.readyState === "complete"`) != "true"; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("%s is not there after a minute", url)
-		}
-	}
+	b.Until(`location.href !== "about:blank" && document.readyState === "complete"`)
 }
 
 // A Look is how a page is looked at.
@@ -287,4 +309,45 @@ func (b *Browser) LooksWell(name string) {
 			b.t.Error(err)
 		}
 	}
+}
+
+// axe is what looks for what keeps people from using a page.
+const axe = "axe-core@4.14.1"
+
+// Accessible fails for each violation of WCAG 2.2 A and AA, and of good practice, that axe-core finds
+// in the page, in the light and in the dark.
+func (b *Browser) Accessible(name string) {
+	b.t.Helper()
+	program, err := os.ReadFile(filepath.Join(installed(b.t, []string{axe}), "node_modules/axe-core/axe.min.js"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, scheme := range []string{"light", "dark"} {
+		b.do(b.session, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+		if b.Eval(`typeof axe`) != "object" {
+			b.do(b.session, "Runtime.evaluate", map[string]any{"expression": string(program)}, nil)
+		}
+		found := b.Eval(`axe.run().then(r => (r.passes.length ? "" : "nothing was checked") + r.violations.map(v => v.id + ": " + v.help + " " + v.nodes.slice(0, 3).map(n => n.html.slice(0, 160)).join(" | ")).join("\n"))`)
+		if found != "" {
+			b.t.Errorf("%s, %s: %s", name, scheme, found)
+		}
+	}
+}
+
+// Held is what the page holds after everything that nobody needs was thrown away: bytes of its
+// scripts, and nodes of its documents.
+func (b *Browser) Held() (bytes, nodes int) {
+	b.t.Helper()
+	b.do(b.session, "HeapProfiler.collectGarbage", nil, nil)
+	var heap struct{ UsedSize float64 }
+	b.do(b.session, "Runtime.getHeapUsage", nil, &heap)
+	var counted struct{ Nodes int }
+	b.do(b.session, "Memory.getDOMCounters", nil, &counted)
+	return int(heap.UsedSize), counted.Nodes
+}
+
+// First runs a script in each page that is opened from now on, before its own.
+func (b *Browser) First(script string) {
+	b.t.Helper()
+	b.do(b.session, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": script}, nil)
 }

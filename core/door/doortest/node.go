@@ -15,6 +15,27 @@ import (
 // in the user's cache. Without Node.js, npm or a registry the test is skipped.
 func Node(t testing.TB, packages []string, script string, env ...string) string {
 	t.Helper()
+	folder := installed(t, packages)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	file := filepath.Join(folder, "test-"+filepath.Base(t.TempDir())+".mjs")
+	if err := os.WriteFile(file, []byte(script), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(file)
+	run := exec.CommandContext(ctx, "node", file)
+	run.Dir = folder
+	run.Env = append(os.Environ(), env...)
+	out, err := run.CombinedOutput()
+	if err != nil {
+		t.Fatalf("the script: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// installed returns a folder in which packages of npm are.
+func installed(t testing.TB, packages []string) (folder string) {
+	t.Helper()
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("%s is not installed", program)
@@ -24,7 +45,7 @@ func Node(t testing.TB, packages []string, script string, env ...string) string 
 	if err != nil {
 		t.Skip(err)
 	}
-	folder := filepath.Join(cache, "dragoman-tests", strings.NewReplacer("/", "_", "@", "-").Replace(strings.Join(packages, "_")))
+	folder = filepath.Join(cache, "dragoman-tests", strings.NewReplacer("/", "_", "@", "-").Replace(strings.Join(packages, "_")))
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if _, err := os.Stat(filepath.Join(folder, "installed")); err != nil {
@@ -40,17 +61,5 @@ func Node(t testing.TB, packages []string, script string, env ...string) string 
 			t.Fatal(err)
 		}
 	}
-	file := filepath.Join(folder, "test-"+filepath.Base(t.TempDir())+".mjs")
-	if err := os.WriteFile(file, []byte(script), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	defer os.Remove(file)
-	run := exec.CommandContext(ctx, "node", file)
-	run.Dir = folder
-	run.Env = append(os.Environ(), env...)
-	out, err := run.CombinedOutput()
-	if err != nil {
-		t.Fatalf("the script: %v\n%s", err, out)
-	}
-	return string(out)
+	return folder
 }

@@ -159,6 +159,11 @@ func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan
 		c.stream = takesStream(r)
 	}
 	p, err := d.plan(rules, c, client, id)
+	if only := door.OnlyOf(r); only != "" && err == nil {
+		for i := range p.requests {
+			p.requests[i].Only, p.requests[i].NoCache = only, true
+		}
+	}
 	if linger := door.LingerOf(r); linger > 0 && err == nil {
 		for i := range p.requests {
 			p.requests[i].Linger = linger
