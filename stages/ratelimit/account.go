@@ -19,8 +19,11 @@ const (
 // An account is what an upstream said about one, and what was spent of it. What
 // another said does not matter to it.
 type account struct {
-	ours             bool   // the configured limits are its: it is or was that of the provider in use
-	theirs           Config // what the upstream said last; 0 is unknown
+	ours             bool         // the configured limits are its: it is or was that of the provider in use
+	config           Config       // the one that was given last
+	lease            *lease       // nil when nothing is shared
+	agreed           [units]int64 // the limits that the group keeps to; 0 for none
+	theirs           Config       // what the upstream said last; 0 is unknown
 	requests, tokens bucket
 
 	until   time.Time     // of the pause
@@ -39,6 +42,17 @@ func newAccount(config Config, now time.Time) *account {
 	return a
 }
 
+// buckets are those of a, in the order of units.
+func (a *account) buckets() [units]*bucket { return [units]*bucket{&a.requests, &a.tokens} }
+
+// configured are the limits that the file says of a.
+func (a *account) configured() [units]int {
+	if !a.ours {
+		return [units]int{}
+	}
+	return [units]int{a.config.RequestsPerMinute, a.config.TokensPerMinute}
+}
+
 // forget makes room for one more account: those go that nothing was charged to
 // for long, and the one that was used longest ago when there are too many. What
 // has calls that run stays, and so does the account of the provider in use.
@@ -51,7 +65,7 @@ func (s *Stage) forget(now time.Time) {
 			continue
 		}
 		if now.Sub(a.used) > unused {
-			delete(s.accounts, n)
+			s.leave(n, a)
 			continue
 		}
 		if kept++; oldest == nil || a.used.Before(oldest.used) {
@@ -60,14 +74,14 @@ func (s *Stage) forget(now time.Time) {
 	}
 	if kept >= accountsKept {
 		s.paused -= max(oldest.until.Sub(now), 0) // it is not told of any more
-		delete(s.accounts, name)
+		s.leave(name, oldest)
 	}
 }
 
 // learn takes over the limits of an answer. What is negative, and what was left
 // out, is unknown; no limit is above the highest that can be configured.
 func (a *account) learn(l core.Limits, config Config, now time.Time) {
-	for _, x := range []struct {
+	for u, x := range []struct {
 		core.Limit
 		theirs *int
 		bucket *bucket
@@ -77,6 +91,9 @@ func (a *account) learn(l core.Limits, config Config, now time.Time) {
 	} {
 		if !x.Known {
 			continue
+		}
+		if a.lease != nil {
+			a.lease.learned[u] = now
 		}
 		if limit := min(x.Limit.Limit, highest); limit > 0 && limit != *x.theirs {
 			*x.theirs = limit
@@ -91,19 +108,24 @@ func (a *account) learn(l core.Limits, config Config, now time.Time) {
 // limit sets both buckets to the lower of the configured limit and theirs; none
 // is configured for an account that was only a fallback's.
 func (a *account) limit(config Config, now time.Time) {
-	if !a.ours {
-		config = Config{}
-	}
-	lower := func(ours, theirs int) float64 {
-		if theirs > 0 && (theirs < ours || ours == 0) {
-			return float64(theirs)
+	a.config = config
+	ours := a.configured()
+	lowest := func(limits ...int64) (least float64) {
+		for _, l := range limits {
+			if l > 0 && (least == 0 || float64(l) < least) {
+				least = float64(l)
+			}
 		}
-		return float64(ours)
+		return least
 	}
+	r := lowest(int64(ours[0]), int64(a.theirs.RequestsPerMinute), a.agreed[0])
+	t := lowest(int64(ours[1]), int64(a.theirs.TokensPerMinute), a.agreed[1])
 	// A second's worth of requests at once; of tokens a few ordinary texts.
-	r := lower(config.RequestsPerMinute, a.theirs.RequestsPerMinute)
-	a.requests.set(r, max(1, r/60), now)
-	t := lower(config.TokensPerMinute, a.theirs.TokensPerMinute)
+	burst := max(1, r/60)
+	if l := a.lease; l != nil && l.shares {
+		r, t, burst = l.share(r), l.share(t), 1
+	}
+	a.requests.set(r, burst, now)
 	a.tokens.set(t, max(t/10, min(t/4, 500)), now)
 }
 

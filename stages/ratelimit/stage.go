@@ -4,10 +4,13 @@
 package ratelimit
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/ledger"
@@ -34,7 +37,11 @@ const (
 // Kind declares the stage `ratelimit`.
 func Kind() core.Kind {
 	return core.NewKind("ratelimit", core.RoleGate, "Keeps upstream calls within your account's requests and tokens a minute.", Defaults,
-		func(_ core.Env, c *Config) (any, error) { return New(*c), nil })
+		func(env core.Env, c *Config) (any, error) {
+			s := New(*c)
+			s.shared, s.longest, s.log = env.Shared, env.Deadline, env.Log
+			return s, nil
+		})
 }
 
 // A Stage is a gate: enough requests, enough tokens, no pause, each of the
@@ -49,6 +56,18 @@ type Stage struct {
 	paused   time.Duration // in all, the rest of the pauses that are on included
 
 	waits []core.Line // that were refused
+
+	// With others, and nil without: see renew.go.
+	shared  core.Shared
+	longest time.Duration // that a call may last
+	log     *zap.Logger
+	kick    chan struct{} // a renewal may be due
+	leaving []*account    // that were forgotten, and of which the group is to hear
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	starved int64 // times that somebody waited for nothing but a lease
+	warned  bool  // of a later version
+	known   int   // gateways that shared an account when somebody last said
 }
 
 var (
@@ -62,7 +81,7 @@ var (
 
 // New returns the gate that c describes, with nothing spent.
 func New(c Config) *Stage {
-	s := &Stage{config: c, accounts: map[string]*account{}}
+	s := &Stage{config: c, accounts: map[string]*account{}, kick: make(chan struct{}, 1)}
 	s.current = newAccount(c, time.Now())
 	return s
 }
@@ -82,10 +101,24 @@ func (s *Stage) Take(req *core.Request, now time.Time) (ok bool, wait time.Durat
 		return false, wait
 	}
 	n := ledger.Estimate(req)
+	if a.lease != nil && !a.lease.allows(a, [units]int64{1, n}, req.Lane, now) {
+		s.starved++
+		s.renewSoon()
+		return false, hastily // whatever it is by then: the answer wakes the line sooner
+	}
 	ok, wait = a.requests.ask(1, now)
 	enough, later := a.tokens.ask(n, now)
 	if !ok || !enough {
 		return false, max(wait, later)
+	}
+	if l := a.lease; l != nil {
+		if l.shares && l.failing && s.config.WhenUnreachable == Stop {
+			return false, hastily
+		}
+		l.take(req, [units]int64{1, n})
+		if l.running() {
+			s.renewSoon()
+		}
 	}
 	a.requests.take(1)
 	a.tokens.take(n)
@@ -104,6 +137,11 @@ func (s *Stage) account(req *core.Request, now time.Time) *account {
 		}
 		s.forget(now)
 		s.accounts[req.Account] = a
+		if s.shared != nil && a.lease == nil {
+			a.lease = newLease("lease:{"+s.shared.Name("account "+req.Account)+"}", s.known)
+			a.limit(a.config, now)
+			s.renewSoon()
+		}
 	}
 	a.used = now
 	if !req.Fallback && (a != s.current || !a.ours) {
@@ -127,13 +165,21 @@ func (s *Stage) Give(req *core.Request, o core.Outcome) {
 		return
 	}
 	n := ledger.Estimate(req)
+	l := a.lease
 	if o.Unused {
 		a.requests.restore(1, now)
 		a.tokens.restore(n, now)
+		if l != nil {
+			l.restore(req, [units]int64{1, n})
+		}
 		return
 	}
+	cost := ledger.Cost(o.Usage, n)
 	a.requests.settle(1, 1, now)
-	a.tokens.settle(n, ledger.Cost(o.Usage, n), now)
+	a.tokens.settle(n, cost, now)
+	if l != nil && cost > n {
+		l.left[1] -= cost - n
+	}
 
 	if o.Account != "" && o.Account != req.Account {
 		return // another account's limits
@@ -145,6 +191,15 @@ func (s *Stage) Give(req *core.Request, o core.Outcome) {
 	case o.Err.Kind == core.RateLimited:
 		s.refusals++
 		s.paused += a.pause(o.Err.RetryAfter, now)
+		if l != nil {
+			l.shut()
+			l.probe, l.news = nil, news{shut: a.until}
+			s.renewSoon()
+		}
+	}
+	if l != nil && l.probe == req {
+		l.probe, l.probing, l.news.open = nil, false, true
+		s.renewSoon()
 	}
 }
 
@@ -219,6 +274,9 @@ func (s *Stage) Measure(emit func(core.Measure)) {
 		emit(core.Measure{Name: "ratelimit_left", Help: "Units that are left of the last minute's.", Value: left[i], Labels: labels})
 	}
 	emit(core.Measure{Name: "ratelimit_paused_seconds_total", Help: "Time during which nothing was started for an account because of a 429, over all accounts.", Counter: true, Value: paused.Seconds()})
+	if s.shared != nil {
+		s.measureLease(emit)
+	}
 	emit(core.Measure{Name: "ratelimit_refusals_total", Help: "Calls that the upstream refused with a 429.", Counter: true, Value: float64(refusals)})
 }
 
