@@ -202,11 +202,11 @@ func readStrings(r *reader) error {
 				}
 				note, at = strings.TrimSpace(rest[2:n]), at+n
 			case strings.HasPrefix(rest, "/*"):
-				n := strings.Index(rest, "*/")
+				n := strings.Index(rest[2:], "*/")
 				if n < 0 {
 					return r.fail(at, "the comment has no end")
 				}
-				note, at = strings.TrimSpace(rest[2:n]), at+n+2
+				note, at = strings.TrimSpace(rest[2:2+n]), at+n+4
 			default:
 				return nil
 			}
