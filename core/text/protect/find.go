@@ -55,13 +55,14 @@ type finder struct {
 	text      string
 	o         *Options
 	spans     []span
-	last      int            // the end of the last span
-	depth     []int          // of ICU messages: how deep their braces are
-	unquote   [2]int         // quotation marks, double and single: none stand before that
-	nomessage bool           // none of ICU's closes
-	nofence   [4]bool        // backticks by their number: no closing ones stand ahead
-	ahead     []span         // ends of elements that are known, the innermost last
-	forum     map[string]int // where the next end of a tag of BBCode stands, at least once there was one
+	last      int              // the end of the last span
+	depth     []int            // of ICU messages: how deep their braces are
+	unquote   [2]int           // quotation marks, double and single: none stand before that
+	nomessage bool             // none of ICU's closes
+	nofence   [4]bool          // backticks by their number: no closing ones stand ahead
+	ahead     []span           // ends of elements that are known, the innermost last
+	framed    [len(frames)]int // where the next end of one of frames stands; the text's end for none
+	forum     map[string]int   // where the next end of a tag of BBCode stands, at least once there was one
 }
 
 // How far ahead a placeholder may end, in bytes. What is longer is none.
@@ -69,6 +70,9 @@ const (
 	maxField = 256
 	maxTag   = 4 << 10
 )
+
+// frames are what a comment, a section or an instruction begins and ends with.
+var frames = [...][2]string{{"<!--", "-->"}, {"<![CDATA[", "]]>"}, {"<?", "?>"}, {"<%", "%>"}}
 
 // triggers are the bytes at which a placeholder may be found.
 var triggers = func() (t [256]bool) {
@@ -890,13 +894,19 @@ func (f *finder) angle(i int) int {
 			return f.add(span{from: i, to: n, kind: Mark})
 		}
 	}
-	for _, frame := range [...][2]string{{"<!--", "-->"}, {"<![CDATA[", "]]>"}, {"<?", "?>"}, {"<%", "%>"}} {
+	for k, frame := range frames {
 		if strings.HasPrefix(t[i:], frame[0]) {
-			n := strings.Index(t[i+len(frame[0]):min(len(t), i+16*maxTag)], frame[1])
-			if n < 0 {
-				return i
+			from := i + len(frame[0])
+			if f.framed[k] < from { // what was found for the one before stands behind this one as well
+				f.framed[k] = len(t)
+				if n := strings.Index(t[from:], frame[1]); n >= 0 {
+					f.framed[k] = from + n
+				}
 			}
-			return f.add(span{from: i, to: i + len(frame[0]) + n + len(frame[1]), kind: Tag, role: lone})
+			if end := f.framed[k] + len(frame[1]); end <= min(len(t), i+16*maxTag) {
+				return f.add(span{from: i, to: end, kind: Tag, role: lone})
+			}
+			return i
 		}
 	}
 	if n := f.pod(i); n > i {
