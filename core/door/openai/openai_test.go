@@ -437,7 +437,9 @@ func TestAnAddressIsWhatItsUserTypedAndWhatHisClientAdds(t *testing.T) {
 // connection is the end of the answer. One that waits to be told to send its body is told.
 func TestAClientOfAnOlderHTTPIsAnswered(t *testing.T) {
 	url := serve(t, door.Defaults(), models(), doortest.Pseudo(new(atomic.Int64)))
-	body := func(more string) string { return `{"model":"translate/es","messages":[{"role":"user","content":"x"}]` + more + `}` }
+	body := func(more string) string {
+		return `{"model":"translate/es","messages":[{"role":"user","content":"x"}]` + more + `}`
+	}
 	for name, call := range map[string]struct {
 		head, body string
 		want       []string
