@@ -434,6 +434,45 @@ func TestAChatThatIsAskedTwiceIsOneCall(t *testing.T) {
 	}
 }
 
+// TestAChatCountsForItsKey with all that it says, streamed or not, stored or not, and one that
+// is over the limit is never asked for.
+func TestAChatCountsForItsKey(t *testing.T) {
+	b := newBackend(t, completes("fine"))
+	const key, other = "sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "sk-bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+	url := indoors(t, chatting(b.URL, "")+`server: {keys: [{name: few, key: `+key+`, characters_per_month: 40}, {name: many, key: `+other+`}]}`+"\n")
+	used := 0
+	for _, call := range []struct {
+		path, body string
+		characters int
+	}{
+		{"/v1/chat/completions", `{"model":"plain","messages":[{"role":"system","content":"één"},{"role":"user","content":[{"type":"text","text":"twee"},{"type":"image_url","image_url":{}}],"x":1}]}`, 7},
+		{"/v1/chat/completions", `{"model":"plain","stream":true,"messages":[{"role":"user","content":"drie"},{"role":"assistant","content":null},{"role":"user","content":"🎉"}]}`, 5},
+		{"/v1/chat/completions", `{"model":"gpt-4o-mini","messages":[{"role":"user","content":"stored"}]}`, 6},
+		{"/v1/chat/completions", `{"model":"gpt-4o-mini","messages":[{"role":"user","content":"stored"}]}`, 6},
+		{"/v1/responses", `{"model":"plain","instructions":"vier","input":"vijf"}`, 8},
+	} {
+		for _, k := range []string{key, other} {
+			if res, body := post(t, url+call.path, call.body, "Authorization", "Bearer "+k); res.StatusCode != 200 {
+				t.Fatalf("%s: %d %s", call.body, res.StatusCode, body)
+			}
+		}
+		used += call.characters
+		for _, k := range []string{key, other} {
+			if _, body := post(t, url+"/v2/usage", "", "Authorization", "Bearer "+k); !strings.Contains(body, fmt.Sprintf(`"character_count":%d,`, used)) {
+				t.Errorf("after %s: %s, want %d", call.body, body, used)
+			}
+		}
+	}
+	before, _ := b.calls()
+	res, body := post(t, url+"/v1/chat/completions", `{"model":"plain","messages":[{"role":"user","content":"nine and more"}]}`, "Authorization", "Bearer "+key)
+	if res.StatusCode != 429 || !strings.Contains(body, `"code":"insufficient_quota"`) {
+		t.Errorf("over the limit: %d %s", res.StatusCode, body)
+	}
+	if after, _ := b.calls(); after != before {
+		t.Error("what is over the limit was asked for")
+	}
+}
+
 // TestADoorsProviderIsOneThatTakesChats is what the file hears at its place.
 func TestADoorsProviderIsOneThatTakesChats(t *testing.T) {
 	for _, c := range []struct{ doors, want string }{

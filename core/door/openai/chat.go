@@ -98,17 +98,17 @@ var kept = map[string]bool{
 	"role": true, "content": true, "name": true, "tool_calls": true, "tool_call_id": true, "refusal": true, "audio": true, "function_call": true,
 }
 
-// cleaned returns messages without the keys that are nobody's, and what the last one
-// of the user begins with.
-func cleaned(raw json.RawMessage) (messages json.RawMessage, begins byte, err error) {
+// cleaned returns messages without the keys that are nobody's, what the last one of the
+// user begins with, and the code points of all their texts.
+func cleaned(raw json.RawMessage) (messages json.RawMessage, begins byte, characters int, err error) {
 	var all []json.RawMessage
 	if raw == nil || json.Unmarshal(raw, &all) != nil || len(all) == 0 {
-		return nil, 0, badMessages()
+		return nil, 0, 0, badMessages()
 	}
 	odd := false
 	for i, m := range all {
 		if m[0] != '{' {
-			return nil, 0, badMessages()
+			return nil, 0, 0, badMessages()
 		}
 		role, content := []byte(nil), []byte(nil)
 		each(m, func(m member) bool {
@@ -123,15 +123,16 @@ func cleaned(raw json.RawMessage) (messages json.RawMessage, begins byte, err er
 			}
 			return true
 		})
+		characters += utf8.RuneCountInString(message{Content: content}.text())
 		if string(role) == `"user"` {
 			begins = firstOf(content)
 		}
 	}
 	if !odd {
-		return raw, begins, nil
+		return raw, begins, characters, nil
 	}
 	clean, err := json.Marshal(all)
-	return clean, begins, err
+	return clean, begins, characters, err
 }
 
 func badMessages() error {
@@ -165,11 +166,11 @@ const (
 
 // ask returns the chat that a call asks for.
 func (p *passage) ask(k *call, c *door.Call) (*core.Chat, error) {
-	messages, begins, err := cleaned(k.rawMessages)
+	messages, begins, characters, err := cleaned(k.rawMessages)
 	if err != nil {
 		return nil, err
 	}
-	chat := &core.Chat{Provider: p.model.Provider, Model: p.Model, Fields: []core.ChatField{{Name: "messages", Value: messages}}}
+	chat := &core.Chat{Provider: p.model.Provider, Model: p.Model, Characters: characters, Fields: []core.ChatField{{Name: "messages", Value: messages}}}
 	field := func(name string) []byte {
 		for _, f := range chat.Fields {
 			if f.Name == name {
@@ -196,9 +197,6 @@ func (p *passage) ask(k *call, c *door.Call) (*core.Chat, error) {
 		}
 	}
 	chat.Tokens = len(messages)/3 + answer
-	for _, m := range k.messages {
-		chat.Characters += utf8.RuneCountInString(m.text())
-	}
 
 	temperature, err := strconv.ParseFloat(string(field("temperature")), 64)
 	n := string(field("n"))

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -427,6 +429,37 @@ func TestAnAddressIsWhatItsUserTypedAndWhatHisClientAdds(t *testing.T) {
 		method, path, _ := strings.Cut(call, " ")
 		if res, got := doortest.Do(t, method, url+path, ""); res.StatusCode != 405 || res.Header.Get("Allow") != allow {
 			t.Errorf("%s: %d %s, allowed %q", call, res.StatusCode, got, res.Header.Get("Allow"))
+		}
+	}
+}
+
+// TestAClientOfAnOlderHTTPIsAnswered, streamed and not: it knows no chunks, and the end of the
+// connection is the end of the answer. One that waits to be told to send its body is told.
+func TestAClientOfAnOlderHTTPIsAnswered(t *testing.T) {
+	url := serve(t, door.Defaults(), models(), doortest.Pseudo(new(atomic.Int64)))
+	body := func(more string) string {
+		return `{"model":"translate/es","messages":[{"role":"user","content":"x"}]` + more + `}`
+	}
+	for name, call := range map[string]struct {
+		head, body string
+		want       []string
+		never      string
+	}{
+		"HTTP/1.0":           {"POST /v1/chat/completions HTTP/1.0\r\n", body(""), []string{"HTTP/1.0 200 OK\r\n", `"content":"[es] x"`}, "chunked"},
+		"HTTP/1.0, a stream": {"POST /v1/chat/completions HTTP/1.0\r\n", body(`,"stream":true`), []string{"HTTP/1.0 200 OK\r\n", "\r\n\r\ndata: {", "data: [DONE]\n\n"}, "chunked"},
+		"a body on demand":   {"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\n", body(""), []string{"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", `"content":"[es] x"`}, "417"},
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "%sContent-Length: %d\r\n\r\n%s", call.head, len(call.body), call.body)
+		raw, err := io.ReadAll(conn)
+		conn.Close()
+		for _, want := range call.want {
+			if err != nil || !strings.Contains(string(raw), want) || strings.Contains(string(raw), call.never) {
+				t.Errorf("%s: %v, %q lacks %q, or has %q", name, err, raw, want, call.never)
+			}
 		}
 	}
 }

@@ -76,7 +76,7 @@ func FuzzChat(f *testing.F) {
 		if json.Unmarshal([]byte(raw), &body) != nil {
 			return
 		}
-		messages, _, err := cleaned(body["messages"])
+		messages, _, _, err := cleaned(body["messages"])
 		if err != nil {
 			return
 		}
