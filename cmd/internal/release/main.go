@@ -451,7 +451,7 @@ func (r *release) pack(packager, arch string, all []file) (string, error) {
 		Overridables: nfpm.Overridables{
 			Recommends: map[string][]string{"deb": {"ca-certificates"}, "rpm": {"ca-certificates"}}[packager],
 			RPM:        nfpm.RPM{BuildHost: "dragoman", Summary: "Translation gateway for live captions and texts", Compression: "zstd"},
-			Deb:        nfpm.Deb{Compression: "zstd"},
+			Deb:        nfpm.Deb{Compression: "gzip"},
 			Scripts: nfpm.Scripts{
 				PostInstall: filepath.Join(scripts, "postinst"), PreRemove: filepath.Join(scripts, "prerm"), PostRemove: filepath.Join(scripts, "postrm"),
 			},
