@@ -11,10 +11,10 @@ export CGO_ENABLED ?= 0
 export GOFLAGS := $(filter-out -tags=grpcnotrace -trimpath,$(GOFLAGS)) -tags=grpcnotrace -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build soak bench faults pictures lint schema generate setup clean
+.PHONY: help run test build soak bench faults pictures release release-test lint schema generate setup clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: build ## Serve pipeline.yaml, with the plugin apertium when there is no key (ARGS=flags of `dragoman serve`)
 	@examples/quickstart/run $(ARGS)
@@ -49,6 +49,14 @@ pictures: build ## Draw what `dragoman tap`, `dragoman status` and the dashboard
 	@$(GO) build -o bin/ ./examples/pictures ./examples/pictures/dashboard
 	@examples/pictures/make
 
+release: setup ## Make tar.gz, deb and rpm of this commit in dist/, with checksums and SBOMs (ARGS=-arch amd64)
+	@cd cmd/internal/release && $(GO) build -o ../../../bin/release .
+	@bin/release $(ARGS)
+
+release-test: setup ## Prove what `make release` makes: twice the same, lintian, installed, upgraded and purged in a Debian
+	@.ci/setup release
+	@GO="$(GO)" .ci/release-test
+
 lint: setup ## Check formatting, vet, and that the JSON Schemas are current
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; }
 	@$(GO) vet ./...
@@ -66,4 +74,4 @@ setup:
 	@.ci/setup go modules
 
 clean: ## Remove what was built
-	@rm -rf bin .run
+	@rm -rf bin dist .run

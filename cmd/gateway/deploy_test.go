@@ -1,9 +1,17 @@
 package gateway
 
 import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -11,7 +19,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/coder/websocket"
 
 	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
@@ -262,5 +273,223 @@ func TestTheUnitsAreHardenedAndSystemdHasNothingToSayOfThem(t *testing.T) {
 		if !strings.Contains(deployed(t, "systemd/"+name), want) {
 			t.Errorf("%s does not say %s", name, want)
 		}
+	}
+}
+
+// freeAddress is one of this machine that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// certificateFiles are a certificate for 127.0.0.1 and its key, as the proxies read them.
+func certificateFiles(t *testing.T) (cert, key string) {
+	t.Helper()
+	pair, _ := authority(t)
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	var chain bytes.Buffer
+	for _, c := range pair.Certificate {
+		pem.Encode(&chain, &pem.Block{Type: "CERTIFICATE", Bytes: c})
+	}
+	if err := errors.Join(os.WriteFile(cert, chain.Bytes(), 0o600), os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+// The configurations are run as they are, but for addresses, certificates and the folders of
+// one who is not root: a text, a stream, a live session, and no operator's door.
+func TestTheGatewayBehindTheProxiesThatThePagesShow(t *testing.T) {
+	property.WithoutRace(t)
+	sim := simulate(t, "--latency", "50ms", "--rtt", "0s")
+	g := serveYAML(t, pipeline(sim, "pooled", ""), nil)
+	gateway := strings.TrimPrefix(g.url, "http://")
+	cert, key := certificateFiles(t)
+	for name, run := range map[string]func(t *testing.T, dir, addr string){
+		"nginx": func(t *testing.T, dir, addr string) {
+			program := debian(t, "nginx", "nginx-light")
+			user := ""
+			if os.Geteuid() == 0 {
+				user = "user root;"
+			}
+			site := strings.NewReplacer("127.0.0.1:8080", gateway, "443 ssl", addr+" ssl", "/etc/ssl/translate.example.com.pem", cert, "/etc/ssl/private/translate.example.com.key", key).Replace(deployed(t, "proxy/nginx.conf"))
+			conf := fmt.Sprintf("daemon off; pid %[1]s/pid; error_log stderr; %[2]s events {} http { access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;\n%[3]s}\n", dir, user, site)
+			file := filepath.Join(dir, "nginx.conf")
+			if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			start(t, dir, nil, program, "-c", file)
+		},
+		"Caddy": func(t *testing.T, dir, addr string) {
+			program := debian(t, "caddy", "caddy")
+			site := strings.NewReplacer("127.0.0.1:8080", gateway, "translate.example.com {", "https://"+addr+" {\n\ttls "+cert+" "+key).Replace(deployed(t, "proxy/Caddyfile"))
+			file := filepath.Join(dir, "Caddyfile")
+			if err := os.WriteFile(file, []byte("{\n\tadmin off\n\tauto_https disable_redirects\n}\n"+site), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			start(t, dir, []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}, program, "run", "--adapter", "caddyfile", "--config", file)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := freeAddress(t)
+			run(t, t.TempDir(), addr)
+			until(t, func() bool {
+				conn, err := net.Dial("tcp", addr)
+				if err == nil {
+					conn.Close()
+				}
+				return err == nil
+			})
+			client := &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+			defer client.CloseIdleConnections()
+			if err := translated(client, "https://"+addr, "The kettle is boiling behind "+name+"."); err != nil {
+				t.Error(err)
+			}
+			res, err := client.Post("https://"+addr+"/v1/translate", "application/json", strings.NewReader(`{"text":"A stream behind `+name+`.","source":"en","target":"es","stream":true}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if err != nil || !strings.Contains(string(raw), "event: delta") || !strings.Contains(string(raw), "event: done") {
+				t.Errorf("a stream: %v %s", err, raw)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			socket, _, err := websocket.Dial(ctx, "wss://"+addr+"/v1/live", &websocket.DialOptions{HTTPClient: client})
+			if err != nil {
+				t.Fatalf("a live session: %v", err)
+			}
+			if err := socket.Write(ctx, websocket.MessageText, []byte(`{"type":"start","session":"room","source":"en","targets":["es"]}`)); err != nil {
+				t.Error(err)
+			}
+			if _, said, err := socket.Read(ctx); err != nil || !strings.Contains(string(said), `"type":"ready"`) {
+				t.Errorf("a live session: %v %s", err, said)
+			}
+			socket.CloseNow()
+			for _, path := range []string{"/admin/status", "/metrics"} {
+				res, err := client.Get("https://" + addr + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if res.Body.Close(); res.StatusCode != http.StatusNotFound {
+					t.Errorf("%s: %d for the world", path, res.StatusCode)
+				}
+			}
+		})
+	}
+}
+
+// The last stage of the Dockerfile, done by hand: what it copies is all that there is, the user
+// is the image's, the root is read-only for it, and the temporary folder executes nothing.
+func TestTheImageServesFromScratchAsAnotherUserAndSaysThatItIsHealthy(t *testing.T) {
+	property.WithoutRace(t)
+	if os.Geteuid() != 0 {
+		t.Skip("not tested: only root may change its root and user")
+	}
+	sim := simulate(t)
+	root := t.TempDir()
+	if err := os.Chmod(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, last, _ := strings.Cut(deployed(t, "container/Dockerfile"), "\nFROM scratch\n")
+	var env []string
+	var user int
+	lists := map[string][]string{}
+	put := func(to string, raw []byte, mode os.FileMode) {
+		t.Helper()
+		to = filepath.Join(root, to)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, raw, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for line := range strings.Lines(last) {
+		verb, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch verb {
+		case "COPY":
+			words := strings.Fields(strings.TrimPrefix(rest, "--from=build "))
+			from := map[string]string{
+				"/etc/ssl/certs/ca-certificates.crt":      "/etc/ssl/certs/ca-certificates.crt",
+				"/out/dragoman":                           filepath.Join(programs, "dragoman"),
+				"examples/deploy/container/pipeline.yaml": filepath.Join(repository(t), "examples/deploy/container/pipeline.yaml"),
+			}[words[0]]
+			raw, err := os.ReadFile(from)
+			if err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			put(words[1], raw, 0o755)
+		case "ENV":
+			env = append(env, rest)
+		case "USER":
+			if _, err := fmt.Sscanf(rest, "%d:", &user); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+		case "HEALTHCHECK", "ENTRYPOINT", "CMD":
+			var list []string
+			if err := json.Unmarshal([]byte(strings.TrimPrefix(rest, "CMD ")), &list); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			lists[verb] = list
+		}
+	}
+	_, port, _ := net.SplitHostPort(freeAddress(t))
+	for name, secret := range map[string]string{"dragoman_key": "a-key-of-clients", "operator_key": "a-key-of-operators", "openai_key": "x"} {
+		put("/run/secrets/"+name, []byte(secret+"\n"), 0o644)
+	}
+	// What -e and --tmpfs of `docker run` give.
+	env = append(env, "PORT="+port, "HOST=127.0.0.1", "OPENAI_BASE_URL="+sim.base)
+	if err := os.Mkdir(filepath.Join(root, "tmp"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chmod(filepath.Join(root, "tmp"), 0o1777)); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", filepath.Join(root, "tmp"), "tmpfs", syscall.MS_NOEXEC|syscall.MS_NOSUID|syscall.MS_NODEV, "size=16m"); err != nil {
+		t.Logf("the temporary folder may execute: %v", err)
+	} else {
+		t.Cleanup(func() { syscall.Unmount(filepath.Join(root, "tmp"), syscall.MNT_DETACH) })
+	}
+	inside := &syscall.SysProcAttr{Setpgid: true, Chroot: root, Credential: &syscall.Credential{Uid: uint32(user), Gid: uint32(user)}}
+	g := &gatewayProcess{process: prepare(t, "/", nil, lists["ENTRYPOINT"][0], lists["CMD"]...), url: "http://127.0.0.1:" + port}
+	g.cmd.Env, g.cmd.SysProcAttr = env, inside
+	g.begin()
+	g.see("Dragoman serves /etc/dragoman/pipeline.yaml at " + g.url)
+	health := func() string {
+		cmd := exec.Command(lists["HEALTHCHECK"][0], lists["HEALTHCHECK"][1:]...)
+		cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", env, inside
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Sprintf("%v %s", err, out)
+		}
+		return string(out)
+	}
+	if got := health(); got != "it lives\n" {
+		t.Errorf("healthy: %s", got)
+	}
+	req, err := http.NewRequest(http.MethodPost, g.url+"/v1/translate", strings.NewReader(`{"text":"The kettle is boiling.","source":"en","target":"es"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer a-key-of-clients")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil || res.StatusCode != 200 {
+		t.Errorf("%v %v\n%s", res, err, g.output())
+	}
+	g.signal(syscall.SIGTERM)
+	if status := g.wait(); status != 0 {
+		t.Errorf("%d:\n%s", status, g.output())
+	}
+	if got := health(); !strings.Contains(got, "no gateway answers") {
+		t.Errorf("healthy though it has ended: %s", got)
 	}
 }

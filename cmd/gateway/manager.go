@@ -236,7 +236,7 @@ func (m *manager) loaded()  { m.tell("READY=1") }
 // statusEvery is how often the manager is told how the gateway is.
 const statusEvery = 5 * time.Second
 
-// begin tells the manager that the gateway serves, and from then on how it is, until ctx ends,
+// begin tells the manager when the gateway serves, and from then on how it is, until ctx ends,
 // when it is told that the gateway stops, which takes drain and a moment. End ends it.
 // Serve serves the admin door on a listener. Each sign of life means that the engine has just
 // told its counters, for which it takes the locks of every part, that of the line among them,
@@ -251,13 +251,13 @@ func (m *manager) begin(ctx context.Context, engine engineAsked, serve func(net.
 	within := newPipes()
 	serve(within)
 	client := &http.Client{Timeout: statusEvery, Transport: &http.Transport{DialContext: within.dial}}
-	last := stateOf(engine)
-	m.tell("READY=1", "STATUS="+last)
-
 	ended := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() {
 		defer client.CloseIdleConnections()
+		m.await(ctx, engine)
+		last := stateOf(engine)
+		m.tell("READY=1", "STATUS="+last)
 		every := statusEvery
 		if m.watchdog > 0 {
 			every = min(every, m.watchdog/2)
@@ -294,6 +294,25 @@ func (m *manager) begin(ctx context.Context, engine engineAsked, serve func(net.
 	})
 	return func() { close(ended); running.Wait() }
 }
+
+// await returns when a text could be translated, with connections ready and plugins up. A
+// provider that cannot be reached does not keep the gateway from starting: its state says so.
+func (m *manager) await(ctx context.Context, engine engineAsked) {
+	ctx, cancel := context.WithTimeout(ctx, startsWithin)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for engine.Ready() != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+	}
+}
+
+// startsWithin is how long the manager waits for a provider that does not answer.
+const startsWithin = 5 * time.Second
 
 // farewell is how long after drain_timeout the process may take to end; see endgame.
 const farewell = 2 * time.Second

@@ -296,7 +296,7 @@ func TestTheServiceManagerIsToldHowTheGatewayIs(t *testing.T) {
 	}
 	h.env = []string{"NOTIFY_SOCKET=" + at, "WATCHDOG_USEC=200000"}
 	g := h.start()
-	hear("\nREADY=1\n", "\nSTATUS=generation 1, ")
+	hear("\nREADY=1\n", "\nSTATUS=generation 1, ready\n")
 	hear("\nWATCHDOG=1\n")
 	h.ownsNothing(g.plugin())
 
