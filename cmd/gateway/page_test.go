@@ -162,7 +162,7 @@ stages: [cache, {queue: {max_concurrent: 3}}, {provider: {use: main}}]
 	b.Scripts(false)
 	b.Go(g.url + "/")
 	said := b.Eval(`document.body.innerText`)
-	for _, want := range []string{"Ready", "translated", "Chain", "0 of 3 running", "Providers", "closed", "Pool", "The same as a table"} {
+	for _, want := range []string{"Ready", "translated", "Chain", "0 of 3 running", "Providers", "closed", "Pool", "As a table", "from the cache"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("no %q in\n%s", want, said)
 		}

@@ -88,8 +88,8 @@ func passedOn(call *http.Request) string {
 	}
 	// Pages of server.origins may translate, in the browser of a user who might
 	// operate.
-	if why := elsewhere(call); why != "" {
-		return why
+	if why := elsewhere(call) + otherOrigin(call); why != "" {
+		return fromElsewhere
 	}
 	name := call.Host
 	if h, _, err := net.SplitHostPort(name); err == nil {

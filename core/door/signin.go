@@ -150,15 +150,29 @@ func (r *Rules) visitor(call *http.Request) *key {
 }
 
 // elsewhere says what shows that a call was made by a web page which is not this gateway's own
-// page, at the same address; empty when nothing does.
+// page, at the same address; empty when nothing does. What a browser says of that in
+// Sec-Fetch-Site no page can change, and it holds behind a proxy that calls the gateway by
+// another name than its browsers do. Others say where a page is from, or nothing.
 func elsewhere(call *http.Request) string {
-	if site := call.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" {
-		return "the call comes from a web page of another origin"
+	switch call.Header.Get("Sec-Fetch-Site") {
+	case "none", "same-origin":
+		return ""
+	case "":
+		return otherOrigin(call)
 	}
-	if origin := call.Header.Get("Origin"); origin != "" {
-		if u, err := url.Parse(origin); err != nil || u.Host == "" || !strings.EqualFold(u.Host, call.Host) {
-			return "the call comes from a web page of another origin"
-		}
+	return fromElsewhere
+}
+
+const fromElsewhere = "the call comes from a web page of another origin"
+
+// otherOrigin says whether a call comes from a page of another address than the one it is for.
+func otherOrigin(call *http.Request) string {
+	origin := call.Header.Get("Origin")
+	if origin == "" {
+		return ""
+	}
+	if u, err := url.Parse(origin); err != nil || u.Host == "" || !strings.EqualFold(u.Host, call.Host) {
+		return fromElsewhere
 	}
 	return ""
 }

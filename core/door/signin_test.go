@@ -65,6 +65,7 @@ func TestABrowserThatHasShownAnOperatorsKeyOperatesFromTheGatewaysOwnPageOnly(t 
 		"its own page, to look":              {pageCall("GET", cookie, "Origin", ""), ""},
 		"an old browser's page":              {pageCall("POST", cookie, "Sec-Fetch-Site", ""), ""},
 		"an address that is typed":           {pageCall("GET", cookie, "Origin", "", "Sec-Fetch-Site", "none"), ""},
+		"its own page behind a proxy":        {pageCall("POST", cookie, "Origin", "https://ops.example"), ""},
 		"no cookie":                          {pageCall("POST", nil), core.Unauthorized},
 		"a forged cookie":                    {pageCall("POST", &forged), core.Unauthorized},
 		"another page":                       {pageCall("POST", cookie, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"), core.Forbidden},

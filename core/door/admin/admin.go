@@ -255,18 +255,7 @@ func (a *admin) notice() string {
 }
 
 func (a *admin) usage(w http.ResponseWriter, r *http.Request) {
-	var by, month string
-	err := parameters(r.URL.RawQuery, func(name, value string) error {
-		switch name {
-		case "by":
-			by = value
-		case "month":
-			month = value
-		default:
-			return wrong(name, "there is no %.40q to ask for; there are by and month", name)
-		}
-		return nil
-	})
+	by, month, err := usageQuery(r.URL.RawQuery)
 	if err != nil {
 		door.WriteError(w, r, err)
 		return
@@ -281,6 +270,22 @@ func (a *admin) usage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	door.WriteJSON(w, http.StatusOK, report)
+}
+
+// usageQuery reads what is asked for.
+func usageQuery(raw string) (by, month string, err error) {
+	err = parameters(raw, func(name, value string) error {
+		switch name {
+		case "by":
+			by = value
+		case "month":
+			month = value
+		default:
+			return wrong(name, "there is no %.40q to ask for; there are by and month", name)
+		}
+		return nil
+	})
+	return by, month, err
 }
 
 // detail returns what of err the public may read: the place and the detail of

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -209,9 +210,13 @@ func Refuse(w http.ResponseWriter, r *http.Request, err error) {
 func (a *admin) refusal(w http.ResponseWriter, r *http.Request, err error) {
 	p := door.ProblemOf(err, door.RequestID(w, r))
 	p.Headers(w.Header())
-	a.document(w, r, p.Status, "", "Not for everybody", func(m *markup) {
-		m.put(`<section class="panel door"><h1>This page is for operators</h1><p role="alert">%s.</p>`, sentence(p.Message))
-		if p.Kind == core.Unauthorized || r.Method == http.MethodPost {
+	title := "This page is for operators"
+	if p.Status != http.StatusUnauthorized && p.Status != http.StatusForbidden {
+		title = "That cannot be shown"
+	}
+	a.document(w, r, p.Status, "", title, func(m *markup) {
+		m.put(`<section class="panel door"><h1>%s</h1><p role="alert">%s.</p>`, title, sentence(p.Message))
+		if p.Status == http.StatusUnauthorized || r.Method == http.MethodPost {
 			m.put(`<form method="post" action="/admin/open/sign-in"><label for="key">Key of an operator</label>
 <input id="key" name="key" type="password" autocomplete="current-password" required autofocus spellcheck="false">
 <p class="soft">One of <code>server.keys</code> with <code>role: operate</code>. This browser stays signed in for twelve hours, or until the gateway is restarted.</p>
@@ -385,7 +390,7 @@ func (a *admin) plots(m *markup) {
 	m.put(`<section class="panel"><h2>The last hour</h2><div class="plots"><figure><figcaption>Requests a second</figcaption><div id="plot-rate" class="plot" aria-hidden="true"></div></figure>
 <figure><figcaption>Time to the answer, in milliseconds</figcaption><div id="plot-time" class="plot" aria-hidden="true"></div></figure>
 <figure><figcaption>Requests at once</figcaption><div id="plot-load" class="plot" aria-hidden="true"></div></figure></div>
-<details id="hour"><summary>The same as a table</summary><div class="wide" role="region" aria-label="The last hour as a table" tabindex="0"><table id="t-hour"><thead><tr><th scope="col">until</th>`)
+<details id="hour" open><summary>As a table</summary><div class="wide" role="region" aria-label="The last hour as a table" tabindex="0"><table id="t-hour"><thead><tr><th scope="col">until</th>`)
 	for _, h := range hourHead {
 		m.put(`<th scope="col">%s</th>`, h)
 	}
@@ -421,9 +426,11 @@ func inMilliseconds(seconds float64) string {
 func (a *admin) historyData(w http.ResponseWriter, r *http.Request) {
 	var after int64
 	err := parameters(r.URL.RawQuery, func(name, value string) error {
-		if _, err := fmt.Sscan(value, &after); name != "after" || err != nil {
+		at, err := strconv.ParseInt(value, 10, 64)
+		if name != "after" || err != nil {
 			return wrong(name, "the one parameter is after=TIME, in milliseconds since 1970")
 		}
+		after = at
 		return nil
 	})
 	if err != nil {

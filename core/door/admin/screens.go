@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -33,14 +34,19 @@ type Value struct {
 // words writes a reason.
 func words(r door.Reason) string { return strings.ReplaceAll(string(r), "_", " ") }
 
-func (a *admin) recentPage(w http.ResponseWriter, r *http.Request) {
-	// A form sends what was left empty, too.
+// given is the query of a form, which sends what was left empty too.
+func given(r *http.Request) url.Values {
 	query := r.URL.Query()
 	for name, values := range query {
 		if len(values) == 1 && values[0] == "" {
 			query.Del(name)
 		}
 	}
+	return query
+}
+
+func (a *admin) recentPage(w http.ResponseWriter, r *http.Request) {
+	query := given(r)
 	keep, limit, err := recentQuery(query.Encode())
 	if err != nil {
 		a.refusal(w, r, err)
@@ -150,9 +156,13 @@ func share(part, whole float64) float64 {
 }
 
 func (a *admin) usagePage(w http.ResponseWriter, r *http.Request) {
-	by, month := cmp.Or(r.URL.Query().Get("by"), usage.ByKey), r.URL.Query().Get("month")
+	by, month, err := usageQuery(given(r).Encode())
+	if err != nil {
+		a.refusal(w, r, err)
+		return
+	}
+	by = cmp.Or(by, usage.ByKey)
 	var report usage.Report
-	var err error
 	if a.o.Usage != nil {
 		report, err = a.o.Usage(by, month)
 	}

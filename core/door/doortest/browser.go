@@ -278,35 +278,55 @@ const contrast = `(() => {
   return [...bad].slice(0, 5).join("; ");
 })()`
 
+// see makes the page look like l.
+func (b *Browser) see(l Look) {
+	b.t.Helper()
+	b.do(b.session, "Emulation.setDeviceMetricsOverride", map[string]any{"width": l.Width, "height": l.Height, "deviceScaleFactor": 1, "mobile": l.Width < 500}, nil)
+	scheme := "light"
+	if l.Dark {
+		scheme = "dark"
+	}
+	b.do(b.session, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+}
+
+// Picture writes what a window of that size shows into the folder DRAGOMAN_PICTURES, if there is one.
+func (b *Browser) Picture(l Look) {
+	b.t.Helper()
+	if dir := os.Getenv("DRAGOMAN_PICTURES"); dir != "" {
+		b.see(l)
+		// Drawn anew in that size.
+		b.Eval(`new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))`)
+		b.shoot(filepath.Join(dir, l.Name+".png"), false)
+	}
+}
+
+func (b *Browser) shoot(file string, whole bool) {
+	b.t.Helper()
+	var shot struct{ Data string }
+	b.do(b.session, "Page.captureScreenshot", map[string]any{"captureBeyondViewport": whole}, &shot)
+	raw, err := base64.StdEncoding.DecodeString(shot.Data)
+	if err == nil {
+		err = os.WriteFile(file, raw, 0o644)
+	}
+	if err != nil {
+		b.t.Error(err)
+	}
+}
+
 // LooksWell looks at the page in each of Looks: nothing may be wider than the window, or be
 // hardly readable. With DRAGOMAN_PICTURES a picture of each is written into that folder.
 func (b *Browser) LooksWell(name string) {
 	b.t.Helper()
 	for _, l := range Looks() {
-		b.do(b.session, "Emulation.setDeviceMetricsOverride", map[string]any{"width": l.Width, "height": l.Height, "deviceScaleFactor": 1, "mobile": l.Width < 500}, nil)
-		scheme := "light"
-		if l.Dark {
-			scheme = "dark"
-		}
-		b.do(b.session, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+		b.see(l)
 		if wide := b.Eval(`document.documentElement.scrollWidth - document.documentElement.clientWidth`); wide != "0" {
 			b.t.Errorf("%s, %s: the page is %s px wider than the window", name, l.Name, wide)
 		}
 		if bad := b.Eval(contrast); bad != "" {
 			b.t.Errorf("%s, %s: hardly to be read: %s", name, l.Name, bad)
 		}
-		dir := os.Getenv("DRAGOMAN_PICTURES")
-		if dir == "" {
-			continue
-		}
-		var shot struct{ Data string }
-		b.do(b.session, "Page.captureScreenshot", map[string]any{"captureBeyondViewport": true}, &shot)
-		raw, err := base64.StdEncoding.DecodeString(shot.Data)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name+"-"+l.Name+".png"), raw, 0o644)
-		}
-		if err != nil {
-			b.t.Error(err)
+		if dir := os.Getenv("DRAGOMAN_PICTURES"); dir != "" {
+			b.shoot(filepath.Join(dir, name+"-"+l.Name+".png"), true)
 		}
 	}
 }

@@ -253,6 +253,7 @@ if ($("try")) {
 }
 
 if ($("plot-rate")) {
+  $("hour").open = false; // the curves show it
   every(5000, history);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach(draw));
   const sizes = new ResizeObserver(all => all.forEach(e => plots.find(p => $(p.id) === e.target).chart?.setSize({ width: Math.floor(e.contentRect.width), height: 152 })));
