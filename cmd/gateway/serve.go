@@ -255,6 +255,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	}
 	if g.shared != nil {
 		s.end.at("joining the group")
+		g.shared.Answering(g.engine.Fingerprint)
 		g.shared.Start(shared.Member{PID: os.Getpid(), Program: builtFrom().Version, Listen: server.Addr(), Started: time.Now()})
 	}
 	s.end.at("starting the parts")

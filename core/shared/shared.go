@@ -36,6 +36,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	me      Member
+	with    func() string // see Answering; nil for not known
 	members []Member
 	apart   string // the members that answer otherwise, as it was logged last
 	stop    context.CancelFunc
@@ -243,8 +244,14 @@ func (s *Store) beat(ctx context.Context) {
 		case <-timer.C:
 		}
 		s.mu.Lock()
-		me := s.me
+		me, with := s.me, s.with
 		s.mu.Unlock()
+		if with != nil {
+			if fingerprint := with(); fingerprint != "" {
+				sum := sha256.Sum256([]byte(fingerprint))
+				me.Answers = hex.EncodeToString(sum[:6])
+			}
+		}
 		if record, err := json.Marshal(me); err == nil && s.state.Up() {
 			if all, err := s.state.Run(ctx, present, membersKey, s.self, gone, string(record)); err == nil {
 				s.heard(me, all)
@@ -280,12 +287,12 @@ func (s *Store) heard(me Member, records []string) {
 	}
 }
 
-// Answering says what this gateway answers with, for the others: see Member.Answers.
-func (s *Store) Answering(fingerprint string) {
-	sum := sha256.Sum256([]byte(fingerprint))
+// Answering has the others know what this gateway answers with: see Member.Answers.
+// Fingerprint is asked every few seconds.
+func (s *Store) Answering(fingerprint func() string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.me.Answers = hex.EncodeToString(sum[:6])
+	s.with = fingerprint
 }
 
 // A Report is what `dragoman status` tells of the group.
