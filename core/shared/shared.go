@@ -36,7 +36,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	me      Member
-	with    func() string // see Answering; nil for not known
+	fill    func(*Member) // see Tell; nil for nothing
 	members []Member
 	apart   string // the members that answer otherwise, as it was logged last
 	stop    context.CancelFunc
@@ -202,6 +202,12 @@ type Member struct {
 	// Answers changes with anything that changes an answer: gateways with different ones
 	// cannot use each other's.
 	Answers string `json:"answers,omitempty"`
+	// Lease is how many requests it may start before it asks again, Used how many it has
+	// started of the last minute's, of the account in use, and Alone says that it keeps to its
+	// part of the limit.
+	Lease int64 `json:"lease"`
+	Used  int64 `json:"used"`
+	Alone bool  `json:"alone"`
 }
 
 // memberVersion is that of the records of members that this program writes.
@@ -244,11 +250,11 @@ func (s *Store) beat(ctx context.Context) {
 		case <-timer.C:
 		}
 		s.mu.Lock()
-		me, with := s.me, s.with
+		me, fill := s.me, s.fill
 		s.mu.Unlock()
-		if with != nil {
-			if fingerprint := with(); fingerprint != "" {
-				sum := sha256.Sum256([]byte(fingerprint))
+		if fill != nil {
+			if fill(&me); me.Answers != "" {
+				sum := sha256.Sum256([]byte(me.Answers))
 				me.Answers = hex.EncodeToString(sum[:6])
 			}
 		}
@@ -287,12 +293,12 @@ func (s *Store) heard(me Member, records []string) {
 	}
 }
 
-// Answering has the others know what this gateway answers with: see Member.Answers.
-// Fingerprint is asked every few seconds.
-func (s *Store) Answering(fingerprint func() string) {
+// Tell has fill say what else the others are to know of this gateway, every few seconds.
+// What it puts into Answers may be long: the others see a hash.
+func (s *Store) Tell(fill func(*Member)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.with = fingerprint
+	s.fill = fill
 }
 
 // A Report is what `dragoman status` tells of the group.
