@@ -228,6 +228,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 			Notice:        book.Notice,
 			Recent:        service.Recent,
 			Sessions:      doors.sessions,
+			Group:         g.group,
 			Record:        doors.record,
 			Tap:           g.engine.Tap,
 			Configuration: func() admin.Configuration { return explained(reloader.Serving().File) },
@@ -256,6 +257,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	}
 	if g.shared != nil {
 		s.end.at("joining the group")
+		g.shared.Tell(g.tell)
 		g.shared.Start(shared.Member{PID: os.Getpid(), Program: builtFrom().Version, Listen: server.Addr(), Started: time.Now()})
 	}
 	s.end.at("starting the parts")

@@ -19,12 +19,13 @@ import (
 
 func (p program) statusCommand() *cobra.Command {
 	r := remote{program: p}
+	var everybody bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show on one screen what a running gateway does",
 		Long: `Show on one screen what a running gateway does: its chain, connections, waiting
 requests, breakers and plugins, and what came of the last reload. Counts are since
-it was started.
+it was started. With --all the gateways that share something with it are shown as well.
 
 Exit status: 0 when it is ready, 1 when it is not, or there is none.`,
 		Args: noArgs,
@@ -55,6 +56,15 @@ Exit status: 0 when it is ready, 1 when it is not, or there is none.`,
 				}
 				liveSessions(sc, open.Sessions)
 			}
+			if everybody {
+				var g admin.Group
+				if err := client.getJSON(cmd.Context(), "/admin/cluster", nil, &g); err != nil {
+					return err
+				}
+				for _, t := range admin.GroupTables(g) {
+					sc.table(t)
+				}
+			}
 			if !s.Ready {
 				return errSaid
 			}
@@ -62,6 +72,7 @@ Exit status: 0 when it is ready, 1 when it is not, or there is none.`,
 		},
 	}
 	r.add(cmd)
+	cmd.Flags().BoolVar(&everybody, "all", false, "show all gateways of its group, and the store that they share")
 	return cmd
 }
 

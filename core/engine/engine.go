@@ -265,6 +265,15 @@ func (e *Engine) Number() int64 {
 	return 0
 }
 
+// Fingerprint names everything in the current generation that changes an answer; empty when
+// there is none.
+func (e *Engine) Fingerprint() string {
+	if g := e.current.Load(); g != nil {
+		return g.chain.Fingerprint()
+	}
+	return ""
+}
+
 // Measure reports the counters of the chain and of everything in the current
 // generation, each with the name of its place.
 func (e *Engine) Measure(emit func(core.Measure)) {

@@ -36,6 +36,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	me      Member
+	fill    func(*Member) // see Tell; nil for nothing
 	members []Member
 	apart   string // the members that answer otherwise, as it was logged last
 	stop    context.CancelFunc
@@ -201,6 +202,12 @@ type Member struct {
 	// Answers changes with anything that changes an answer: gateways with different ones
 	// cannot use each other's.
 	Answers string `json:"answers,omitempty"`
+	// Lease is how many requests it may start before it asks again, Used how many it has
+	// started of the last minute's, of the account in use, and Alone says that it keeps to its
+	// part of the limit.
+	Lease int64 `json:"lease"`
+	Used  int64 `json:"used"`
+	Alone bool  `json:"alone"`
 }
 
 // memberVersion is that of the records of members that this program writes.
@@ -243,8 +250,14 @@ func (s *Store) beat(ctx context.Context) {
 		case <-timer.C:
 		}
 		s.mu.Lock()
-		me := s.me
+		me, fill := s.me, s.fill
 		s.mu.Unlock()
+		if fill != nil {
+			if fill(&me); me.Answers != "" {
+				sum := sha256.Sum256([]byte(me.Answers))
+				me.Answers = hex.EncodeToString(sum[:6])
+			}
+		}
 		if record, err := json.Marshal(me); err == nil && s.state.Up() {
 			if all, err := s.state.Run(ctx, present, membersKey, s.self, gone, string(record)); err == nil {
 				s.heard(me, all)
@@ -280,12 +293,12 @@ func (s *Store) heard(me Member, records []string) {
 	}
 }
 
-// Answering says what this gateway answers with, for the others: see Member.Answers.
-func (s *Store) Answering(fingerprint string) {
-	sum := sha256.Sum256([]byte(fingerprint))
+// Tell has fill say what else the others are to know of this gateway, every few seconds.
+// What it puts into Answers may be long: the others see a hash.
+func (s *Store) Tell(fill func(*Member)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.me.Answers = hex.EncodeToString(sum[:6])
+	s.fill = fill
 }
 
 // A Report is what `dragoman status` tells of the group.

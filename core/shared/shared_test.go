@@ -402,8 +402,8 @@ func TestEveryGatewaySeesTheOthersUntilTheyLeave(t *testing.T) {
 	a, logs := join(t, shared.Config{URL: r.URL})
 	b, _ := join(t, shared.Config{URL: r.URL})
 	other, _ := join(t, shared.Config{URL: r.URL, Prefix: "other"})
-	a.Answering("one prompt")
-	b.Answering("another prompt")
+	a.Tell(func(m *shared.Member) { m.Answers, m.Lease = "one prompt", 7 })
+	b.Tell(func(m *shared.Member) { m.Answers = "another prompt" })
 	until(t, "both are there", func() bool { return len(a.Report().Members) == 2 && len(b.Report().Members) == 2 })
 	until(t, "a line says that they answer otherwise", func() bool { return logs.FilterMessageSnippet("other providers, models or prompts").Len() == 1 })
 	if n := len(other.Report().Members); n > 1 {

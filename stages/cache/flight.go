@@ -38,8 +38,11 @@ type flight struct {
 	holder *bid   // of bids: has a turn, or has said something
 	flying int    // bids that have not returned, also withdrawn ones
 	over   bool
-	keep   bool        // somebody wants the answer kept
-	linger *time.Timer // runs when there are no riders
+	keep   bool // somebody wants the answer kept
+	// Other gateways wait for so many of its bids; one has given them the answer.
+	leading int
+	given   bool
+	linger  *time.Timer // runs when there are no riders
 
 	mu      sync.Mutex
 	speaker *bid          // whose text it is
@@ -82,6 +85,7 @@ type bid struct {
 	end    context.CancelCauseFunc
 	trace  *core.Trace
 	until  atomic.Pointer[time.Time] // what it says its deadline is; nil for none
+	found  bool                      // its answer is another gateway's; set before it lands
 
 	// Guarded by flights.mu.
 	relied int // riders that do
@@ -434,8 +438,56 @@ func (b *bid) fly(ctx context.Context, next core.Translator, req *core.Request) 
 		}
 		b.land(res, core.AsError(err, b.flight.stage.name))
 	}()
-	res, err = next.Translate(ctx, req)
+	if s := b.flight.stage; s.common != nil && req.Chat == nil {
+		res, err = b.share(ctx, s.common, next, req)
+	} else {
+		res, err = next.Translate(ctx, req)
+	}
 	returned = true
+}
+
+// share asks the group before it goes on, and gives it the answer.
+func (b *bid) share(ctx context.Context, c *common, next core.Translator, req *core.Request) (*core.Result, error) {
+	f, mu := b.flight, &b.flight.stage.flights.mu
+	mu.Lock()
+	keep := f.keep
+	mu.Unlock()
+	if !keep {
+		return next.Translate(ctx, req)
+	}
+	ttl := time.Duration(f.stage.memory.ttl.Load())
+	found := alone
+	if !req.NoCache {
+		var e *entry
+		if e, found = c.fetch(ctx, f.key, ttl); e != nil {
+			f.stage.memory.put(e)
+			b.found = true
+			return &e.hit, nil
+		}
+	}
+	if found == leads {
+		mu.Lock()
+		f.leading++
+		mu.Unlock()
+		over := c.lead(f.key)
+		defer func() {
+			over()
+			mu.Lock()
+			f.leading--
+			last := f.leading == 0 && !f.given
+			mu.Unlock()
+			if last { // no other bid of this flight goes on, and none has an answer
+				c.done(f.key)
+			}
+		}()
+	}
+	res, err := next.Translate(ctx, req)
+	if err == nil && res != nil && !res.NoStore && len(res.Flags) == 0 && found != foreign && c.keep(f.key, res, ttl) {
+		mu.Lock()
+		f.given = true
+		mu.Unlock()
+	}
+	return res, err
 }
 
 // land keeps the answer of b, then forgets the flight: whoever asks meanwhile
@@ -452,6 +504,7 @@ func (b *bid) land(res *core.Result, err *core.Error) {
 		e = newEntry(f.key, res)
 		shared = &e.hit
 		switch {
+		case b.found: // it is kept already, with its age
 		case res.NoStore || len(res.Flags) > 0:
 			s.unstored.Add(1)
 		case keep:

@@ -127,7 +127,8 @@ func (m *memory) put(e *entry) {
 	if m.cache == nil {
 		return
 	}
-	e.born, e.hash = time.Since(m.start), maphash.String(m.seed, e.key)
+	// What came from another gateway is as old as it says.
+	e.born, e.hash = time.Since(m.start)+e.born, maphash.String(m.seed, e.key)
 	if _, ok := m.cache.Get(e.hash); ok {
 		// An older answer is replaced where it stands, which ristretto does at
 		// once, unless it is evicting it.

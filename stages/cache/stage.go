@@ -33,6 +33,7 @@ type Stage struct {
 	flights   flights
 	below     atomic.Pointer[[]string] // how the keys begin in the chain that was linked last
 	closing   sync.Once
+	common    *common // nil when nothing is shared
 
 	hits, preloadHits, misses, joins, unstored atomic.Int64
 }
@@ -67,6 +68,9 @@ func New(env core.Env, c Config) *Stage {
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
+	if env.Shared != nil {
+		s.common = newCommon(env.Shared, s.log)
+	}
 	s.memory.ttl.Store(int64(c.TTL))
 	s.preloaded.Store(&table{})
 	s.flights.joining = map[string]*flight{}
@@ -83,6 +87,9 @@ func (s *Stage) Start(ctx context.Context) error {
 	s.preloaded.Store(t)
 	if err := s.memory.open(s.config.MaxSize); err != nil {
 		return fmt.Errorf("making the cache: %w", err)
+	}
+	if s.common != nil {
+		s.common.start()
 	}
 	s.log.Debug("cache is ready", zap.Int("preloaded", len(t.answers)))
 	return nil
@@ -206,6 +213,9 @@ func (s *Stage) Close() error {
 		}
 		s.flights.mu.Unlock()
 		s.flights.running.Wait()
+		if s.common != nil {
+			s.common.close()
+		}
 		s.memory.close()
 	})
 	return nil
@@ -314,6 +324,9 @@ func (s *Stage) Measure(emit func(core.Measure)) {
 	count("cache_unstored_total", "Good answers that were not stored: a fallback's, flagged or cut ones.", &s.unstored)
 	count("cache_evictions_total", "Stored answers that made room for others.", &s.memory.evicted)
 	count("cache_rejections_total", "Answers that a full cache let go after a while, since what it holds was asked for more.", &s.memory.rejected)
+	if s.common != nil {
+		s.common.measure(emit)
+	}
 	s.flights.mu.Lock()
 	flying := len(s.flights.all)
 	s.flights.mu.Unlock()

@@ -49,6 +49,9 @@ type Options struct {
 	Recent func() []door.Past
 	// Sessions lists the live sessions that are open, of which there may be many.
 	Sessions func() []Session
+	// Group tells who shares what with this gateway; nil for nobody. Without it there is no
+	// /admin/cluster.
+	Group func() *Group
 	// Record records what the live sessions of a name take, all when it is empty, with
 	// their texts or without.
 	Record func(session string, texts bool) (*Recording, error)
@@ -208,6 +211,9 @@ func New(o Options) http.Handler {
 			door.WriteJSON(w, http.StatusOK, map[string]any{"sessions": all})
 		}))
 	}
+	if o.Group != nil {
+		mux.Handle("/admin/cluster", get(a.group))
+	}
 	if o.Record != nil {
 		mux.Handle("/admin/record", get(a.record))
 	}
@@ -216,7 +222,7 @@ func New(o Options) http.Handler {
 	}
 	a.handlePage(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /, /metrics, /healthz, /readyz, /admin/status, /admin/sessions, /admin/usage, /admin/recent, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
+		door.WriteError(w, r, &core.Error{Kind: core.NotFound, Detail: "there is nothing at this address; /, /metrics, /healthz, /readyz, /admin/status, /admin/sessions, /admin/cluster, /admin/usage, /admin/recent, /admin/tap, /admin/kept, /admin/reload and /admin/plugins/NAME/restart are"})
 	})
 	return mux
 }
