@@ -93,12 +93,14 @@ func secure(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
+// zippers are used again: each has a megabyte of memory.
+var zippers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
 func zip(body []byte) []byte {
 	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	if err != nil {
-		panic(err) // the level is one
-	}
+	z := zippers.Get().(*gzip.Writer)
+	defer zippers.Put(z)
+	z.Reset(&b)
 	z.Write(body) // into memory
 	z.Close()
 	return b.Bytes()
