@@ -26,6 +26,9 @@ const maxFields = 64
 // errSyntax is of a frame that is not JSON, or no object. It ends the connection.
 var errSyntax = &core.Error{Kind: core.InvalidRequest, Stage: "live", Detail: "a frame is one JSON object"}
 
+// errBytes is of a frame over plain HTTP that no text can have come from.
+var errBytes = &core.Error{Kind: core.InvalidRequest, Stage: "live", Detail: "a frame is UTF-8, and this one is not"}
+
 // fieldsOf are those that each type of frame may have.
 var fieldsOf = map[string]string{
 	"start":     " session source targets glossary formality context corrections acks traceparent resume after words ",

@@ -891,6 +891,17 @@ func TestTheSameSessionOverPlainHTTP(t *testing.T) {
 	} else if raw, _ := io.ReadAll(res.Body); !strings.Contains(string(raw), "line 3: ") || !strings.Contains(string(raw), "were taken") {
 		t.Errorf("which line is wrong is not said: %s", raw)
 	}
+	// JSON has no other encoding, and what reads it writes U+FFFD for what is none.
+	for _, body := range []string{"{\"segment\":\"s5\",\"text\":\"\xff\",\"final\":true}", "\xff"} {
+		if res := do("POST", s.Source, body, token...); res.StatusCode != 400 {
+			t.Errorf("%q: %s", body, res.Status)
+		} else if raw, _ := io.ReadAll(res.Body); !strings.Contains(string(raw), "UTF-8") {
+			t.Errorf("%q: %s", body, raw)
+		}
+	}
+	if res := do("POST", g.url+"/v1/live", "{\"type\":\"start\",\"session\":\"\xff\",\"targets\":[\"es\"]}", bearerOf("a")...); res.StatusCode != 400 {
+		t.Errorf("a start that is not UTF-8: %s", res.Status)
+	}
 	events = do("GET", s.Events, "", append(token, "Last-Event-ID", id)...)
 	defer events.Body.Close()
 	in = bufio.NewReader(events.Body)

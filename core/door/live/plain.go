@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
@@ -30,6 +31,8 @@ type begun struct {
 func (d *Door) begin(who caller, raw []byte, r *http.Request) (*begun, error) {
 	f, bad := parse(raw)
 	switch {
+	case !utf8.Valid(raw):
+		return nil, errBytes
 	case bad != nil:
 		return nil, bad
 	case f.kind != "start":
@@ -139,6 +142,10 @@ func (d *Door) source(w http.ResponseWriter, r *http.Request, s *session) {
 		}
 		if len(line) > most {
 			refuse(&core.Error{Kind: core.TooLarge, Stage: "live", Detail: "a frame is larger than live.max_frame"})
+			return
+		}
+		if !utf8.Valid(line) {
+			refuse(errBytes)
 			return
 		}
 		f, bad := parse(line)

@@ -135,7 +135,7 @@ func untranslated(raw string) bool {
 var noTranslate = regexp.MustCompile(`(?i)\stranslate\s*=\s*["']?no\b|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b|notranslate\b)`)
 
 // attributes adds the values of attributes that are texts, but for those within a text that
-// was added: they go with it.
+// was added: there a tag is a mark, and comes back as it was.
 func (r *reader) attributes(all []span) {
 	var taken []span
 	for i, s := range r.doc.Segments {

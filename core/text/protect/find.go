@@ -315,7 +315,7 @@ func (f *finder) percent(i int) int {
 	after := lettersAfter(t, n, 3)
 	plain := n == i+2 // nothing between the sign and the letter
 	switch {
-	case at(t, n) == '\'' && isLetter(at(t, n+1)) && plain: // 5 %d'augmentation
+	case at(t, n) == '\'' && isLetter(at(t, n+1)) && plain && afterNumber(t[:i]): // 5 %d'augmentation, but not %s's name
 		return i
 	case digit && (after > 0 || strings.IndexByte("sd@", c) < 0) && !numbered: // 50%of
 		return i
@@ -811,6 +811,12 @@ func (f *finder) entity(i int) int {
 		}
 	}
 	return f.add(span{from: i, to: n, kind: Entity})
+}
+
+// afterNumber says whether a number is what t ends with, but for blanks.
+func afterNumber(t string) bool {
+	t = strings.TrimRight(t[max(0, len(t)-16):], " \u00a0\u202f")
+	return t != "" && isDigit(t[len(t)-1])
 }
 
 // ownEntity looks for a reference to an entity that the document has of its own, as manuals

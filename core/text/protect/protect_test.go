@@ -57,6 +57,7 @@ func TestPlaceholdersAreFoundAsTheirFormatsDefineThem(t *testing.T) {
 		{"addresses among Chinese", "请看https://example.com/a和ann@example.cn谢谢", "https://example.com/a|ann@example.cn"},
 		{"code spans", "Run `make test`, or ``a ` b``; ```\ncode\n```", "`make test`|``a ` b``|```\ncode\n```"},
 		{"entities", "Tom &amp; Jerry&nbsp;&#169; &#xA9;", "&amp;|&nbsp;|&#169;|&#xA9;"},
+		{"printf of whom something is", "%s: cannot verify %s's certificate, %1$s's nor %d'inci", "%s|%s|%1$s|%d"},
 		{"entities of the document's own", "Use &product; (&my-lib.2;) on R&D; and &T;.", "&product;|&my-lib.2;"},
 		{"HTML", `<b>Hi</b> <a href="/x?a>b" title='t'>there</a><br><br/><img src=x.png><!-- no --><p hidden>`, `<b>|</b>|<a href="/x?a>b" title='t'>|</a>|<br>|<br/>|<img src=x.png>|<!-- no -->|<p hidden>`},
 		{"XML", `<ph name="N"/><g id="1">x</g><?xml version="1.0"?>`, `<ph name="N"/>|<g id="1">|</g>|<?xml version="1.0"?>`},
