@@ -183,7 +183,7 @@ func (s *Server) publicHandler() http.Handler {
 		switch path := r.URL.Path; {
 		case isHealth(path):
 			s.health(w, r)
-		case !own && (path == "/metrics" || strings.HasPrefix(path, "/admin/") || asksForPage(r)):
+		case !own && (path == "/metrics" || strings.HasPrefix(path+"/", "/admin/") || asksForPage(r)):
 			admin.ServeHTTP(w, r)
 		default:
 			s.door(w, r)
