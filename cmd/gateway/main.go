@@ -39,9 +39,6 @@ const (
 // pipeline.yaml names them as it names all others.
 func Main(kinds ...core.Kind) { os.Exit(program{kinds}.run(os.Args[1:])) }
 
-// Root is the tree of commands, for whoever writes their manual.
-func Root(kinds ...core.Kind) *cobra.Command { return program{kinds}.root() }
-
 // A program is a gateway with the kinds that it was linked with beside the shipped ones.
 type program struct{ kinds []core.Kind }
 
@@ -127,7 +124,7 @@ func (p program) root() *cobra.Command {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	cmd.AddCommand(p.serveCommand(), p.reloadCommand(), p.statusCommand(), p.healthCommand(), p.usageCommand(), p.recentCommand(), p.tapCommand(), p.recordCommand(), p.replayCommand(), p.translateCommand(), p.checkCommand(), p.explainCommand(), p.testCommand(),
-		p.schemaCommand(), p.initCommand(), benchCommand(), buildCommand(), p.pluginCommand(), p.versionCommand())
+		p.schemaCommand(), p.initCommand(), benchCommand(), buildCommand(), p.pluginCommand(), p.versionCommand(), p.manualCommand())
 	return cmd
 }
 

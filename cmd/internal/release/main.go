@@ -24,6 +24,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,9 +35,6 @@ import (
 	_ "github.com/goreleaser/nfpm/v2/deb"
 	"github.com/goreleaser/nfpm/v2/files"
 	_ "github.com/goreleaser/nfpm/v2/rpm"
-	"github.com/spf13/cobra/doc"
-
-	"github.com/dragoman-mt/dragoman/cmd/gateway"
 )
 
 func main() {
@@ -152,11 +150,30 @@ func (r *release) share() error {
 	if err := os.Mkdir(man, 0o755); err != nil {
 		return err
 	}
-	os.Unsetenv("DRAGOMAN_CONFIG") // it would be the default in the manual
-	root := gateway.Root()
-	root.DisableAutoGenTag = true
-	root.InitDefaultCompletionCmd()
-	if err := doc.GenManTree(root, &doc.GenManHeader{Title: "DRAGOMAN", Section: "1", Date: &r.at, Source: "Dragoman " + r.version, Manual: "Dragoman"}, man); err != nil {
+	// The gateway writes its own manual and completions, here and as a stranger to this user's variables.
+	host := filepath.Join(r.work, "host", "dragoman")
+	if err := r.build("cmd/dragoman", runtime.GOOS, runtime.GOARCH, host); err != nil {
+		return err
+	}
+	said := func(args ...string) ([]byte, error) {
+		cmd := exec.Command(host, args...)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.work, "SOURCE_DATE_EPOCH=" + strconv.FormatInt(r.at.Unix(), 10)}
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("dragoman %s: %w", strings.Join(args, " "), err)
+		}
+		return out, nil
+	}
+	completion := func(shell string) func(io.Writer) error {
+		return func(w io.Writer) error {
+			out, err := said("completion", shell)
+			if err == nil {
+				_, err = w.Write(out)
+			}
+			return err
+		}
+	}
+	if _, err := said("manual", man); err != nil {
 		return err
 	}
 	pages, err := os.ReadDir(man)
@@ -171,9 +188,9 @@ func (r *release) share() error {
 		r.shared = append(r.shared, page)
 	}
 	for to, write := range map[string]func(io.Writer) error{
-		"/usr/share/bash-completion/completions/dragoman":    func(w io.Writer) error { return root.GenBashCompletionV2(w, true) },
-		"/usr/share/zsh/vendor-completions/_dragoman":        root.GenZshCompletion,
-		"/usr/share/fish/vendor_completions.d/dragoman.fish": func(w io.Writer) error { return root.GenFishCompletion(w, true) },
+		"/usr/share/bash-completion/completions/dragoman":    completion("bash"),
+		"/usr/share/zsh/vendor-completions/_dragoman":        completion("zsh"),
+		"/usr/share/fish/vendor_completions.d/dragoman.fish": completion("fish"),
 		"/usr/share/doc/dragoman/changelog.Debian":           r.changelog,
 		"/usr/share/doc/dragoman/copyright":                  r.copyright,
 	} {
@@ -313,17 +330,25 @@ var programs = map[string]string{
 	"plugins/apertium": "/usr/lib/dragoman/plugins/apertium",
 }
 
+// build builds a program of ours.
+func (r *release) build(from, system, arch, to string) error {
+	build := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace", "-buildvcs=true", "-ldflags=-s -w", "-o", to, "./"+from)
+	build.Dir = r.top
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+arch, "GOFLAGS=", "GOAMD64=v1", "GOWORK=off")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s: %w\n%s", from, err, out)
+	}
+	return nil
+}
+
 // arch makes everything for one architecture, and returns the names of what it made.
 func (r *release) arch(arch string) ([]string, error) {
 	all := slices.Clone(r.shared)
 	var binaries []string
 	for _, from := range slices.Sorted(maps.Keys(programs)) {
 		binary := filepath.Join(r.work, arch, filepath.Base(from))
-		build := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace", "-buildvcs=true", "-ldflags=-s -w", "-o", binary, "./"+from)
-		build.Dir = r.top
-		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOAMD64=v1", "GOWORK=off")
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("building %s: %w\n%s", from, err, out)
+		if err := r.build(from, "linux", arch, binary); err != nil {
+			return nil, err
 		}
 		all = append(all, file{from: binary, to: programs[from], mode: 0o755})
 		binaries = append(binaries, binary)
