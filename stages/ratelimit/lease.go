@@ -80,8 +80,10 @@ const mostMembers = 1000
 // units are requests and tokens.
 const units = 2
 
-func newLease(key string, members int) *lease {
-	return &lease{key: key, members: max(members, fewest), shares: true, lane: core.LaneBulk}
+// newLease returns one of which nothing is said. Its calls are numbered from now on, so that
+// what this process said of the account before, and forgot, is older.
+func newLease(key string, members int, now time.Time) *lease {
+	return &lease{key: key, seq: now.UnixMilli(), members: max(members, fewest), shares: true, lane: core.LaneBulk}
 }
 
 // holds says whether what was granted may still be spent.
