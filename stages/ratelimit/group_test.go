@@ -227,6 +227,26 @@ func TestAnAccountThatIsUsedAgainIsSharedAgain(t *testing.T) {
 	}
 }
 
+// One that is killed and begins anew is not two, also while each keeps to its share.
+func TestWhoBeginsAnewTakesNoShareFromTheOthers(t *testing.T) {
+	property.WithoutRace(t)
+	store, client := fake(t)
+	g := newGroup(t, store, client, 600, 4)
+	for _, m := range g.gates {
+		m.rate = 10
+	}
+	g.pass(80 * time.Second)
+	store.FlushAll()
+	g.pass(2 * time.Second)
+	g.begin(1)
+	g.pass(5 * time.Second)
+	for i, m := range g.gates {
+		if l := m.stage.current.lease; !l.shares || l.members != 4 {
+			t.Errorf("gateway %d keeps to its share: %v, of %d", i, l.shares, l.members)
+		}
+	}
+}
+
 // A final on one gateway does not wait behind the bulk of another.
 func TestBulkOnOneGatewayDoesNotStarveFinalsOnAnother(t *testing.T) {
 	property.WithoutRace(t)
