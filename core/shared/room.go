@@ -371,19 +371,19 @@ func (r *room) Later(script *core.Script, key string, args ...string) {
 	for _, a := range args {
 		w.size += int64(len(a))
 	}
-	if !r.up.Load() || r.queued.Add(w.size) > mostBytes {
-		if r.up.Load() {
-			r.queued.Add(-w.size)
-		}
+	if !r.up.Load() {
 		r.dropped.Add(1)
 		return
 	}
-	select {
-	case r.queue <- w:
-	default:
-		r.queued.Add(-w.size)
-		r.dropped.Add(1)
+	if r.queued.Add(w.size) <= mostBytes {
+		select {
+		case r.queue <- w:
+			return
+		default:
+		}
 	}
+	r.queued.Add(-w.size)
+	r.dropped.Add(1)
 }
 
 // write does what Later was told, one after the other.

@@ -17,8 +17,9 @@ import (
 
 const (
 	// leading is how long the others wait for one gateway that calls upstream, unless it
-	// says that it still does, which it does so often.
-	leading, stillLeading = time.Second, 600 * time.Millisecond
+	// says that it still does. It says so first after stillLeading, and then by and by less
+	// often, for up to longestLead: a text may wait in the line for long.
+	leading, stillLeading, longestLead = time.Second, 600 * time.Millisecond, 5 * time.Second
 	// soonest and latest are how long a gateway that waits for another asks again whether
 	// it may call itself, should it not hear of the answer.
 	soonest, latest = 20 * time.Millisecond, 160 * time.Millisecond
@@ -197,14 +198,17 @@ func (c *common) lead(key string) (over func()) {
 	done := make(chan struct{})
 	var telling sync.WaitGroup
 	telling.Go(func() {
-		ticker := time.NewTicker(stillLeading)
-		defer ticker.Stop()
+		next := stillLeading
+		timer := time.NewTimer(next)
+		defer timer.Stop()
 		for {
 			select {
 			case <-done:
 				return
-			case <-ticker.C:
-				c.room.Later(still, shelf(name), c.shared.Self(), strconv.FormatInt(leading.Milliseconds(), 10))
+			case <-timer.C:
+				next = min(2*next, longestLead/2)
+				c.room.Later(still, shelf(name), c.shared.Self(), strconv.FormatInt((2*next).Milliseconds(), 10))
+				timer.Reset(next)
 			}
 		}
 	})

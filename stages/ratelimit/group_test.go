@@ -119,7 +119,7 @@ func TestOne429PausesAllGatewaysAndOneProbes(t *testing.T) {
 	}
 	until(t, "every gateway has heard of the group", func() bool {
 		for _, s := range gates {
-			if l, ok := s.leased(); !ok || l.seq < 3 || l.members != len(gates) {
+			if l, ok := s.leased(); !ok || l.sent.IsZero() || l.asking || l.members != len(gates) {
 				return false
 			}
 		}
@@ -200,6 +200,49 @@ func TestWhoIsGoneKeepsItsPartUnlessItSaidSo(t *testing.T) {
 		g.pass(time.Minute)
 		if used := len(g.starts) - from; goodbye != (used > 550) || !goodbye && (used < 250 || used > 300) {
 			t.Errorf("good-bye %v: the other one used %d of 600", goodbye, used)
+		}
+	}
+}
+
+// An account that was forgotten and is used again is shared again.
+func TestAnAccountThatIsUsedAgainIsSharedAgain(t *testing.T) {
+	property.WithoutRace(t)
+	store, client := fake(t)
+	g := newGroup(t, store, client, 600, 2)
+	for _, m := range g.gates {
+		m.rate = 1
+	}
+	g.pass(80 * time.Second)
+	m := g.gates[0]
+	m.rate = 0
+	g.pass(2 * time.Second)
+	m.stage.mu.Lock()
+	m.stage.leave("acct", m.stage.accounts["acct"])
+	m.stage.mu.Unlock()
+	g.pass(2 * time.Second)
+	m.rate = 1
+	g.pass(2 * time.Second)
+	if l := m.stage.accounts["acct"].lease; l.shares || !l.holds(g.now) {
+		t.Errorf("it keeps to its share: %v; its lease lasts: %v", l.shares, l.holds(g.now))
+	}
+}
+
+// One that is killed and begins anew is not two, also while each keeps to its share.
+func TestWhoBeginsAnewTakesNoShareFromTheOthers(t *testing.T) {
+	property.WithoutRace(t)
+	store, client := fake(t)
+	g := newGroup(t, store, client, 600, 4)
+	for _, m := range g.gates {
+		m.rate = 10
+	}
+	g.pass(80 * time.Second)
+	store.FlushAll()
+	g.pass(2 * time.Second)
+	g.begin(1)
+	g.pass(5 * time.Second)
+	for i, m := range g.gates {
+		if l := m.stage.current.lease; !l.shares || l.members != 4 {
+			t.Errorf("gateway %d keeps to its share: %v, of %d", i, l.shares, l.members)
 		}
 	}
 }
@@ -297,7 +340,7 @@ func TestWhatTheStoreHoldsOfOthersStopsNobody(t *testing.T) {
 			gates, logs := joined(t, r.URL, 1, Config{RequestsPerMinute: 6000, WhenUnreachable: Share})
 			req := &core.Request{Text: "x", Account: "acct"}
 			gates[0].Take(req, time.Now())
-			until(t, "it has asked", func() bool { l, _ := gates[0].leased(); return l.seq > 0 && !l.asking })
+			until(t, "it has asked", func() bool { l, _ := gates[0].leased(); return !l.sent.IsZero() && !l.asking })
 			key := r.Do("KEYS", "test:lease:*")
 			if tc.spoil[0] == "SET" {
 				r.Do("DEL", key)

@@ -43,6 +43,7 @@ type lease struct {
 	until   time.Time // what is left may be spent before
 	left    [units]int64
 	members int  // at the last answer
+	before  int  // when leases were last given
 	shares  bool // what the others have spent is not known: each keeps to its share
 
 	sent    time.Time // the last renewal
@@ -80,8 +81,10 @@ const mostMembers = 1000
 // units are requests and tokens.
 const units = 2
 
-func newLease(key string, members int) *lease {
-	return &lease{key: key, members: max(members, fewest), shares: true, lane: core.LaneBulk}
+// newLease returns one of which nothing is said. Its calls are numbered from now on, so that
+// what this process said of the account before, and forgot, is older.
+func newLease(key string, members int, now time.Time) *lease {
+	return &lease{key: key, seq: now.UnixMilli(), members: max(members, fewest), before: max(members, fewest), shares: true, lane: core.LaneBulk}
 }
 
 // holds says whether what was granted may still be spent.
@@ -338,7 +341,9 @@ func (l *lease) answered(a *account, g agreement, now time.Time) (longer time.Du
 	was, members := l.shares, l.members
 	l.members, l.shares, l.probing, l.waits = g.members, g.state == "share", g.state == "probe", g.state == "paused"
 	if l.shares { // some may not have said yet that they are there
-		l.members = max(members, g.members)
+		l.members = max(l.before, g.members)
+	} else {
+		l.before = g.members
 	}
 	l.until = l.sent.Add(granted)
 	for u := range units {

@@ -101,8 +101,10 @@ func (s *Stage) Recall(said []byte) error {
 func (s *Stage) leave(name string, a *account) {
 	delete(s.accounts, name)
 	if a.lease != nil && len(s.leaving) < 4*accountsKept {
-		s.leaving = append(s.leaving, a)
+		left := *a
+		s.leaving = append(s.leaving, &left)
 	}
+	a.lease = nil
 }
 
 // renewSoon has the leases looked at. The caller holds s.mu.

@@ -138,7 +138,7 @@ func (s *Stage) account(req *core.Request, now time.Time) *account {
 		s.forget(now)
 		s.accounts[req.Account] = a
 		if s.shared != nil && a.lease == nil {
-			a.lease = newLease("lease:{"+s.shared.Name("account "+req.Account)+"}", s.known)
+			a.lease = newLease("lease:{"+s.shared.Name("account "+req.Account)+"}", s.known, now)
 			a.limit(a.config, now)
 			s.renewSoon()
 		}
