@@ -704,6 +704,7 @@ func (a *paperwork) resolve(wanted []question) error {
 		var wait time.Duration
 		var mu sync.Mutex
 		var noting error
+		gaveUp := 0
 		var all sync.WaitGroup
 		turns := make(chan struct{}, flights)
 		for len(left) > 0 && a.ctx.Err() == nil {
@@ -711,6 +712,7 @@ func (a *paperwork) resolve(wanted []question) error {
 			texts, vain := most, a.inVain
 			mu.Unlock()
 			if vain >= mostInVain {
+				gaveUp = vain // a call that is under way may still be answered
 				break
 			}
 			n, characters := 0, 0
@@ -766,8 +768,8 @@ func (a *paperwork) resolve(wanted []question) error {
 		switch {
 		case a.ctx.Err() != nil:
 			return errors.New("stopped; what was answered is kept, start it again to go on")
-		case a.inVain >= mostInVain:
-			return fmt.Errorf("stopped after %d texts in a row that failed, the last one with: %w; what was answered is kept, start it again to go on", a.inVain, a.last)
+		case max(gaveUp, a.inVain) >= mostInVain:
+			return fmt.Errorf("stopped after %d texts in a row that failed, the last one with: %w; what was answered is kept, start it again to go on", max(gaveUp, a.inVain), a.last)
 		}
 		left = again
 		if len(left) > 0 {
