@@ -184,7 +184,7 @@ func TestAFailureOfOneGatewayIsNotThatOfTheOthers(t *testing.T) {
 		}
 	})
 	<-began
-	if failed, longest := askAll(t, gates[1:], 10, "hello"); failed != nil || calls.Load() != 1 || longest > 900*time.Millisecond {
+	if failed, longest := askAll(t, gates[1:], 10, "hello"); failed != nil || calls.Load() != 1 || longest > 5*time.Second { // of 8
 		t.Errorf("%d calls, the longest request took %v, failed: %v", calls.Load(), longest, failed)
 	}
 	leader.Wait()
@@ -207,11 +207,13 @@ func TestNoAnswerLivesTwiceItsTime(t *testing.T) {
 	}
 	ask(gates[0])
 	key := written(t, r)
-	r.Do("PEXPIRE", key, "400") // as if it had been made almost an hour ago
+	left := 2 * time.Second
+	expires := time.Now().Add(left)
+	r.Do("PEXPIRE", key, fmt.Sprint(left.Milliseconds())) // as if it had been made almost an hour ago
 	if res := ask(gates[1]); !res.Cached || calls.Load() != 1 || res.Usage != (core.Usage{}) || res.Provider != "p" || res.Model != "m" || res.Finish != core.FinishStop || res.Source != "en" {
 		t.Fatalf("%+v after %d calls", res, calls.Load())
 	}
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(time.Until(expires.Add(100 * time.Millisecond))) // its own time, for which there is no event
 	if ask(gates[1]); calls.Load() != 2 {
 		t.Error("it is used after its time")
 	}
@@ -284,10 +286,16 @@ func TestMissesGoOnWithoutTheStore(t *testing.T) {
 	}
 	r.Pause()
 	defer r.Resume()
+	fastest := time.Hour // the round in which the machine held nobody up
 	for i := range 20 {
-		if failed, longest := askAll(t, gates, 5, fmt.Sprint(i)); failed != nil || longest > 200*time.Millisecond { // 10 ms, and what a busy machine adds
-			t.Errorf("%v; the longest request took %v", failed, longest)
+		failed, longest := askAll(t, gates, 5, fmt.Sprint(i))
+		if failed != nil {
+			t.Error(failed)
 		}
+		fastest = min(fastest, longest)
+	}
+	if fastest > 200*time.Millisecond {
+		t.Errorf("in each round a request took %v or longer", fastest)
 	}
 }
 
