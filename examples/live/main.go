@@ -9,8 +9,8 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -21,67 +21,60 @@ type frame = map[string]any
 
 func main() { run(context.Background(), os.Args[1], os.Args[2], os.Args[3], os.Stdin, os.Stdout) }
 
-func run(ctx context.Context, url, source, target string, in io.Reader, out io.Writer) websocket.StatusCode {
-	start, frames := frame{"type": "start", "source": source, "targets": []string{target}}, make(chan frame)
-	go speak(bufio.NewScanner(in), frames)
-	go connect(ctx, url, frames)
-	var open []frame // the latest revision of each segment without a final target
-	for ws, said := (*websocket.Conn)(nil), false; ; {
-		f := <-frames
-		write := func(f frame) { wsjson.Write(ctx, ws, f) } // what is lost is said again
-		this := func(o frame) bool { return o["segment"] == f["segment"] }
-		if f["seq"] != nil {
-			start["after"] = f["seq"]
-		}
-		switch f["type"] {
-		case "connected":
-			wsjson.Write(ctx, f["ws"].(*websocket.Conn), start)
-		case "ready":
-			start["resume"], ws = f["resume"], f["ws"].(*websocket.Conn)
-			for _, o := range open { // what it has already it passes over
-				write(o)
-			}
-		case "source":
-			if open = append(slices.DeleteFunc(open, this), f); ws != nil {
-				write(f)
-			}
-		case "target":
-			if f["final"] == true {
-				fmt.Fprintf(out, "%s: %s\n", f["segment"], f["text"]) // or f["error"], and no text
-				open = slices.DeleteFunc(open, this)
-			}
-		case "said":
-			said = true
-		case "lost":
-			if ws = nil; f["code"] == 1000 || f["code"] == 1008 || f["code"] == 4401 {
-				return websocket.StatusCode(f["code"].(int))
-			}
-		}
-		if said && len(open) == 0 && ws != nil {
-			write(frame{"type": "end"})
+func run(ctx context.Context, url, source, target string, in io.Reader, out io.Writer) (code websocket.StatusCode) {
+	var mu sync.Mutex
+	var ready *websocket.Conn // the connection whose session is ready, if there is one
+	var said []frame          // the latest revision of each segment; nil with its final target
+	tell := func(n int, f frame) {
+		mu.Lock()
+		defer mu.Unlock()
+		if said = append(said[:n], f); ready != nil {
+			wsjson.Write(ctx, ready, f) // what is lost is told again
 		}
 	}
-}
-
-func speak(lines *bufio.Scanner, to chan<- frame) {
-	for n := 1; lines.Scan(); n++ {
-		words := strings.Fields(lines.Text())
-		for i := range words {
-			to <- frame{"type": "source", "segment": fmt.Sprint("s", n), "revision": i + 1, "text": strings.Join(words[:i+1], " "), "final": i == len(words)-1}
-			time.Sleep(40 * time.Millisecond)
+	go func() {
+		n := 0
+		for lines := bufio.NewScanner(in); lines.Scan(); {
+			words := strings.Fields(lines.Text())
+			for i := range words {
+				tell(n, frame{"type": "source", "segment": fmt.Sprint("s", n+1), "revision": i + 1, "text": strings.Join(words[:i+1], " "), "final": i == len(words)-1})
+				time.Sleep(40 * time.Millisecond)
+			}
+			n += min(len(words), 1)
 		}
-	}
-	to <- frame{"type": "said"}
-}
-
-func connect(ctx context.Context, url string, to chan<- frame) {
-	for ; ctx.Err() == nil; time.Sleep(300 * time.Millisecond) {
-		ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"dragoman.live.v1"}, HTTPHeader: http.Header{"Authorization": {"Bearer " + os.Getenv("DRAGOMAN_KEY")}}})
+		tell(n, frame{"type": "end"})
+	}()
+	header, start := http.Header{"Authorization": {"Bearer " + os.Getenv("DRAGOMAN_KEY")}}, frame{"type": "start", "source": source, "targets": []string{target}}
+	for ; ctx.Err() == nil && code != 1000 && code != 1008 && code != 4401; time.Sleep(300 * time.Millisecond) {
+		ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"dragoman.live.v1"}, HTTPHeader: header})
 		for f := (frame{"type": "connected"}); err == nil; err = wsjson.Read(ctx, ws, &f) {
-			f["ws"] = ws
-			to <- f
+			mu.Lock()
+			if f["seq"] != nil {
+				start["after"] = f["seq"]
+			}
+			switch n := 0; f["type"] {
+			case "connected":
+				wsjson.Write(ctx, ws, start)
+			case "ready":
+				start["resume"], ready = f["resume"], ws
+				for _, s := range said { // what it has already it passes over
+					if s != nil {
+						wsjson.Write(ctx, ws, s)
+					}
+				}
+			case "target":
+				if f["final"] == true {
+					fmt.Fprintf(out, "%s: %s\n", f["segment"], f["text"]) // or f["error"], and no text
+					fmt.Sscanf(f["segment"].(string), "s%d", &n)
+					said[n-1] = nil
+				}
+			}
+			mu.Unlock()
 			f = nil
 		}
-		to <- frame{"type": "lost", "code": int(websocket.CloseStatus(err))}
+		mu.Lock()
+		ready, code = nil, websocket.CloseStatus(err)
+		mu.Unlock()
 	}
+	return code
 }
