@@ -437,8 +437,9 @@ func (g *doorway) served(n int, status int64) {
 }
 
 func TestAClientThatLeavesAStreamEndsItsWork(t *testing.T) {
-	left := make(chan error, 2)
+	began, left := make(chan struct{}, 2), make(chan error, 2)
 	g := serve(t, door.Defaults(), core.TranslatorFunc(func(ctx context.Context, req *core.Request) (*core.Result, error) {
+		began <- struct{}{}
 		req.OnDelta("half")
 		<-ctx.Done()
 		left <- context.Cause(ctx)
@@ -446,6 +447,8 @@ func TestAClientThatLeavesAStreamEndsItsWork(t *testing.T) {
 	}))
 	ctx, leave := context.WithCancel(t.Context())
 	g.open(ctx, `{"text":["a","b"],"target":"es","stream":true}`).next("delta")
+	<-began
+	<-began // for a client that has left no work is begun
 	leave()
 	for range 2 {
 		if err := <-left; err != context.Canceled {
