@@ -208,12 +208,12 @@ func TestNoAnswerLivesTwiceItsTime(t *testing.T) {
 	ask(gates[0])
 	key := written(t, r)
 	left := 2 * time.Second
-	expires := time.Now().Add(left)
 	r.Do("PEXPIRE", key, fmt.Sprint(left.Milliseconds())) // as if it had been made almost an hour ago
+	expired := time.Now().Add(left)
 	if res := ask(gates[1]); !res.Cached || calls.Load() != 1 || res.Usage != (core.Usage{}) || res.Provider != "p" || res.Model != "m" || res.Finish != core.FinishStop || res.Source != "en" {
 		t.Fatalf("%+v after %d calls", res, calls.Load())
 	}
-	time.Sleep(time.Until(expires.Add(100 * time.Millisecond))) // its own time, for which there is no event
+	time.Sleep(time.Until(expired.Add(100 * time.Millisecond))) // its own time, for which there is no event
 	if ask(gates[1]); calls.Load() != 2 {
 		t.Error("it is used after its time")
 	}
