@@ -120,7 +120,12 @@ func self(t *testing.T, plugin string) Options {
 	folder := t.TempDir()
 	script := filepath.Join(folder, "plugin")
 	line := "#!/bin/sh\nDRAGOMAN_TEST_PLUGIN='" + plugin + "' DRAGOMAN_TEST_FOLDER='" + folder + "' exec '" + twin + "'\n"
-	if err := os.WriteFile(script, []byte(line), 0o755); err != nil {
+	// A child of another test that is forked meanwhile would hold the file open for writing until it
+	// is another program, and a file that is written cannot be started.
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(script, []byte(line), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return Options{Command: []string{script}}
