@@ -19,6 +19,8 @@ const (
 	// A text that may still grow waits for the next revision of it: a little longer than its
 	// speaker took lately, and so long at least and at most.
 	minPause, maxPause = 300 * time.Millisecond, time.Second
+	// maxAlone is how long a text that has grown waits for the translation of a newer one.
+	maxAlone = 2 * time.Second
 	// lull is how long a segment that does not change is still open.
 	lull = 5 * time.Second
 	// lapse is how long a speaker who says nothing stays recognised.
@@ -303,7 +305,16 @@ func (r *Revision) Next(now time.Time, final bool) Step {
 		if n := len(g.known); n > 0 {
 			return r.give(g.known[n-1].result.WithFlag(FlagDraft))
 		}
-		return Step{Changed: g.changed}
+		// Where calls for what is newer fail, one after another, it asks for itself while it has
+		// the time.
+		step := Step{Changed: g.changed}
+		if alone := r.at.Add(maxAlone); g.flying == 0 {
+			if !now.Before(alone) {
+				return r.ask(now, true)
+			}
+			step.Until = alone
+		}
+		return step
 	}
 	until := r.at.Add(s.pause())
 	if final || ended(r.text) && s.stops >= 0 || !now.Before(until) {
