@@ -11,6 +11,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/history"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
@@ -225,37 +226,30 @@ func (m Sample) gate(stage string) Cell {
 
 // quantile is where the share q of a histogram lies, estimated within its bucket;
 // nothing below so many observations.
-func (m Sample) quantile(name string, q, least float64) string {
-	total := 0.0
-	within := map[float64]float64{}
+func (m Sample) quantile(name string, q float64, least uint64) string {
+	var total uint64
+	within := map[float64]uint64{} // by bound
 	for _, x := range m["dragoman_"+name].GetMetric() {
 		h := x.GetHistogram()
-		total += float64(h.GetSampleCount())
+		total += h.GetSampleCount()
 		for _, b := range h.GetBucket() {
-			within[b.GetUpperBound()] += float64(b.GetCumulativeCount())
+			within[b.GetUpperBound()] += b.GetCumulativeCount()
 		}
 	}
 	if total < least || total == 0 {
 		return "-"
 	}
-	below, so := 0.0, 0.0
-	for _, bound := range slices.Sorted(maps.Keys(within)) {
-		n := within[bound]
-		if n >= q*total {
-			if math.IsInf(bound, 1) {
-				break
-			}
-			at := bound
-			if n > so {
-				at = below + (bound-below)*(q*total-so)/(n-so)
-			}
-			return fmt.Sprintf("%.0f ms", 1000*at)
-		}
-		if !math.IsInf(bound, 1) {
-			below, so = bound, n
-		}
+	delete(within, math.Inf(1))
+	bounds := slices.Sorted(maps.Keys(within))
+	counts := make([]uint64, len(bounds), len(bounds)+1)
+	for i, bound := range bounds {
+		counts[i] = within[bound]
 	}
-	return fmt.Sprintf("> %.0f ms", 1000*below)
+	at := 1000 * history.Quantile(bounds, append(counts, total), q)
+	if n := len(counts); n == 0 || float64(counts[n-1]) < q*float64(total) {
+		return fmt.Sprintf("> %.0f ms", at)
+	}
+	return fmt.Sprintf("%.0f ms", at)
 }
 
 // Share writes part of a whole.

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/http"
 	"path"
 	"strconv"
@@ -417,7 +418,7 @@ func hourRow(p history.Point) []string {
 }
 
 func inMilliseconds(seconds float64) string {
-	if seconds != seconds {
+	if math.IsNaN(seconds) {
 		return "-"
 	}
 	return fmt.Sprintf("%.0f ms", 1000*seconds)
@@ -443,7 +444,7 @@ func (a *admin) historyData(w http.ResponseWriter, r *http.Request) {
 	if a.o.History != nil {
 		for _, p := range a.o.History.Points(time.UnixMilli(after), 1) {
 			one := []any{p.Until.UnixMilli(), p.Seconds, p.Translated, p.Failed, p.Refused, p.Stored, nil, nil, p.InFlight, p.Waiting}
-			if p.P50 == p.P50 {
+			if !math.IsNaN(p.P50) {
 				one[6], one[7] = 1000*p.P50, 1000*p.P99
 			}
 			points = append(points, one)
