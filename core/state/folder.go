@@ -215,14 +215,12 @@ func persist(root *os.Root) error {
 
 // tidy removes what is too old, and what writers that died have left.
 func tidy(root *os.Root) error {
-	keep, err := list(root)
-	if err != nil {
-		return err
-	}
 	names, err := names(root)
 	if err != nil {
 		return err
 	}
+	// Of the same reading: what has been moved since stays under its new name.
+	keep := kept(names)
 	for _, name := range names {
 		x, ok := parseLabel(name)
 		drop := ok && !slices.Contains(keep, x)
@@ -290,20 +288,34 @@ func (x label) read(root *os.Root) ([]byte, error) {
 	return content, nil
 }
 
-// list returns what is kept, latest first, each content once.
+// list returns what is kept, latest first, each content once. What another process moves
+// while a folder is read may be told under neither of its names, so it is read until two
+// readings hold the same contents.
 func list(root *os.Root) ([]label, error) {
-	names, err := names(root)
-	if err != nil {
-		return nil, err
+	all, err := listOnce(root)
+	for try := 0; err == nil && try < 10; try++ {
+		before := all
+		if all, err = listOnce(root); slices.EqualFunc(before, all, func(a, b label) bool { return a.hash == b.hash }) {
+			break
+		}
 	}
-	var all []label
+	return all, err
+}
+
+func listOnce(root *os.Root) ([]label, error) {
+	names, err := names(root)
+	return kept(names), err
+}
+
+// kept is what of a folder with these names is kept, as list returns it.
+func kept(names []string) (all []label) {
 	for _, name := range names {
 		if x, ok := parseLabel(name); ok {
 			all = append(all, x)
 		}
 	}
 	slices.SortFunc(all, func(a, b label) int { return cmp.Compare(b.String(), a.String()) })
-	return once(all), nil
+	return once(all)
 }
 
 // An Address says where a running gateway is.
