@@ -42,13 +42,13 @@ func (t *Teller) Receive(w http.ResponseWriter, r *http.Request, deadline time.D
 // Requests returns one request for each of texts. A source that is not known is
 // guessed where those who translate need one.
 func (c *Call) Requests(texts []string, source, target core.Language, linger time.Duration) []core.Request {
-	reqs, traces := make([]core.Request, len(texts)), make([]core.Trace, len(texts))
+	reqs := make([]core.Request, len(texts))
 	seats := core.NewSeats(len(texts))
 	needed := source == "" && c.Rules.service.Languages() != nil
 	for i, text := range texts {
 		reqs[i] = core.Request{
 			ID: c.ID, Text: text, Source: source, Target: target, Client: c.Client, Final: true, Lane: core.LaneFinal,
-			Since: c.Begin, Linger: linger, Trace: &traces[i],
+			Since: c.Begin, Linger: linger,
 		}
 		if len(texts) > 1 {
 			reqs[i].Batch = seats[i]

@@ -116,8 +116,20 @@ func (t *Teller) One(ctx context.Context, tab *Tab, req *core.Request) Item {
 	return item
 }
 
-// Piece asks for req, which is a piece of a text that its caller notes as answered.
-func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) (item Item) {
+// Piece asks for req, which is a piece of a text that its caller notes as answered. One
+// without a trace borrows one.
+func (t *Teller) Piece(ctx context.Context, tab *Tab, req *core.Request) Item {
+	if req.Trace != nil {
+		return t.piece(ctx, tab, req)
+	}
+	req.Trace = t.Service.Traces.Take()
+	item := t.piece(ctx, tab, req)
+	t.Service.Traces.Return(req.Trace)
+	req.Trace = nil
+	return item
+}
+
+func (t *Teller) piece(ctx context.Context, tab *Tab, req *core.Request) (item Item) {
 	if seat := req.Batch; seat != nil {
 		defer seat.Settle() // nobody waits for it any more
 	}

@@ -142,7 +142,7 @@ func (t *Teller) segment(ctx context.Context, tab *Tab, req *core.Request, m for
 	reqs := make([]core.Request, len(pieces))
 	for i, text := range pieces {
 		reqs[i] = *req
-		reqs[i].Text, reqs[i].Trace, reqs[i].Batch = text, core.NewTrace(nil), nil
+		reqs[i].Text, reqs[i].Trace, reqs[i].Batch = text, nil, nil
 	}
 	out := core.Result{Cached: true}
 	for i, item := range Items(reqs, func(req *core.Request) Item { return t.Piece(ctx, tab, req) }) {

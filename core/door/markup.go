@@ -164,7 +164,7 @@ func (t *Teller) marked(ctx context.Context, tab *Tab, req *core.Request, m Mark
 	reqs := make([]core.Request, len(pieces))
 	for i, text := range pieces {
 		reqs[i] = *req
-		reqs[i].Text, reqs[i].Trace, reqs[i].OnDelta = text, core.NewTrace(nil), nil
+		reqs[i].Text, reqs[i].Trace, reqs[i].OnDelta = text, nil, nil
 	}
 	items := Items(reqs, func(req *core.Request) Item { return t.Piece(ctx, tab, req) })
 	for _, it := range items {
@@ -206,7 +206,7 @@ func (t *Teller) sections(ctx context.Context, tab *Tab, req *core.Request, m Ma
 	reqs := make([]core.Request, len(at))
 	for i, part := range at {
 		reqs[i] = *req
-		reqs[i].Text, reqs[i].Trace, reqs[i].OnDelta, reqs[i].Batch = parts[part], core.NewTrace(nil), nil, nil
+		reqs[i].Text, reqs[i].Trace, reqs[i].OnDelta, reqs[i].Batch = parts[part], nil, nil, nil
 		if seats != nil {
 			reqs[i].Batch = seats[i]
 		}

@@ -21,6 +21,9 @@ import (
 // A Service is what every door and the command line share: limits, keys, and
 // what is answered without a translator. It is safe for concurrent use.
 type Service struct {
+	// Traces are those of requests that a door asks for.
+	Traces core.Traces
+
 	translator core.Translator
 	tags       map[string]core.Language // two-letter tags, parsed ahead
 	rules      atomic.Pointer[Rules]

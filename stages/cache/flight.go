@@ -127,7 +127,7 @@ func (s *Stage) board(ctx context.Context, p *place, req *core.Request, key stri
 	if !req.NoCache {
 		// A flight that is not there any more may have ended since req looked.
 		if f = s.flights.joining[key]; f == nil {
-			if hit := s.memory.get([]byte(key)); hit != nil {
+			if hit := s.memory.get([]byte(key), core.Clock()); hit != nil {
 				s.hits.Add(1)
 				return nil, hit, nil
 			}

@@ -29,8 +29,7 @@ type memory struct {
 	// seconds in which entries were stored, at the size that it once had, until
 	// the last of them would have expired. In a day of distinct texts these
 	// take more memory than the answers.
-	ttl   atomic.Int64 // a time.Duration
-	start time.Time    // what born counts from
+	ttl atomic.Int64 // a time.Duration
 
 	stored            atomic.Int64 // entries in ristretto, or on their way
 	evicted, rejected atomic.Int64
@@ -42,7 +41,7 @@ type entry struct {
 	key  string
 	hash uint64
 	hit  core.Result
-	born time.Duration
+	born time.Duration // by core.Clock
 }
 
 // newEntry returns what is kept of res.
@@ -97,13 +96,13 @@ func (m *memory) open(maxSize core.Size) error {
 	}
 	m.using.Lock()
 	defer m.using.Unlock()
-	m.cache, m.start, m.seed = cache, time.Now(), maphash.MakeSeed()
+	m.cache, m.seed = cache, maphash.MakeSeed()
 	m.recent.resize(recent)
 	return nil
 }
 
-// get returns the answer for key, or nil.
-func (m *memory) get(key []byte) *core.Result {
+// get returns the answer for key at a time by core.Clock, or nil.
+func (m *memory) get(key []byte, now time.Duration) *core.Result {
 	m.using.RLock()
 	defer m.using.RUnlock()
 	if m.cache == nil {
@@ -114,7 +113,7 @@ func (m *memory) get(key []byte) *core.Result {
 	if !ok {
 		e = m.recent.get(hash)
 	}
-	if e == nil || e.key != string(key) || time.Since(m.start)-e.born > time.Duration(m.ttl.Load()) {
+	if e == nil || e.key != string(key) || now-e.born > time.Duration(m.ttl.Load()) {
 		return nil
 	}
 	return &e.hit
@@ -128,7 +127,7 @@ func (m *memory) put(e *entry) {
 		return
 	}
 	// What came from another gateway is as old as it says.
-	e.born, e.hash = time.Since(m.start)+e.born, maphash.String(m.seed, e.key)
+	e.born, e.hash = core.Clock()+e.born, maphash.String(m.seed, e.key)
 	if _, ok := m.cache.Get(e.hash); ok {
 		// An older answer is replaced where it stands, which ristretto does at
 		// once, unless it is evicting it.
@@ -198,7 +197,7 @@ func (m *memory) usable(prefix string) (entries int64) {
 	if m.cache == nil {
 		return 0
 	}
-	now, ttl := time.Since(m.start), time.Duration(m.ttl.Load())
+	now, ttl := core.Clock(), time.Duration(m.ttl.Load())
 	count := func(e *entry) (stop bool) {
 		if strings.HasPrefix(e.key, prefix) && now-e.born <= ttl {
 			entries++

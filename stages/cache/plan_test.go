@@ -220,7 +220,7 @@ func TestAnotherTTLHoldsForWhatIsStoredAlready(t *testing.T) {
 		ask(t, top, request("a"))
 		cached := func(want bool) {
 			t.Helper()
-			if got := s.memory.get(appendKey(slices.Clip(top.(*place).below[0]), request("a"))) != nil; got != want {
+			if got := s.memory.get(appendKey(slices.Clip(top.(*place).below[0]), request("a")), core.Clock()) != nil; got != want {
 				t.Errorf("stored: %v", got)
 			}
 		}

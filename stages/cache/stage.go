@@ -54,7 +54,16 @@ var (
 // has it.
 type table struct {
 	answers map[string]*core.Result
+	longest int // of its keys, in bytes
 	files   []file
+}
+
+// get returns the answer for key, or nil. Preloaded are phrases, and most texts are longer.
+func (t *table) get(key []byte) *core.Result {
+	if len(key) > t.longest {
+		return nil
+	}
+	return t.answers[string(key)]
 }
 
 type file struct {
@@ -132,6 +141,7 @@ func (t *table) read(name string) error {
 	}
 	for _, p := range all {
 		key := appendKey(nil, &core.Request{Source: p.Source, Target: p.Target, Text: p.Text})
+		t.longest = max(t.longest, len(key))
 		t.answers[string(key)] = &core.Result{Text: p.Translation, Cached: true}
 	}
 	return nil
@@ -271,22 +281,22 @@ func (p *place) Translate(ctx context.Context, req *core.Request) (*core.Result,
 		below = p.below[p.router.Route(req)]
 	}
 	var room [usualKey]byte
-	res, key := s.lookup(appendKey(append(room[:0], below...), req), len(below), req.NoCache)
+	res, key := s.lookup(appendKey(append(room[:0], below...), req), len(below), req)
 	if res != nil {
 		return res, nil
 	}
 	return s.travel(ctx, p, req, key)
 }
 
-// lookup returns the answer for key, else a key that lasts. What is preloaded is
+// lookup returns the answer for key, which is that of req, else a key that lasts. What is preloaded is
 // looked up first, without the first below bytes.
-func (s *Stage) lookup(key []byte, below int, noCache bool) (*core.Result, string) {
-	if !noCache {
-		if res := s.preloaded.Load().answers[string(key[below:])]; res != nil {
+func (s *Stage) lookup(key []byte, below int, req *core.Request) (*core.Result, string) {
+	if !req.NoCache {
+		if res := s.preloaded.Load().get(key[below:]); res != nil {
 			s.preloadHits.Add(1)
 			return res, ""
 		}
-		if res := s.memory.get(key); res != nil {
+		if res := s.memory.get(key, req.Trace.Entered()); res != nil {
 			s.hits.Add(1)
 			return res, ""
 		}

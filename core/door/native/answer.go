@@ -57,7 +57,7 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, id string, p *plan
 func (p *plan) appendEnd(b []byte, id string, items []door.Item, begin time.Time) []byte {
 	slowest, attempts := 0, 0
 	for i := range items {
-		attempts += p.traces[i].Attempts
+		attempts += p.requests[i].Trace.Attempts
 		if items[i].Took > items[slowest].Took {
 			slowest = i
 		}
@@ -65,14 +65,14 @@ func (p *plan) appendEnd(b []byte, id string, items []door.Item, begin time.Time
 	b = jsontext.AppendString(append(b, `"request_id":`...), id)
 	b = appendMilliseconds(append(b, `,"timing":{"total_ms":`...), time.Since(begin))
 	b = append(b, `,"stages":{`...)
-	for i, s := range p.traces[slowest].Spans() {
+	for i, s := range p.requests[slowest].Trace.Spans() {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(jsontext.AppendString(b, s.Name), ':')
 		b = appendMilliseconds(b, s.Self)
 	}
-	b = appendMilliseconds(append(b, `},"paced_ms":`...), p.traces[slowest].Paced)
+	b = appendMilliseconds(append(b, `},"paced_ms":`...), p.requests[slowest].Trace.Paced)
 	b = append(strconv.AppendInt(append(b, `,"attempts":`...), int64(attempts), 10), '}')
 	if p.call.sessionUsage {
 		total, err := json.Marshal(p.rules.SessionUsed(p.client, p.call.session))

@@ -77,7 +77,7 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, r, id, begin, err)
 		return
 	}
-	defer p.tab.Close()
+	defer p.end(d.Service)
 	// The client may only shorten what the service allows, and its time began
 	// when its call arrived.
 	ctx, cancel := context.WithDeadline(r.Context(), begin.Add(p.within))
@@ -95,6 +95,14 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 	p.tab.Settle()
 	status := d.answer(w, r, id, p, items, begin)
 	d.Journal.Served(name, id, p.client, status, len(items), time.Since(begin))
+}
+
+// end comes when p has been answered, and nothing runs for it any more.
+func (p *plan) end(s *door.Service) {
+	p.tab.Close()
+	for i := range p.requests {
+		s.Traces.Return(p.requests[i].Trace)
+	}
 }
 
 // one asks for one text of p.
@@ -135,7 +143,6 @@ type plan struct {
 	ignored  bool         // the client's instructions are
 	markup   *door.Markup // nil for plain text
 	requests []core.Request
-	traces   []core.Trace
 }
 
 // prepare reads and checks a call. What is wrong with a single text is found
@@ -221,7 +228,7 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 
 	p := &plan{rules: rules, call: c, markup: markup, client: client, targets: len(targets), within: within, ignored: ignored || unread || unused}
 	n := len(c.texts) * len(targets)
-	p.requests, p.traces = make([]core.Request, n), make([]core.Trace, n)
+	p.requests = make([]core.Request, n)
 	seats := core.NewSeats(n)
 	for i := range p.requests {
 		p.requests[i] = core.Request{
@@ -229,7 +236,7 @@ func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error
 			Formality: formality, Context: earlier, Instructions: instructions,
 			Client: client, Session: c.session, Segment: c.segment, Revision: c.revision,
 			Final: c.final, Lane: door.Lane(c.final, c.bulk), NoCache: c.noCache,
-			Trace: &p.traces[i],
+			Trace: d.Service.Traces.Take(),
 		}
 		if n > 1 {
 			p.requests[i].ID = id + "." + strconv.Itoa(i)

@@ -622,7 +622,7 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 			it := ask(req, i)
 			if it.Err != nil && (len(reqs) > 1 || j.keeps != nil) && it.Err.Kind != core.Canceled && it.Err.Kind != core.DeadlineExceeded {
 				again := *req
-				again.Trace, again.NoCache = core.NewTrace(nil), it.Err.Kind == core.BadAnswer
+				again.Trace, again.NoCache = nil, it.Err.Kind == core.BadAnswer
 				it = ask(&again, i)
 			}
 			return it
