@@ -102,9 +102,11 @@ func (s *lab) echoes(ctx context.Context, c *closers) (ours, bare func(context.C
 	if err != nil {
 		return nil, nil, err
 	}
+	traces := new(core.Traces) // as a door has them
 	ours = func(ctx context.Context, n int64) error {
 		req := requestFor(n)
-		req.Trace = core.NewTrace(nil) // as every door does
+		req.Trace = traces.Take()
+		defer traces.Return(req.Trace)
 		res, err := e.Translate(ctx, req)
 		if err == nil && res.Text != req.Text {
 			err = fmt.Errorf("the plugin echoes %q as %q", req.Text, res.Text)
