@@ -198,25 +198,34 @@ type body struct {
 	c    *conn
 	ctx  context.Context
 	stop func() bool // nil with HTTP/1.1
+	open bool        // nothing but the end of the connection tells its end
 	over atomic.Bool
 }
 
 // closeWait bounds how long a body may take to close.
 const closeWait = 250 * time.Millisecond
 
-// newBody makes inner, of an answer that c carries, end with ctx. With HTTP/1.1
+// newBody makes the body of res, which c carries, end with ctx. With HTTP/1.1
 // net/http sees to that: it closes the connection. With HTTP/2 it tells the
 // server first, and that waits while the server takes no bytes.
-func newBody(inner io.ReadCloser, c *conn, ctx context.Context) *body {
-	b := &body{ReadCloser: inner, c: c, ctx: ctx}
+func newBody(res *http.Response, c *conn, ctx context.Context) *body {
+	b := &body{ReadCloser: res.Body, c: c, ctx: ctx}
 	if c.multi {
+		inner := res.Body
 		b.stop = context.AfterFunc(ctx, func() { inner.Close() })
+	} else {
+		b.open = res.ContentLength < 0 && len(res.TransferEncoding) == 0
 	}
 	return b
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF && b.open && b.ctx.Err() != nil {
+		// It ends with its connection, which ended with ctx: a server over TLS answers
+		// the farewell with its own, and then what has come looks whole.
+		err = context.Cause(b.ctx)
+	}
 	if err != nil {
 		b.end(err == io.EOF, b.ctx.Err() != nil)
 	}

@@ -178,7 +178,7 @@ func (p *Pool) roundTrip(req *http.Request) (*http.Response, error) {
 			if res.Body == http.NoBody || req.Method == http.MethodHead || c.multi && res.ContentLength == 0 {
 				c.o.ended(c, true, false)
 			} else {
-				res.Body = newBody(res.Body, c, ctx)
+				res.Body = newBody(res, c, ctx)
 			}
 			return res, nil
 		}
