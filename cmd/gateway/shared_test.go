@@ -53,8 +53,8 @@ func TestThreeGatewaysAreOneGroup(t *testing.T) {
 	// calls by itself.
 	late := func() (n int) {
 		for _, g := range gates {
-			failed, _ := strconv.Atoi(g.metric(`dragoman_shared_calls_total{for="state and answers",outcome="failed"} `))
-			refused, _ := strconv.Atoi(g.metric(`dragoman_shared_calls_total{for="state and answers",outcome="refused"} `))
+			failed, _ := strconv.Atoi(g.metric(`dragoman_shared_calls_total{for="answers",outcome="failed"} `))
+			refused, _ := strconv.Atoi(g.metric(`dragoman_shared_calls_total{for="answers",outcome="refused"} `))
 			n += failed + refused
 		}
 		return n
