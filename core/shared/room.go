@@ -41,6 +41,15 @@ var (
 	errNoTime = errors.New("there is no time to ask the shared store")
 )
 
+// A part is what a room is used for, which counts for itself what it costs: state, or answers.
+type part struct {
+	*room
+	of string
+
+	answered, failed, refused, dropped atomic.Int64
+	spent                              atomic.Int64 // nanoseconds of all calls
+}
+
 // A room is one connection to a store, with its breaker.
 type room struct {
 	name, prefix string
@@ -56,23 +65,29 @@ type room struct {
 
 	queue  chan write
 	queued atomic.Int64 // bytes
+	probes *part        // what counts the probes
 
-	mu       sync.Mutex
-	hears    map[*ear]struct{}
-	said     string          // why it is away, as it was logged last
-	odd      map[string]bool // errors about single keys that were logged
-	closed   context.Context
-	close    context.CancelFunc
-	running  sync.WaitGroup
-	calling  sync.WaitGroup // calls that may outlast their time
-	answered atomic.Int64
-	failed   atomic.Int64
-	refused  atomic.Int64
-	dropped  atomic.Int64
-	spent    atomic.Int64 // nanoseconds of all calls
+	mu      sync.Mutex
+	hears   map[*ear]struct{}
+	said    string          // why it is away, as it was logged last
+	odd     map[string]bool // errors about single keys that were logged
+	closed  context.Context
+	close   context.CancelFunc
+	running sync.WaitGroup
+	calling sync.WaitGroup // calls that may outlast their time
+}
+
+// serves returns the part of r that is called of.
+func (r *room) serves(of string) *part {
+	p := &part{room: r, of: of}
+	if r.probes == nil {
+		r.probes = p
+	}
+	return p
 }
 
 type write struct {
+	part   *part
 	script *core.Script
 	key    string
 	args   []string
@@ -175,10 +190,10 @@ func (r *room) revive() error {
 		}
 	}
 	bound := shortly
-	if _, err := r.call(context.Background(), patience, probe, "alive", "1"); err != nil {
+	if _, err := r.probes.call(context.Background(), patience, probe, "alive", "1"); err != nil {
 		return err // the first one loads the script, or makes a new connection
 	}
-	_, err := r.call(context.Background(), bound, probe, "alive", "1")
+	_, err := r.probes.call(context.Background(), bound, probe, "alive", "1")
 	return err
 }
 
@@ -253,9 +268,9 @@ func explain(err error) string {
 
 func (r *room) Up() bool { return r.up.Load() }
 
-func (r *room) Ask(ctx context.Context, script *core.Script, key string, args ...string) ([]string, error) {
-	if !r.up.Load() {
-		r.refused.Add(1)
+func (p *part) Ask(ctx context.Context, script *core.Script, key string, args ...string) ([]string, error) {
+	if !p.up.Load() {
+		p.refused.Add(1)
 		return nil, errAway
 	}
 	bound := shortly
@@ -265,21 +280,21 @@ func (r *room) Ask(ctx context.Context, script *core.Script, key string, args ..
 	if bound < time.Millisecond {
 		return nil, errNoTime
 	}
-	list, err := r.call(ctx, bound, script, key, args...)
+	list, err := p.call(ctx, bound, script, key, args...)
 	switch {
 	case err == nil:
-		r.misses.Store(0)
+		p.misses.Store(0)
 	case ctx.Err() != nil, bound < shortly && errors.Is(err, errLate): // that says nothing of the store
 	default:
-		r.fail(err, key)
+		p.fail(err, key)
 	}
 	return list, err
 }
 
-func (r *room) Run(ctx context.Context, script *core.Script, key string, args ...string) ([]string, error) {
-	list, err := r.call(ctx, patience, script, key, args...)
+func (p *part) Run(ctx context.Context, script *core.Script, key string, args ...string) ([]string, error) {
+	list, err := p.call(ctx, patience, script, key, args...)
 	if err != nil && ctx.Err() == nil {
-		r.fail(err, key)
+		p.fail(err, key)
 	}
 	return list, err
 }
@@ -310,15 +325,15 @@ func (r *room) fail(err error, key string) {
 }
 
 // call runs script, and returns within bound whatever the client does.
-func (r *room) call(ctx context.Context, bound time.Duration, script *core.Script, key string, args ...string) ([]string, error) {
-	client := r.client.Load()
+func (p *part) call(ctx context.Context, bound time.Duration, script *core.Script, key string, args ...string) ([]string, error) {
+	client := p.client.Load()
 	if client == nil {
 		return nil, errAway
 	}
 	select {
-	case r.slots <- struct{}{}:
+	case p.slots <- struct{}{}:
 	default:
-		r.failed.Add(1)
+		p.failed.Add(1)
 		return nil, errBusy
 	}
 	type answer struct {
@@ -328,10 +343,10 @@ func (r *room) call(ctx context.Context, bound time.Duration, script *core.Scrip
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	answers := make(chan answer, 1)
-	r.calling.Go(func() {
+	p.calling.Go(func() {
 		defer cancel()
-		defer func() { <-r.slots }()
-		list, err := r.lua(script).Exec(ctx, *client, []string{r.prefix + ":" + key}, append([]string{r.channel()}, args...)).AsStrSlice()
+		defer func() { <-p.slots }()
+		list, err := p.lua(script).Exec(ctx, *client, []string{p.prefix + ":" + key}, append([]string{p.channel()}, args...)).AsStrSlice()
 		answers <- answer{list, err}
 	})
 	var a answer
@@ -344,15 +359,15 @@ func (r *room) call(ctx context.Context, bound time.Duration, script *core.Scrip
 			a.err = errLate
 		}
 	}
-	r.spent.Add(int64(time.Since(began)))
+	p.spent.Add(int64(time.Since(began)))
 	if a.err != nil {
-		r.failed.Add(1)
+		p.failed.Add(1)
 		if errors.Is(a.err, context.DeadlineExceeded) {
 			a.err = errLate
 		}
 		return nil, a.err
 	}
-	r.answered.Add(1)
+	p.answered.Add(1)
 	return a.list, nil
 }
 
@@ -366,24 +381,24 @@ func (r *room) lua(script *core.Script) *rueidis.Lua {
 
 func (r *room) channel() string { return r.prefix + ":news" }
 
-func (r *room) Later(script *core.Script, key string, args ...string) {
-	w := write{script: script, key: key, args: args}
+func (p *part) Later(script *core.Script, key string, args ...string) {
+	w := write{part: p, script: script, key: key, args: args}
 	for _, a := range args {
 		w.size += int64(len(a))
 	}
-	if !r.up.Load() {
-		r.dropped.Add(1)
+	if !p.up.Load() {
+		p.dropped.Add(1)
 		return
 	}
-	if r.queued.Add(w.size) <= mostBytes {
+	if p.queued.Add(w.size) <= mostBytes {
 		select {
-		case r.queue <- w:
+		case p.queue <- w:
 			return
 		default:
 		}
 	}
-	r.queued.Add(-w.size)
-	r.dropped.Add(1)
+	p.queued.Add(-w.size)
+	p.dropped.Add(1)
 }
 
 // write does what Later was told, one after the other.
@@ -394,9 +409,9 @@ func (r *room) write() {
 			return
 		case w := <-r.queue:
 			if !r.up.Load() {
-				r.dropped.Add(1)
-			} else if _, err := r.Run(r.closed, w.script, w.key, w.args...); err != nil {
-				r.dropped.Add(1)
+				w.part.dropped.Add(1)
+			} else if _, err := w.part.Run(r.closed, w.script, w.key, w.args...); err != nil {
+				w.part.dropped.Add(1)
 			}
 			r.queued.Add(-w.size)
 		}

@@ -28,7 +28,7 @@ import (
 // A Store is what one gateway has of the group. It is safe for concurrent use.
 type Store struct {
 	self, machine  string
-	state, answers *room // the same one when there is one URL
+	state, answers *part // of the same room when there is one URL
 	log            *zap.Logger
 
 	names []byte      // what Name hashes with; nil without a secret
@@ -63,14 +63,14 @@ func New(c Config, machine string, log *zap.Logger) (*Store, error) {
 		return nil, fmt.Errorf("shared.url: %w", err)
 	}
 	if c.URLState == "" || c.URLState == c.URL {
-		s.answers = newRoom("state and answers", c.Prefix, o, log)
-		s.state = s.answers
+		both := newRoom("state and answers", c.Prefix, o, log)
+		s.state, s.answers = both.serves("state"), both.serves("answers")
 	} else {
-		s.answers = newRoom("answers", c.Prefix, o, log)
+		s.answers = newRoom("answers", c.Prefix, o, log).serves("answers")
 		if o, err = option(c.URLState); err != nil {
 			return nil, fmt.Errorf("shared.url_state: %w", err)
 		}
-		s.state = newRoom("state", c.Prefix, o, log)
+		s.state = newRoom("state", c.Prefix, o, log).serves("state")
 	}
 	if secret := c.Encrypt.Reveal(); secret != "" {
 		if err := s.encrypt(secret, c.Prefix); err != nil {
@@ -97,11 +97,13 @@ func (s *Store) encrypt(secret, prefix string) error {
 
 // rooms are those that there are, each once.
 func (s *Store) rooms() []*room {
-	if s.state == s.answers {
-		return []*room{s.state}
+	if s.state.room == s.answers.room {
+		return []*room{s.state.room}
 	}
-	return []*room{s.state, s.answers}
+	return []*room{s.state.room, s.answers.room}
 }
+
+func (s *Store) parts() []*part { return []*part{s.state, s.answers} }
 
 // Start connects, and tells the others that me is there. It takes half a second at the
 // most, and does not fail: a store that is away is asked for until it is back.
@@ -308,7 +310,7 @@ type Report struct {
 	Rooms   []RoomReport `json:"rooms"`
 }
 
-// A RoomReport is how one connection to a store is, and what it has cost since the start.
+// A RoomReport is how the store is for one purpose, and what that has cost since the start.
 type RoomReport struct {
 	Name     string `json:"name"`
 	Up       bool   `json:"up"`
@@ -326,13 +328,13 @@ func (s *Store) Report() Report {
 	s.mu.Lock()
 	rep := Report{Self: s.self, Members: slices.Clone(s.members)}
 	s.mu.Unlock()
-	for _, r := range s.rooms() {
-		r.mu.Lock()
-		why := r.said
-		r.mu.Unlock()
-		one := RoomReport{Name: r.name, Up: r.up.Load(), Why: why, Answered: r.answered.Load(), Failed: r.failed.Load(), Refused: r.refused.Load(), Dropped: r.dropped.Load()}
+	for _, p := range s.parts() {
+		p.mu.Lock()
+		why := p.said
+		p.mu.Unlock()
+		one := RoomReport{Name: p.of, Up: p.up.Load(), Why: why, Answered: p.answered.Load(), Failed: p.failed.Load(), Refused: p.refused.Load(), Dropped: p.dropped.Load()}
 		if calls := one.Answered + one.Failed; calls > 0 {
-			one.Mean = time.Duration(r.spent.Load()/calls).Seconds() * 1000
+			one.Mean = time.Duration(p.spent.Load()/calls).Seconds() * 1000
 		}
 		rep.Rooms = append(rep.Rooms, one)
 	}
@@ -341,17 +343,17 @@ func (s *Store) Report() Report {
 
 // Measure reports how the store is, and what it costs.
 func (s *Store) Measure(emit func(core.Measure)) {
-	for _, r := range s.rooms() {
-		label := []string{"for", r.name}
+	for _, p := range s.parts() {
+		label := []string{"for", p.of}
 		up := 0.
-		if r.up.Load() {
+		if p.up.Load() {
 			up = 1
 		}
 		emit(core.Measure{Name: "shared_up", Help: "1 while the shared store answers, 0 while this gateway goes on by itself.", Value: up, Labels: label})
-		for outcome, n := range map[string]int64{"answered": r.answered.Load(), "failed": r.failed.Load(), "refused": r.refused.Load(), "dropped": r.dropped.Load()} {
+		for outcome, n := range map[string]int64{"answered": p.answered.Load(), "failed": p.failed.Load(), "refused": p.refused.Load(), "dropped": p.dropped.Load()} {
 			emit(core.Measure{Name: "shared_calls_total", Help: "Calls of the shared store: answered, failed, refused at once while it was away, and writes that were dropped.", Counter: true, Value: float64(n), Labels: append([]string{"outcome", outcome}, label...)})
 		}
-		emit(core.Measure{Name: "shared_call_seconds_total", Help: "Time that calls of the shared store took.", Counter: true, Value: time.Duration(r.spent.Load()).Seconds(), Labels: label})
+		emit(core.Measure{Name: "shared_call_seconds_total", Help: "Time that calls of the shared store took.", Counter: true, Value: time.Duration(p.spent.Load()).Seconds(), Labels: label})
 	}
 	s.mu.Lock()
 	members := len(s.members)

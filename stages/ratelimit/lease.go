@@ -40,6 +40,9 @@ type lease struct {
 	key string // in the store
 	seq int64
 
+	known int64     // the number of the last renewal that was answered
+	heard time.Time // when that was sent
+
 	until   time.Time // what is left may be spent before
 	left    [units]int64
 	members int  // at the last answer
@@ -218,7 +221,10 @@ func (l *lease) request(a *account, shared core.Shared, longest time.Duration, n
 	args := []string{
 		shared.Self(), shared.Machine(), strconv.FormatInt(l.seq, 10), what, open,
 		strconv.FormatInt(pause.Milliseconds(), 10), strconv.FormatInt(longest.Milliseconds(), 10),
-		strconv.FormatFloat(weight, 'f', 2, 64),
+		strconv.FormatFloat(weight, 'f', 2, 64), "0",
+	}
+	if now.Sub(l.heard) < time.Minute { // a record is kept for longer than that
+		args[len(args)-1] = strconv.FormatInt(l.known, 10)
 	}
 	theirs := [units]int{a.theirs.RequestsPerMinute, a.theirs.TokensPerMinute}
 	configured := a.configured()
@@ -337,7 +343,7 @@ func (l *lease) answered(a *account, g agreement, now time.Time) (longer time.Du
 	if g.state == "stale" {
 		return 0
 	}
-	l.telling = news{}
+	l.telling, l.known, l.heard = news{}, l.seq, l.sent
 	was, members := l.shares, l.members
 	l.members, l.shares, l.probing, l.waits = g.members, g.state == "share", g.state == "probe", g.state == "paused"
 	if l.shares { // some may not have said yet that they are there

@@ -7,7 +7,8 @@
 --
 -- ARGV: 2 who says it, 3 its machine, 4 the number of this call, 5 'renew' or 'bye', 6 'open'
 -- after a good answer to a probe, 7 for how many ms the upstream has shut the account, 8 how
--- long a call may last in ms, 9 how urgent what waits is. Then for each unit: what is
+-- long a call may last in ms, 9 how urgent what waits is, 10 the number of the last of its calls
+-- that was answered in the last minute, or 0. Then for each unit: what is
 -- configured, what the upstream said (0: nothing), what calls that run have, what is to be
 -- kept of the last grant, what is wanted, and what calls that ended had, as n:ms,... where
 -- ms is in how long it leaves the minute.
@@ -16,7 +17,7 @@ local MINUTE, GRANT, RESERVE, UNITS = 60000, 2000, 600000, 2
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local self, machine, seq, longest = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[8])
-local weight = tonumber(ARGV[9])
+local weight, known = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 local field, said, others, mine, newer = {}, {}, {}, nil, false
 local served = {[machine] = true} -- machines on which a gateway lives
@@ -56,9 +57,11 @@ for _, r in ipairs(others) do
   if r.live or r.apart then members = members + 1 end
 end
 
--- An empty hash means that what the others have spent is not known.
+-- An empty hash means that what the others have spent is not known; and so does one that lacks
+-- what was said: a store that crashed begins with what it saved once, and one that takes over
+-- from another lacks the last that it was told.
 local epoch = tonumber(field.epoch)
-if not epoch then
+if not epoch or known > 0 and (not mine or mine.s < known) then
   epoch = now
   redis.call('HSET', KEYS[1], 'epoch', now)
 end
@@ -85,7 +88,7 @@ local state, wait = '', 0
 if pause and now < pause then
   state, wait = 'paused', pause - now
 elseif pause then
-  local wanted = tonumber(ARGV[14]) > 0
+  local wanted = tonumber(ARGV[15]) > 0
   local free = not field.probe or field.probe == self or tonumber(field.probing or 0) < now
   if free and wanted and ARGV[5] == 'renew' then
     redis.call('HSET', KEYS[1], 'probe', self, 'probing', string.format('%d', now + longest))
@@ -100,7 +103,7 @@ local record = {v = 1, s = seq, t = now + GRANT, m = machine, l = longest, w = w
 if ARGV[5] == 'bye' then record.bye = true end
 
 for u = 1, UNITS do
-  local at = 10 + (u - 1) * 6
+  local at = 11 + (u - 1) * 6
   local configured, told, running = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local keep, want = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local ended, used = {}, running
@@ -128,7 +131,10 @@ for u = 1, UNITS do
       if o.e[i + 1] > now then n = n + o.e[i] end
     end
     if r.held then n = n + o.h + o.g end
-    if r.apart then n = math.max(n, math.floor(limit / members)) end
+    if r.apart then -- it has gone on with its share since its lease ended, and will
+      local share = math.floor(limit / members)
+      n = math.max(n + math.floor(share * math.min((now - r.t) / MINUTE, 1)), share)
+    end
     spent = spent + n
     if r.live then
       local more = math.max(0, o.n - o.g)

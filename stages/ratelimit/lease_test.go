@@ -167,10 +167,12 @@ func TestAllGatewaysTogetherKeepToTheLimit(t *testing.T) {
 		for _, m := range g.gates {
 			m.rate = float64(limit) / 60 * rapid.SampledFrom([]float64{0, 1, 5}).Draw(r, "rate at first")
 		}
+		g.pass(3 * time.Second) // each has heard how many they are
 		cut, blind := map[int]bool{}, 0
+		var saved map[string]map[string]string
 		for range rapid.IntRange(4, 12).Draw(r, "events") {
 			i := rapid.IntRange(0, n-1).Draw(r, "gateway")
-			switch what := rapid.SampledFrom([]string{"demand", "kill", "flush", "down", "up", "cut", "join", "goodbye"}).Draw(r, "what"); what {
+			switch what := rapid.SampledFrom([]string{"demand", "kill", "flush", "save", "crash", "down", "up", "cut", "join", "goodbye"}).Draw(r, "what"); what {
 			case "demand":
 				g.gates[i].rate = float64(limit) / 60 * rapid.SampledFrom([]float64{0, 0.1, 1, 5}).Draw(r, "rate")
 			case "kill":
@@ -180,6 +182,15 @@ func TestAllGatewaysTogetherKeepToTheLimit(t *testing.T) {
 				}
 			case "flush":
 				store.FlushAll()
+			case "save":
+				saved = hashes(store)
+			case "crash": // it begins with what it saved once
+				store.FlushAll()
+				for key, fields := range saved {
+					for field, value := range fields {
+						store.HSet(key, field, value)
+					}
+				}
 			case "down":
 				g.down = true
 			case "up":
@@ -205,6 +216,19 @@ func TestAllGatewaysTogetherKeepToTheLimit(t *testing.T) {
 			r.Fatalf("%d calls were started in 60 s by %d gateways; the limit is %d", got, n, limit)
 		}
 	})
+}
+
+// hashes are all that store holds.
+func hashes(store *miniredis.Miniredis) map[string]map[string]string {
+	all := map[string]map[string]string{}
+	for _, key := range store.Keys() {
+		all[key] = map[string]string{}
+		fields, _ := store.HKeys(key)
+		for _, field := range fields {
+			all[key][field] = store.HGet(key, field)
+		}
+	}
+	return all
 }
 
 // Under load hardly anything of the limit is left unused, however the load lies, and each

@@ -35,7 +35,7 @@ type GroupMember struct {
 	Alone bool  `json:"alone"`
 }
 
-// A GroupStore is one connection to a shared store, and what it has cost since the start.
+// A GroupStore is how the shared store is for one purpose, and what that has cost since the start.
 type GroupStore struct {
 	For      string  `json:"for"`
 	Up       bool    `json:"up"`
