@@ -337,4 +337,13 @@ type Histogram struct {
 	Count   uint64
 	Sum     float64
 	Buckets map[float64]uint64 // upper bound -> how many are at most that large
+	// Exemplars are observations of which a trace tells more, at most one a bucket.
+	Exemplars []Exemplar
+}
+
+// An Exemplar is one observation that is part of a distributed trace.
+type Exemplar struct {
+	Value   float64
+	At      time.Time
+	TraceID string // hexadecimal digits
 }

@@ -109,8 +109,17 @@ type Traced struct {
 	Model string
 	// System is whose server it is, such as openai; Address is its host and port.
 	System, Address string
+	// Parameters are those that were sent to the model and say how it is to answer, such as
+	// temperature, by the names of chat completions: numbers, never a text.
+	Parameters []ChatField
+	// Stream says that the answer was asked for in pieces.
+	Stream bool
 	// Status is that of the answer over HTTP; 0 when there was none.
 	Status int
+	// AnswerID is what the server calls its answer.
+	AnswerID string
+	// Reasoning is the part of the tokens of the answer that the model thought with.
+	Reasoning int
 
 	tracer Tracer
 }

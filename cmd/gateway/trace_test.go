@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -137,6 +138,32 @@ func TestACollectorSeesTheSpansThatThereShouldBe(t *testing.T) {
 
 	spans := c.Wait(want)
 	recent, errs, status := command(t, filepath.Dir(g.cmd.Args[3]), nil, "", "recent", "--config", g.cmd.Args[3], "--request", "fallen")
+	for _, body := range []string{`{"text":`, `{"text":"a","target":"es"}`} {
+		req, _ := http.NewRequestWithContext(patiently(t), http.MethodPost, g.url+"/v1/translate", strings.NewReader(body))
+		req.Header.Set("X-Request-Id", "refused")
+		req.Header.Set("Traceparent", parent)
+		if body[len(body)-1] == '}' {
+			req.Header.Set("Origin", "http://elsewhere.example")
+		}
+		if res, err := http.DefaultClient.Do(req); err != nil {
+			t.Error(err)
+		} else {
+			res.Body.Close()
+		}
+	}
+	spans = c.Wait(want + 2)
+	refused := map[string]string{}
+	spans = slices.DeleteFunc(spans, func(s tracetest.Span) bool {
+		if s.Attributes["dragoman.request.id"] != "refused" {
+			return false
+		}
+		refused[s.Name] = s.Attributes["error.type"] + " below " + s.Parent
+		return true
+	})
+	if len(refused) != 2 || refused["native call"] != "invalid_request below b7ad6b7169203331" || refused["guard call"] != "forbidden below b7ad6b7169203331" {
+		t.Errorf("calls that were refused are %v", refused)
+	}
+	want += len(refused)
 	exemplars := metricsOf(t, g.url, "application/openmetrics-text")
 	g.signal(syscall.SIGTERM)
 	g.wait() // what comes late would come now
@@ -145,6 +172,9 @@ func TestACollectorSeesTheSpansThatThereShouldBe(t *testing.T) {
 	}
 	roots, attempts := map[string]tracetest.Span{}, map[string][]tracetest.Span{}
 	for _, s := range spans {
+		if strings.HasSuffix(s.Name, " call") {
+			continue
+		}
 		if s.Kind == "SPAN_KIND_SERVER" {
 			id := s.Attributes["dragoman.request.id"]
 			if s.Attributes["dragoman.door"] == "live" {
@@ -210,6 +240,9 @@ func TestACollectorSeesTheSpansThatThereShouldBe(t *testing.T) {
 			if a.Trace != root.Trace || a.Kind != "SPAN_KIND_CLIENT" || a.Failed != (a.Attributes["error.type"] != "") || a.Start.Before(root.Start) || a.Start.Add(a.Took).After(root.Start.Add(root.Took)) {
 				t.Errorf("%s: %+v below %+v", id, a, root)
 			}
+			if operation, _, _ := strings.Cut(a.Name, " "); !a.Failed && operation == "chat" && (a.Attributes["gen_ai.request.max_tokens"] == "" || a.Attributes["gen_ai.request.temperature"] != "0" || a.Attributes["gen_ai.response.id"] != "x") {
+				t.Errorf("%s: %v", id, a.Attributes)
+			}
 			if !a.Failed && (a.Attributes["gen_ai.usage.input_tokens"] != "7" || a.Attributes["gen_ai.response.model"] != "m-2026") {
 				t.Errorf("%s: %v", id, a.Attributes)
 			}
@@ -242,6 +275,9 @@ func TestACollectorSeesTheSpansThatThereShouldBe(t *testing.T) {
 	}
 	if !strings.Contains(exemplars, `dragoman_request_seconds_bucket{door="native",le="`) || !strings.Contains(exemplars, ` # {trace_id="`+roots["hedged"].Trace+`"}`) {
 		t.Errorf("no trace is an exemplar: %s", exemplars)
+	}
+	if of := regexp.MustCompile(`(?m)^dragoman_provider_attempt_seconds_bucket\{provider="spare",stage="provider",le=".*"\} 1 # \{trace_id="(.*)"\}`).FindStringSubmatch(exemplars); len(of) != 2 || of[1] != roots["fallen"].Trace {
+		t.Errorf("the exemplar of attempts is %q, want %s", of, roots["fallen"].Trace)
 	}
 	if status != 0 || !strings.Contains(recent, roots["fallen"].Trace) || strings.Count(recent, "retry") != 1 {
 		t.Errorf("%d %s%s", status, recent, errs)

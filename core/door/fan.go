@@ -176,7 +176,9 @@ func (t *Teller) tell(a *Asked, use usage.Use) {
 		a.access(log, use)
 	}
 	if a.Request.Trace.Traced() != nil {
-		t.Service.tracer.Ended(trace.Request(*a))
+		t.Service.tracer.Ended(trace.Request{
+			Door: a.Door, Request: a.Request, Result: a.Result, Err: a.Err, Failed: a.Err != nil && blames(a.Err) == HasFailed, Begin: a.Begin, Took: a.Took,
+		})
 	}
 }
 
@@ -191,14 +193,17 @@ func ask(ctx context.Context, rules *Rules, req *core.Request) (res *core.Result
 	return rules.Translate(ctx, req)
 }
 
-// Failed tells of a call none of whose texts was asked for.
-func (t *Teller) Failed(id string, begin time.Time, err error) {
-	took := time.Since(begin)
-	t.Metrics.Count(t.Door, core.KindOf(err), took)
-	t.Journal.Failed(id, err)
-	t.Service.recent.failed(t.Door, id, took, err)
+// Failed tells of a call none of whose texts was asked for. Client is empty while nobody
+// knows whose it is.
+func (t *Teller) Failed(r *http.Request, id, client string, begin time.Time, err error) {
+	e, took := core.AsError(err, "door"), time.Since(begin)
+	span := t.Service.tracer.Refused(trace.Call{Door: t.Door, ID: id, Client: client, Method: r.Method, Parent: parentOf(r.Context()), Err: e, Failed: blames(e) == HasFailed, Begin: begin, Took: took})
+	t.Metrics.count(t.Door, e.Kind, took, span)
+	t.Journal.Failed(id, err, spanFields(span)...)
+	t.Service.recent.failed(t.Door, id, client, took, e, span)
 	if log := t.Service.access(); log != nil {
-		e := core.AsError(err, "door")
-		log.Info("call", zap.String("door", t.Door), zap.String("request", id), zap.String("kind", string(e.Kind)), zap.String("stage", e.Stage), zap.Duration("took", took))
+		log.Info("call", append([]zap.Field{
+			zap.String("door", t.Door), zap.String("request", id), zap.String("client", client), zap.String("kind", string(e.Kind)), zap.String("stage", e.Stage), zap.Duration("took", took),
+		}, spanFields(span)...)...)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/trace"
 )
 
 // A guard stands before every door: it gives the call its id, turns away pages
@@ -47,8 +48,10 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetWriteDeadline(begin.Add(writeTimeout(deadline)))
 	}
 	if err := g.refuses(rules, own.pages(), w, r); err != nil {
-		g.journal.Failed(id, err)
-		g.metrics.Count("guard", core.KindOf(err), time.Since(begin))
+		e, took := core.AsError(err, "door"), time.Since(begin)
+		span := g.service.tracer.Refused(trace.Call{Door: "guard", ID: id, Method: r.Method, Parent: parentOf(traced(g.service.tracer, r).Context()), Err: e, Begin: begin, Took: took})
+		g.journal.Failed(id, err, spanFields(span)...)
+		g.metrics.count("guard", e.Kind, took, span)
 		own.refuse(w, r, err)
 		return
 	}

@@ -34,10 +34,10 @@ func NewJournal(log *zap.Logger) *Journal {
 // for. A defect of ours is an error, an upstream that failed is a warning, and what
 // the gateway could not do in time is for information; of each a few a second are
 // written. Anything else is the client's business and shows at debug level.
-func (j *Journal) Failed(id string, err error) {
+func (j *Journal) Failed(id string, err error, more ...zap.Field) {
 	e := core.AsError(err, "door")
 	if ce := j.check(e); ce != nil {
-		ce.Write(append([]zap.Field{zap.String("request", id)}, failure(e)...)...)
+		ce.Write(slices.Concat([]zap.Field{zap.String("request", id)}, more, failure(e))...)
 	}
 }
 
@@ -111,8 +111,10 @@ func (a *Asked) access(log *zap.Logger, use usage.Use) {
 }
 
 // traceFields name the span of a request that has one.
-func traceFields(t *core.Trace) []zap.Field {
-	span := t.Traced()
+func traceFields(t *core.Trace) []zap.Field { return spanFields(t.Traced()) }
+
+// spanFields name span, if there is one.
+func spanFields(span *core.Traced) []zap.Field {
 	if span == nil {
 		return nil
 	}

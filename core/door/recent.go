@@ -137,13 +137,16 @@ func (r *Recent) asked(a *Asked, slow time.Duration) {
 }
 
 // failed keeps a call none of whose texts was asked for.
-func (r *Recent) failed(door, id string, took time.Duration, err error) {
-	e := core.AsError(err, "door")
-	if reason := blames(e); reason != "" {
-		r.keep(Past{
-			At: time.Now(), Reason: reason, Door: door, Request: strings.Clone(id), TookMS: Milliseconds(took), Failure: failureOf(e),
-		})
+func (r *Recent) failed(door, id, client string, took time.Duration, e *core.Error, span *core.Traced) {
+	reason := blames(e)
+	if reason == "" {
+		return
 	}
+	p := Past{At: time.Now(), Reason: reason, Door: door, Request: strings.Clone(id), Client: strings.Clone(client), TookMS: Milliseconds(took), Failure: failureOf(e)}
+	if span != nil {
+		p.TraceID = span.Context.TraceID()
+	}
+	r.keep(p)
 }
 
 func (r *Recent) keep(p Past) {

@@ -61,7 +61,7 @@ func TestAFloodOfOneReasonPushesOutNothingElse(t *testing.T) {
 		a := asked(1, nil, &core.Error{Kind: core.Unavailable})
 		a.Request.ID = fmt.Sprint(i)
 		r.asked(&a, 0)
-		r.failed("native", "call", 1, &core.Error{Kind: core.Unauthorized})
+		r.failed("native", "call", "", 1, &core.Error{Kind: core.Unauthorized}, nil)
 	}
 	of := map[Reason]int{}
 	for i, p := range r.All() {

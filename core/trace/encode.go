@@ -132,10 +132,13 @@ func (s *span) link(c core.SpanContext) {
 	})
 }
 
-// failed says that it has, and how.
-func (s *span) failed(e *core.Error) {
+// ended says with which error it has, and whether that is a failure of who made the span.
+func (s *span) ended(e *core.Error, failed bool) {
 	s.text(errorType, string(e.Kind))
 	s.text(dragomanFailedAt, e.Stage)
+	if !failed {
+		return
+	}
 	*s = field(*s, 15, func(b []byte) []byte {
 		b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), string(e.Kind))
 		return protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), statusError)

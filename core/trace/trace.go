@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"runtime/debug"
 	"slices"
@@ -126,8 +127,11 @@ type Request struct {
 	Request *core.Request // with its trace
 	Result  *core.Result  // nil when it failed
 	Err     *core.Error
-	Begin   time.Time // when its call arrived
-	Took    time.Duration
+	// Failed says that the gateway or who translates is to blame for Err. A server's span has
+	// not failed when its client has made a mistake, or has left.
+	Failed bool
+	Begin  time.Time // when its call arrived
+	Took   time.Duration
 }
 
 // Ended is told of a request whose trace Begin has seen, once its attempts have been told of.
@@ -166,7 +170,7 @@ func (t *Tracer) Ended(r Request) {
 		s.real(dragomanStageTime+stage.Name, float64(stage.Self)/float64(time.Millisecond))
 	}
 	if r.Err != nil {
-		s.failed(r.Err)
+		s.ended(r.Err, r.Failed)
 	} else {
 		s.text(dragomanProvider, r.Result.Provider)
 		s.texts(dragomanFlags, r.Result.Flags)
@@ -180,6 +184,41 @@ func (t *Tracer) Ended(r Request) {
 		one.text(dragomanStage, step.Name)
 		t.send(one)
 	}
+}
+
+// A Call is one that was refused as a whole.
+type Call struct {
+	Door   string
+	ID     string
+	Client string           // empty when it is not known
+	Method string           // of HTTP
+	Parent core.SpanContext // what its client says that it is part of
+	Err    *core.Error
+	Failed bool // as in a Request
+	Begin  time.Time
+	Took   time.Duration
+}
+
+// Refused is told of a call none of whose texts was asked for, and returns its span; nil
+// when nothing is traced of it.
+func (t *Tracer) Refused(c Call) *core.Traced {
+	if !t.On() {
+		return nil
+	}
+	var trace core.Trace
+	t.Begin(&trace, c.Parent)
+	of := trace.Traced()
+	if of == nil || !of.Context.Sampled {
+		return of
+	}
+	s := begin(c.Door+" call", kindServer, of.Context, of.Parent, c.Begin, c.Took)
+	s.text(httpMethod, c.Method)
+	s.text(dragomanDoor, c.Door)
+	s.text(dragomanRequest, c.ID)
+	s.text(dragomanClient, c.Client)
+	s.ended(c.Err, c.Failed)
+	t.send(s)
+	return of
 }
 
 // Attempted is told of an attempt that has ended.
@@ -196,9 +235,11 @@ func (t *Tracer) Attempted(of *core.Traced, req *core.Request, a *core.Attempted
 	s.text(genOperation, operation)
 	s.text(genProvider, of.System)
 	s.text(genModel, of.Model)
-	if req.OnDelta != nil {
+	if of.Stream {
 		s.flag(genStream, true)
 	}
+	s.parameters(of.Parameters)
+	s.text(genResponseID, of.AnswerID)
 	s.text(genResponseModel, a.Model)
 	if a.Finish != "" {
 		s.texts(genFinishReasons, []string{string(a.Finish)})
@@ -209,7 +250,7 @@ func (t *Tracer) Attempted(of *core.Traced, req *core.Request, a *core.Attempted
 	for _, u := range []struct {
 		name string
 		n    int
-	}{{genInputTokens, a.Usage.PromptTokens}, {genOutputTokens, a.Usage.CompletionTokens}, {genCachedTokens, a.Usage.CachedTokens}, {billedCharacters, a.Usage.Characters}} {
+	}{{genInputTokens, a.Usage.PromptTokens}, {genOutputTokens, a.Usage.CompletionTokens}, {genCachedTokens, a.Usage.CachedTokens}, {genReasoning, min(of.Reasoning, a.Usage.CompletionTokens)}, {billedCharacters, a.Usage.Characters}} {
 		if u.n > 0 {
 			s.number(u.name, u.n)
 		}
@@ -231,9 +272,33 @@ func (t *Tracer) Attempted(of *core.Traced, req *core.Request, a *core.Attempted
 		s.flag(dragomanLost, true)
 	}
 	if a.Err != nil {
-		s.failed(a.Err)
+		s.ended(a.Err, true)
 	}
 	t.send(s)
+}
+
+// parameters writes what was sent to a model, of each attribute the first that it can hold.
+func (s *span) parameters(all []core.ChatField) {
+	var written []string
+	for _, p := range all {
+		to, known := genParameters[p.Name]
+		if !known || slices.Contains(written, to.name) {
+			continue
+		}
+		written = append(written, to.name)
+		v, err := strconv.ParseFloat(string(p.Value), 64)
+		switch {
+		case to.name == genOutput && string(p.Value) == "text":
+			s.text(genOutput, "text")
+		case to.name == genOutput:
+			s.text(genOutput, "json")
+		case err != nil, to.name == genChoices && v == 1: // one is what nobody has to say
+		case !to.whole:
+			s.real(to.name, v)
+		case v == math.Trunc(v) && math.Abs(v) < 1<<53:
+			s.number(to.name, int(v))
+		}
+	}
 }
 
 func (t *Tracer) send(s span) {

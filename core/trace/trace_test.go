@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func ask(tracer *trace.Tracer, parent core.SpanContext, text string, err *core.E
 	done()
 	req.Trace.Merge(fork, time.Millisecond)
 	req.Trace.Made(made)
-	tracer.Ended(trace.Request{Door: "native", Request: req, Result: res, Err: err, Begin: began, Took: 2 * time.Millisecond})
+	tracer.Ended(trace.Request{Door: "native", Request: req, Result: res, Err: err, Failed: err != nil, Begin: began, Took: 2 * time.Millisecond})
 	return req.Trace.Traced()
 }
 
@@ -91,6 +92,76 @@ func TestARequestAndItsAttemptAreASpanEachAndHoldNoText(t *testing.T) {
 	}
 	if got := c.Calls()[0].Get("Authorization"); got != "Bearer x" {
 		t.Errorf("the collector was told %q", got)
+	}
+}
+
+func TestACallThatWasRefusedAsAWholeIsOneSpan(t *testing.T) {
+	c := tracetest.Collect(t, nil)
+	tracer, _ := start(t, trace.Config{Endpoint: c.URL}, quick())
+	unwanted, parent := core.SpanContext{}.Child(), core.SpanContext{}.Child()
+	parent.Sampled = true
+	for _, call := range []trace.Call{
+		{ID: "mistaken", Err: &core.Error{Kind: core.InvalidRequest, Detail: "geheim"}},
+		{ID: "full", Parent: parent, Client: "captions", Err: &core.Error{Kind: core.Overloaded, Stage: "queue"}, Failed: true},
+		{ID: "unwanted", Parent: unwanted, Err: &core.Error{Kind: core.Unauthorized}},
+	} {
+		call.Door, call.Method, call.Begin, call.Took = "native", "POST", time.Now(), time.Millisecond
+		span := tracer.Refused(call)
+		if span == nil || span.Context.Sampled == (call.ID == "unwanted") || !call.Parent.IsZero() && span.Context.Trace != call.Parent.Trace {
+			t.Errorf("%s: %+v", call.ID, span)
+		}
+	}
+	tracer.Close()
+	var got []string
+	for _, s := range c.Spans() {
+		if s.Kind != "SPAN_KIND_SERVER" || s.Name != "native call" || s.Took != time.Millisecond || s.Attributes["http.request.method"] != "POST" || s.Attributes["dragoman.door"] != "native" {
+			t.Errorf("%+v", s)
+		}
+		got = append(got, fmt.Sprint(s.Attributes["dragoman.request.id"], " ", s.Parent == parent.SpanID(), " ", s.Attributes["error.type"], s.Attributes["dragoman.failed_at"], s.Attributes["dragoman.client"], " ", s.Failed))
+	}
+	if want := []string{"mistaken false invalid_request false", "full true overloadedqueuecaptions true"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if span := (*trace.Tracer)(nil).Refused(trace.Call{}); span != nil {
+		t.Errorf("one that is off makes %+v", span)
+	}
+}
+
+func TestWhatIsSentToAModelIsNamedAsTheConventionsDo(t *testing.T) {
+	c := tracetest.Collect(t, nil)
+	tracer, _ := start(t, trace.Config{Endpoint: c.URL}, quick())
+	for _, sent := range []struct {
+		of   core.Traced
+		want map[string]string
+	}{
+		{core.Traced{}, map[string]string{}},
+		{core.Traced{
+			Stream: true, AnswerID: "chatcmpl-1", Reasoning: 100,
+			Parameters: []core.ChatField{
+				{Name: "temperature", Value: []byte("0")}, {Name: "temperature", Value: []byte("1")}, {Name: "top_k", Value: []byte("40")}, {Name: "max_tokens", Value: []byte("64")}, {Name: "max_completion_tokens", Value: []byte("32")},
+				{Name: "seed", Value: []byte("1.5")}, {Name: "n", Value: []byte("1")}, {Name: "user", Value: []byte("1")}, {Name: "response_format", Value: []byte("json_object")}, {Name: "top_p", Value: []byte("1e999")},
+			},
+		}, map[string]string{
+			"gen_ai.request.stream": "true", "gen_ai.response.id": "chatcmpl-1", "gen_ai.usage.reasoning.output_tokens": "3", "gen_ai.request.temperature": "0", "gen_ai.request.top_k": "40",
+			"gen_ai.request.max_tokens": "64", "gen_ai.output.type": "json",
+		}},
+	} {
+		sent.of.Context = core.SpanContext{}.Child()
+		sent.of.Context.Sampled = true
+		before := len(c.Spans())
+		tracer.Attempted(&sent.of, &core.Request{}, &core.Attempted{Start: time.Now(), Usage: core.Usage{CompletionTokens: 3}})
+		spans := c.Wait(before + 1)
+		got := spans[len(spans)-1].Attributes
+		for name := range got {
+			if _, want := sent.want[name]; !want && name != "gen_ai.operation.name" && name != "gen_ai.usage.output_tokens" {
+				t.Errorf("%s=%s is not what was sent", name, got[name])
+			}
+		}
+		for name, want := range sent.want {
+			if got[name] != want {
+				t.Errorf("%s is %q, want %q", name, got[name], want)
+			}
+		}
 	}
 }
 

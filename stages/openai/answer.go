@@ -36,6 +36,7 @@ type usage struct {
 	Details          struct {
 		CachedTokens int `json:"cached_tokens"`
 	} `json:"prompt_tokens_details"`
+	Reasoning int `json:"-"` // part of CompletionTokens
 }
 
 func (u *usage) counted() core.Usage {

@@ -212,6 +212,7 @@ func (p *Provider) exchange(ctx context.Context, req *core.Request, sent *sendin
 	if !good {
 		return nil, core.Usage{}, believed(l, core.Usage{}), p.declined(req, sent, resp.StatusCode, resp.Header, buf.Bytes())
 	}
+	p.answers(req, buf.Bytes())
 	res, usage, err := p.completion(req, sent, resp.Header, buf.Bytes())
 	return res, usage, believed(l, usage), err
 }
@@ -358,6 +359,7 @@ func (p *Provider) events(ctx, call context.Context, cancel func(), req *core.Re
 			}
 		}
 		whole.add(&c)
+		p.told(req, &c)
 		if whole.finish != "" {
 			wait(goodbye)
 		}

@@ -70,6 +70,14 @@ func (s *scan) usage() (u usage) {
 					s.Skip()
 				}
 			})
+		case "completion_tokens_details":
+			s.counts(func(key []byte) {
+				if string(key) == "reasoning_tokens" {
+					u.Reasoning = s.count()
+				} else {
+					s.Skip()
+				}
+			})
 		default:
 			s.Skip()
 		}

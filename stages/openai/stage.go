@@ -347,6 +347,7 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 		whole.Body = exchange.Body(asEvents(buf.Bytes()))
 		res, usage, err = p.stream(ctx, call, cancel, req, sent, &whole, buf)
 	default:
+		p.answers(req, buf.Bytes())
 		res, usage, err = p.read(req, resp.Header, buf.Bytes())
 		switch e, _ := errors.AsType[*core.Error](err); {
 		case e == nil:
@@ -429,6 +430,7 @@ func (p *Provider) post(ctx context.Context, req *core.Request, encoded []byte) 
 		if req.Chat != nil && req.Chat.Model != "" && req.Chat.Provider == p.env.Name {
 			span.Model = req.Chat.Model
 		}
+		asks(span, encoded)
 	}
 	r := &http.Request{
 		Method: http.MethodPost, URL: p.chat, Host: p.chat.Host, Header: h,

@@ -313,6 +313,7 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 		if c.Usage != nil {
 			a.usage = c.Usage.counted()
 		}
+		p.told(req, &c)
 		if len(c.Choices) == 0 {
 			continue
 		}

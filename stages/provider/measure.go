@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,7 @@ type tally struct {
 	ended    atomic.Int64
 	took     atomic.Int64 // nanoseconds
 	classes  [len(within)]atomic.Int64
+	examples [len(within) + 1]atomic.Pointer[core.Exemplar] // the last of each class that is traced
 	tokens   [3]atomic.Int64
 	letters  atomic.Int64 // characters that were billed
 
@@ -84,11 +86,12 @@ func (r *tally) count(a *attempt) {
 	}
 	r.ended.Add(1)
 	r.took.Add(int64(a.took))
-	for i, bound := range within {
-		if a.took.Seconds() <= bound {
-			r.classes[i].Add(1)
-			break
-		}
+	class, _ := slices.BinarySearch(within[:], a.took.Seconds())
+	if class < len(within) {
+		r.classes[class].Add(1)
+	}
+	if span := a.req.Trace.Traced(); span != nil && span.Context.Sampled {
+		r.examples[class].Store(&core.Exemplar{Value: a.took.Seconds(), At: time.Now(), TraceID: span.Context.TraceID()})
 	}
 	for i, n := range [...]int{a.usage.PromptTokens, a.usage.CompletionTokens, a.usage.CachedTokens} {
 		if n > 0 {
@@ -143,9 +146,15 @@ func (r *tally) measure(emit func(core.Measure)) {
 		buckets[bound] = uint64(sum)
 		count("provider_attempts_within_total", "Calls of providers that took at most so many seconds.", float64(sum), "seconds", strconv.FormatFloat(bound, 'g', -1, 64))
 	}
+	var examples []core.Exemplar
+	for i := range r.examples {
+		if e := r.examples[i].Load(); e != nil {
+			examples = append(examples, *e)
+		}
+	}
 	emit(core.Measure{
 		Name: "provider_attempt_seconds", Help: "How long calls of providers took.", Labels: []string{"provider", r.name},
-		Histogram: &core.Histogram{Count: max(uint64(r.ended.Load()), uint64(sum)), Sum: time.Duration(r.took.Load()).Seconds(), Buckets: buckets},
+		Histogram: &core.Histogram{Count: max(uint64(r.ended.Load()), uint64(sum)), Sum: time.Duration(r.took.Load()).Seconds(), Buckets: buckets, Exemplars: examples},
 	})
 	for i, what := range [...]string{"prompt", "completion", "cached"} {
 		count("provider_tokens_total", "Tokens that providers billed; cached ones are part of the prompt's.", float64(r.tokens[i].Load()), "tokens", what)

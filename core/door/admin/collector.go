@@ -62,6 +62,13 @@ func metric(v core.Measure) prometheus.Metric {
 	desc := prometheus.NewDesc("dragoman_"+v.Name, v.Help, names, nil)
 	if h := v.Histogram; h != nil {
 		m, err := prometheus.NewConstHistogram(desc, h.Count, h.Sum, h.Buckets, values...)
+		if err == nil && len(h.Exemplars) > 0 {
+			examples := make([]prometheus.Exemplar, len(h.Exemplars))
+			for i, e := range h.Exemplars {
+				examples[i] = prometheus.Exemplar{Value: e.Value, Timestamp: e.At, Labels: prometheus.Labels{"trace_id": e.TraceID}}
+			}
+			m, err = prometheus.NewMetricWithExemplars(m, examples...)
+		}
 		if err != nil {
 			return prometheus.NewInvalidMetric(desc, err)
 		}

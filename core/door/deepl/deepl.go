@@ -85,13 +85,13 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch read := r.Method == http.MethodGet || r.Method == http.MethodHead; {
 	case !read && r.Method != http.MethodPost && door.Under(path, "/v2/translate", "/v2/languages", "/v2/usage", "/v3/languages"):
-		d.method(w, c, "GET, POST")
+		d.method(w, r, c, "GET, POST")
 	case path == "/v2/translate":
 		d.translate(w, r, c)
 	case path == "/v2/languages":
-		d.languages(w, c)
+		d.languages(w, r, c)
 	case path == "/v3/languages":
-		d.features(w, c)
+		d.features(w, r, c)
 	case path == "/v3/languages/resources":
 		door.WriteJSON(w, http.StatusOK, []any{
 			map[string]any{"name": "translate_text", "features": []any{map[string]any{"name": "formality", "needs_target_support": true}, map[string]any{"name": "glossary", "needs_source_support": true, "needs_target_support": true}}},
@@ -117,7 +117,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Door) fail(w http.ResponseWriter, r *http.Request, c *door.Call, err error) {
-	d.Failed(c.ID, c.Begin, err)
+	d.Failed(r, c.ID, c.Client, c.Begin, err)
 	refuse(w, r, err)
 }
 
@@ -389,7 +389,7 @@ func targets(offer door.Offer, any bool) (all []core.Language) {
 	return slices.Compact(all)
 }
 
-func (d *Door) languages(w http.ResponseWriter, c *door.Call) {
+func (d *Door) languages(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	type language struct {
 		Language  string `json:"language"`
 		Name      string `json:"name"`
@@ -412,7 +412,7 @@ func (d *Door) languages(w http.ResponseWriter, c *door.Call) {
 			all = append(all, language{strings.ToUpper(string(l)), door.Name(l), &can})
 		}
 	default:
-		d.Failed(c.ID, c.Begin, &core.Error{Kind: core.InvalidRequest})
+		d.Failed(r, c.ID, c.Client, c.Begin, &core.Error{Kind: core.InvalidRequest})
 		door.WriteJSON(w, http.StatusBadRequest, map[string]string{"message": "Parameter 'type' is invalid. 'source' and 'target' are valid values."})
 		return
 	}
@@ -420,9 +420,9 @@ func (d *Door) languages(w http.ResponseWriter, c *door.Call) {
 }
 
 // features serves version 3 of languages.
-func (d *Door) features(w http.ResponseWriter, c *door.Call) {
+func (d *Door) features(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	complain := func(message string) {
-		d.Failed(c.ID, c.Begin, &core.Error{Kind: core.InvalidRequest})
+		d.Failed(r, c.ID, c.Client, c.Begin, &core.Error{Kind: core.InvalidRequest})
 		door.WriteJSON(w, http.StatusBadRequest, map[string]string{"message": message})
 	}
 	if c.Params.Has("product") {

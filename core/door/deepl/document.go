@@ -392,7 +392,7 @@ func (d *Door) documents(w http.ResponseWriter, r *http.Request, c *door.Call, p
 		door.WriteJSON(w, http.StatusOK, status)
 	case doc.Status != "done":
 		// The libraries take this for a document that is not there yet.
-		d.Failed(c.ID, c.Begin, errNotDone)
+		d.Failed(r, c.ID, c.Client, c.Begin, errNotDone)
 		door.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"message": "Document translation is not done"})
 	default:
 		w.Header().Set("Content-Type", mime.TypeByExtension(filepath.Ext(doc.Name)))

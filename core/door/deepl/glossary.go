@@ -228,7 +228,7 @@ func (d *Door) glossaries(w http.ResponseWriter, r *http.Request, c *door.Call, 
 			}
 			door.WriteJSON(w, http.StatusOK, map[string]any{"glossaries": shown})
 		default:
-			d.method(w, c, "GET, POST")
+			d.method(w, r, c, "GET, POST")
 		}
 		return
 	}
@@ -265,8 +265,8 @@ func (d *Door) glossaries(w http.ResponseWriter, r *http.Request, c *door.Call, 
 	}
 }
 
-func (d *Door) method(w http.ResponseWriter, c *door.Call, allowed string) {
-	d.Failed(c.ID, c.Begin, &core.Error{Kind: core.InvalidRequest})
+func (d *Door) method(w http.ResponseWriter, r *http.Request, c *door.Call, allowed string) {
+	d.Failed(r, c.ID, c.Client, c.Begin, &core.Error{Kind: core.InvalidRequest})
 	w.Header().Set("Allow", allowed)
 	door.WriteJSON(w, http.StatusMethodNotAllowed, map[string]string{"message": "Method not allowed"})
 }
@@ -319,7 +319,7 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request, c *door.Call, vers
 			err = &core.Error{Kind: core.InvalidRequest, Detail: "Two dictionaries are for the same languages"}
 		}
 		if err != nil {
-			d.broken(w, c, err)
+			d.broken(w, r, c, err)
 			return
 		}
 		g.Pairs = append(g.Pairs, one)
@@ -332,8 +332,8 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request, c *door.Call, vers
 }
 
 // broken answers with what is wrong with a dictionary.
-func (d *Door) broken(w http.ResponseWriter, c *door.Call, err error) {
-	d.Failed(c.ID, c.Begin, err)
+func (d *Door) broken(w http.ResponseWriter, r *http.Request, c *door.Call, err error) {
+	d.Failed(r, c.ID, c.Client, c.Begin, err)
 	e := core.AsError(err, "door")
 	if e.Field == "entries" {
 		door.WriteJSON(w, http.StatusBadRequest, map[string]string{"message": "Invalid glossary entries provided", "detail": e.Detail})
@@ -353,7 +353,7 @@ func (d *Door) patch(w http.ResponseWriter, r *http.Request, c *door.Call, g *gl
 	if len(given) == 1 {
 		var err error
 		if more, err = d.read(given[0]); err != nil {
-			d.broken(w, c, err)
+			d.broken(w, r, c, err)
 			return
 		}
 	}
@@ -398,7 +398,7 @@ func merged(terms, more []term) []term {
 func (d *Door) replace(w http.ResponseWriter, r *http.Request, c *door.Call, g *glossary) {
 	one, err := d.read(paramFields(c.Params))
 	if err != nil {
-		d.broken(w, c, err)
+		d.broken(w, r, c, err)
 		return
 	}
 	_, err = d.shelf.change(g.ID, func(g *glossary) error {
@@ -454,7 +454,7 @@ func (d *Door) entries(w http.ResponseWriter, r *http.Request, c *door.Call, g *
 		return
 	}
 	if accept := r.Header.Get("Accept"); accept != "" && !strings.Contains(accept, "text/tab-separated-values") && !strings.Contains(accept, "*/*") {
-		d.Failed(c.ID, c.Begin, &core.Error{Kind: core.InvalidRequest})
+		d.Failed(r, c.ID, c.Client, c.Begin, &core.Error{Kind: core.InvalidRequest})
 		door.WriteJSON(w, http.StatusUnsupportedMediaType, map[string]string{"message": "No supported media type specified in Accept header"})
 		return
 	}

@@ -138,17 +138,17 @@ func (d *Door) translateFile(w http.ResponseWriter, r *http.Request) {
 	source, target := p.Tag("source"), p.Tag("target")
 	for _, f := range []struct{ name, value string }{{"source", source}, {"target", target}} {
 		if f.value == "" {
-			d.wrong(w, c, core.InvalidRequest, "Invalid request: missing "+f.name+" parameter")
+			d.wrong(w, r, c, core.InvalidRequest, "Invalid request: missing "+f.name+" parameter")
 			return
 		}
 	}
 	file, ok := p.File("file")
 	if !ok {
-		d.wrong(w, c, core.InvalidRequest, "Invalid request: missing file parameter")
+		d.wrong(w, r, c, core.InvalidRequest, "Invalid request: missing file parameter")
 		return
 	}
 	if file.Name == "" || len(file.Content) == 0 {
-		d.wrong(w, c, core.InvalidRequest, "Invalid request: empty file")
+		d.wrong(w, r, c, core.InvalidRequest, "Invalid request: empty file")
 		return
 	}
 	called := filepath.Base(filepath.Clean("/" + file.Name))
@@ -156,13 +156,13 @@ func (d *Door) translateFile(w http.ResponseWriter, r *http.Request) {
 	from := core.Language("")
 	if !strings.EqualFold(source, "auto") {
 		if from, ok = d.language(source, sources(offer)); !ok {
-			d.wrong(w, c, core.UnsupportedLanguage, source+" is not supported")
+			d.wrong(w, r, c, core.UnsupportedLanguage, source+" is not supported")
 			return
 		}
 	}
 	to, ok := d.language(target, offer.Targets)
 	if !ok {
-		d.wrong(w, c, core.UnsupportedLanguage, target+" is not supported")
+		d.wrong(w, r, c, core.UnsupportedLanguage, target+" is not supported")
 		return
 	}
 	doc, err := door.ReadFile(called, file.Content, from, to)
@@ -171,7 +171,7 @@ func (d *Door) translateFile(w http.ResponseWriter, r *http.Request) {
 		if e.Detail = "Invalid request: " + e.Detail; format.Of(called) == "" {
 			e.Detail = "Invalid request: file format not supported"
 		}
-		d.wrong(w, c, e.Kind, e.Detail)
+		d.wrong(w, r, c, e.Kind, e.Detail)
 		return
 	}
 	if from == "" {
@@ -185,7 +185,7 @@ func (d *Door) translateFile(w http.ResponseWriter, r *http.Request) {
 	kept, err := d.shelf.put(called, content)
 	if err != nil {
 		err := &core.Error{Kind: core.Internal, Stage: "door", Cause: err}
-		d.Failed(c.ID, c.Begin, err)
+		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		refuse(w, r, err)
 		return
 	}
@@ -204,7 +204,7 @@ func (d *Door) fill(r *http.Request, c *door.Call, doc *format.Document, charact
 	defer cancel()
 	tab := new(door.Tab)
 	if err := tab.Open(&d.Teller, c.Rules, c.Client, c.Begin, characters); err != nil {
-		d.Failed(c.ID, c.Begin, err)
+		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		return nil, err
 	}
 	defer tab.Close()

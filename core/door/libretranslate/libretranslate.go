@@ -121,7 +121,7 @@ func (d *Door) receive(w http.ResponseWriter, r *http.Request) *door.Call {
 	if err == nil {
 		return c
 	}
-	d.Failed(c.ID, c.Begin, err)
+	d.Failed(r, c.ID, c.Client, c.Begin, err)
 	switch tell := failing(r, c.Params); {
 	case tell != nil:
 		tell(w, err)
@@ -134,8 +134,8 @@ func (d *Door) receive(w http.ResponseWriter, r *http.Request) *door.Call {
 }
 
 // wrong answers a call that asks for what there is not.
-func (d *Door) wrong(w http.ResponseWriter, c *door.Call, kind core.ErrorKind, message string) {
-	d.Failed(c.ID, c.Begin, &core.Error{Kind: kind})
+func (d *Door) wrong(w http.ResponseWriter, r *http.Request, c *door.Call, kind core.ErrorKind, message string) {
+	d.Failed(r, c.ID, c.Client, c.Begin, &core.Error{Kind: kind})
 	say(w, http.StatusBadRequest, message)
 }
 
@@ -187,13 +187,13 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 		texts, several = texts[:1], false
 	}
 	if !ok || len(texts) == 0 || !several && texts[0] == "" {
-		d.wrong(w, c, core.InvalidRequest, "Invalid request: missing q parameter")
+		d.wrong(w, r, c, core.InvalidRequest, "Invalid request: missing q parameter")
 		return
 	}
 	source, target, format := p.Tag("source"), p.Tag("target"), strings.ToLower(p.Tag("format"))
 	for _, f := range []struct{ name, value string }{{"source", source}, {"target", target}} {
 		if f.value == "" {
-			d.wrong(w, c, core.InvalidRequest, "Invalid request: missing "+f.name+" parameter")
+			d.wrong(w, r, c, core.InvalidRequest, "Invalid request: missing "+f.name+" parameter")
 			return
 		}
 	}
@@ -201,13 +201,13 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 	if a := p.Tag("alternatives"); a != "" {
 		n, err := strconv.Atoi(a)
 		if err != nil {
-			d.wrong(w, c, core.InvalidRequest, "Invalid request: alternatives parameter is not a number")
+			d.wrong(w, r, c, core.InvalidRequest, "Invalid request: alternatives parameter is not a number")
 			return
 		}
 		alternatives = n
 	}
 	if len(texts) > c.Rules.MaxTexts {
-		d.wrong(w, c, core.TooLarge, "Invalid request: request ("+strconv.Itoa(len(texts))+") exceeds text limit ("+strconv.Itoa(c.Rules.MaxTexts)+")")
+		d.wrong(w, r, c, core.TooLarge, "Invalid request: request ("+strconv.Itoa(len(texts))+") exceeds text limit ("+strconv.Itoa(c.Rules.MaxTexts)+")")
 		return
 	}
 	for i := range texts {
@@ -215,7 +215,7 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 			texts[i] = strings.ReplaceAll(strings.ReplaceAll(texts[i], "\r\n", "\n"), "\r", "\n")
 		}
 		if n := utf8.RuneCountInString(texts[i]); n > c.Rules.MaxText {
-			d.wrong(w, c, core.TooLarge, "Invalid request: request ("+strconv.Itoa(n)+") exceeds text limit ("+strconv.Itoa(c.Rules.MaxText)+")")
+			d.wrong(w, r, c, core.TooLarge, "Invalid request: request ("+strconv.Itoa(n)+") exceeds text limit ("+strconv.Itoa(c.Rules.MaxText)+")")
 			return
 		}
 	}
@@ -224,17 +224,17 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 	from := core.Language("")
 	if !auto {
 		if from, ok = d.language(source, sources(offer)); !ok {
-			d.wrong(w, c, core.UnsupportedLanguage, source+" is not supported")
+			d.wrong(w, r, c, core.UnsupportedLanguage, source+" is not supported")
 			return
 		}
 	}
 	to, ok := d.language(target, offer.Targets)
 	if !ok {
-		d.wrong(w, c, core.UnsupportedLanguage, target+" is not supported")
+		d.wrong(w, r, c, core.UnsupportedLanguage, target+" is not supported")
 		return
 	}
 	if format != "" && format != "text" && format != "html" {
-		d.wrong(w, c, core.InvalidRequest, p.Tag("format")+" format is not supported")
+		d.wrong(w, r, c, core.InvalidRequest, p.Tag("format")+" format is not supported")
 		return
 	}
 	reqs, items, err := d.ask(r, c, texts, from, []core.Language{to}, format == "html")
@@ -295,7 +295,7 @@ func (d *Door) ask(r *http.Request, c *door.Call, texts []string, from core.Lang
 	}
 	tab, err := c.Open(&d.Teller, reqs)
 	if err != nil {
-		d.Failed(c.ID, c.Begin, err)
+		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		return nil, nil, core.AsError(err, "door")
 	}
 	defer tab.Close()
@@ -318,12 +318,12 @@ func (d *Door) detect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if isAzure(r) {
-		d.azureDetect(w, c)
+		d.azureDetect(w, r, c)
 		return
 	}
 	text := c.Params.Text("q")
 	if text == "" {
-		d.wrong(w, c, core.InvalidRequest, "Invalid request: missing q parameter")
+		d.wrong(w, r, c, core.InvalidRequest, "Invalid request: missing q parameter")
 		return
 	}
 	g := detect.Of(text)

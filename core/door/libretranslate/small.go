@@ -34,7 +34,7 @@ func (d *Door) small(w http.ResponseWriter, r *http.Request) {
 	default:
 		if !d.dialect(w, r, c) {
 			err := &core.Error{Kind: core.InvalidRequest, Detail: "Invalid request: text and a target language are needed"}
-			d.Failed(c.ID, c.Begin, err)
+			d.Failed(r, c.ID, c.Client, c.Begin, err)
 			code(w, err)
 		}
 	}
@@ -108,7 +108,7 @@ func (d *Door) all(r *http.Request, c *door.Call, texts []string, source string,
 		err = &core.Error{Kind: core.TooLarge, Field: "text", Detail: "there are more texts than one call may bring"}
 	}
 	if err != nil {
-		d.Failed(c.ID, c.Begin, err)
+		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		return nil, nil, err
 	}
 	reqs, items, failed := d.ask(r, c, texts, from, to, marked)
@@ -144,7 +144,7 @@ func (d *Door) deeplx(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	p := c.Params
 	handling := p.Tag("tag_handling")
 	if handling != "" && handling != "html" && handling != "xml" {
-		d.Failed(c.ID, c.Begin, &core.Error{Kind: core.InvalidRequest})
+		d.Failed(r, c.ID, c.Client, c.Begin, &core.Error{Kind: core.InvalidRequest})
 		door.WriteJSON(w, http.StatusBadRequest, map[string]any{"code": 400, "message": "Invalid tag_handling value. Allowed values are 'html' and 'xml'."})
 		return
 	}
@@ -251,10 +251,10 @@ func azureFailure(w http.ResponseWriter, err error) {
 }
 
 // azureTexts reads the texts of a call of Azure's, or has answered it.
-func (d *Door) azureTexts(w http.ResponseWriter, c *door.Call) (texts []string, ok bool) {
+func (d *Door) azureTexts(w http.ResponseWriter, r *http.Request, c *door.Call) (texts []string, ok bool) {
 	fail := func(detail string) ([]string, bool) {
 		err := &core.Error{Kind: core.InvalidRequest, Detail: detail}
-		d.Failed(c.ID, c.Begin, err)
+		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		azureFailure(w, err)
 		return nil, false
 	}
@@ -274,14 +274,14 @@ func (d *Door) azureTexts(w http.ResponseWriter, c *door.Call) (texts []string, 
 }
 
 // azureDetect guesses the languages of texts.
-func (d *Door) azureDetect(w http.ResponseWriter, c *door.Call) {
-	texts, ok := d.azureTexts(w, c)
+func (d *Door) azureDetect(w http.ResponseWriter, r *http.Request, c *door.Call) {
+	texts, ok := d.azureTexts(w, r, c)
 	if !ok {
 		return
 	}
 	if len(texts) > c.Rules.MaxTexts {
 		err := &core.Error{Kind: core.InvalidRequest, Detail: "there are more texts than one call may bring"}
-		d.Failed(c.ID, c.Begin, err)
+		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		azureFailure(w, err)
 		return
 	}
@@ -329,7 +329,7 @@ func direction(l core.Language) string {
 // azure serves version 3 of Azure's translator: several texts, each into several
 // languages.
 func (d *Door) azure(w http.ResponseWriter, r *http.Request, c *door.Call) {
-	texts, ok := d.azureTexts(w, c)
+	texts, ok := d.azureTexts(w, r, c)
 	if !ok {
 		return
 	}
@@ -351,7 +351,7 @@ func (d *Door) azure(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	}
 	if n := len(texts) * len(targets); len(targets) == 0 || n > c.Rules.MaxTexts {
 		err := &core.Error{Kind: core.InvalidRequest, Detail: "the query names no language in to, or more than may be asked for at once"}
-		d.Failed(c.ID, c.Begin, err)
+		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		azureFailure(w, err)
 		return
 	}
@@ -393,7 +393,7 @@ func (d *Door) content(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	}
 	if json.Unmarshal(raw, &lines) != nil {
 		err := &core.Error{Kind: core.InvalidRequest, Detail: "lines is not a list of objects with position and line"}
-		d.Failed(c.ID, c.Begin, err)
+		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		code(w, err)
 		return
 	}

@@ -162,7 +162,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Door) refuse(w http.ResponseWriter, r *http.Request, begin time.Time, err error) {
-	d.Failed(door.RequestID(w, r), begin, err)
+	d.Failed(r, door.RequestID(w, r), "", begin, err)
 	door.WriteError(w, r, err)
 }
 
@@ -301,7 +301,7 @@ func (d *Door) socket(w http.ResponseWriter, r *http.Request) {
 	taken := &hijacker{ResponseWriter: w}
 	conn, err := websocket.Accept(taken, r, &websocket.AcceptOptions{Subprotocols: []string{Protocol}, InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
-		d.Failed(door.RequestID(w, r), begin, &core.Error{Kind: core.InvalidRequest, Stage: "live", Detail: "no WebSocket", Cause: err})
+		d.Failed(r, door.RequestID(w, r), who.client, begin, &core.Error{Kind: core.InvalidRequest, Stage: "live", Detail: "no WebSocket", Cause: err})
 		return // it has answered
 	}
 	c := &connection{door: d, ws: conn, under: taken.conn, caller: who, wake: make(chan struct{}, 1), read: make(chan struct{})}

@@ -171,7 +171,7 @@ func (d *Door) putBack(buf *bytes.Buffer) {
 // languages answers GET /v1/languages.
 func (d *Door) languages(w http.ResponseWriter, r *http.Request) {
 	if _, err := d.Service.Rules().Client(r, door.Bearer(r), name); err != nil {
-		d.refuse(w, r, door.RequestID(w, r), time.Now(), err)
+		d.refuse(w, r, door.RequestID(w, r), "", time.Now(), err)
 		return
 	}
 	type pair struct {

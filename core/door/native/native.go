@@ -74,7 +74,7 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 		err = p.tab.Open(&d.Teller, p.rules, p.client, begin, door.Characters(p.requests))
 	}
 	if err != nil {
-		d.refuse(w, r, id, begin, err)
+		d.refuse(w, r, id, p.client, begin, err)
 		return
 	}
 	defer p.end(d.Service)
@@ -114,8 +114,8 @@ func (d *Door) one(ctx context.Context, p *plan, req *core.Request) door.Item {
 }
 
 // refuse answers a call none of whose texts was asked for.
-func (d *Door) refuse(w http.ResponseWriter, r *http.Request, id string, begin time.Time, err error) {
-	d.Failed(id, begin, err)
+func (d *Door) refuse(w http.ResponseWriter, r *http.Request, id, client string, begin time.Time, err error) {
+	d.Failed(r, id, client, begin, err)
 	door.WriteError(w, r, err)
 }
 
@@ -146,37 +146,41 @@ type plan struct {
 }
 
 // prepare reads and checks a call. What is wrong with a single text is found
-// later and fails that text alone; everything else fails the call.
+// later and fails that text alone; everything else fails the call, and the plan then tells
+// no more than whose call it is, as far as that is known.
 func (d *Door) prepare(w http.ResponseWriter, r *http.Request, id string) (*plan, error) {
 	rules := d.Service.Rules().For(r)
 	client, err := rules.Client(r, door.Bearer(r), name)
 	if err != nil {
-		return nil, err
+		return &plan{}, err
 	}
 	body, err := rules.Body(w, r, client)
 	if err != nil {
-		return nil, err
+		return &plan{client: client}, err
 	}
 	defer body.Close()
 	c, err := decode(body.Bytes())
 	if err != nil {
-		return nil, err
+		return &plan{client: client}, err
 	}
 	if !c.has(fStream) {
 		c.stream = takesStream(r)
 	}
 	p, err := d.plan(rules, c, client, id)
-	if only := door.OnlyOf(r); only != "" && err == nil {
+	if err != nil {
+		return &plan{client: client}, err
+	}
+	if only := door.OnlyOf(r); only != "" {
 		for i := range p.requests {
 			p.requests[i].Only, p.requests[i].NoCache = only, true
 		}
 	}
-	if linger := door.LingerOf(r); linger > 0 && err == nil {
+	if linger := door.LingerOf(r); linger > 0 {
 		for i := range p.requests {
 			p.requests[i].Linger = linger
 		}
 	}
-	return p, err
+	return p, nil
 }
 
 func (d *Door) plan(rules *door.Rules, c *call, client, id string) (*plan, error) {

@@ -90,19 +90,19 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case post && (chats(path) || responds(path)):
 		d.complete(w, r, c, responds(path))
 	case chats(path) || responds(path):
-		d.method(w, c, http.MethodPost)
+		d.method(w, r, c, http.MethodPost)
 	case lists && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		d.models(w, r, c, id)
 	case lists:
-		d.method(w, c, http.MethodGet)
+		d.method(w, r, c, http.MethodGet)
 	default:
 		d.fail(w, r, c, &core.Error{Kind: core.NotFound, Detail: "Not found: this gateway serves POST /v1/chat/completions, POST /v1/responses and GET /v1/models"})
 	}
 }
 
 // method answers a call of another method than the one that its path takes.
-func (d *Door) method(w http.ResponseWriter, c *door.Call, takes string) {
-	d.Failed(c.ID, c.Begin, &core.Error{Kind: core.InvalidRequest})
+func (d *Door) method(w http.ResponseWriter, r *http.Request, c *door.Call, takes string) {
+	d.Failed(r, c.ID, c.Client, c.Begin, &core.Error{Kind: core.InvalidRequest})
 	w.Header().Set("Allow", takes)
 	write(w, http.StatusMethodNotAllowed, failure{Message: "Not allowed: chats and responses are POST, models are GET", Type: invalidRequest})
 }
@@ -124,7 +124,7 @@ func write(w http.ResponseWriter, status int, f failure) {
 }
 
 func (d *Door) fail(w http.ResponseWriter, r *http.Request, c *door.Call, err error) {
-	d.Failed(c.ID, c.Begin, err)
+	d.Failed(r, c.ID, c.Client, c.Begin, err)
 	refuse(w, r, err)
 }
 
