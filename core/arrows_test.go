@@ -45,6 +45,7 @@ var arrows = []struct {
 	{"core/live/livetest", []string{"core"}},
 	{"core/live/traffic", nil},
 	{"core/coretest", []string{"core", "core/chain"}},
+	{"core/coretest/executable", nil},
 	{"core/coretest/property", nil},
 	{"stages", []string{"core", "stages/"}},
 	{"stages/", []string{"core", "core/exchange", "core/files", "core/ledger", "core/line", "core/pool", "core/text/"}},

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
@@ -269,9 +270,7 @@ func TestAPluginThatHasBecomeAnotherFileIsNotStarted(t *testing.T) {
 		"  - provider: {use: bad, fallback: [openai]}\n")
 	g.endures(func(a answer) bool { return a.Translations[0].Provider == "bad" })
 	other := g.program + "~"
-	if err := os.WriteFile(other, append(raw, 0), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	executable.Write(t, other, string(raw)+"\x00")
 	if err := os.Rename(other, g.program); err != nil {
 		t.Fatal(err)
 	}

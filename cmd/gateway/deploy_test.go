@@ -24,6 +24,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
@@ -427,7 +428,8 @@ func TestTheImageServesFromScratchAsAnotherUserAndSaysThatItIsHealthy(t *testing
 			if err != nil {
 				t.Fatalf("%s: %v", line, err)
 			}
-			put(words[1], raw, 0o755)
+			put(words[1], nil, 0o755)
+			executable.Write(t, filepath.Join(root, words[1]), string(raw))
 		case "ENV":
 			env = append(env, rest)
 		case "USER":

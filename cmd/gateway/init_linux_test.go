@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -63,19 +64,16 @@ func TestAsTheFirstProcessTheGatewayLeavesNoZombiesAndEndsInTime(t *testing.T) {
 			// A plugin that leaves much behind: what has ended at once, what ends later,
 			// what goes on in sessions of its own, and what dies and leaves another.
 			script := filepath.Join(dir, "plugin")
-			err := os.WriteFile(script, []byte(`#!/bin/sh
+			executable.Write(t, script, `#!/bin/sh
 for i in 1 2 3 4 5; do
 	setsid --fork true
 	setsid --fork sleep 0.2
 	setsid --fork sh -c 'sleep 601 & exit'
 done
 setsid --fork sh -c 'trap "" TERM INT HUP; sleep 602; sleep 602'
-exec `+filepath.Join(programs, "openai-direct")+"\n"), 0o700)
-			if err != nil {
-				t.Fatal(err)
-			}
+exec `+filepath.Join(programs, "openai-direct")+"\n")
 			file := filepath.Join(dir, "pipeline.yaml")
-			err = os.WriteFile(file, []byte(`version: 1
+			err := os.WriteFile(file, []byte(`version: 1
 server: {drain_timeout: 2s, deadline: 60s}
 providers:
   direct: {type: plugin, command: [`+script+`], config: {base_url: "`+sim.URL()+`", api_key: test, timeout: 60s}}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 )
 
 // plugged is a chain whose provider is the plugin ./direct beside the file.
@@ -26,7 +28,7 @@ func TestAPluginThatWasBuiltAnewAnswersAfterAReload(t *testing.T) {
 	}
 	// What stands behind an ELF file's end does not matter to it.
 	build := func(version string) {
-		do(t, os.WriteFile(program+".new", append(raw, version...), 0o700))
+		executable.Write(t, program+".new", string(raw)+version)
 		do(t, os.Rename(program+".new", program))
 	}
 	build("one")

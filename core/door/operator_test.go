@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 )
 
 // The addresses of the configuration, the keys, and the calls of the table in the
@@ -256,12 +257,8 @@ func readableCopy(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(f.Name()) })
-	if _, err = f.Write(program); err == nil {
-		err = f.Chmod(0o755)
-	}
-	if f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	f.Close()
+	executable.Write(t, f.Name(), string(program))
 	return f.Name()
 }
 

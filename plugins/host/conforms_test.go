@@ -1,7 +1,6 @@
 package host
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/coretest"
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 )
 
 // declared returns the kind of an item of the file, whose parts know where they
@@ -45,9 +45,7 @@ func TestTheStageConforms(t *testing.T) {
 func TestAnswersOfAnotherProgramOrConfigurationAreOthers(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
 	write := func(text string) {
-		if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		executable.Write(t, script, text)
 	}
 	write("1")
 	yaml := "providers:\n  odd: {type: plugin, command: [" + script + "], config: {a: 1}}\n" +

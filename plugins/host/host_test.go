@@ -25,6 +25,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/config"
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 	"github.com/dragoman-mt/dragoman/plugins/plugintest"
 	"github.com/dragoman-mt/dragoman/plugins/sdk"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
@@ -901,9 +902,7 @@ func TestAProgramIsCheckedBeforeItIsRun(t *testing.T) {
 	dir := t.TempDir()
 	marker := filepath.Join(dir, "ran")
 	script := filepath.Join(dir, "script")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\ntouch "+marker+"\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	executable.Write(t, script, "#!/bin/sh\ntouch "+marker+"\n")
 	start := func(yaml string) error {
 		return newBench(t, "providers:\n  odd: {type: plugin, "+yaml+"}\nstages: [provider: {use: odd}]\n").build("odd").(core.Starter).Start(t.Context())
 	}
@@ -931,9 +930,7 @@ func TestWhatIsExecutedIsWhatWasChecked(t *testing.T) {
 	write := func(name, text string) string {
 		name = filepath.Join(dir, name)
 		os.Remove(name)
-		if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		executable.Write(t, name, text)
 		return name
 	}
 	sum := func(name string) string {
@@ -976,7 +973,7 @@ func TestARebuiltProgramIsAnother(t *testing.T) {
 		}
 		return id
 	}
-	os.WriteFile(file, []byte("1"), 0o700)
+	executable.Write(t, file, "1")
 	first := identity(Program{Command: []string{"./p"}})
 	if identity(Program{Command: []string{"./p"}}) != first {
 		t.Error("the same is not the same")
@@ -989,7 +986,7 @@ func TestARebuiltProgramIsAnother(t *testing.T) {
 			t.Errorf("another %s is the same program", name)
 		}
 	}
-	os.WriteFile(file, []byte("2"), 0o700)
+	executable.Write(t, file, "2")
 	if identity(Program{Command: []string{"./p"}}) == first {
 		t.Error("a rebuilt program is the same")
 	}
@@ -1261,13 +1258,11 @@ func TestAStageIsWaitedForWhileItsPluginStartsAndNoLonger(t *testing.T) {
 	}
 	// It fails the first time, and after that starts when somebody writes to the
 	// fifo.
-	if err := os.WriteFile(script, []byte(`#!/bin/sh
+	executable.Write(t, script, `#!/bin/sh
 if (set -C; : >first) 2>/dev/null; then exit 1; fi
 read x <fifo
 exec "$1"
-`), 0o700); err != nil {
-		t.Fatal(err)
-	}
+`)
 	b := newBench(t, strings.Replace(hidden, "[SELF]", "[/bin/sh, "+script+", SELF]", 1))
 	folder := filepath.Dir(b.file.Path)
 	if err := os.Symlink(fifo, filepath.Join(folder, "fifo")); err != nil {
@@ -1385,9 +1380,7 @@ func TestARestartRunsTheFilesAsTheyAreNowOrNothingChanges(t *testing.T) {
 	write := func(text string) {
 		t.Helper()
 		// Not in place: a shell reads its script bit by bit.
-		if err := os.WriteFile(script+"~", []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		executable.Write(t, script+"~", "#!/bin/sh\n"+text+"\n")
 		if err := os.Rename(script+"~", script); err != nil {
 			t.Fatal(err)
 		}

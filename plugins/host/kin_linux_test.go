@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
@@ -275,9 +276,7 @@ func TestAPluginBehindAWrapperIsAsked(t *testing.T) {
 	dir := t.TempDir()
 	script := filepath.Join(dir, "wrapper")
 	for name, text := range map[string]string{"a child": `"$1" & wait`, "in a session of its own": `/usr/bin/setsid "$1" & wait`} {
-		if err := os.WriteFile(script, []byte("#!/bin/sh\nexec 4<&0\n"+strings.Replace(text, "&", "<&4 &", 1)+"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		executable.Write(t, script, "#!/bin/sh\nexec 4<&0\n"+strings.Replace(text, "&", "<&4 &", 1)+"\n")
 		p := newBench(t, strings.Replace(one, "[SELF]", "["+script+", "+twin+"]", 1)).provider("odd")
 		if res := p.ask(t, "x"); res.Text != "es:x" {
 			t.Errorf("%s: %+v", name, res)
@@ -326,9 +325,7 @@ func TestNothingRunsThatWasNotSummed(t *testing.T) {
 		dir := t.TempDir()
 		script := filepath.Join(dir, "script")
 		good, evil := "#!/bin/sh\necho good\n", "#!/bin/sh\necho evil\n"
-		if err := os.WriteFile(script, []byte(good), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		executable.Write(t, script, good)
 		out, err := exec.Command("sha256sum", script).Output()
 		if err != nil {
 			t.Fatal(err)
@@ -379,9 +376,7 @@ func TestNothingRunsThatWasNotSummed(t *testing.T) {
 
 func TestASealedCopyCannotBeChanged(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(name, []byte("#!/bin/sh\necho good\n"), 0o750); err != nil {
-		t.Fatal(err)
-	}
+	executable.Write(t, name, "#!/bin/sh\necho good\n")
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
@@ -419,9 +414,7 @@ func TestASealedCopyCannotBeChanged(t *testing.T) {
 func TestAProgramWithAChecksumStillFindsItsNeighbours(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		executable.Write(t, filepath.Join(dir, name), text)
 	}
 	write("program", "#!/bin/sh\necho \"$PLUGIN_FILE\"\n")
 	write("neighbour.py", "name = 'neighbour'\n")

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/plugins/plugintest"
 	"github.com/dragoman-mt/dragoman/plugins/sdk"
@@ -120,14 +121,7 @@ func self(t *testing.T, plugin string) Options {
 	folder := t.TempDir()
 	script := filepath.Join(folder, "plugin")
 	line := "#!/bin/sh\nDRAGOMAN_TEST_PLUGIN='" + plugin + "' DRAGOMAN_TEST_FOLDER='" + folder + "' exec '" + twin + "'\n"
-	// A child of another test that is forked meanwhile would hold the file open for writing until it
-	// is another program, and a file that is written cannot be started.
-	syscall.ForkLock.RLock()
-	err := os.WriteFile(script, []byte(line), 0o755)
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	executable.Write(t, script, line)
 	return Options{Command: []string{script}}
 }
 
@@ -298,9 +292,7 @@ func TestThereIsSomethingToLookAt(t *testing.T) {
 // writing, as a copy over it does.
 func TestAProgramThatIsBeingWrittenIsToldToBeMovedIntoPlace(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "plugin")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	executable.Write(t, program, "#!/bin/sh\n")
 	held, err := os.OpenFile(program, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)

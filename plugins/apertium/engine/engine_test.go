@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/executable"
 	"go.uber.org/goleak"
 )
 
@@ -255,9 +256,7 @@ func fake(t *testing.T, o Options, script string) *Engine {
 	t.Helper()
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "lt-proc")
-	if err := os.WriteFile(bin, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	executable.Write(t, bin, "#!/bin/sh\n"+script)
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	o.Installed = &Installed{Modes: []Mode{{Name: "eng-spa", Source: "en", Target: "es", Commands: [][]string{{"lt-proc", "-z"}, {"cat"}}}}}
 	e, err := New(o)
