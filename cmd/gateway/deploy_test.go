@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -13,6 +14,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -312,8 +314,24 @@ func certificateFiles(t *testing.T) (cert, key string) {
 // one who is not root: a text, a stream, a live session, and no operator's door.
 func TestTheGatewayBehindTheProxiesThatThePagesShow(t *testing.T) {
 	property.WithoutRace(t)
-	sim := simulate(t, "--latency", "50ms", "--rtt", "0s")
-	g := serveYAML(t, pipeline(sim, "pooled", ""), nil)
+	heard := make(chan struct{}) // a client has a first piece
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if !strings.Contains(string(body), "in pieces") {
+			io.WriteString(w, `{"model":"m","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"Todo de una vez."}}]}`)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"La primera parte, "}}]}`+"\n\n")
+		w.(http.Flusher).Flush()
+		select {
+		case <-heard:
+		case <-r.Context().Done():
+		}
+		io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"y la segunda."},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+	}))
+	t.Cleanup(func() { upstream.CloseClientConnections(); upstream.Close() })
+	g := serveYAML(t, "version: 1\nserver: {deadline: 60s}\npool: {warm_connections: 0}\nproviders: {main: {type: openai, base_url: '"+upstream.URL+"/v1', api_key: x, model: m, timeout: 60s}}\nstages: [{provider: {use: main}}]\n", nil)
 	gateway := strings.TrimPrefix(g.url, "http://")
 	cert, key := certificateFiles(t)
 	for name, run := range map[string]func(t *testing.T, dir, addr string){
@@ -353,17 +371,26 @@ func TestTheGatewayBehindTheProxiesThatThePagesShow(t *testing.T) {
 			})
 			client := &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 			defer client.CloseIdleConnections()
-			if err := translated(client, "https://"+addr, "The kettle is boiling behind "+name+"."); err != nil {
+			if err := translated(client, "https://"+addr, "Todo de una vez."); err != nil {
 				t.Error(err)
 			}
-			res, err := client.Post("https://"+addr+"/v1/translate", "application/json", strings.NewReader(`{"text":"A stream behind `+name+`.","source":"en","target":"es","stream":true}`))
+			res, err := client.Post("https://"+addr+"/v1/translate", "application/json", strings.NewReader(`{"text":"A stream that comes in pieces behind `+name+`.","source":"en","target":"es","stream":true}`))
 			if err != nil {
 				t.Fatal(err)
 			}
-			raw, err := io.ReadAll(res.Body)
+			// The upstream says no more until the first piece is here: one that a proxy keeps back
+			// never comes.
+			events, said := bufio.NewScanner(res.Body), ""
+			for told := false; events.Scan(); {
+				said += events.Text() + "\n"
+				if !told && strings.Contains(said, "La primera parte") {
+					told = true
+					heard <- struct{}{}
+				}
+			}
 			res.Body.Close()
-			if err != nil || !strings.Contains(string(raw), "event: delta") || !strings.Contains(string(raw), "event: done") {
-				t.Errorf("a stream: %v %s", err, raw)
+			if !strings.Contains(said, "y la segunda.") || !strings.Contains(said, "event: done") {
+				t.Errorf("a stream: %v %s", events.Err(), said)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
@@ -371,11 +398,20 @@ func TestTheGatewayBehindTheProxiesThatThePagesShow(t *testing.T) {
 			if err != nil {
 				t.Fatalf("a live session: %v", err)
 			}
-			if err := socket.Write(ctx, websocket.MessageText, []byte(`{"type":"start","session":"room","source":"en","targets":["es"]}`)); err != nil {
-				t.Error(err)
+			for _, frame := range []string{
+				`{"type":"start","session":"room","source":"en","targets":["es"]}`,
+				`{"type":"source","segment":"1","revision":1,"text":"The kettle is boiling.","final":true}`,
+			} {
+				if err := socket.Write(ctx, websocket.MessageText, []byte(frame)); err != nil {
+					t.Error(err)
+				}
 			}
-			if _, said, err := socket.Read(ctx); err != nil || !strings.Contains(string(said), `"type":"ready"`) {
-				t.Errorf("a live session: %v %s", err, said)
+			for frames := ""; !strings.Contains(frames, "Todo de una vez."); {
+				_, said, err := socket.Read(ctx)
+				if err != nil {
+					t.Fatalf("a live session: %v after %s", err, frames)
+				}
+				frames += string(said)
 			}
 			socket.CloseNow()
 			for _, path := range []string{"/admin/status", "/metrics"} {

@@ -368,6 +368,9 @@ func TestTracingThatIsOffAsksForNoMemory(t *testing.T) {
 				t.Fatal("it is on")
 			}
 			tracer.Begin(tr, core.SpanContext{})
+			if tracer.Refused(trace.Call{Door: "native"}) != nil {
+				t.Fatal("a call is traced")
+			}
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}

@@ -25,7 +25,7 @@ func Node(t testing.TB, packages []string, script string, env ...string) string 
 	defer os.Remove(file)
 	run := exec.CommandContext(ctx, "node", file)
 	run.Dir = folder
-	run.Env = append(os.Environ(), env...)
+	run.Env = append(append(os.Environ(), "TMPDIR="+t.TempDir()), env...) // some clients leave files behind
 	out, err := run.CombinedOutput()
 	if err != nil {
 		t.Fatalf("the script: %v\n%s", err, out)

@@ -23,6 +23,10 @@ func play(args []string) int {
 		h = http.HandlerFunc(upstream)
 	case len(args) == 1 && args[0] == "streaming":
 		h = http.HandlerFunc(streaming)
+	case len(args) == 1 && args[0] == "collector":
+		h = http.HandlerFunc(collector)
+	case len(args) == 1 && args[0] == "blackhole":
+		h = http.HandlerFunc(blackhole)
 	case len(args) == 1 && args[0] == "bare":
 		h = http.HandlerFunc(bare)
 	case len(args) == 1 && args[0] == "echo":
