@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -127,25 +126,6 @@ func TestARestartBehindASocketThatWasHandedOverLosesNoCall(t *testing.T) {
 	if calls < restarts*10 {
 		t.Errorf("%d calls during %d restarts: nothing was looked at", calls, restarts)
 	}
-}
-
-// translated asks for one text with a body that net/http cannot send again.
-func translated(client *http.Client, url, text string) error {
-	body, _ := json.Marshal(map[string]string{"text": text, "source": "en", "target": "es"})
-	req, err := http.NewRequest(http.MethodPost, url+"/v1/translate", io.MultiReader(strings.NewReader(string(body))))
-	if err != nil {
-		return err
-	}
-	res, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	raw, err := io.ReadAll(res.Body)
-	if err == nil && (res.StatusCode != 200 || !strings.Contains(string(raw), text)) {
-		err = fmt.Errorf("%s %s", res.Status, raw)
-	}
-	return err
 }
 
 // A call that takes long is finished by the process that began it, and does not keep those

@@ -1,6 +1,9 @@
 package host
 
 import (
+	"crypto/sha256"
+	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -65,5 +68,27 @@ func TestAnswersOfAnotherProgramOrConfigurationAreOthers(t *testing.T) {
 	}
 	if b.build("odd").(provider).Fingerprint() == was {
 		t.Error("another program has the same answers")
+	}
+}
+
+// Gateways of one group use each other's answers, wherever their plugins lie.
+func TestAPluginHasTheSameAnswersInAnotherFolder(t *testing.T) {
+	in := func(text, config string) string {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"program": "the program", "script": text, "words": "its words"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sum := sha256.Sum256([]byte("its words"))
+		b := newBench(t, fmt.Sprintf("providers:\n  odd: {type: plugin, command: [%[1]s/program, --fast, %[1]s/script], sha256: {%[1]s/words: %[2]x}, config: {%[3]s}}\nstages:\n  - provider: {use: odd}\n", dir, sum, config))
+		return b.build("odd").(provider).Fingerprint()
+	}
+	was := in("1", "a: 1")
+	if in("1", "a: 1") != was {
+		t.Error("the same plugin has other answers in another folder")
+	}
+	if in("2", "a: 1") == was || in("1", "a: 2") == was {
+		t.Error("another script, or another configuration, has the same answers")
 	}
 }

@@ -522,20 +522,20 @@ func (in *instance) Measure(emit func(core.Measure)) {
 	}
 }
 
-// Fingerprint names the program, with the content of its files as they were when
-// this was first asked, and what it is configured with. Of files that cannot be
-// read Start says so.
+// Fingerprint names the program, by the content of its files as they were when
+// this was first asked, and what it is configured with: it is the same on another
+// machine, where the files may lie elsewhere. Of files that cannot be read Start says so.
 func (in *instance) Fingerprint() string { return in.fingerprint() }
 
 func (in *instance) sum() string {
-	identity, err := in.program.identity(in.folder)
+	version, err := in.program.version(in.folder)
 	if err != nil {
-		identity = strings.Join(in.program.Command, " ")
+		version.answers = strings.Join(in.program.Command, " ")
 	}
 	config, err := json.Marshal(in.config)
 	if err != nil {
 		config = nil // Start says so: it sends the same
 	}
-	sum := sha256.Sum256(append([]byte(identity+"\x00"), config...))
+	sum := sha256.Sum256(append([]byte(version.answers+"\x00"), config...))
 	return hex.EncodeToString(sum[:])
 }

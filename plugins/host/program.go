@@ -43,7 +43,8 @@ func under(folder, name string) string {
 // A version says which files a process was made of.
 type version struct {
 	stamp    string // name, size, time and number of each: cheap to compare
-	identity string // of their content
+	identity string // of their content, and where they are
+	answers  string // the same wherever the files are
 }
 
 // identity changes with anything that would make another process of p: what is
@@ -79,19 +80,29 @@ func (p *Program) identify(folder string, files files, known version) (v version
 	if p.Address != "" {
 		fmt.Fprintf(h, "address\x00%s", p.Address)
 		v.identity = hex.EncodeToString(h.Sum(nil))
+		v.answers = v.identity
 		return v, nil
 	}
+	same := sha256.New()
 	fmt.Fprintf(h, "command\x00%s\x00%s\x00%d\x00", folder, strings.Join(p.Command, "\x00"), p.MaxMemory)
 	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
 		fmt.Fprintf(h, "%s=%s\x00", name, p.Env[name].Reveal())
+		fmt.Fprintf(same, "%s=%s\x00", name, p.Env[name].Reveal())
 	}
+	words := slices.Clone(p.Command)
 	for _, f := range files {
 		if err := f.digest(); err != nil {
 			return v, err
 		}
 		fmt.Fprintf(h, "%s\x00%s\x00", f.name, f.sum)
+		name := filepath.Base(f.name)
+		if f.arg >= 0 {
+			words[f.arg], name = "", "" // what is in it counts, and not what it is called
+		}
+		fmt.Fprintf(same, "%s\x00%s\x00", name, f.sum)
 	}
-	v.identity = hex.EncodeToString(h.Sum(nil))
+	fmt.Fprintf(same, "command\x00%s", strings.Join(words, "\x00"))
+	v.identity, v.answers = hex.EncodeToString(h.Sum(nil)), hex.EncodeToString(same.Sum(nil))
 	return v, nil
 }
 
