@@ -49,7 +49,7 @@ func (r *remote) client() (*adminClient, error) {
 	}
 	at, err := past.Find()
 	if _, none := errors.AsType[*state.NotRunning](err); none {
-		return nil, fmt.Errorf("%w; name its address with --url if another user runs it", err)
+		return nil, fmt.Errorf("%w; this command looks for the one that serves %s: name another file with --config, or the address of another user's with --url", err, r.file)
 	}
 	if err != nil {
 		return nil, err
