@@ -120,7 +120,8 @@ func clock(ctx context.Context, client rueidis.Client) string {
 		return "it does not tell its time"
 	}
 	seconds, _ := strconv.ParseInt(t[0], 10, 64)
-	ahead := time.Unix(seconds, 0).Sub(began)
+	micros, _ := strconv.ParseInt(t[1], 10, 64)
+	ahead := time.Unix(seconds, micros*1000).Sub(began)
 	if math.Abs(float64(ahead)) > float64(apart) {
 		return fmt.Sprintf("its clock is %v away from that of this machine; let both follow NTP", ahead.Round(time.Second))
 	}

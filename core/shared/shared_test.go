@@ -500,8 +500,9 @@ func TestLookFindsAnOldStoreAndAWrongClock(t *testing.T) {
 					text := fmt.Sprintf(info, tc.role, tc.version)
 					fmt.Fprintf(conn, "$%d\r\n%s\r\n", len(text), text)
 				case "TIME":
-					seconds := fmt.Sprint(time.Now().Add(tc.ahead).Unix())
-					fmt.Fprintf(conn, "*2\r\n$%d\r\n%s\r\n$1\r\n0\r\n", len(seconds), seconds)
+					at := time.Now().Add(tc.ahead)
+					seconds, micros := fmt.Sprint(at.Unix()), fmt.Sprint(at.Nanosecond()/1000)
+					fmt.Fprintf(conn, "*2\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", len(seconds), seconds, len(micros), micros)
 				case "CONFIG":
 					fmt.Fprint(conn, "-NOPERM this user has no permissions\r\n")
 				default:
