@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // allRows are those that this program knows, in the order of their cost.
 func allRows() []row {
-	return slices.Concat(inProcessRows(), throughputRows(), hopRows(), chatRows(), tracedRows(), latencyRows(), memoryRows(), limitRows(), detourRows(), changeRows(), coldRows())
+	return slices.Concat(inProcessRows(), throughputRows(), hopRows(), chatRows(), tracedRows(), latencyRows(), sharedRows(), memoryRows(), limitRows(), detourRows(), changeRows(), coldRows())
 }
 
 // choose returns the rows named in only, in their own order; all for none.
