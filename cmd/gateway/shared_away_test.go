@@ -250,3 +250,70 @@ func TestAStoreThatIsAwayFailsAndDelaysNoRequest(t *testing.T) {
 		hurt.mend()
 	}
 }
+
+// When a primary dies, and its replica takes its place, nobody's request fails, and what takes
+// over is used; so for Sentinels, and in a cluster.
+func TestAFailoverFailsNoRequest(t *testing.T) {
+	t.Parallel()
+	sentinel := func(t *testing.T) (url string, fail func()) {
+		url, primary, _ := sharedtest.Sentinel(t)
+		return url, primary.Stop
+	}
+	cluster := func(t *testing.T) (url string, fail func()) {
+		url, nodes := sharedtest.Cluster(t)
+		return url, func() { // the one with the members, of which each has some keys
+			for _, n := range nodes {
+				if strings.Contains(n.Do("INFO", "replication"), "role:master") && strings.Contains(n.Do("KEYS", "*"), "group:members") {
+					n.Stop()
+					return
+				}
+			}
+			t.Error("no node has the members")
+		}
+	}
+	for name, begin := range map[string]func(*testing.T) (string, func()){"Sentinel": sentinel, "a cluster": cluster} {
+		t.Run(name, func(t *testing.T) {
+			url, fail := begin(t)
+			sim := upstream(t, openaitest.Config{})
+			var gates []*gatewayProcess
+			var streams []*stream
+			for range 2 {
+				gates = append(gates, serveYAML(t, sharing(sim.URL(), url, 1_000_000), nil))
+			}
+			for _, g := range gates {
+				until(t, func() bool { return g.metric("dragoman_shared_members ") == "2" })
+				streams = append(streams, g.sends(50*time.Millisecond))
+			}
+			fail()
+			began := time.Now()
+			answered := func(g *gatewayProcess) float64 {
+				return g.number(`dragoman_shared_calls_total{for="state",outcome="answered"} `)
+			}
+			for _, g := range gates {
+				until(t, func() bool { return strings.Contains(g.output(), "the shared store is away") })
+			}
+			for _, g := range gates {
+				until(t, func() bool { return g.number(`dragoman_shared_up{for="state"} `) == 1 })
+				was := answered(g)
+				until(t, func() bool { return answered(g) > was+4 })
+				until(t, func() bool { return g.metric("dragoman_shared_members ") == "2" })
+			}
+			t.Logf("both share again %v after the primary's end", time.Since(began))
+			for _, s := range streams {
+				s.end(t)
+			}
+			once := false // on a busy machine it may not answer in 10 ms
+			for i := 0; i < 20 && !once; i++ {
+				text := fmt.Sprint("After it ", i)
+				gates[0].ask(text).text(t)
+				made := sim.Stats().Chats
+				time.Sleep(20 * time.Millisecond) // it is stored beside the answer
+				gates[1].ask(text).text(t)
+				once = sim.Stats().Chats == made
+			}
+			if !once {
+				t.Error("no text that one translated was found by the other")
+			}
+		})
+	}
+}
