@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,6 +80,20 @@ func TestThreeGatewaysAreOneGroup(t *testing.T) {
 	out, complaint, status := command(t, t.TempDir(), nil, "", "status", "--url", gates[0].url, "--all")
 	if status != 0 || !strings.Contains(out, "GROUP") || strings.Count(out, "127.0.0.1:") < 3 {
 		t.Errorf("status --all exits with %d: %s%s", status, out, complaint)
+	}
+	file := write(t, sharing(sim.URL(), r.URL, 6000))
+	_, complaint, status = command(t, filepath.Dir(file), nil, "", "check", "--live", "--config", file)
+	if status != 0 || !strings.Contains(complaint, "warning: shared.url: its memory has no bound") {
+		t.Errorf("check --live exits with %d: %s", status, complaint)
+	}
+	// One with another prompt says so, and gets nothing that was translated with theirs.
+	gates[0].ask("Known to the others").text(t)
+	until(t, func() bool { return strings.Contains(r.Do("KEYS", "group:answer:*"), "answer") })
+	other := serveYAML(t, strings.Replace(sharing(sim.URL(), r.URL, 6000), "api_key: test", `api_key: test, instructions: "Be brief."`, 1), nil)
+	until(t, func() bool { return strings.Contains(other.output(), "have other providers, models or prompts") })
+	made := sim.Stats().Chats
+	if other.ask("Known to the others").text(t); sim.Stats().Chats != made+1 {
+		t.Errorf("with another prompt %d calls were made, want one", sim.Stats().Chats-made)
 	}
 	r.Stop()
 	for i, g := range gates {

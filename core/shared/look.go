@@ -47,6 +47,10 @@ func Look(ctx context.Context, c Config) (warnings []string, err error) {
 		if err := client.Do(asking, client.B().Set().Key(c.Prefix+":alive").Value("1").PxMilliseconds(60000).Build()).Error(); err != nil {
 			return warnings, fmt.Errorf("%s: %s", s.key, explain(err))
 		}
+		// Managed ones refuse to tell; then nothing is said of it.
+		if saves, err := client.Do(asking, client.B().ConfigGet().Parameter("save").Build()).AsStrMap(); err == nil {
+			facts["save"] = saves["save"]
+		}
 		holdsState := i == len(stores)-1
 		for _, w := range judge(facts, holdsState) {
 			warnings = append(warnings, s.key+": "+w)
@@ -91,6 +95,12 @@ func judge(facts map[string]string, holdsState bool) (warnings []string) {
 		warnings = append(warnings, "its eviction policy is noeviction: when its memory is full it takes nothing more, and answers are not shared; set maxmemory-policy to volatile-lru")
 	case facts["maxmemory"] == "0":
 		warnings = append(warnings, "its memory has no bound: set maxmemory, and maxmemory-policy to volatile-lru, so that answers cannot fill the machine")
+	}
+	switch {
+	case facts["rdb_last_bgsave_status"] == "err", facts["aof_last_write_status"] == "err", facts["aof_last_bgrewrite_status"] == "err":
+		warnings = append(warnings, "it could not save its data to disk, and may take no writes until it can; its own log says why. Nothing that is shared needs to be saved: save \"\" and appendonly no")
+	case facts["save"] != "", facts["aof_enabled"] == "1":
+		warnings = append(warnings, "it saves its data to disk, which nothing that is shared needs: it costs memory and pauses, and a full disk stops all writes; unless others keep something in it, set save \"\" and appendonly no")
 	}
 	if facts["loading"] == "1" {
 		warnings = append(warnings, "it is reading its data from disk")

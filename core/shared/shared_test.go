@@ -1,6 +1,7 @@
 package shared_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,7 +15,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -450,6 +453,8 @@ func TestLookSaysWhatAnOperatorShouldKnow(t *testing.T) {
 		{[]string{"--maxmemory", "50mb", "--maxmemory-policy", "noeviction"}, "is noeviction"},
 		{nil, "its memory has no bound"},
 		{[]string{"--maxmemory", "50mb", "--maxmemory-policy", "volatile-lru"}, ""},
+		{[]string{"--maxmemory", "50mb", "--maxmemory-policy", "volatile-lru", "--save", "3600 1"}, "it saves its data to disk"},
+		{[]string{"--maxmemory", "50mb", "--maxmemory-policy", "volatile-lru", "--appendonly", "yes"}, "it saves its data to disk"},
 	} {
 		r := sharedtest.Start(t, tc.args...)
 		all, err := shared.Look(t.Context(), shared.Config{URL: r.URL, Prefix: "p"})
@@ -457,6 +462,96 @@ func TestLookSaysWhatAnOperatorShouldKnow(t *testing.T) {
 			t.Errorf("%v: %q, %v; want %q", tc.args, all, err, tc.want)
 		}
 	}
+}
+
+// An old one, and one whose clock goes wrong, are hard to come by: a program of our own answers
+// as they do.
+func TestLookFindsAnOldStoreAndAWrongClock(t *testing.T) {
+	const info = "role:%s\r\nredis_version:%s\r\nmaxmemory:1000000\r\nmaxmemory_policy:volatile-lru\r\n"
+	for _, tc := range []struct {
+		version, role string
+		ahead         time.Duration
+		want          string
+	}{
+		{"5.0.7", "master", 0, "it is Redis 5.0.7, and needs to be 6.0 or newer"},
+		{"6.0.0", "master", 0, ""},
+		{"10.1.0", "master", 0, ""},
+		{"7.0.15", "master", -time.Hour, "its clock is -1h0m0s away"},
+		{"7.0.15", "master", 20 * time.Second, "its clock is 20s away"},
+		{"7.0.15", "slave", 0, "it is a replica"},
+	} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var serving sync.WaitGroup
+		serve := func(conn net.Conn) {
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			for {
+				words, err := command(in)
+				if err != nil {
+					return
+				}
+				switch strings.ToUpper(words[0]) {
+				case "HELLO":
+					fmt.Fprint(conn, "%1\r\n+version\r\n+"+tc.version+"\r\n")
+				case "INFO":
+					text := fmt.Sprintf(info, tc.role, tc.version)
+					fmt.Fprintf(conn, "$%d\r\n%s\r\n", len(text), text)
+				case "TIME":
+					seconds := fmt.Sprint(time.Now().Add(tc.ahead).Unix())
+					fmt.Fprintf(conn, "*2\r\n$%d\r\n%s\r\n$1\r\n0\r\n", len(seconds), seconds)
+				case "CONFIG":
+					fmt.Fprint(conn, "-NOPERM this user has no permissions\r\n")
+				default:
+					fmt.Fprint(conn, "+OK\r\n")
+				}
+			}
+		}
+		serving.Go(func() {
+			for {
+				conn, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				serving.Go(func() { serve(conn) })
+			}
+		})
+		all, err := shared.Look(t.Context(), shared.Config{URL: "redis://" + ln.Addr().String(), Prefix: "p"})
+		if err != nil {
+			all = append(all, err.Error())
+		}
+		if tc.want == "" && len(all) > 0 || tc.want != "" && (len(all) != 1 || !strings.Contains(all[0], tc.want)) {
+			t.Errorf("%+v: %q", tc, all)
+		}
+		ln.Close()
+		serving.Wait()
+	}
+}
+
+// command reads one as clients send it.
+func command(in *bufio.Reader) (words []string, err error) {
+	line := func() (n int, err error) {
+		s, err := in.ReadString('\n')
+		if err != nil {
+			return 0, err
+		}
+		return strconv.Atoi(strings.TrimSpace(s[1:]))
+	}
+	n, err := line()
+	for range n {
+		size, err := line()
+		if err != nil {
+			return nil, err
+		}
+		word := make([]byte, size+2)
+		if _, err := io.ReadFull(in, word); err != nil {
+			return nil, err
+		}
+		words = append(words, string(word[:size]))
+	}
+	return words, err
 }
 
 func TestPassesThroughTheWire(t *testing.T) { // what the tests above rely on
