@@ -4,9 +4,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +21,9 @@ import (
 
 // mostPage is what the page may weigh with all its screens, as it comes over the wire.
 const mostPage = 60 << 10
+
+// mostPaint is how much later than the smallest page the page may show something.
+const mostPaint = 100 * time.Millisecond
 
 // An operator signs in with a key, looks at every screen, tries a text, takes a configuration over,
 // undoes that, and starts a plugin anew. Nothing complains meanwhile: no script, no policy, nobody who
@@ -66,6 +74,24 @@ stages: [cache, {ratelimit: {requests_per_minute: 4500}}, {queue: {max_concurren
 		t.Errorf("signed in at %s", at)
 	}
 
+	b.Until(`document.querySelectorAll(".uplot").length === 3`)
+	// What a page of one word takes is the browser's own, and the machine's with all that it does beside.
+	bare := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, "<!doctype html><title>Bare</title><p>Bare")
+	}))
+	defer bare.Close()
+	least, own := time.Hour, time.Hour
+	for range 5 {
+		b.Go(bare.URL)
+		least = min(least, b.FirstPaint())
+		b.Go(admin + "/")
+		own = min(own, b.FirstPaint())
+	}
+	t.Logf("the status is painted after %v, a page of one word after %v", own, least)
+	if own-least > mostPaint {
+		t.Errorf("the status is painted %v later than a page of one word, want at most %v", own-least, mostPaint)
+	}
 	b.Until(`document.querySelectorAll(".uplot").length === 3`)
 	b.Until(`document.querySelector("#t-chain tbody").textContent.includes("cache")`)
 	translate("One more, seen without loading the page again.")
@@ -129,6 +155,9 @@ stages: [cache, {ratelimit: {requests_per_minute: 4500}}, {queue: {max_concurren
 	weight, once := 0, map[string]bool{}
 	for url, n := range b.Bytes {
 		path, _, _ := strings.Cut(strings.TrimPrefix(url, admin), "?")
+		if strings.HasPrefix(url, bare.URL) {
+			continue
+		}
 		if !strings.HasPrefix(url, admin) {
 			t.Errorf("the page asked for %s", url)
 		}
@@ -232,4 +261,101 @@ func TestThePageIsRefusedToWhomItIsNotForAndSaysSo(t *testing.T) {
 			t.Errorf("%s %s may be framed: %v", c.method, c.path, res.Header)
 		}
 	}
+}
+
+// A browser shows the page in no frame, and a page of another origin neither reads nor does anything with
+// it, though the gateway serves this machine without keys.
+func TestAPageOfAnotherOriginNeitherFramesTheOperatorsPageNorActsThroughIt(t *testing.T) {
+	g := serveYAML(t, "providers: {openai: {type: openai, base_url: 'http://127.0.0.1:9/v1', api_key: x}}\nstages: [provider: {use: openai}]\n", nil)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, "<!doctype html><title>Elsewhere</title><p>Free prizes.")
+	}))
+	defer elsewhere.Close()
+	silent := hushed(t, g.url)
+	for name, origin := range map[string]string{"another port": elsewhere.URL, "another site": strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1)} {
+		t.Run(name, func(t *testing.T) {
+			b := doortest.OpenBrowser(t)
+			b.Go(silent.URL + "/")
+			b.Until(`document.getElementById("state")?.textContent.includes("eady")`)
+			if asked := silent.asked(); !slices.Contains(asked, "/admin/page/status") {
+				t.Fatalf("a page by itself has asked for %v", asked)
+			}
+			b.Go(origin + "/")
+			frame := func(url string) {
+				b.Eval(`new Promise(done => { const f = document.createElement("iframe"); f.onload = () => done(true); f.src = "` + url + `"; document.body.append(f); })`)
+			}
+			frame(origin + "/own")
+			frame(g.url + "/")
+			if own, theirs := b.Answers[origin+"/own"], b.Answers[g.url+"/"]; own != http.StatusOK || theirs != http.StatusForbidden {
+				t.Errorf("a frame of its own is answered with %d, one of the gateway with %d", own, theirs)
+			}
+			// A browser that does not say where a page is to be shown has the policy of the page itself:
+			// of what it frames nothing more is asked for.
+			silent.asked()
+			frame(silent.URL + "/")
+			if asked := silent.asked(); !slices.Equal(asked, []string{"/"}) {
+				t.Errorf("a frame has asked for %v", asked)
+			}
+			for _, c := range []struct{ call, path string }{
+				{`fetch(URL)`, "/admin/status"},
+				{`fetch(URL, {credentials: "include"})`, "/admin/page/status"},
+				{`fetch(URL, {method: "POST"})`, "/admin/reload"},
+				{`fetch(URL, {method: "POST", headers: {"Content-Type": "application/json"}, body: "{}"})`, "/admin/v1/translate"},
+			} {
+				if said := b.Eval(strings.Replace(c.call, "URL", `"`+g.url+c.path+`"`, 1) + `.then(r => r.text(), () => "refused")`); said != "refused" {
+					t.Errorf("%s of %s is told %s", c.call, c.path, said)
+				}
+			}
+			// What needs no leave is sent, and nothing comes of it.
+			b.Eval(`fetch("` + g.url + `/admin/reload?previous=true", {method: "POST", mode: "no-cors"}).then(() => 1, () => 0)`)
+			b.Eval(`(() => { const f = document.createElement("form"); f.method = "post"; f.action = "` + g.url + `/admin/reload?dry_run=true"; document.body.append(f); f.submit(); })()`)
+			b.Until(`location.href.includes("dry_run")`)
+			for _, path := range []string{"/admin/reload?previous=true", "/admin/reload?dry_run=true"} {
+				if status := b.Answers[g.url+path]; status != http.StatusForbidden {
+					t.Errorf("%s: %d, want 403", path, status)
+				}
+			}
+			if said := b.Eval(`document.body.innerText`); !strings.Contains(said, "another origin") {
+				t.Errorf("who is refused is told %s", said)
+			}
+		})
+	}
+}
+
+// A silentProxy passes calls on without what a browser says of where their answer goes.
+type silentProxy struct {
+	*httptest.Server
+	mu    sync.Mutex
+	paths []string
+}
+
+func hushed(t *testing.T, to string) *silentProxy {
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &silentProxy{}
+	p.Server = httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		p.mu.Lock()
+		p.paths = append(p.paths, r.In.URL.Path)
+		p.mu.Unlock()
+		r.SetURL(target)
+		for name := range r.Out.Header {
+			if strings.HasPrefix(name, "Sec-Fetch-") {
+				r.Out.Header.Del(name)
+			}
+		}
+	}})
+	t.Cleanup(p.Close)
+	return p
+}
+
+// asked are the paths that were asked for since the last time.
+func (p *silentProxy) asked() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	asked := p.paths
+	p.paths = nil
+	return asked
 }

@@ -293,10 +293,16 @@ func (f *follower) rewatch() bool {
 			f.watcher.Remove(folder) // fails when the folder is gone, which is as good
 		}
 	}
-	for _, folder := range folders {
+	for i, folder := range folders {
 		// Adding again one that is watched costs little, and mends a watch that
 		// was lost with a mount or a folder of the same name.
-		if err := f.watcher.Add(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := f.watcher.Add(folder)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		// Where nothing can be read there is nothing to hear of, such as a credential that a
+		// comment names and that the service does not have.
+		if _, unseen := os.Stat(now[i]); !errors.Is(unseen, fs.ErrPermission) {
 			f.warnDeaf(err)
 		}
 	}

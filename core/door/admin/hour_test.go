@@ -163,11 +163,15 @@ func TestAnHourOnThePageKeepsItsMemoryBounded(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return scripts, nodes, m.HeapAlloc
 	}
+	first := b.Eval(`document.querySelector("#t-hour tbody").textContent`)
 	scripts, nodes, gateway := until(10)
 	b.LooksWell("page-hour")
 	b.Picture(doortest.Look{Name: "page", Width: 1280, Height: 1010})
 	b.Picture(doortest.Look{Name: "page-dark", Width: 1280, Height: 1010, Dark: true})
 	laterScripts, laterNodes, laterGateway := until(160)
+	if rows := b.Eval(`document.querySelectorAll("#t-hour tbody tr").length`); b.Eval(`document.querySelector("#t-hour tbody").textContent`) == first || rows != "12" && rows != "13" {
+		t.Errorf("the table of the hour stands still, or has %s rows", rows)
+	}
 	t.Logf("scripts hold %d bytes and then %d, documents %d nodes and then %d, the gateway %d bytes and then %d", scripts, laterScripts, nodes, laterNodes, gateway, laterGateway)
 	if laterScripts > scripts+1<<20 || laterScripts > 16<<20 {
 		t.Errorf("after an hour scripts hold %d bytes, and %d before it", laterScripts, scripts)

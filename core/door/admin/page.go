@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -398,10 +399,9 @@ func (a *admin) plots(m *markup) {
 		m.put(`<th scope="col">%s</th>`, h)
 	}
 	m.put("</tr></thead><tbody>")
-	points := a.o.History.Points(time.Time{}, coarse)
-	for i := len(points) - 1; i >= 0; i-- {
-		m.put(`<tr><th scope="row">%s</th>`, points[i].Until.Local().Format("15:04"))
-		for _, cell := range hourRow(points[i]) {
+	for _, row := range a.hour() {
+		m.put(`<tr><th scope="row">%s</th>`, row[0])
+		for _, cell := range row[1:] {
 			m.put("<td>%s</td>", cell)
 		}
 		m.put("</tr>")
@@ -411,10 +411,16 @@ func (a *admin) plots(m *markup) {
 
 var hourHead = []string{"translated", "failed", "refused", "from the cache", "p50", "p99", "at once", "waiting"}
 
-func hourRow(p history.Point) []string {
-	return []string{
-		Count(p.Translated), Count(p.Failed), Count(p.Refused), Share(p.Stored, p.Translated), inMilliseconds(p.P50), inMilliseconds(p.P99), Count(p.InFlight), Count(p.Waiting),
+// hour is the last hour as rows of its table, the newest first.
+func (a *admin) hour() [][]string {
+	rows := [][]string{}
+	for _, p := range slices.Backward(a.o.History.Points(time.Time{}, coarse)) {
+		rows = append(rows, []string{
+			p.Until.Local().Format("15:04"),
+			Count(p.Translated), Count(p.Failed), Count(p.Refused), Share(p.Stored, p.Translated), inMilliseconds(p.P50), inMilliseconds(p.P99), Count(p.InFlight), Count(p.Waiting),
+		})
 	}
+	return rows
 }
 
 func inMilliseconds(seconds float64) string {
@@ -425,7 +431,7 @@ func inMilliseconds(seconds float64) string {
 }
 
 // historyData answers with the points that ended after ?after=, in Unix milliseconds, each as a list of
-// numbers: when it ended, how long it was, and what was counted in it.
+// numbers: when it ended, how long it was, and what was counted in it; and with the whole hour as a table.
 func (a *admin) historyData(w http.ResponseWriter, r *http.Request) {
 	var after int64
 	err := parameters(r.URL.RawQuery, func(name, value string) error {
@@ -440,7 +446,7 @@ func (a *admin) historyData(w http.ResponseWriter, r *http.Request) {
 		door.WriteError(w, r, err)
 		return
 	}
-	points := [][]any{}
+	points, rows := [][]any{}, [][]string{}
 	if a.o.History != nil {
 		for _, p := range a.o.History.Points(time.UnixMilli(after), 1) {
 			one := []any{p.Until.UnixMilli(), p.Seconds, p.Translated, p.Failed, p.Refused, p.Stored, nil, nil, p.InFlight, p.Waiting}
@@ -449,7 +455,8 @@ func (a *admin) historyData(w http.ResponseWriter, r *http.Request) {
 			}
 			points = append(points, one)
 		}
+		rows = a.hour()
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	door.WriteJSON(w, http.StatusOK, map[string]any{"points": points})
+	door.WriteJSON(w, http.StatusOK, map[string]any{"points": points, "table": rows})
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +32,8 @@ type Browser struct {
 	Complaints []string
 	// Bytes are those of answers, as they came over the wire, by address: of several answers the most.
 	Bytes map[string]int
+	// Answers are the statuses of answers by address, of several the last.
+	Answers map[string]int
 
 	urls map[string]string // of what was asked for, by its id
 }
@@ -78,7 +81,7 @@ func OpenBrowser(t *testing.T) *Browser {
 	}
 	ws.SetReadLimit(-1)
 	t.Cleanup(func() { ws.CloseNow() })
-	b := &Browser{t: t, ws: ws, Bytes: map[string]int{}, urls: map[string]string{}}
+	b := &Browser{t: t, ws: ws, Bytes: map[string]int{}, Answers: map[string]int{}, urls: map[string]string{}}
 	var target struct{ TargetID, SessionID string }
 	b.do("", "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
 	b.do("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &target)
@@ -153,6 +156,7 @@ func (b *Browser) try(session, method string, params any, into any) error {
 type happened struct {
 	RequestID         string
 	Request           struct{ URL string }
+	StatusCode        int
 	EncodedDataLength float64
 	Type              string // of console.error: error
 	Args              []struct {
@@ -176,6 +180,8 @@ func (b *Browser) note(method string, p *happened) {
 	case "Network.requestWillBeSent":
 		b.URLs = append(b.URLs, p.Request.URL)
 		b.urls[p.RequestID] = p.Request.URL
+	case "Network.responseReceivedExtraInfo": // also of what the page may not read
+		b.Answers[b.urls[p.RequestID]] = p.StatusCode
 	case "Network.loadingFinished":
 		b.Bytes[b.urls[p.RequestID]] = max(b.Bytes[b.urls[p.RequestID]], int(p.EncodedDataLength))
 	case "Runtime.consoleAPICalled":
@@ -370,4 +376,15 @@ func (b *Browser) Held() (bytes, nodes int) {
 func (b *Browser) First(script string) {
 	b.t.Helper()
 	b.do(b.session, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": script}, nil)
+}
+
+// FirstPaint is how long after it was asked for the page showed something.
+func (b *Browser) FirstPaint() time.Duration {
+	b.t.Helper()
+	b.Until(`performance.getEntriesByName("first-contentful-paint").length === 1`)
+	ms, err := strconv.ParseFloat(b.Eval(`performance.getEntriesByName("first-contentful-paint")[0].startTime`), 64)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return time.Duration(ms * float64(time.Millisecond))
 }

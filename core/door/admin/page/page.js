@@ -109,8 +109,9 @@ const data = p => [points.map(x => x[0]), ...p.curves.map(([, , of]) => points.m
 
 async function history() {
   const last = points.length ? points[points.length - 1][0] : 0;
-  const more = (await ask("/admin/page/history?after=" + last)).points;
+  const { points: more, table: rows } = await ask("/admin/page/history?after=" + last);
   if (last && !more.length) return;
+  table("t-hour", rows[0] || [], rows.map(row => row.map(text => ({ text }))));
   points = points.concat(more).filter(p => p[0] > Date.now() - hour);
   for (const p of plots) p.chart ? p.chart.setData(data(p)) : draw(p);
 }
