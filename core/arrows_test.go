@@ -31,7 +31,7 @@ var arrows = []struct {
 	{"core/reload", []string{"core", "core/config", "core/engine", "core/files", "core/state"}},
 	{"core/state", []string{"core/config"}},
 	{"core/text/", []string{"core", "core/text/"}},
-	{"core/usage", nil},
+	{"core/usage", []string{"core"}},
 	{"core/history", nil},
 	{"core/trace", []string{"core", "core/files"}},
 	{"core/shared", []string{"core"}},

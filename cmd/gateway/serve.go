@@ -185,7 +185,11 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	}
 	defer tracer.Close()
 	service.TraceBy(tracer)
-	book := usage.Open(filepath.Join(s.past.Path(), "usage"), g.log.Named("usage"))
+	var group core.Shared
+	if g.shared != nil {
+		group = g.shared
+	}
+	book := usage.Open(filepath.Join(s.past.Path(), "usage"), group, g.log.Named("usage"))
 	defer book.Close()
 	book.SetPrices(pricesOf(file.File))
 	service.CountIn(book)
@@ -259,6 +263,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 		s.end.at("joining the group")
 		g.shared.Tell(g.tell)
 		g.shared.Start(shared.Member{PID: os.Getpid(), Program: builtFrom().Version, Listen: server.Addr(), Started: time.Now()})
+		book.Join(service.Limits())
 	}
 	s.end.at("starting the parts")
 	if err := g.start(cmd.Context()); err != nil {

@@ -64,9 +64,9 @@ func (c *Call) Requests(texts []string, source, target core.Language, linger tim
 }
 
 // Open opens a tab for reqs, of which c is the call; see Tab.Open.
-func (c *Call) Open(t *Teller, reqs []core.Request) (*Tab, error) {
+func (c *Call) Open(ctx context.Context, t *Teller, reqs []core.Request) (*Tab, error) {
 	tab := new(Tab)
-	if err := tab.Open(t, c.Rules, c.Client, c.Begin, Characters(reqs)); err != nil {
+	if err := tab.Open(ctx, t, c.Rules, c.Client, c.Begin, Characters(reqs)); err != nil {
 		return nil, err
 	}
 	return tab, nil

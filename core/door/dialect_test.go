@@ -175,7 +175,7 @@ func teller(c Config, t core.Translator) (*Teller, *observer.ObservedLogs) {
 // tab opens one for a call without a key.
 func tab(t *testing.T, tell *Teller, begin time.Time) *Tab {
 	tab := new(Tab)
-	if err := tab.Open(tell, tell.Service.Rules(), "", begin, 0); err != nil {
+	if err := tab.Open(t.Context(), tell, tell.Service.Rules(), "", begin, 0); err != nil {
 		t.Fatal(err)
 	}
 	return tab

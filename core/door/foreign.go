@@ -79,7 +79,7 @@ func AsForeign(err error) Row {
 	row := Answer(e.Kind)
 	if over := OwnLimit(err); over != nil {
 		// Its own month does not end by waiting a moment.
-		if row.Wait = 0; over.Limit == usage.RequestsPerMinute {
+		if row.Wait = 0; over.Limit != usage.CharactersPerMonth {
 			row.Wait = over.Wait
 		}
 		return row

@@ -1,6 +1,7 @@
 package door
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -28,8 +29,9 @@ type Tab struct {
 
 // Open opens tab for a call of client, as Rules.Client named it, that arrived at begin
 // and whose texts have so many code points. When they, or the call itself, are more than
-// the key may use, the error says so, and nothing is to be asked for.
-func (tab *Tab) Open(t *Teller, rules *Rules, client string, begin time.Time, characters int64) error {
+// the key may use, the error says so, and nothing is to be asked for. Ctx has the deadline of
+// the call: gateways that share a limit may have to ask each other, for 10 ms at the most.
+func (tab *Tab) Open(ctx context.Context, t *Teller, rules *Rules, client string, begin time.Time, characters int64) error {
 	tab.teller, tab.rules, tab.client, tab.begin = t, rules, client, begin
 	if tab.key = rules.byName[client]; tab.key == nil {
 		return nil
@@ -37,7 +39,7 @@ func (tab *Tab) Open(t *Teller, rules *Rules, client string, begin time.Time, ch
 	if g := rules.service.Glossaries()[tab.key.glossary]; g != nil && rules.glossary == nil {
 		tab.rules = rules.Under(g)
 	}
-	if err := rules.service.usage.Enter(client, tab.key.limits, characters); err != nil {
+	if err := rules.service.usage.Enter(ctx, client, tab.key.limits, characters); err != nil {
 		return overLimit(err)
 	}
 	if tab.key.limits.CharactersPerMonth > 0 {
@@ -188,10 +190,14 @@ func overLimit(err error) *core.Error {
 		return core.AsError(err, "usage")
 	}
 	e := &core.Error{Stage: "usage", Own: true, RetryAfter: over.Wait, Cause: over}
-	if over.Limit == usage.RequestsPerMinute {
+	switch over.Limit {
+	case usage.RequestsPerMinute:
 		e.Kind = core.RateLimited
 		e.Detail = fmt.Sprintf("the key may make %d calls a minute (requests_per_minute), and has made them", over.Most)
-	} else {
+	case usage.CharactersHeld:
+		e.Kind = core.RateLimited
+		e.Detail = fmt.Sprintf("the key may use %d characters a month (characters_per_month), of which %d are used or under way, and this call has %d; what is left is held by other gateways at the moment, or they cannot be asked", over.Most, over.Used, over.Asked)
+	default:
 		e.Kind = core.QuotaExceeded
 		e.Detail = fmt.Sprintf("the key may use %d characters a month (characters_per_month), of which %d are used or under way, and this call has %d; the month ends at 00:00 UTC on the first", over.Most, over.Used, over.Asked)
 	}

@@ -15,6 +15,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"go.uber.org/zap"
+
+	"github.com/dragoman-mt/dragoman/core"
 )
 
 // Names in the folder.
@@ -60,6 +62,12 @@ type disk struct {
 
 	sessions int // how many may be folded until they are counted again
 
+	// Of a group. Folding guards them, and the mu of the book renamed.
+	lock    *os.File // says that the name under which this process counts is taken
+	locked  string   // that name
+	begun   bool     // what lies in the folder under no name is counted under it
+	renamed *renamed // what the store is to be told of a former name
+
 	end     context.CancelFunc
 	running sync.WaitGroup
 }
@@ -79,10 +87,14 @@ type batch struct {
 
 // Open returns the book that is kept in folder. What cannot be read or written there
 // does not keep it from counting: it tells the log, and Notice. The clients whose month
-// it holds are known when it returns.
-func Open(folder string, log *zap.Logger) *Book {
+// it holds are known when it returns. Shared is what it has in common with those of other
+// gateways, from Join on; nil for nothing.
+func Open(folder string, shared core.Shared, log *zap.Logger) *Book {
 	b := New()
 	b.log = log
+	if shared != nil {
+		b.group = newGroup(b, shared)
+	}
 	b.disk = &disk{book: b, folder: folder}
 	b.disk.open()
 	return b
@@ -110,6 +122,9 @@ func (d *disk) open() {
 
 // begin reads what is there, and folds what processes that died have left.
 func (d *disk) begin() error {
+	if d.book.group != nil {
+		return d.join()
+	}
 	_, err := os.Stat(filepath.Join(d.folder, storeName))
 	stored := err == nil
 	left, err := d.journals()
@@ -183,6 +198,9 @@ func (b *Book) Close() {
 	d.end()
 	d.running.Wait()
 	d.keep()
+	if b.group != nil {
+		b.group.close()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.turn()
@@ -190,6 +208,9 @@ func (b *Book) Close() {
 		j.Close()
 	}
 	d.past, d.off = nil, true
+	if d.lock != nil {
+		d.lock.Close()
+	}
 }
 
 // say tells of the first failure, and of the first success after it.
@@ -274,6 +295,11 @@ func (d *disk) journal() error {
 		return err
 	}
 	name := rand.Text()
+	if g := d.book.group; g != nil {
+		d.book.mu.Lock()
+		name = g.writer + "." + name
+		d.book.mu.Unlock()
+	}
 	file, err := os.OpenFile(filepath.Join(d.folder, unfinished+name), os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -357,6 +383,7 @@ func (d *disk) journals() (names []string, err error) {
 // A legacy is a journal that a process left which has ended.
 type legacy struct {
 	name    string
+	writer  string   // under which it was counted; empty for none
 	file    *os.File // locked
 	rows    map[row]Use
 	damaged int // lines
@@ -393,6 +420,9 @@ func (d *disk) left() (all []legacy, err error) {
 			continue
 		}
 		l := legacy{name: name, file: f, rows: map[row]Use{}}
+		if writer, _, named := strings.Cut(strings.TrimPrefix(name, journalName), "."); named {
+			l.writer = writer
+		}
 		l.damaged, err = readJournal(f, func(r row, u Use) { l.rows[r] = l.rows[r].Plus(u) })
 		all = append(all, l)
 		if err != nil {

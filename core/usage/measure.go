@@ -24,7 +24,7 @@ func (b *Book) Measures(limits map[string]Limits) (all []Measured) {
 	}
 	for _, name := range names {
 		c := b.client(name, now)
-		all = append(all, Measured{name, c.total, c.used, limits[name].CharactersPerMonth, c.refusedQuota, c.refusedRequests})
+		all = append(all, Measured{name, c.total, b.used(name, c), limits[name].CharactersPerMonth, c.refusedQuota, c.refusedRequests})
 	}
 	return all
 }

@@ -38,7 +38,7 @@ func TestAStoreThatBecameReadOnlyIsReadAndCountedOn(t *testing.T) {
 	}
 	settle(b, "a", 3)
 	b.disk.keep()
-	if err := b.Enter("a", Limits{CharactersPerMonth: 10}, 2); err == nil {
+	if err := b.Enter(t.Context(), "a", Limits{CharactersPerMonth: 10}, 2); err == nil {
 		t.Error("the limit does not hold")
 	}
 	if r, err := b.Report(ByKey, "", nil); err != nil || r.Total.Characters != 9 || r.Notice == "" {

@@ -2,6 +2,7 @@ package usage
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,10 @@ type Report struct {
 	Month string      `json:"month,omitempty"` // 2026-11; empty by session
 	Rows  []ReportRow `json:"rows"`
 	Total Use         `json:"total"`
+	// Gateways says how many others' usage is in it, of gateways that share what they count.
+	Gateways int `json:"other_gateways,omitempty"`
+	// Alone says why it is that of this gateway alone, although others share it.
+	Alone string `json:"alone,omitempty"`
 	// Notice says why usage is not kept on disk at the moment.
 	Notice string `json:"notice,omitempty"`
 }
@@ -61,6 +66,9 @@ func (b *Book) Report(by, month string, limits map[string]Limits) (Report, error
 			report.Rows = append(report.Rows, ReportRow{Name: k.session, Key: k.client, Use: s.use, Last: s.last.UTC().Truncate(time.Second)})
 		}
 		b.mu.Unlock()
+		if b.group != nil {
+			report.Alone = "sessions are told by the gateway that had them"
+		}
 		slices.SortFunc(report.Rows, func(a, b ReportRow) int {
 			return cmp.Or(b.Last.Compare(a.Last), strings.Compare(a.Key, b.Key), strings.Compare(a.Name, b.Name))
 		})
@@ -74,6 +82,13 @@ func (b *Book) Report(by, month string, limits map[string]Limits) (Report, error
 		all, err := b.month(month)
 		if err != nil {
 			return Report{}, err
+		}
+		if b.group != nil {
+			theirs, gateways, err := b.group.reported(context.Background(), month)
+			if err != nil {
+				report.Alone = "what other gateways used is not in it: " + err.Error()
+			}
+			all, report.Gateways = sum(all, theirs), gateways
 		}
 		sums := map[string]Use{}
 		for r, u := range all {

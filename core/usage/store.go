@@ -54,6 +54,12 @@ func (d *disk) fold() error {
 		if err := d.putAside(err); err != nil {
 			return err
 		}
+		if g := d.book.group; g != nil && !d.begun {
+			// What was counted under the name is not known any more.
+			d.book.mu.Lock()
+			g.writer = rand.Text()
+			d.book.mu.Unlock()
+		}
 		err = d.foldOnce()
 	}
 	return err
@@ -90,8 +96,12 @@ func (d *disk) foldOnce() error {
 	var (
 		inStore map[string]int64
 		past    []*journal
+		news    *namedNews
 	)
 	now := d.book.now().UTC()
+	if d.book.group != nil {
+		d.claim()
+	}
 	err = guarded(func() error {
 		return db.Update(func(tx *bolt.Tx) (err error) {
 			// What is settled from here on is in the next batch.
@@ -106,9 +116,11 @@ func (d *disk) foldOnce() error {
 			for _, j := range past {
 				names = append(names, j.name)
 			}
+			under := named{}
 			for _, l := range legacies {
 				if !isFolded(tx, l.name) {
 					all = append(all, l.rows)
+					under.add(l.writer, l.rows)
 				}
 				names = append(names, l.name)
 			}
@@ -117,6 +129,11 @@ func (d *disk) foldOnce() error {
 			}
 			if err := d.put(tx, sum(all...), used, now); err != nil {
 				return err
+			}
+			if d.book.group != nil {
+				if news, err = d.putNamed(tx, rows, under, now); err != nil {
+					return err
+				}
 			}
 			inStore, err = monthOf(tx, now)
 			return err
@@ -138,6 +155,7 @@ func (d *disk) foldOnce() error {
 		d.settle(l)
 	}
 	d.learn(inStore, now)
+	d.toldNamed(news)
 	return nil
 }
 

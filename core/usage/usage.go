@@ -3,6 +3,7 @@
 package usage
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -32,7 +33,8 @@ type Book struct {
 	notice   string      // why usage is not kept; empty when it is
 
 	prices atomic.Pointer[map[string]Price]
-	disk   *disk // nil: nothing is kept
+	disk   *disk  // nil: nothing is kept
+	group  *group // nil: nothing is shared
 }
 
 // A row is what is counted apart.
@@ -66,7 +68,8 @@ type Limits struct {
 
 // Exceeded is why a call is over a limit of its key.
 type Exceeded struct {
-	// Limit is CharactersPerMonth or RequestsPerMinute, and Most what it is set to.
+	// Limit is CharactersPerMonth, CharactersHeld or RequestsPerMinute, and Most what it is
+	// set to.
 	Limit string
 	Most  int64
 	// Used is what counts against it, with what is under way, and Asked what the call
@@ -80,6 +83,9 @@ type Exceeded struct {
 const (
 	CharactersPerMonth = "characters_per_month"
 	RequestsPerMinute  = "requests_per_minute"
+	// CharactersHeld is that of characters_per_month, of which something is left that this
+	// gateway cannot have at the moment: others of its group hold it, or cannot be asked.
+	CharactersHeld = "characters_held"
 )
 
 func (e *Exceeded) Error() string {
@@ -88,9 +94,14 @@ func (e *Exceeded) Error() string {
 
 // Enter counts one call of a client, and reserves the code points of its texts until
 // they are settled or released. The error is an *Exceeded, and then nothing is counted.
-func (b *Book) Enter(name string, limits Limits, characters int64) error {
+// When gateways share what they count, and this one may have too little left, it waits for
+// the store: 10 ms at the most, and no more than a tenth of the time that ctx has.
+func (b *Book) Enter(ctx context.Context, name string, limits Limits, characters int64) error {
 	if limits == (Limits{}) {
 		return nil
+	}
+	if b.group != nil {
+		return b.group.enter(ctx, name, limits, characters)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -130,6 +141,9 @@ func (b *Book) Settle(who Who, use Use, reserved int64, last bool) {
 	c.reserved -= reserved
 	c.used += use.Characters
 	c.total = c.total.Plus(use)
+	if b.group != nil {
+		b.group.settled(who.Client, c, use.Characters)
+	}
 	r := row{now.UTC().Format(time.DateOnly), who.Door, who.Client, who.Session}
 	if len(b.pending) >= mostPending || strings.IndexByte(r.session, 0) >= 0 {
 		r.session = ""
@@ -159,6 +173,9 @@ func (b *Book) client(name string, now time.Time) *client {
 		b.clients[name] = c
 	}
 	if month := now.UTC().Format(monthly); c.month != month {
+		if b.group != nil {
+			b.group.month(name, c.month)
+		}
 		c.month, c.used = month, 0
 	}
 	return c
@@ -172,11 +189,23 @@ func nextMonth(now time.Time) time.Time {
 	return time.Date(y, m+1, 1, 0, 0, 0, 0, time.UTC)
 }
 
-// Month returns the code points that a client has used in this month.
+// Month returns the code points that a client has used in this month, at all gateways
+// that share what they count.
 func (b *Book) Month(name string) int64 {
+	if b.group != nil {
+		b.group.look(context.Background(), name)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.client(name, b.now()).used
+	return b.used(name, b.client(name, b.now()))
+}
+
+// used is what a client used of the month in all, as far as is known. The caller holds mu.
+func (b *Book) used(name string, c *client) int64 {
+	if b.group == nil {
+		return c.used
+	}
+	return b.group.used(c, b.group.part(name, c))
 }
 
 // Notice says why usage is not kept at the moment; empty when it is.

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func open(t testing.TB, folder string) (*Book, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
-	b := Open(folder, zap.New(core))
+	b := Open(folder, nil, zap.New(core))
 	t.Cleanup(b.Close)
 	return b, logs
 }
@@ -35,6 +35,13 @@ func (b *Book) kill() {
 	d := b.disk
 	d.end()
 	d.running.Wait()
+	if g := b.group; g != nil {
+		g.end()
+		g.running.Wait()
+	}
+	if d.lock != nil {
+		d.lock.Close()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.turn()
@@ -51,28 +58,28 @@ func settle(b *Book, client string, characters int64) {
 func TestAKeyStopsAtItsLimitToTheCharacter(t *testing.T) {
 	b := New()
 	limits := Limits{CharactersPerMonth: 10}
-	if err := b.Enter("a", limits, 7); err != nil {
+	if err := b.Enter(t.Context(), "a", limits, 7); err != nil {
 		t.Fatal(err)
 	}
-	over, _ := errors.AsType[*Exceeded](b.Enter("a", limits, 4))
+	over, _ := errors.AsType[*Exceeded](b.Enter(t.Context(), "a", limits, 4))
 	if over == nil || over.Used != 7 || over.Most != 10 || over.Asked != 4 || over.Wait <= 0 {
 		t.Errorf("with 7 under way 4 more: %+v", over)
 	}
-	if err := b.Enter("a", limits, 3); err != nil {
+	if err := b.Enter(t.Context(), "a", limits, 3); err != nil {
 		t.Errorf("the last 3: %v", err)
 	}
 	b.Release("a", 3)
 	b.Settle(Who{Client: "a"}, Use{Characters: 7}, 7, true)
-	if err := b.Enter("a", limits, 4); err == nil {
+	if err := b.Enter(t.Context(), "a", limits, 4); err == nil {
 		t.Error("with 7 used 4 more")
 	}
-	if err := b.Enter("a", limits, 3); err != nil {
+	if err := b.Enter(t.Context(), "a", limits, 3); err != nil {
 		t.Errorf("what was given back: %v", err)
 	}
-	if err := b.Enter("b", Limits{CharactersPerMonth: 1}, 2); err == nil {
+	if err := b.Enter(t.Context(), "b", Limits{CharactersPerMonth: 1}, 2); err == nil {
 		t.Error("one text above the limit")
 	}
-	if err := b.Enter("c", Limits{}, 1<<40); err != nil {
+	if err := b.Enter(t.Context(), "c", Limits{}, 1<<40); err != nil {
 		t.Errorf("without a limit: %v", err)
 	}
 }
@@ -179,7 +186,7 @@ func TestADiskThatTakesNothingIsSaidOnceAndWrittenLater(t *testing.T) {
 	if b.Notice() == "" || logs.FilterMessageSnippet("cannot be kept").Len() != 1 || logs.Len() != 1 {
 		t.Errorf("%q %v", b.Notice(), logs.All())
 	}
-	if err := b.Enter("a", Limits{CharactersPerMonth: 3}, 1); err == nil {
+	if err := b.Enter(t.Context(), "a", Limits{CharactersPerMonth: 3}, 1); err == nil {
 		t.Error("the limit does not hold")
 	}
 	if r, err := b.Report(ByKey, "", nil); err != nil || r.Total.Characters != 3 || r.Notice == "" {
@@ -342,12 +349,12 @@ func TestMonthsEndByUTC(t *testing.T) {
 	b.now = func() time.Time { return now }
 	limits := Limits{CharactersPerMonth: 10}
 	settle(b, "a", 10)
-	over, _ := errors.AsType[*Exceeded](b.Enter("a", limits, 1))
+	over, _ := errors.AsType[*Exceeded](b.Enter(t.Context(), "a", limits, 1))
 	if over == nil || over.Wait != time.Second {
 		t.Fatalf("%+v", over)
 	}
 	now = now.Add(time.Second)
-	if err := b.Enter("a", limits, 10); err != nil {
+	if err := b.Enter(t.Context(), "a", limits, 10); err != nil {
 		t.Errorf("in the next month: %v", err)
 	}
 	for month, want := range map[string]int64{"2026-11": 10, "2026-12": 0, "": 0} {
@@ -365,7 +372,7 @@ func TestLimitsHoldWhoeverAsksAtOnce(t *testing.T) {
 	for range 200 {
 		all.Go(func() {
 			for range 20 {
-				if b.Enter("a", Limits{CharactersPerMonth: 3001}, 3) == nil {
+				if b.Enter(t.Context(), "a", Limits{CharactersPerMonth: 3001}, 3) == nil {
 					b.Settle(Who{Client: "a"}, Use{Texts: 1, Characters: 3}, 3, true)
 				}
 			}

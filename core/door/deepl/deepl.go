@@ -201,7 +201,7 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request, c *door.Call) {
 	defer cancel()
 	reqs := c.Requests(texts, wish.source, wish.target, linger)
 	wish.put(reqs)
-	tab, err := c.Open(&d.Teller, reqs)
+	tab, err := c.Open(ctx, &d.Teller, reqs)
 	if err != nil {
 		d.fail(w, r, c, err)
 		return

@@ -127,7 +127,7 @@ func (d *Door) resume(doc *document) {
 		return
 	}
 	tab := new(door.Tab)
-	if err := tab.Open(&d.Teller, c.Rules, c.Client, c.Begin, doc.Characters); err != nil {
+	if err := tab.Open(context.Background(), &d.Teller, c.Rules, c.Client, c.Begin, doc.Characters); err != nil {
 		d.desk.finish(doc, nil, err)
 		return
 	}
@@ -294,7 +294,7 @@ func (d *Door) document(w http.ResponseWriter, r *http.Request, c *door.Call) {
 		Source: wish.source, Target: wish.target, Formality: wish.formality, Instructions: wish.instructions, Ignored: wish.ignored, Glossaries: wish.glossaries,
 	}
 	tab := new(door.Tab)
-	if err := tab.Open(&d.Teller, c.Rules, c.Client, c.Begin, doc.Characters); err != nil {
+	if err := tab.Open(context.Background(), &d.Teller, c.Rules, c.Client, c.Begin, doc.Characters); err != nil {
 		d.fail(w, r, c, err)
 		return
 	}

@@ -203,7 +203,7 @@ func (d *Door) fill(r *http.Request, c *door.Call, doc *format.Document, charact
 	ctx, cancel := c.Context(r.Context())
 	defer cancel()
 	tab := new(door.Tab)
-	if err := tab.Open(&d.Teller, c.Rules, c.Client, c.Begin, characters); err != nil {
+	if err := tab.Open(ctx, &d.Teller, c.Rules, c.Client, c.Begin, characters); err != nil {
 		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		return nil, err
 	}

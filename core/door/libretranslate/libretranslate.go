@@ -104,6 +104,8 @@ func refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	case row.Kind == core.Unauthorized:
 		row.Status, message = http.StatusForbidden, "Invalid API key"
 	case over == nil:
+	case over.Limit == usage.CharactersHeld:
+		message = "Slowdown: " + message
 	case over.Limit == usage.RequestsPerMinute:
 		message = fmt.Sprintf("Slowdown: %d per 1 minute", over.Most)
 	default:
@@ -293,7 +295,7 @@ func (d *Door) ask(r *http.Request, c *door.Call, texts []string, from core.Lang
 	for _, to := range targets {
 		reqs = append(reqs, c.Requests(texts, from, to, 0)...)
 	}
-	tab, err := c.Open(&d.Teller, reqs)
+	tab, err := c.Open(ctx, &d.Teller, reqs)
 	if err != nil {
 		d.Failed(r, c.ID, c.Client, c.Begin, err)
 		return nil, nil, core.AsError(err, "door")

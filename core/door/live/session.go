@@ -545,7 +545,7 @@ func (d *Door) counted(ctx context.Context, rules *door.Rules, glossary string, 
 		rules = rules.Under(g)
 	}
 	var tab door.Tab
-	if err := tab.Open(&d.Teller, rules, req.Client, time.Now(), int64(utf8.RuneCountInString(req.Text))); err != nil {
+	if err := tab.Open(ctx, &d.Teller, rules, req.Client, time.Now(), int64(utf8.RuneCountInString(req.Text))); err != nil {
 		return door.Item{Err: core.AsError(err, name)}, nil
 	}
 	defer tab.Close()

@@ -70,18 +70,20 @@ func (d *Door) translate(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	id := door.RequestID(w, r)
 	p, err := d.prepare(w, r, id)
+	ctx := r.Context()
 	if err == nil {
-		err = p.tab.Open(&d.Teller, p.rules, p.client, begin, door.Characters(p.requests))
+		// The client may only shorten what the service allows, and its time began
+		// when its call arrived.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, begin.Add(p.within))
+		defer cancel()
+		err = p.tab.Open(ctx, &d.Teller, p.rules, p.client, begin, door.Characters(p.requests))
 	}
 	if err != nil {
 		d.refuse(w, r, id, p.client, begin, err)
 		return
 	}
 	defer p.end(d.Service)
-	// The client may only shorten what the service allows, and its time began
-	// when its call arrived.
-	ctx, cancel := context.WithDeadline(r.Context(), begin.Add(p.within))
-	defer cancel()
 
 	if p.call.stream {
 		status := d.stream(ctx, w, r, id, p, begin)

@@ -264,7 +264,7 @@ func (d *Door) chat(w http.ResponseWriter, r *http.Request, c *door.Call, k *cal
 		ctx, cancel = context.WithDeadline(ctx, c.Begin.Add(p.Deadline))
 		defer cancel()
 	}
-	tab, err := c.Open(&d.Teller, []core.Request{*req})
+	tab, err := c.Open(ctx, &d.Teller, []core.Request{*req})
 	if err != nil {
 		d.fail(w, r, c, err)
 		return

@@ -594,7 +594,7 @@ func (d *Door) complete(w http.ResponseWriter, r *http.Request, c *door.Call, re
 		reqs[i].Formality, reqs[i].Context, reqs[i].Instructions = way.formality, earlier, instructions
 	}
 	s := d.newSending(w, k, c)
-	tab, err := c.Open(&d.Teller, reqs)
+	tab, err := c.Open(r.Context(), &d.Teller, reqs)
 	if err != nil {
 		d.fail(w, r, c, err)
 		return

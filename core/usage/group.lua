@@ -1,0 +1,162 @@
+-- A gateway says what its keys have used of a month, and hears what all gateways have, and
+-- how far it may go before it asks again. The hash KEYS[1] is that of the month. Each gateway
+-- writes only its own fields, in absolute values: to say it twice, or to lose the answer,
+-- changes nothing. What it has used only grows, so the greater of two values is the true one.
+--
+-- For every key with a limit: what all gateways have used, and how far those that live may
+-- go, is together never more than the limit.
+--
+-- ARGV: 2 the name under which it counts, which outlives its process, 3 that process, 4 its
+-- machine, 5 how often that name was taken, 6 the number of this call, 7 'tell' or 'bye',
+-- 8 how many gateways it knows of. Then for each key: its name; the characters used, how far
+-- it may go already, how far without us, how many more are needed now, how many more are wanted, the limit (0:
+-- none), what it knows that the others used; and of its calls in the minute past: the limit,
+-- how many it may still make, how many are needed now, how many are wanted, what it knows of
+-- the others' (-1: nothing), and its own as n:ms,... where ms is in how long they are past.
+local LEASE, LIVES, LEARNS, KEEP, PARTS = 10000, 15000, 5000, 6048000000, 14
+
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local writer, self, machine = ARGV[2], ARGV[3], ARGV[4]
+local taken, seq, what, known = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
+
+-- Who counts under our name.
+local newer = false
+local function who(name)
+  local value = redis.call('HGET', KEYS[1], 'w ' .. name)
+  if not value then return nil end
+  local v, g, s, till, process, at = string.match(value, '^(%d+) (%d+) (%d+) (%d+) (%S+) (%S+)$')
+  if v ~= '1' then
+    newer = true
+    return nil
+  end
+  return {g = tonumber(g), s = tonumber(s), till = tonumber(till), process = process, at = at}
+end
+local mine = who(writer)
+if mine and mine.process == self then
+  if mine.s >= seq then return {'stale'} end
+elseif mine and mine.g >= taken then
+  if mine.till >= now then return {'copied', mine.at} end
+  taken = mine.g + 1
+end
+
+local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '')
+local last = tonumber(redis.call('HGET', KEYS[1], 'last') or '')
+if not epoch or not last or now > last + LEASE then
+  -- We were gone, or what we held: leases have ended that may have been spent.
+  epoch = now
+  redis.call('HSET', KEYS[1], 'epoch', string.format('%d', now))
+end
+redis.call('HSET', KEYS[1], 'last', string.format('%d', now))
+local learning = now < epoch + LEARNS
+
+local all, members, others = redis.call('HGET', KEYS[1], 'writers') or '', 1, {}
+for name in string.gmatch(all, '%S+') do
+  if name ~= writer then
+    local w = who(name)
+    others[#others + 1] = name
+    if w and w.till >= now then members = members + 1 end
+  end
+end
+local state = ''
+if not mine then
+  if not string.find(' ' .. all .. ' ', ' ' .. writer .. ' ', 1, true) then
+    redis.call('HSET', KEYS[1], 'writers', all == '' and writer or all .. ' ' .. writer)
+  end
+  state = 'new'
+end
+if learning then members = math.max(members, known) end
+local till = what == 'bye' and now - 1 or now + LIVES
+redis.call('HSET', KEYS[1], 'w ' .. writer, string.format('1 %d %d %d %s %s', taken, seq, till, self, machine))
+
+-- A lease grows by what is needed, if it is there, and by a small part of what is left then.
+-- Of what is free half may be needed by who has not said so since we were gone.
+local function grow(keep, need, want, free, least)
+  free = math.max(learning and math.floor(free / 2) or free, 0)
+  local got = math.min(need, free)
+  local block = math.floor((free - got) / (4 * members))
+  if block < least and free - got >= 2 * members * least then block = least end
+  got = got + math.min(want, block)
+  return keep + got, free - got
+end
+
+local out = {}
+for at = 9, #ARGV - PARTS + 1, PARTS do
+  local key, total, cap, far = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local need, want, limit = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
+  local fields = {'c ' .. key .. ' ' .. writer, 'r ' .. key .. ' ' .. writer}
+  for _, name in ipairs(others) do
+    fields[#fields + 1] = 'c ' .. key .. ' ' .. name
+    fields[#fields + 1] = 'r ' .. key .. ' ' .. name
+  end
+  local values = redis.call('HMGET', KEYS[1], unpack(fields))
+  local used, leased, calls, soonest = 0, 0, 0, 0
+  local function leaves(list)
+    for n, when in string.gmatch(list, '(%d+):(%d+)') do
+      if tonumber(when) > now then
+        calls = calls + n
+        if soonest == 0 or tonumber(when) < soonest then soonest = tonumber(when) end
+      end
+    end
+  end
+  for i = 3, #fields, 2 do
+    if values[i] then
+      local v, n, till, ends = string.match(values[i], '^(%d+) (%d+) (%d+) (%d+)$')
+      if v == '1' then
+        used = used + n
+        if tonumber(ends) >= now then leased = leased + math.max(0, till - n) end
+      else
+        newer = true
+      end
+    end
+    if values[i + 1] then
+      local v, lease, ends, list = string.match(values[i + 1], '^(%d+) (%d+) (%d+) (%S*)$')
+      if v == '1' then
+        if tonumber(ends) >= now then calls = calls + lease end
+        leaves(list)
+      else
+        newer = true
+      end
+    end
+  end
+  used = math.max(used, tonumber(ARGV[at + 7]))
+  if values[1] then
+    local v, n = string.match(values[1], '^(%d+) (%d+) ')
+    if v == '1' then total = math.max(total, tonumber(n)) end
+  end
+  cap = math.max(cap, total)
+  if limit > 0 and what == 'tell' then
+    local rest
+    cap, rest = grow(cap, need, want, limit - used - leased - cap, 0)
+    -- What it may go on with while we are away is as small a part, and others cannot have it.
+    if want > 0 or far > cap then far = math.max(far, cap + math.floor(rest / (4 * members))) end
+  end
+  far = math.max(far, cap)
+  local lease = what == 'tell' and now + LEASE or 0
+  redis.call('HSET', KEYS[1], fields[1], string.format('1 %d %d %d', total, far, lease))
+
+  local most, left, theirs, grant = tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9]), 0, 0
+  if most > 0 then
+    theirs = calls
+    if learning then theirs = math.max(theirs, tonumber(ARGV[at + 12])) end
+    local own = {}
+    calls = 0
+    for n, ms in string.gmatch(ARGV[at + 13], '(%d+):(%d+)') do
+      own[#own + 1] = string.format('%d:%d', tonumber(n), now + ms)
+    end
+    local list = table.concat(own, ',')
+    leaves(list)
+    if what == 'tell' then
+      grant = grow(left, tonumber(ARGV[at + 10]), tonumber(ARGV[at + 11]), most - theirs - calls - left, 1)
+    end
+    redis.call('HSET', KEYS[1], fields[2], string.format('1 %d %d %s', grant, lease, list))
+  elseif values[2] then
+    redis.call('HDEL', KEYS[1], fields[2])
+  end
+  for _, n in ipairs({total, used, leased, cap, far, theirs, grant, math.max(0, soonest - now)}) do
+    out[#out + 1] = string.format('%d', n)
+  end
+end
+redis.call('PEXPIRE', KEYS[1], KEEP)
+if newer then state = 'newer' end
+return {state, string.format('%d', taken), string.format('%d', members), unpack(out)}
