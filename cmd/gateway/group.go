@@ -6,6 +6,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/shared"
+	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
 // tell fills in what the others are to know of this gateway by now.
@@ -28,13 +29,13 @@ func (g *gateway) tell(m *shared.Member) {
 	m.Used = int64(math.Max(limit-left, 0))
 }
 
-// group is what /admin/cluster tells; nil when nothing is shared.
-func (g *gateway) group() *admin.Group {
+// group is what /admin/cluster tells, with what keys used by book; nil when nothing is shared.
+func (g *gateway) group(book *usage.Book) *admin.Group {
 	if g.shared == nil {
 		return nil
 	}
 	rep := g.shared.Report()
-	told := &admin.Group{Self: rep.Self, Members: []admin.GroupMember{}}
+	told := &admin.Group{Self: rep.Self, Members: []admin.GroupMember{}, Usage: []admin.GroupUsage{}}
 	for _, m := range rep.Members {
 		told.Members = append(told.Members, admin.GroupMember{
 			Self: m.Self, Machine: m.Machine, PID: m.PID, Version: m.Program, Listen: m.Listen, Started: m.Started,
@@ -45,6 +46,13 @@ func (g *gateway) group() *admin.Group {
 		told.Stores = append(told.Stores, admin.GroupStore{
 			For: r.Name, Up: r.Up, Why: r.Why, Answered: r.Answered, Failed: r.Failed, Refused: r.Refused, Dropped: r.Dropped, MeanMS: r.Mean,
 		})
+	}
+	for _, s := range book.Group() {
+		age := int64(-1)
+		if s.Age >= 0 {
+			age = s.Age.Milliseconds()
+		}
+		told.Usage = append(told.Usage, admin.GroupUsage{Key: s.Key, Characters: s.Characters, Here: s.Here, Limit: s.Limit, Left: s.Left, AgeMS: age})
 	}
 	return told
 }

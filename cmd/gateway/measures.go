@@ -83,6 +83,13 @@ func (u usageMeasures) Measure(emit func(core.Measure)) {
 			now("limit_characters", "Code points that a key may use in a month.", m.Limit)
 		}
 	}
+	if u.book.Shares() {
+		alone := 0.0
+		if u.book.Alone() {
+			alone = 1
+		}
+		emit(core.Measure{Name: "usage_alone", Help: "1 while this gateway cannot know what others of its group use, 0 while usage_month_characters is the sum of all.", Value: alone})
+	}
 	kept := 1.0
 	if u.book.Notice() != "" {
 		kept = 0

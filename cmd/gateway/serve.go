@@ -232,7 +232,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 			Notice:        book.Notice,
 			Recent:        service.Recent,
 			Sessions:      doors.sessions,
-			Group:         g.group,
+			Group:         func() *admin.Group { return g.group(book) },
 			Record:        doors.record,
 			Tap:           g.engine.Tap,
 			Configuration: func() admin.Configuration { return explained(reloader.Serving().File) },

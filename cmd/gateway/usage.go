@@ -63,7 +63,16 @@ func showUsage(sc *screen, r usage.Report) {
 	if r.By == usage.BySession {
 		title = "USAGE of sessions since each began"
 	}
+	switch {
+	case r.Gateways == 1:
+		title += ", with another gateway"
+	case r.Gateways > 1:
+		title += fmt.Sprintf(", with %d other gateways", r.Gateways)
+	}
 	sc.line(false, title)
+	if r.Alone != "" {
+		sc.line(r.By != usage.BySession, "OF THIS GATEWAY ALONE: "+r.Alone)
+	}
 	if r.Notice != "" {
 		sc.line(true, "NOTICE: "+r.Notice)
 	}

@@ -786,6 +786,9 @@ func (b *Book) Group() (all []Standing) {
 // used is what the client used of the month in all, as far as is known.
 func (g *group) used(c *client, p *part) int64 { return p.own + g.elsewhere(c, p) }
 
+// Shares says whether the book shares what it counts.
+func (b *Book) Shares() bool { return b.group != nil }
+
 // Alone says whether what others used is not known at the moment: the store that the group
 // shares is away, or says what is not understood. Without a group it is false.
 func (b *Book) Alone() bool {

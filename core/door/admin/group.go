@@ -15,7 +15,24 @@ type Group struct {
 	Self    string        `json:"self"`
 	Members []GroupMember `json:"members"`
 	Stores  []GroupStore  `json:"stores"`
+	Usage   []GroupUsage  `json:"usage"`
 }
+
+// A GroupUsage is a key that the gateways count together, in this month.
+type GroupUsage struct {
+	Key string `json:"key"` // empty for calls without one
+	// Characters are those of all gateways, and Here the part of this one.
+	Characters int64 `json:"characters"`
+	Here       int64 `json:"here"`
+	Limit      int64 `json:"characters_per_month,omitempty"`
+	// Left is how many may be used here before the others are asked.
+	Left int64 `json:"left"`
+	// AgeMS is how long ago the store said what others used; -1: it never did.
+	AgeMS int64 `json:"age_ms"`
+}
+
+// stale is after how long what others used is shown to be old.
+const stale = 8 * time.Second
 
 // A GroupMember is one gateway, as it said itself a few seconds ago.
 type GroupMember struct {
@@ -82,5 +99,19 @@ func GroupTables(g Group) []Table {
 			good(s.For), is, good(Count(float64(s.Answered))), good(Count(float64(s.Failed))), good(Count(float64(s.Refused))), good(Count(float64(s.Dropped))), good(fmt.Sprintf("%.2f ms", s.MeanMS)),
 		})
 	}
-	return []Table{members, stores}
+	keys := Table{Head: numbers("KEY this month", "characters", "here", "limit", "left here", "others known")}
+	for _, u := range g.Usage {
+		name, limit, left, known := u.Key, good("-"), good("-"), Cell{"never", true}
+		if name == "" {
+			name = "-"
+		}
+		if u.Limit > 0 {
+			limit, left = Cell{Count(float64(u.Limit)), u.Characters >= u.Limit}, good(Count(float64(u.Left)))
+		}
+		if age := time.Duration(u.AgeMS) * time.Millisecond; age >= 0 {
+			known = Cell{fmt.Sprintf("%v ago", age.Round(time.Second)), age > stale}
+		}
+		keys.Rows = append(keys.Rows, []Cell{good(name), good(Count(float64(u.Characters))), good(Count(float64(u.Here))), limit, left, known})
+	}
+	return []Table{members, stores, keys}
 }

@@ -184,6 +184,9 @@ func (a *admin) usagePage(w http.ResponseWriter, r *http.Request) {
 		if report.Notice != "" {
 			m.put(`<ul class="notices"><li>%s</li></ul>`, sentence(report.Notice))
 		}
+		if report.Alone != "" {
+			m.put(`<ul class="notices"><li>%s</li></ul>`, sentence(report.Alone))
+		}
 		if len(report.Rows) == 0 {
 			m.put(`<section class="panel empty"><p>Nothing was used.</p></section>`)
 			return
