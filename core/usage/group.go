@@ -177,7 +177,7 @@ func (g *group) quota(c *client, p *part, n int64, now time.Time, asked bool) (l
 	held := &Exceeded{CharactersHeld, most, used, n, time.Second}
 	switch within := at <= g.share(c, p)-n; {
 	case now.Before(p.dry) && n >= p.dried:
-	case g.alone && within:
+	case g.alone && p.agreed && within:
 		return fits, nil
 	case !asked && g.State().Up():
 		return asks, held
@@ -408,6 +408,7 @@ func (g *group) request(names []string, now time.Time, whole, bye bool) *telling
 		number(max(want-keep, 0))
 		number(p.limits.CharactersPerMonth)
 		number(p.others)
+		number(p.theirs)
 		number(p.limits.RequestsPerMinute)
 		number(callKeep)
 		number(p.callNeed)
@@ -588,9 +589,14 @@ func (b *Book) Join(limits map[string]Limits) {
 func (g *group) begin() {
 	ctx, end := context.WithCancel(context.Background())
 	g.end = end
-	if g.State().Up() {
+	// A busy machine may have no answer in time at first. Nobody waits yet.
+	for try := 0; try < 4 && g.State().Up(); try++ {
+		missed := false
 		for _, names := range g.due(false) {
-			g.call(ctx, names, false)
+			missed = !g.call(ctx, names, false) || missed
+		}
+		if !missed {
+			break
 		}
 	}
 	g.running.Go(func() {

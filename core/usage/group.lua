@@ -10,10 +10,10 @@
 -- machine, 5 how often that name was taken, 6 the number of this call, 7 'tell' or 'bye',
 -- 8 how many gateways it knows of. Then for each key: its name; the characters used, how far
 -- it may go already, how far without us, how many more are needed now, how many more are wanted, the limit (0:
--- none), what it knows that the others used; and of its calls in the minute past: the limit,
+-- none), what it knows that the others used, and how much further they may go; and of its calls in the minute past: the limit,
 -- how many it may still make, how many are needed now, how many are wanted, what it knows of
 -- the others' (-1: nothing), and its own as n:ms,... where ms is in how long they are past.
-local LEASE, LIVES, LEARNS, KEEP, PARTS = 10000, 15000, 5000, 6048000000, 14
+local LEASE, LIVES, LEARNS, KEEP, PARTS = 10000, 15000, 10000, 6048000000, 15
 
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -119,6 +119,7 @@ for at = 9, #ARGV - PARTS + 1, PARTS do
       end
     end
   end
+  if learning then leased = math.max(leased, ARGV[at + 7] + ARGV[at + 8] - used) end
   used = math.max(used, tonumber(ARGV[at + 7]))
   if values[1] then
     local v, n = string.match(values[1], '^(%d+) (%d+) ')
@@ -135,19 +136,19 @@ for at = 9, #ARGV - PARTS + 1, PARTS do
   local lease = what == 'tell' and now + LEASE or 0
   redis.call('HSET', KEYS[1], fields[1], string.format('1 %d %d %d', total, far, lease))
 
-  local most, left, theirs, grant = tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9]), 0, 0
+  local most, left, theirs, grant = tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10]), 0, 0
   if most > 0 then
     theirs = calls
-    if learning then theirs = math.max(theirs, tonumber(ARGV[at + 12])) end
+    if learning then theirs = math.max(theirs, tonumber(ARGV[at + 13])) end
     local own = {}
     calls = 0
-    for n, ms in string.gmatch(ARGV[at + 13], '(%d+):(%d+)') do
+    for n, ms in string.gmatch(ARGV[at + 14], '(%d+):(%d+)') do
       own[#own + 1] = string.format('%d:%d', tonumber(n), now + ms)
     end
     local list = table.concat(own, ',')
     leaves(list)
     if what == 'tell' then
-      grant = grow(left, tonumber(ARGV[at + 10]), tonumber(ARGV[at + 11]), most - theirs - calls - left, 1)
+      grant = grow(left, tonumber(ARGV[at + 11]), tonumber(ARGV[at + 12]), most - theirs - calls - left, 1)
     end
     redis.call('HSET', KEYS[1], fields[2], string.format('1 %d %d %s', grant, lease, list))
   elseif values[2] then

@@ -1,0 +1,291 @@
+package usage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/rueidis"
+	"pgregory.net/rapid"
+
+	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
+)
+
+// A world is gateways that share the keys of one configuration over one store, in a time that
+// a test moves.
+type world struct {
+	t      *rapid.T
+	store  *miniredis.Miniredis
+	client rueidis.Client
+	luas   map[*core.Script]*rueidis.Lua
+	now    time.Time
+	down   bool
+	limits Limits
+	gates  []*gate
+	slack  int64 // in flight when a gateway or the store was lost
+	calls  []time.Time
+}
+
+// A gate is one gateway of a world. It is its own core.Shared.
+type gate struct {
+	core.Shared
+	core.Room
+	world *world
+	name  string
+	book  *Book // nil: it was killed
+	taken int64
+	own   int64 // what its journal holds
+	loses bool  // the next answer
+	back  time.Time
+	fly   []int64
+	next  time.Time
+}
+
+func (g *gate) Self() string     { return fmt.Sprint(g.name, "-", g.taken) }
+func (g *gate) Machine() string  { return g.name }
+func (g *gate) State() core.Room { return g }
+func (g *gate) Up() bool         { return !g.world.down }
+func (g *gate) Ask(ctx context.Context, s *core.Script, key string, args ...string) ([]string, error) {
+	return g.Run(ctx, s, key, args...)
+}
+func (g *gate) Run(ctx context.Context, s *core.Script, key string, args ...string) ([]string, error) {
+	w := g.world
+	if w.down {
+		return nil, errors.New("away")
+	}
+	w.store.SetTime(w.now)
+	lua := w.luas[s]
+	if lua == nil {
+		lua = rueidis.NewLuaScript(s.Source)
+		w.luas[s] = lua
+	}
+	list, err := lua.Exec(context.Background(), w.client, []string{"p:" + key}, append([]string{"p:news"}, args...)).AsStrSlice()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if g.loses {
+		g.loses = false
+		return nil, errors.New("late")
+	}
+	return list, nil
+}
+
+// begin starts a gateway, as one does that reads its journal.
+func (g *gate) begin() {
+	b := New()
+	b.now = func() time.Time { return g.world.now }
+	b.group = newGroup(b, g)
+	g.taken++
+	g.book, b.group.writer, b.group.taken = b, "w"+g.name, g.taken
+	c := b.client("k", b.now())
+	p := b.group.part("k", c)
+	p.own, p.told, p.sent, p.base, c.used = g.own, g.own, g.own, g.own, g.own
+	p.limits, p.active = g.world.limits, b.now()
+	g.tell()
+}
+
+func (g *gate) tell() {
+	g.next = g.world.now.Add(tells)
+	for _, names := range g.book.group.due(false) {
+		g.book.group.call(context.Background(), names, false)
+	}
+}
+
+func (w *world) flying() (n int64) {
+	for _, g := range w.gates {
+		for _, f := range g.fly {
+			n += f
+		}
+	}
+	return n
+}
+
+// pass moves the time.
+func (w *world) pass(d time.Duration) {
+	for end := w.now.Add(d); w.now.Before(end); {
+		w.now = w.now.Add(100 * time.Millisecond)
+		for _, g := range w.gates {
+			switch {
+			case g.book == nil && !w.now.Before(g.back):
+				g.begin()
+			case g.book != nil && (!w.now.Before(g.next) || len(g.book.group.kick) > 0 && !w.now.Before(g.next.Add(hastily-tells))):
+				select {
+				case <-g.book.group.kick:
+				default:
+				}
+				g.tell()
+			}
+		}
+	}
+}
+
+func (w *world) enter(g *gate, n int64) bool {
+	if g.book == nil || g.book.Enter(context.Background(), "k", w.limits, n) != nil {
+		return false
+	}
+	w.calls = append(w.calls, w.now)
+	g.fly = append(g.fly, n)
+	return true
+}
+
+func (w *world) settle(g *gate) {
+	if g.book == nil || len(g.fly) == 0 {
+		return
+	}
+	n := g.fly[0]
+	g.fly = g.fly[1:]
+	g.book.Settle(Who{Client: "k", Door: "native"}, Use{Texts: 1, Characters: n}, n, false)
+	g.own += n
+}
+
+func newWorld(t *rapid.T, store *miniredis.Miniredis, client rueidis.Client, gates int, limits Limits) *world {
+	store.FlushAll()
+	w := &world{t: t, store: store, client: client, luas: map[*core.Script]*rueidis.Lua{}, now: time.Date(2026, 11, 10, 12, 0, 0, 0, time.UTC), limits: limits}
+	for i := range gates {
+		w.gates = append(w.gates, &gate{world: w, name: fmt.Sprint("m", i)})
+		w.gates[i].begin()
+	}
+	w.pass(11 * time.Second) // the store is new so long
+	return w
+}
+
+// Whatever is lost, late, emptied or killed: all gateways together use no more of a month
+// than a key may, but for what was in flight when a gateway or the store was lost. They
+// agree on the sum as soon as they can, and what is left is to be had.
+func TestALimitHoldsWhateverIsLost(t *testing.T) {
+	property.Few(t, 12)
+	store := miniredis.RunT(t)
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{store.Addr()}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	property.Check(t, func(t *rapid.T) {
+		limits := Limits{CharactersPerMonth: rapid.Int64Range(1, 20_000).Draw(t, "limit")}
+		w := newWorld(t, store, client, rapid.IntRange(1, 4).Draw(t, "gateways"), limits)
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			g := rapid.SampledFrom(w.gates).Draw(t, "gateway")
+			switch rapid.IntRange(0, 13).Draw(t, "what") {
+			case 0:
+				if g.book != nil {
+					w.slack += w.flying()
+					// What was in flight may be in the journal, or not.
+					for rapid.Bool().Draw(t, "answered") && len(g.fly) > 0 {
+						w.settle(g)
+					}
+					g.book, g.fly = nil, nil
+					g.back = w.now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "gone")) * time.Millisecond)
+				}
+			case 1:
+				w.slack += w.flying()
+				w.store.FlushAll()
+			case 2:
+				w.slack += w.flying()
+				w.down = !w.down
+			case 3:
+				g.loses = true
+			case 4, 5:
+				w.pass(time.Duration(rapid.IntRange(100, 4000).Draw(t, "ms")) * time.Millisecond)
+			case 6, 7:
+				w.settle(g)
+			default:
+				for range rapid.IntRange(1, 20).Draw(t, "calls") {
+					if n := rapid.Int64Range(1, max(1, limits.CharactersPerMonth/20)).Draw(t, "n"); w.enter(g, n) && rapid.Bool().Draw(t, "at once") {
+						w.settle(g)
+					}
+				}
+			}
+			sum := w.flying()
+			for _, g := range w.gates {
+				sum += g.own
+			}
+			if sum > limits.CharactersPerMonth+w.slack {
+				t.Fatalf("%d of %d, with %d that were in flight", sum, limits.CharactersPerMonth, w.slack)
+			}
+		}
+		w.down = false
+		sum := int64(0)
+		for _, g := range w.gates {
+			g.loses = false
+			for len(g.fly) > 0 && g.book != nil {
+				w.settle(g)
+			}
+		}
+		w.pass(25 * time.Second)
+		for _, g := range w.gates {
+			sum += g.own
+		}
+		for _, g := range w.gates {
+			if got := g.book.all("k"); got != sum {
+				t.Fatalf("%s knows %d of %d", g.name, got, sum)
+			}
+		}
+		// One uses what is left.
+		g := w.gates[0]
+		for turn := 0; turn < 200 && sum < limits.CharactersPerMonth; turn++ {
+			for left := limits.CharactersPerMonth - sum; left > 0; left = min(left/2, limits.CharactersPerMonth-sum) {
+				if w.enter(g, left) {
+					w.settle(g)
+					sum += left
+				}
+			}
+			w.pass(300 * time.Millisecond)
+		}
+		if sum < limits.CharactersPerMonth {
+			t.Fatalf("%d of %d are not to be had", limits.CharactersPerMonth-sum, limits.CharactersPerMonth)
+		}
+	})
+}
+
+// In no 60 seconds do gateways that have a store make more calls than a key may, and nearly
+// as many they can make.
+func TestNoMinuteOfAGroupHasMoreCallsThanAllowed(t *testing.T) {
+	property.Few(t, 12)
+	store := miniredis.RunT(t)
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{store.Addr()}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	property.Check(t, func(t *rapid.T) {
+		limits := Limits{RequestsPerMinute: rapid.Int64Range(1, 120).Draw(t, "limit")}
+		w := newWorld(t, store, client, rapid.IntRange(1, 3).Draw(t, "gateways"), limits)
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			g := rapid.SampledFrom(w.gates).Draw(t, "gateway")
+			for range rapid.IntRange(0, 30).Draw(t, "calls") {
+				if w.enter(g, 1) {
+					w.settle(g)
+				}
+			}
+			w.pass(time.Duration(rapid.IntRange(100, 5000).Draw(t, "ms")) * time.Millisecond)
+			if g.loses = rapid.IntRange(0, 9).Draw(t, "loses") == 0; g.loses {
+				w.pass(100 * time.Millisecond)
+			}
+		}
+		most := int(limits.RequestsPerMinute)
+		for i := range w.calls {
+			if j := i + most; j < len(w.calls) && w.calls[j].Sub(w.calls[i]) < time.Minute {
+				t.Fatalf("%d calls within %v", most+1, w.calls[j].Sub(w.calls[i]))
+			}
+		}
+		w.pass(63 * time.Second)
+		made := len(w.calls)
+		for range 30 {
+			for _, g := range w.gates {
+				if w.enter(g, 1) {
+					w.settle(g)
+				}
+			}
+			if len(w.calls) < made+20 && len(w.calls) < made+most {
+				w.pass(300 * time.Millisecond)
+			}
+		}
+		if got := len(w.calls) - made; got < min(most, 20) {
+			t.Fatalf("%d calls of %d are to be had", got, most)
+		}
+	})
+}
