@@ -213,7 +213,7 @@ func TestAStoreThatIsAwayFailsAndDelaysNoRequest(t *testing.T) {
 		return with, without
 	}
 	at := func(q float64, all []float64) float64 { return all[min(int(q*float64(len(all))), len(all)-1)] }
-	many, warm, slack := 200, 500, 20.
+	many, warm, slack := 150, 200, 20.
 	if soak {
 		many, warm, slack = 3000, 8000, 0
 	}

@@ -2,8 +2,11 @@ package ratelimit
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,12 +16,13 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/coretest/property"
+	"github.com/dragoman-mt/dragoman/core/shared/sharedtest"
 )
 
 // A group is gateways that share one account over one store, in a time that a test moves.
 type group struct {
 	t      rapid.TB
-	store  *miniredis.Miniredis
+	store  clocked
 	client rueidis.Client
 	script *rueidis.Lua
 	limit  int
@@ -29,6 +33,51 @@ type group struct {
 	starts []time.Duration // of calls, of all
 	made   int
 	calls  int // of the store
+}
+
+// A clocked store has the time that a test says.
+type clocked interface {
+	SetTime(time.Time)
+	FlushAll()
+	Keys() []string
+	HKeys(key string) ([]string, error)
+	HGet(key, field string) string
+	HSet(key string, fieldsAndValues ...string)
+}
+
+// A served store is that of a redis-server, whose script is told what time it is.
+type served struct {
+	client rueidis.Client
+	t      testing.TB
+	now    time.Time
+}
+
+func (s *served) SetTime(now time.Time) { s.now = now }
+
+func (s *served) do(words ...string) rueidis.RedisResult {
+	res := s.client.Do(context.Background(), s.client.B().Arbitrary(words...).Build())
+	if err := res.Error(); err != nil && !rueidis.IsRedisNil(err) {
+		s.t.Errorf("%v: %v", words, err)
+	}
+	return res
+}
+
+func (s *served) FlushAll() { s.do("FLUSHALL") }
+
+func (s *served) Keys() []string {
+	all, _ := s.do("KEYS", "*").AsStrSlice()
+	return all
+}
+
+func (s *served) HKeys(key string) ([]string, error) { return s.do("HKEYS", key).AsStrSlice() }
+
+func (s *served) HGet(key, field string) string {
+	value, _ := s.do("HGET", key, field).ToString()
+	return value
+}
+
+func (s *served) HSet(key string, fieldsAndValues ...string) {
+	s.do(append([]string{"HSET", key}, fieldsAndValues...)...)
 }
 
 // A member is one gateway. It is its own core.Shared.
@@ -65,13 +114,20 @@ func (m *member) Run(ctx context.Context, s *core.Script, key string, args ...st
 	}
 	m.group.calls++
 	m.group.store.SetTime(m.group.now)
+	if s, ok := m.group.store.(*served); ok {
+		args = append(args[:len(args):len(args)], fmt.Sprint(s.now.Unix()), fmt.Sprint(s.now.Nanosecond()/1000))
+	}
 	return m.group.script.Exec(ctx, m.group.client, []string{"p:" + key}, append([]string{"p:news"}, args...)).AsStrSlice()
 }
 
 const longest = 8 * time.Second
 
-func newGroup(t rapid.TB, store *miniredis.Miniredis, client rueidis.Client, limit, gateways int) *group {
-	g := &group{t: t, store: store, client: client, script: rueidis.NewLuaScript(leaseSource), limit: limit, began: time.Now()}
+func newGroup(t rapid.TB, store clocked, client rueidis.Client, limit, gateways int) *group {
+	source := leaseSource
+	if _, ok := store.(*served); ok {
+		source = strings.Replace(source, "redis.call('TIME')", "{ARGV[#ARGV - 1], ARGV[#ARGV]}", 1)
+	}
+	g := &group{t: t, store: store, client: client, script: rueidis.NewLuaScript(source), limit: limit, began: time.Now()}
 	g.now = g.began
 	store.FlushAll()
 	for i := range gateways {
@@ -160,66 +216,86 @@ func TestAllGatewaysTogetherKeepToTheLimit(t *testing.T) {
 	property.WithoutRace(t) // it is one goroutine
 	property.Few(t, 12)
 	store, client := fake(t)
-	property.Check(t, func(r *rapid.T) {
-		n := rapid.IntRange(2, 4).Draw(r, "gateways")
-		limit := rapid.SampledFrom([]int{30, 120, 600}).Draw(r, "limit")
-		g := newGroup(r, store, client, limit, n)
-		for _, m := range g.gates {
-			m.rate = float64(limit) / 60 * rapid.SampledFrom([]float64{0, 1, 5}).Draw(r, "rate at first")
-		}
-		g.pass(3 * time.Second) // each has heard how many they are
-		cut, blind := map[int]bool{}, 0
-		var saved map[string]map[string]string
-		for range rapid.IntRange(4, 12).Draw(r, "events") {
-			i := rapid.IntRange(0, n-1).Draw(r, "gateway")
-			switch what := rapid.SampledFrom([]string{"demand", "kill", "flush", "save", "crash", "down", "up", "cut", "join", "goodbye"}).Draw(r, "what"); what {
-			case "demand":
-				g.gates[i].rate = float64(limit) / 60 * rapid.SampledFrom([]float64{0, 0.1, 1, 5}).Draw(r, "rate")
-			case "kill":
-				g.begin(i)
-				if g.down {
-					blind++ // it cannot know what its former self spent
-				}
-			case "flush":
-				store.FlushAll()
-			case "save":
-				saved = hashes(store)
-			case "crash": // it begins with what it saved once
-				store.FlushAll()
-				for key, fields := range saved {
-					for field, value := range fields {
-						store.HSet(key, field, value)
-					}
-				}
-			case "down":
-				g.down = true
-			case "up":
-				g.down = false
-			case "cut":
-				g.gates[i].cut, cut[i] = true, true
-			case "join":
-				g.gates[i].cut = false
-			case "goodbye":
-				for _, m := range g.gates[i].stage.accounts {
-					g.gates[i].Run(t.Context(), leaseScript, m.lease.key, m.lease.request(m, g.gates[i], longest, g.now, true)...)
-				}
-				g.begin(i)
-				if g.down {
-					blind++
+	property.Check(t, func(r *rapid.T) { keepsToTheLimit(r, store, client) })
+}
+
+// A real Redis reads and writes what the script does as the fake one does.
+func TestAllGatewaysTogetherKeepToTheLimitOverARealRedis(t *testing.T) {
+	property.WithoutRace(t)
+	property.Few(t, 3)
+	redis := sharedtest.Start(t)
+	client, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{strings.TrimPrefix(redis.URL, "unix://")}, DisableCache: true, ForceSingleClient: true,
+		DialCtxFn: func(ctx context.Context, at string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", at)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	property.Check(t, func(r *rapid.T) { keepsToTheLimit(r, &served{client: client, t: t}, client) })
+}
+
+func keepsToTheLimit(r *rapid.T, store clocked, client rueidis.Client) {
+	n := rapid.IntRange(2, 4).Draw(r, "gateways")
+	limit := rapid.SampledFrom([]int{30, 120, 600}).Draw(r, "limit")
+	g := newGroup(r, store, client, limit, n)
+	for _, m := range g.gates {
+		m.rate = float64(limit) / 60 * rapid.SampledFrom([]float64{0, 1, 5}).Draw(r, "rate at first")
+	}
+	g.pass(3 * time.Second) // each has heard how many they are
+	cut, blind := map[int]bool{}, 0
+	var saved map[string]map[string]string
+	for range rapid.IntRange(4, 12).Draw(r, "events") {
+		i := rapid.IntRange(0, n-1).Draw(r, "gateway")
+		switch what := rapid.SampledFrom([]string{"demand", "kill", "flush", "save", "crash", "down", "up", "cut", "join", "goodbye"}).Draw(r, "what"); what {
+		case "demand":
+			g.gates[i].rate = float64(limit) / 60 * rapid.SampledFrom([]float64{0, 0.1, 1, 5}).Draw(r, "rate")
+		case "kill":
+			g.begin(i)
+			if g.down {
+				blind++ // it cannot know what its former self spent
+			}
+		case "flush":
+			store.FlushAll()
+		case "save":
+			saved = hashes(store)
+		case "crash": // it begins with what it saved once
+			store.FlushAll()
+			for key, fields := range saved {
+				for field, value := range fields {
+					store.HSet(key, field, value)
 				}
 			}
-			g.pass(time.Duration(rapid.IntRange(100, 20_000).Draw(r, "ms")) * time.Millisecond)
+		case "down":
+			g.down = true
+		case "up":
+			g.down = false
+		case "cut":
+			g.gates[i].cut, cut[i] = true, true
+		case "join":
+			g.gates[i].cut = false
+		case "goodbye":
+			for _, m := range g.gates[i].stage.accounts {
+				g.gates[i].Run(context.Background(), leaseScript, m.lease.key, m.lease.request(m, g.gates[i], longest, g.now, true)...)
+			}
+			g.begin(i)
+			if g.down {
+				blind++
+			}
 		}
-		allowed := limit + blind
-		allowed += len(cut) * limit / n
-		if got := most(g.starts); got > allowed {
-			r.Fatalf("%d calls were started in 60 s by %d gateways; the limit is %d", got, n, limit)
-		}
-	})
+		g.pass(time.Duration(rapid.IntRange(100, 20_000).Draw(r, "ms")) * time.Millisecond)
+	}
+	allowed := limit + blind
+	allowed += len(cut) * limit / n
+	if got := most(g.starts); got > allowed {
+		r.Fatalf("%d calls were started in 60 s by %d gateways; the limit is %d", got, n, limit)
+	}
 }
 
 // hashes are all that store holds.
-func hashes(store *miniredis.Miniredis) map[string]map[string]string {
+func hashes(store clocked) map[string]map[string]string {
 	all := map[string]map[string]string{}
 	for _, key := range store.Keys() {
 		all[key] = map[string]string{}
