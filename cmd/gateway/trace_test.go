@@ -60,7 +60,7 @@ func (u *lines) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-u.held
 	}
 	json.NewEncoder(w).Encode(map[string]any{
-		"id": "x", "object": "chat.completion", "model": "m-2026",
+		"id": "chatcmpl-7", "object": "chat.completion", "model": "m-2026",
 		"choices": []any{map[string]any{"index": 0, "finish_reason": "stop", "message": map[string]any{"role": "assistant", "content": "La " + what + "."}}},
 		"usage":   map[string]any{"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
 	})
@@ -240,7 +240,7 @@ func TestACollectorSeesTheSpansThatThereShouldBe(t *testing.T) {
 			if a.Trace != root.Trace || a.Kind != "SPAN_KIND_CLIENT" || a.Failed != (a.Attributes["error.type"] != "") || a.Start.Before(root.Start) || a.Start.Add(a.Took).After(root.Start.Add(root.Took)) {
 				t.Errorf("%s: %+v below %+v", id, a, root)
 			}
-			if operation, _, _ := strings.Cut(a.Name, " "); !a.Failed && operation == "chat" && (a.Attributes["gen_ai.request.max_tokens"] == "" || a.Attributes["gen_ai.request.temperature"] != "0" || a.Attributes["gen_ai.response.id"] != "x") {
+			if operation, _, _ := strings.Cut(a.Name, " "); !a.Failed && operation == "chat" && (a.Attributes["gen_ai.request.max_tokens"] == "" || a.Attributes["gen_ai.request.temperature"] != "0" || a.Attributes["gen_ai.response.id"] != "chatcmpl-7") {
 				t.Errorf("%s: %v", id, a.Attributes)
 			}
 			if !a.Failed && (a.Attributes["gen_ai.usage.input_tokens"] != "7" || a.Attributes["gen_ai.response.model"] != "m-2026") {

@@ -15,6 +15,7 @@ import (
 
 // answer is what is read of a chat completion.
 type answer struct {
+	ID      []byte   `json:"-"` // as it is written
 	Model   string   `json:"model"`
 	Choices []choice `json:"choices"`
 	Usage   usage    `json:"usage"`
@@ -78,6 +79,7 @@ type said struct {
 func (p *Provider) read(req *core.Request, h http.Header, body []byte) (*core.Result, core.Usage, error) {
 	var a answer
 	if a.read(body) && len(a.Choices) > 0 && !blank(a.Choices[0].Message.Content) && a.Choices[0].FinishReason != "length" {
+		answers(req, a.ID, &a.Usage)
 		choice := &a.Choices[0]
 		says := said{model: a.Model, usage: a.Usage.counted(), finish: choice.FinishReason, text: choice.Message.Content}
 		res, err := p.result(says)

@@ -212,7 +212,6 @@ func (p *Provider) exchange(ctx context.Context, req *core.Request, sent *sendin
 	if !good {
 		return nil, core.Usage{}, believed(l, core.Usage{}), p.declined(req, sent, resp.StatusCode, resp.Header, buf.Bytes())
 	}
-	p.answers(req, buf.Bytes())
 	res, usage, err := p.completion(req, sent, resp.Header, buf.Bytes())
 	return res, usage, believed(l, usage), err
 }
@@ -237,6 +236,7 @@ func (p *Provider) completion(req *core.Request, sent *sending, h http.Header, b
 		a.Model = says.model
 		a.Usage.PromptTokens, a.Usage.CompletionTokens = says.usage.PromptTokens, says.usage.CompletionTokens
 	}
+	answers(req, a.ID, &a.Usage)
 	usage := a.Usage.counted()
 	res := &core.Result{Text: string(body), Provider: p.env.Name, Model: a.Model, NoStore: true}
 	if len(a.Choices) == 1 {
@@ -359,7 +359,7 @@ func (p *Provider) events(ctx, call context.Context, cancel func(), req *core.Re
 			}
 		}
 		whole.add(&c)
-		p.told(req, &c)
+		answers(req, c.ID, c.Usage)
 		if whole.finish != "" {
 			wait(goodbye)
 		}

@@ -17,6 +17,11 @@ func (a *answer) read(body []byte) bool {
 	s := scan{Scanner: jsontext.Lenient(body)}
 	s.object(func(key []byte) {
 		switch string(key) {
+		case "id":
+			s.Next()
+			at := s.Offset()
+			s.Skip()
+			a.ID = body[at:s.Offset()]
 		case "model":
 			a.Model = s.string()
 		case "choices":

@@ -347,7 +347,6 @@ func (p *Provider) call(ctx, call context.Context, cancel func(), req *core.Requ
 		whole.Body = exchange.Body(asEvents(buf.Bytes()))
 		res, usage, err = p.stream(ctx, call, cancel, req, sent, &whole, buf)
 	default:
-		p.answers(req, buf.Bytes())
 		res, usage, err = p.read(req, resp.Header, buf.Bytes())
 		switch e, _ := errors.AsType[*core.Error](err); {
 		case e == nil:

@@ -313,7 +313,7 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 		if c.Usage != nil {
 			a.usage = c.Usage.counted()
 		}
-		p.told(req, &c)
+		answers(req, c.ID, c.Usage)
 		if len(c.Choices) == 0 {
 			continue
 		}

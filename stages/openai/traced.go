@@ -1,7 +1,8 @@
 package openai
 
 import (
-	"encoding/json"
+	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/dragoman-mt/dragoman/core"
@@ -55,45 +56,60 @@ func asks(span *core.Traced, encoded []byte) {
 	})
 }
 
-// answers tells the span of req what an answer in one piece says of itself.
-func (p *Provider) answers(req *core.Request, body []byte) {
+// answers tells the span of req what an answer, or a piece of one, says of the whole: what
+// the server calls it, in JSON, and what it cost.
+func answers(req *core.Request, id []byte, cost *usage) {
 	span := recorded(req)
 	if span == nil {
 		return
 	}
-	s := scan{Scanner: jsontext.Lenient(body)}
-	s.object(func(key []byte) {
-		switch string(key) {
-		case "id":
-			p.called(req, span, s.string())
-		case "usage":
-			u := s.usage()
-			span.Reasoning = u.Reasoning
-		default:
-			s.Skip()
+	if cost != nil {
+		span.Reasoning = cost.Reasoning
+	}
+	if span.AnswerID == "" && len(id) > 2 && id[0] == '"' {
+		if id = id[1 : len(id)-1]; isName(req, id) {
+			span.AnswerID = string(id)
 		}
-	})
-}
-
-// told tells the span of req what a piece of a streamed answer says of the whole.
-func (p *Provider) told(req *core.Request, c *chunk) {
-	span := recorded(req)
-	if span == nil {
-		return
-	}
-	if c.Usage != nil {
-		span.Reasoning = c.Usage.Reasoning
-	}
-	var id string
-	if span.AnswerID == "" && json.Unmarshal(c.ID, &id) == nil {
-		p.called(req, span, id)
 	}
 }
 
-// called notes the name of an answer, unless the server has written into it what it was
-// sent.
-func (p *Provider) called(req *core.Request, span *core.Traced, id string) {
-	if id = p.hush(req).Code(id); !strings.HasPrefix(id, "(") {
-		span.AnswerID = id
+// mostName is the longest name of an answer that is taken, in bytes.
+const mostName = 128
+
+// isName says whether id is a name that a server makes up, and not what it was sent: letters
+// and digits of which no word is one of the texts.
+func isName(req *core.Request, id []byte) bool {
+	if len(id) > mostName || sent(req, id) {
+		return false
 	}
+	digits, word := false, 0
+	for i := 0; i <= len(id); i++ {
+		c := byte('-')
+		if i < len(id) {
+			c = id[i]
+		}
+		switch {
+		case c|0x20 >= 'a' && c|0x20 <= 'z':
+			continue
+		case c >= '0' && c <= '9':
+			digits = true
+		case strings.IndexByte("-_.:", c) < 0:
+			return false
+		}
+		if i-word > 3 && sent(req, id[word:i]) {
+			return false
+		}
+		word = i + 1
+	}
+	return digits
+}
+
+// sent says whether part stands in what was sent.
+func sent(req *core.Request, part []byte) bool {
+	if strings.Contains(req.Text, string(part)) || slices.ContainsFunc(req.Context, func(p core.Pair) bool {
+		return strings.Contains(p.Source, string(part)) || strings.Contains(p.Target, string(part))
+	}) {
+		return true
+	}
+	return req.Chat != nil && slices.ContainsFunc(req.Chat.Fields, func(f core.ChatField) bool { return bytes.Contains(f.Value, part) })
 }
