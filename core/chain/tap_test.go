@@ -307,7 +307,7 @@ func TestARequestThatTakesItsTimeIsShownWholeToo(t *testing.T) {
 			}
 			// It leaves the provider 2 s before it leaves the stages above.
 			all.Go(func() { c.Translate(ctx, &core.Request{ID: id, Text: "linger"}) })
-			time.Sleep(time.Duration(random.ExpFloat64() * float64(time.Millisecond)))
+			time.Sleep(time.Duration(random.ExpFloat64() * float64(3*time.Millisecond)))
 			for _, p := range read(tap) {
 				shown[p.Request]++
 			}

@@ -16,6 +16,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"pgregory.net/rapid"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -385,6 +387,7 @@ func TestLimitsHoldWhoeverAsksAtOnce(t *testing.T) {
 }
 
 func TestSessionsAreBounded(t *testing.T) {
+	property.WithoutRace(t) // it is one goroutine
 	folder := t.TempDir()
 	b, _ := open(t, folder)
 	for n := range mostSessions + 5 {

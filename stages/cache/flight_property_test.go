@@ -107,7 +107,7 @@ func fly(t *testing.T, r *rapid.T, all []passenger) map[string]int {
 		}
 		return res, nil
 	}}
-	s := New(core.Env{Name: "cache"}, Defaults())
+	s := New(core.Env{Name: "cache"}, small())
 	if err := s.Start(t.Context()); err != nil {
 		r.Fatal(err)
 	}

@@ -24,7 +24,7 @@ import (
 func bubble(t *testing.T, b *below, test func(t *testing.T, s *Stage, c core.Translator)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := New(core.Env{Name: "cache"}, Defaults())
+		s := New(core.Env{Name: "cache"}, small())
 		if err := s.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}

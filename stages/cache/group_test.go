@@ -102,7 +102,7 @@ func askAll(t *testing.T, gates []gatewayOf, clients int, text string) (failed [
 func TestATextIsUpstreamOnceForAllGateways(t *testing.T) {
 	r := sharedtest.Start(t)
 	var calls atomic.Int64
-	gates := gatewaysOf(t, 3, shared.Config{URL: r.URL}, Defaults(), func(int) core.Translator { return translates(&calls, 300*time.Millisecond) })
+	gates := gatewaysOf(t, 3, shared.Config{URL: r.URL}, small(), func(int) core.Translator { return translates(&calls, 300*time.Millisecond) })
 	for i := range 3 {
 		if failed, longest := askAll(t, gates, 100, fmt.Sprint("text ", i)); failed != nil || calls.Load() != int64(i+1) {
 			t.Fatalf("text %d: %d calls in all, the longest request took %v, failed: %v", i, calls.Load(), longest, failed)
@@ -134,7 +134,7 @@ func TestWhenTheOneThatCallsDiesOneOtherCalls(t *testing.T) {
 	var first, others atomic.Int64
 	var dead atomic.Bool
 	started := make(chan struct{})
-	gates := gatewaysOf(t, 3, shared.Config{URL: r.URL}, Defaults(), func(i int) core.Translator {
+	gates := gatewaysOf(t, 3, shared.Config{URL: r.URL}, small(), func(i int) core.Translator {
 		if i > 0 {
 			return translates(&others, 300*time.Millisecond)
 		}
@@ -167,7 +167,7 @@ func TestAFailureOfOneGatewayIsNotThatOfTheOthers(t *testing.T) {
 	r := sharedtest.Start(t)
 	var calls atomic.Int64
 	began := make(chan struct{})
-	gates := gatewaysOf(t, 2, shared.Config{URL: r.URL}, Defaults(), func(i int) core.Translator {
+	gates := gatewaysOf(t, 2, shared.Config{URL: r.URL}, small(), func(i int) core.Translator {
 		if i > 0 {
 			return translates(&calls, time.Millisecond)
 		}
@@ -239,7 +239,7 @@ func TestAnswersAreEncryptedForTheGroup(t *testing.T) {
 	r := sharedtest.Start(t)
 	var calls atomic.Int64
 	with := func(secret string) gatewayOf {
-		return gatewaysOf(t, 1, shared.Config{URL: r.URL, Encrypt: core.Secret(secret)}, Defaults(), func(int) core.Translator { return translates(&calls, 0) })[0]
+		return gatewaysOf(t, 1, shared.Config{URL: r.URL, Encrypt: core.Secret(secret)}, small(), func(int) core.Translator { return translates(&calls, 0) })[0]
 	}
 	a, b, other := with("0123456789abcdef"), with("0123456789abcdef"), with("fedcba9876543210")
 	askAll(t, []gatewayOf{a}, 1, "a secret text")
@@ -260,7 +260,7 @@ func TestAnswersAreEncryptedForTheGroup(t *testing.T) {
 func TestAForeignValueIsLeftAsItIs(t *testing.T) {
 	r := sharedtest.Start(t)
 	var calls atomic.Int64
-	g := gatewaysOf(t, 1, shared.Config{URL: r.URL}, Defaults(), func(int) core.Translator { return translates(&calls, 0) })[0]
+	g := gatewaysOf(t, 1, shared.Config{URL: r.URL}, small(), func(int) core.Translator { return translates(&calls, 0) })[0]
 	key := string(appendKey(appendPart(nil, ""), &core.Request{Text: "hello", Source: "en", Target: "es"})) // what stands below has no fingerprint
 	at := "test:" + shelf(g.common.shared.Name(key))
 	r.Do("SET", at, "theirs")
@@ -280,7 +280,7 @@ func TestAForeignValueIsLeftAsItIs(t *testing.T) {
 func TestMissesGoOnWithoutTheStore(t *testing.T) {
 	r := sharedtest.Start(t)
 	var calls atomic.Int64
-	gates := gatewaysOf(t, 2, shared.Config{URL: r.URL}, Defaults(), func(int) core.Translator { return translates(&calls, 0) })
+	gates := gatewaysOf(t, 2, shared.Config{URL: r.URL}, small(), func(int) core.Translator { return translates(&calls, 0) })
 	for _, g := range gates {
 		g.common.room = g.common.room.(patient).Room
 	}

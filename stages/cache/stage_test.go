@@ -29,9 +29,17 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConforms(t *testing.T) {
-	c := Defaults()
+	c := small()
 	c.Preload = []core.Path{write(t, "a.tsv", "en\tes\tYes\tSí\n")}
 	coretest.Stage(t, Kind(), &c)
+}
+
+// small is the default in 4 MiB. The race detector looks at each byte of ristretto's
+// counters when a cache is closed, and those of a cache of the default size are a megabyte.
+func small() Config {
+	c := Defaults()
+	c.MaxSize = 4 << 20
+	return c
 }
 
 // start returns a started cache that is closed with the test.
@@ -95,7 +103,7 @@ func measured(s *Stage, name string) float64 {
 
 func TestHitSkipsEverythingBelow(t *testing.T) {
 	b := &below{}
-	s := start(t, Defaults())
+	s := start(t, small())
 	c := s.Wrap(b)
 	first := ask(t, c, request("Good evening"))
 	if first.Cached || first.Usage.PromptTokens != 61 {
@@ -117,7 +125,7 @@ func TestHitSkipsEverythingBelow(t *testing.T) {
 
 func TestAnAnswerIsFoundFromTheMomentItIsGiven(t *testing.T) {
 	b := &below{}
-	c := start(t, Defaults()).Wrap(b)
+	c := start(t, small()).Wrap(b)
 	for i := range 5000 {
 		text := fmt.Sprint("text ", i)
 		ask(t, c, request(text))
@@ -154,7 +162,7 @@ func TestWhatMustNotBeStoredIsNot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &below{answer: answer}
-			s := start(t, Defaults())
+			s := start(t, small())
 			c := s.Wrap(b)
 			for range 3 {
 				res, err := c.Translate(t.Context(), request("Good evening"))
@@ -186,7 +194,7 @@ func TestNoCacheAsksAnewAndStores(t *testing.T) {
 	b.answer = func(ctx context.Context, req *core.Request) (*core.Result, error) {
 		return &core.Result{Text: fmt.Sprint("answer ", b.calls.Load())}, nil
 	}
-	s := start(t, Defaults())
+	s := start(t, small())
 	c := s.Wrap(b)
 	ask(t, c, request("x"))
 	fresh := request("x")
@@ -341,7 +349,7 @@ func TestPlanChangesThingsInPlace(t *testing.T) {
 
 func TestGenerationsDoNotMix(t *testing.T) {
 	old, young := &below{name: "old"}, &below{name: "young"}
-	s := start(t, Defaults())
+	s := start(t, small())
 	before, after := s.Wrap(old), s.Wrap(young)
 	ask(t, before, request("x"))
 	if ask(t, after, request("x")).Cached {
@@ -511,7 +519,7 @@ func TestTextsAskedOftenOutlastThoseAskedOnce(t *testing.T) {
 
 func TestClosedCacheRefuses(t *testing.T) {
 	b := &below{}
-	s := New(core.Env{Name: "cache"}, Defaults())
+	s := New(core.Env{Name: "cache"}, small())
 	c := s.Wrap(b)
 	if res := ask(t, c, request("before start")); res.Cached {
 		t.Error("a hit from nowhere")

@@ -133,7 +133,7 @@ func TestATextIsUpstreamOnceWhoeverWaitsForIt(t *testing.T) {
 			}
 			return res, nil
 		}
-		s := New(core.Env{Name: "cache"}, Defaults())
+		s := New(core.Env{Name: "cache"}, small())
 		if err := s.Start(t.Context()); err != nil {
 			r.Fatal(err)
 		}
@@ -241,7 +241,7 @@ func TestNobodyWaitsLongerForAFlightThanAlone(t *testing.T) {
 			return after
 		}
 		alone := play(nil)
-		s := New(core.Env{Name: "cache"}, Defaults())
+		s := New(core.Env{Name: "cache"}, small())
 		if err := s.Start(t.Context()); err != nil {
 			r.Fatal(err)
 		}

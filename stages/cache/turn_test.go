@@ -62,7 +62,7 @@ func answersAfter(d time.Duration) func(context.Context, *core.Request) (*core.R
 func lined(t *testing.T, u *service, slots int, test func(t *testing.T, c core.Translator, s *Stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := New(core.Env{Name: "cache"}, Defaults())
+		s := New(core.Env{Name: "cache"}, small())
 		if err := s.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestEveryFaultOfASmallRunIsAccountedFor(t *testing.T) {
+	property.WithoutRace(t)
 	for _, hedge := range []string{"never", "300ms"} {
 		t.Run("hedge "+hedge, func(t *testing.T) {
 			var out, errs bytes.Buffer
