@@ -2,7 +2,6 @@ package format
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -23,18 +22,18 @@ type cue struct {
 }
 
 var (
-	tagInCue   = regexp.MustCompile(`</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}`)
-	dialogue   = regexp.MustCompile(`^\s*(?:<[^<>]*>|\{[^{}]*\})*\s*[-–—‐]\s*`)
-	cuePrefix  = regexp.MustCompile(`^(?:\s|\{\\[^{}]*\}|♪|♫|#)+`)
-	cueSuffix  = regexp.MustCompile(`(?:\s|♪|♫|#)+$`)
-	wholeInTag = regexp.MustCompile(`(?s)^<([A-Za-z]+)[^<>]*>([^<>]*)</([A-Za-z]+)>$`)
+	tagInCue   = lazy(`</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}`)
+	dialogue   = lazy(`^\s*(?:<[^<>]*>|\{[^{}]*\})*\s*[-–—‐]\s*`)
+	cuePrefix  = lazy(`^(?:\s|\{\\[^{}]*\}|♪|♫|#)+`)
+	cueSuffix  = lazy(`(?:\s|♪|♫|#)+$`)
+	wholeInTag = lazy(`(?s)^<([A-Za-z]+)[^<>]*>([^<>]*)</([A-Za-z]+)>$`)
 )
 
 // speech finds what is said in lines, and adds it to all.
 func (r *reader) speech(all []cue, c cue, lines []span) []cue {
 	dialogues := 0
 	for _, l := range lines {
-		if dialogue.MatchString(r.of(l)) {
+		if dialogue().MatchString(r.of(l)) {
 			dialogues++
 		}
 	}
@@ -42,7 +41,7 @@ func (r *reader) speech(all []cue, c cue, lines []span) []cue {
 	if dialogues > 1 || dialogues == 1 && len(lines) > 1 {
 		parts = nil
 		for _, l := range lines {
-			if n := len(dialogue.FindString(r.of(l))); n > 0 || len(parts) == 0 {
+			if n := len(dialogue().FindString(r.of(l))); n > 0 || len(parts) == 0 {
 				l.start += n
 				parts = append(parts, []span{l})
 			} else {
@@ -64,14 +63,14 @@ func (r *reader) speech(all []cue, c cue, lines []span) []cue {
 // bare leaves out of c what stands round its text, and says whether there is one.
 func (r *reader) bare(c *cue) bool {
 	first, last := &c.spans[0], &c.spans[len(c.spans)-1]
-	if n := len(dialogue.FindString(r.of(*first))); n > 0 && len(c.spans) == 1 {
+	if n := len(dialogue().FindString(r.of(*first))); n > 0 && len(c.spans) == 1 {
 		first.start += n
 	}
-	first.start += len(cuePrefix.FindString(r.of(*first)))
-	if n := len(cueSuffix.FindString(r.of(*last))); n > 0 {
+	first.start += len(cuePrefix().FindString(r.of(*first)))
+	if n := len(cueSuffix().FindString(r.of(*last))); n > 0 {
 		last.end = max(last.end-n, last.start)
 	}
-	if m := wholeInTag.FindStringSubmatchIndex(r.text[first.start:max(last.end, first.start)]); m != nil {
+	if m := wholeInTag().FindStringSubmatchIndex(r.text[first.start:max(last.end, first.start)]); m != nil {
 		begin := first.start
 		if r.text[begin+m[2]:begin+m[3]] == r.text[begin+m[6]:begin+m[7]] {
 			// The tag stands on the first line, and its end on the last one.
@@ -94,7 +93,7 @@ func (r *reader) bare(c *cue) bool {
 		b.WriteString(line)
 	}
 	c.text = strings.Join(strings.Fields(b.String()), " ")
-	if tagInCue.MatchString(c.text) {
+	if tagInCue().MatchString(c.text) {
 		c.marks, c.alone = Override, true
 	}
 	if c.prose && strings.Contains(c.text, "&") {
@@ -220,9 +219,9 @@ func wrapMarked(text string, most int, m Marks) []string {
 }
 
 var (
-	srtTimes = regexp.MustCompile(`^\s*(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})\s*-->\s*(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})(?:\s.*)?$`)
-	vttTimes = regexp.MustCompile(`^\s*(?:(\d{2,4}):)?(\d{2}):(\d{2})\.(\d{3})\s+-->\s+(?:(\d{2,4}):)?(\d{2}):(\d{2})\.(\d{3})(?:\s.*)?$`)
-	number   = regexp.MustCompile(`^\s*\d+\s*$`)
+	srtTimes = lazy(`^\s*(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})\s*-->\s*(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})(?:\s.*)?$`)
+	vttTimes = lazy(`^\s*(?:(\d{2,4}):)?(\d{2}):(\d{2})\.(\d{3})\s+-->\s+(?:(\d{2,4}):)?(\d{2}):(\d{2})\.(\d{3})(?:\s.*)?$`)
+	number   = lazy(`^\s*\d+\s*$`)
 )
 
 // times returns begin and end of a cue in milliseconds.
@@ -245,7 +244,7 @@ func readSRT(r *reader) error {
 	var timed []int
 	for i, l := range lines {
 		text := r.of(l)
-		switch m := srtTimes.FindStringSubmatch(text); {
+		switch m := srtTimes().FindStringSubmatch(text); {
 		case m != nil:
 			if start, end := times(m); end < start {
 				return r.fail(l.start, "the cue ends before it begins: %s", strings.TrimSpace(text))
@@ -253,7 +252,7 @@ func readSRT(r *reader) error {
 			timed = append(timed, i)
 		case strings.Contains(text, "-->"):
 			return r.fail(l.start, "the times of a cue are such as 00:01:02,500 --> 00:01:04,000")
-		case len(timed) == 0 && strings.TrimSpace(text) != "" && !number.MatchString(text):
+		case len(timed) == 0 && strings.TrimSpace(text) != "" && !number().MatchString(text):
 			return r.fail(l.start, "this is no SRT file: want the number of a cue, or its times")
 		}
 	}
@@ -261,15 +260,15 @@ func readSRT(r *reader) error {
 		end := len(lines)
 		if k+1 < len(timed) {
 			end = timed[k+1]
-			if end-1 > at && number.MatchString(r.of(lines[end-1])) {
+			if end-1 > at && number().MatchString(r.of(lines[end-1])) {
 				end--
 			}
 		}
 		c := cue{id: strconv.Itoa(k + 1)}
-		if at > 0 && number.MatchString(r.of(lines[at-1])) {
+		if at > 0 && number().MatchString(r.of(lines[at-1])) {
 			c.id = strings.TrimSpace(r.of(lines[at-1]))
 		}
-		c.start, c.end = times(srtTimes.FindStringSubmatch(r.of(lines[at])))
+		c.start, c.end = times(srtTimes().FindStringSubmatch(r.of(lines[at])))
 		cues = r.paragraphs(cues, c, lines[at+1:end])
 	}
 	if len(timed) == 0 && strings.TrimSpace(r.text) != "" {
@@ -310,7 +309,7 @@ func readVTT(r *reader) error {
 	skip, id := true, "" // the header goes until a blank line
 	for i := 1; i < len(lines); i++ {
 		text := strings.TrimSpace(r.of(lines[i]))
-		switch m := vttTimes.FindStringSubmatch(text); {
+		switch m := vttTimes().FindStringSubmatch(text); {
 		case text == "":
 			skip, id = false, ""
 		case m != nil:
@@ -344,7 +343,7 @@ func readVTT(r *reader) error {
 	return nil
 }
 
-var assTime = regexp.MustCompile(`^\s*(\d{1,2}):(\d{2}):(\d{2})[.:](\d{2})\s*$`)
+var assTime = lazy(`^\s*(\d{1,2}):(\d{2}):(\d{2})[.:](\d{2})\s*$`)
 
 // readASS reads Advanced SubStation Alpha, and SubStation Alpha before it.
 func readASS(r *reader) error {
@@ -393,7 +392,7 @@ func readASS(r *reader) error {
 			value := r.text[begin : begin+n]
 			switch name {
 			case "start", "end":
-				m := assTime.FindStringSubmatch(value)
+				m := assTime().FindStringSubmatch(value)
 				if m == nil {
 					return r.fail(begin, "a time is such as 0:01:02.50, got %.40q", value)
 				}
@@ -412,13 +411,13 @@ func readASS(r *reader) error {
 			return r.fail(line.start, "the line ends before it begins")
 		}
 		said := span{begin, line.end}
-		if drawing.MatchString(r.of(said)) {
+		if drawing().MatchString(r.of(said)) {
 			continue
 		}
 		// \N and \n end a line.
 		var spans []span
 		at := said.start
-		for _, m := range assBreak.FindAllStringIndex(r.of(said), -1) {
+		for _, m := range assBreak().FindAllStringIndex(r.of(said), -1) {
 			spans = append(spans, span{at, said.start + m[0]})
 			at = said.start + m[1]
 		}
@@ -433,6 +432,6 @@ func readASS(r *reader) error {
 }
 
 var (
-	drawing  = regexp.MustCompile(`\{[^{}]*\\p[1-9][^{}]*\}`)
-	assBreak = regexp.MustCompile(`\\[Nn]`)
+	drawing  = lazy(`\{[^{}]*\\p[1-9][^{}]*\}`)
+	assBreak = lazy(`\\[Nn]`)
 )

@@ -125,9 +125,9 @@ func notUTF8(content []byte, detail string) error {
 }
 
 var (
-	htmlCharset = regexp.MustCompile(`(?i)<meta[^>]{0,200}charset\s*=\s*["']?\s*([a-z0-9_:-]{2,40})`)
-	xmlCharset  = regexp.MustCompile(`(?i)^\s*<\?xml[^>]{0,200}encoding\s*=\s*["']([a-z0-9_.:-]{2,40})["']`)
-	poCharset   = regexp.MustCompile(`(?i)"Content-Type:[^"]{0,200}charset=([a-z0-9_.:-]{2,40})`)
+	htmlCharset = lazy(`(?i)<meta[^>]{0,200}charset\s*=\s*["']?\s*([a-z0-9_:-]{2,40})`)
+	xmlCharset  = lazy(`(?i)^\s*<\?xml[^>]{0,200}encoding\s*=\s*["']([a-z0-9_.:-]{2,40})["']`)
+	poCharset   = lazy(`(?i)"Content-Type:[^"]{0,200}charset=([a-z0-9_.:-]{2,40})`)
 )
 
 // declared returns what a file that is not UTF-8 says it is.
@@ -141,14 +141,14 @@ func declared(content []byte, format string) string {
 	}
 	switch format {
 	case "html":
-		if name := find(htmlCharset); name != "" {
+		if name := find(htmlCharset()); name != "" {
 			return name
 		}
-		return find(xmlCharset)
+		return find(xmlCharset())
 	case "xml", "xliff":
-		return find(xmlCharset)
+		return find(xmlCharset())
 	case "po":
-		return find(poCharset)
+		return find(poCharset())
 	case "properties":
 		return "iso-8859-1" // java.util.Properties, before Java 9 the only one
 	}

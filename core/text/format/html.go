@@ -2,7 +2,6 @@ package format
 
 import (
 	"html"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -25,9 +24,9 @@ var mute = map[string]bool{
 }
 
 var (
-	htmlAttribute = regexp.MustCompile(`(?i)\s(alt|title|placeholder|aria-label|aria-description|content|value|label)\s*=\s*(?:"([^"]*)"|'([^']*)')`)
-	metaTexts     = regexp.MustCompile(`(?i)\s(?:name|property)\s*=\s*["']?(?:description|(?:og|twitter):(?:title|description)|title)\b`)
-	buttonTypes   = regexp.MustCompile(`(?i)\stype\s*=\s*["']?(?:submit|button|reset)\b`)
+	htmlAttribute = lazy(`(?i)\s(alt|title|placeholder|aria-label|aria-description|content|value|label)\s*=\s*(?:"([^"]*)"|'([^']*)')`)
+	metaTexts     = lazy(`(?i)\s(?:name|property)\s*=\s*["']?(?:description|(?:og|twitter):(?:title|description)|title)\b`)
+	buttonTypes   = lazy(`(?i)\stype\s*=\s*["']?(?:submit|button|reset)\b`)
 )
 
 // readHTML reads HTML by the tokenizer of golang.org/x/net, which says what each token was.
@@ -95,15 +94,15 @@ func readHTML(r *reader) error {
 				continue
 			}
 			if kind != markup.EndTagToken {
-				for _, m := range htmlAttribute.FindAllStringSubmatchIndex(raw, -1) {
+				for _, m := range htmlAttribute().FindAllStringSubmatchIndex(raw, -1) {
 					which := strings.ToLower(raw[m[2]:m[3]])
 					value := span{m[4], m[5]}
 					if m[4] < 0 {
 						value = span{m[6], m[7]}
 					}
 					switch {
-					case which == "content" && !(name == "meta" && metaTexts.MatchString(raw)),
-						which == "value" && !(name == "input" && buttonTypes.MatchString(raw)),
+					case which == "content" && !(name == "meta" && metaTexts().MatchString(raw)),
+						which == "value" && !(name == "input" && buttonTypes().MatchString(raw)),
 						which == "label" && name != "track" && name != "option" && name != "optgroup":
 						continue
 					}
@@ -129,10 +128,10 @@ func readHTML(r *reader) error {
 
 // untranslated says whether the start tag raw says that what it holds is not translated.
 func untranslated(raw string) bool {
-	return noTranslate.MatchString(raw)
+	return noTranslate().MatchString(raw)
 }
 
-var noTranslate = regexp.MustCompile(`(?i)\stranslate\s*=\s*["']?no\b|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b|notranslate\b)`)
+var noTranslate = lazy(`(?i)\stranslate\s*=\s*["']?no\b|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b|notranslate\b)`)
 
 // attributes adds the values of attributes that are texts, but for those within a text that
 // was added: there a tag is a mark, and comes back as it was.
@@ -230,7 +229,7 @@ func (r *reader) bareRun(run span, m Marks) span {
 	return r.trimmed(span{parts[0].start, parts[len(parts)-1].end})
 }
 
-var entity = regexp.MustCompile(`^&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});`)
+var entity = lazy(`^&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});`)
 
 // wellFormed escapes what an answer has of markup: all but the marks of s, when they are all
 // there. So no answer can break what it stands in.
@@ -254,7 +253,7 @@ func wellFormed(s Segment, answer string) string {
 				b.WriteString("&lt;")
 			case raw[i] == '>':
 				b.WriteString("&gt;")
-			case raw[i] == '&' && !entity.MatchString(raw[i:]):
+			case raw[i] == '&' && !entity().MatchString(raw[i:]):
 				b.WriteString("&amp;")
 			default:
 				b.WriteByte(raw[i])

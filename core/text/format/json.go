@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -120,8 +119,8 @@ func (r *reader) skipped(at int) int {
 }
 
 var (
-	jsonCode  = regexp.MustCompile(`^(?:[a-z][a-zA-Z0-9+.-]*://\S*|[^\s/]+(?:/[^\s/]+)+\.\w{1,5}|[#./][\w./#-]*|[\w-]+(?:\.[\w-]+){2,}|\d[\d.,:/-]*)$`)
-	i18nextOf = regexp.MustCompile(`^(.+)_(zero|one|two|few|many|other|plural)$`)
+	jsonCode  = lazy(`^(?:[a-z][a-zA-Z0-9+.-]*://\S*|[^\s/]+(?:/[^\s/]+)+\.\w{1,5}|[#./][\w./#-]*|[\w-]+(?:\.[\w-]+){2,}|\d[\d.,:/-]*)$`)
+	i18nextOf = lazy(`^(.+)_(zero|one|two|few|many|other|plural)$`)
 )
 
 // readJSON reads the texts of a program: i18next's and other plain files, in which each
@@ -190,7 +189,7 @@ func i18nextForm(s jsonString) (base, form string) {
 	if len(s.path) == 0 || s.key == (span{}) {
 		return "", ""
 	}
-	m := i18nextOf.FindStringSubmatch(s.path[len(s.path)-1])
+	m := i18nextOf().FindStringSubmatch(s.path[len(s.path)-1])
 	if m == nil || m[2] == "plural" {
 		return "", ""
 	}
@@ -244,19 +243,19 @@ func (r *reader) i18nextForms(group []jsonString, base string) {
 // jsonString adds s, if it is language.
 func (r *reader) jsonString(s jsonString, seg Segment) {
 	text := strings.TrimSpace(s.text)
-	if !strings.ContainsFunc(text, unicode.IsLetter) || jsonCode.MatchString(text) {
+	if !strings.ContainsFunc(text, unicode.IsLetter) || jsonCode().MatchString(text) {
 		return
 	}
 	ascii := r.asciiJSON()
 	seg.Text = s.text
-	if htmlInText.MatchString(s.text) {
+	if htmlInText().MatchString(s.text) {
 		seg.Marks = HTML
 	}
 	r.add(s.span.start, seg, replace(s.span.start, s.span.end, func(answer string) string { return quoteJSON(answer, ascii) }))
 }
 
 // htmlInText finds a tag in a text that is none of a format of tags.
-var htmlInText = regexp.MustCompile(`</?[A-Za-z][A-Za-z0-9-]*(?:\s[^<>]*)?/?>|<\d+/?>|</\d+>`)
+var htmlInText = lazy(`</?[A-Za-z][A-Za-z0-9-]*(?:\s[^<>]*)?/?>|<\d+/?>|</\d+>`)
 
 // asciiJSON says whether the file writes all that is not ASCII as escapes.
 func (r *reader) asciiJSON() bool {

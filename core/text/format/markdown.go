@@ -1,7 +1,6 @@
 package format
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,19 +13,19 @@ import (
 )
 
 var (
-	frontMatter  = regexp.MustCompile(`\A(?:---[ \t]*\r?\n(?s:.*?)\n---[ \t]*(?:\r?\n|\z)|\+\+\+[ \t]*\r?\n(?s:.*?)\n\+\+\+[ \t]*(?:\r?\n|\z))`)
-	taskMark     = regexp.MustCompile(`^\[[ xX]\]\s+`)
-	blockMark    = regexp.MustCompile(`^(?:[-+*>#=|~]|\d{1,9}[.)]|` + "```" + `|<[A-Za-z/!?]|\[[^\]]*\]:)`)
-	numbered     = regexp.MustCompile(`^(\d{1,9})([.)])`)
-	anyMarkdown  = regexp.MustCompile("[`*_\\[\\]<>&~\\\\]|https?:")
-	unescapedBar = regexp.MustCompile(`(^|[^\\])\|`)
+	frontMatter  = lazy(`\A(?:---[ \t]*\r?\n(?s:.*?)\n---[ \t]*(?:\r?\n|\z)|\+\+\+[ \t]*\r?\n(?s:.*?)\n\+\+\+[ \t]*(?:\r?\n|\z))`)
+	taskMark     = lazy(`^\[[ xX]\]\s+`)
+	blockMark    = lazy(`^(?:[-+*>#=|~]|\d{1,9}[.)]|` + "```" + `|<[A-Za-z/!?]|\[[^\]]*\]:)`)
+	numbered     = lazy(`^(\d{1,9})([.)])`)
+	anyMarkdown  = lazy("[`*_\\[\\]<>&~\\\\]|https?:")
+	unescapedBar = lazy(`(^|[^\\])\|`)
 )
 
 // readMarkdown reads Markdown (CommonMark, and GitHub's tables) by goldmark, which says where
 // each block's lines stand. Code, HTML blocks, link definitions and what stands before the
 // text in a block of its own (front matter) stay.
 func readMarkdown(r *reader) error {
-	skipped := len(frontMatter.FindString(r.text))
+	skipped := len(frontMatter().FindString(r.text))
 	source := []byte(r.text[skipped:])
 	if deep(r.text) {
 		return r.fail(0, "quotes or lists are nested more than %d deep", maxDepth)
@@ -92,7 +91,7 @@ func (r *reader) paragraph(lines []span, cell bool) {
 	if len(lines) == 0 {
 		return
 	}
-	lines[0].start += len(taskMark.FindString(r.of(lines[0])))
+	lines[0].start += len(taskMark().FindString(r.of(lines[0])))
 	whole, width := make([]string, len(lines)), 0
 	for i, l := range lines {
 		whole[i] = r.of(l)
@@ -102,7 +101,7 @@ func (r *reader) paragraph(lines []span, cell bool) {
 	if !strings.ContainsFunc(s.Text, unicode.IsLetter) {
 		return
 	}
-	if anyMarkdown.MatchString(s.Text) {
+	if anyMarkdown().MatchString(s.Text) {
 		if pieces, _ := Markdown.Split(s.Text); len(pieces) == 0 {
 			return
 		}
@@ -114,14 +113,14 @@ func (r *reader) paragraph(lines []span, cell bool) {
 		begin := strings.LastIndexByte(r.text[:lines[1].start], '\n') + 1
 		lead = r.text[begin:lines[1].start]
 	}
-	opened := blockMark.MatchString(s.Text)
+	opened := blockMark().MatchString(s.Text)
 	r.add(start, s, func(answer string) []edit {
 		answer = strings.Join(strings.Fields(answer), " ")
 		if cell {
-			answer = unescapedBar.ReplaceAllString(unescapedBar.ReplaceAllString(answer, `$1\|`), `$1\|`)
+			answer = unescapedBar().ReplaceAllString(unescapedBar().ReplaceAllString(answer, `$1\|`), `$1\|`)
 		}
-		if !opened && blockMark.MatchString(answer) && !strings.HasPrefix(answer, "**") && !strings.HasPrefix(answer, "*") {
-			if m := numbered.FindStringSubmatchIndex(answer); m != nil {
+		if !opened && blockMark().MatchString(answer) && !strings.HasPrefix(answer, "**") && !strings.HasPrefix(answer, "*") {
+			if m := numbered().FindStringSubmatchIndex(answer); m != nil {
 				answer = answer[:m[4]] + `\` + answer[m[4]:]
 			} else {
 				answer = `\` + answer
@@ -131,7 +130,7 @@ func (r *reader) paragraph(lines []span, cell bool) {
 			wrapped := wrapWords(answer, max(width, 40))
 			sound := true
 			for _, l := range wrapped[1:] {
-				sound = sound && !blockMark.MatchString(l)
+				sound = sound && !blockMark().MatchString(l)
 			}
 			for _, l := range wrapped[:len(wrapped)-1] {
 				sound = sound && !strings.HasSuffix(l, `\`)

@@ -2,7 +2,6 @@ package format
 
 import (
 	"html"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -136,24 +135,24 @@ func tagName(raw string) string {
 
 var (
 	// An element whose content is no language is one mark.
-	htmlMark     = regexp.MustCompile(`(?is)<!--.*?-->|<(?:code[\s>].*?</code|kbd[\s>].*?</kbd|samp[\s>].*?</samp|var[\s>].*?</var|tt[\s>].*?</tt|script[\s>].*?</script|style[\s>].*?</style|svg[\s>].*?</svg|math[\s>].*?</math)\s*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>|<\d[\d:.]*>`)
-	xmlMark      = regexp.MustCompile(`(?s)<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|</?[\pL_:](?:[^<>"']|"[^"]*"|'[^']*')*>|&[\pL_:][\pL\pN_:.\-]*;`)
-	overrideMark = regexp.MustCompile(`\{\\[^{}]*\}|</?[A-Za-z](?:[^<>])*>|<\d[\d:.]*>|\\h`)
-	markdownMark = regexp.MustCompile("`+[^`]+`+" + `|!?\[|\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"]*")?\)|\]\[[^\]]*\]|\]|\*{1,3}|~~|<[^<>\s][^<>]*>|\{\{[^{}]*\}\}|https?://[^\s<>)]+`)
+	htmlMark     = lazy(`(?is)<!--.*?-->|<(?:code[\s>].*?</code|kbd[\s>].*?</kbd|samp[\s>].*?</samp|var[\s>].*?</var|tt[\s>].*?</tt|script[\s>].*?</script|style[\s>].*?</style|svg[\s>].*?</svg|math[\s>].*?</math)\s*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>|<\d[\d:.]*>`)
+	xmlMark      = lazy(`(?s)<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|</?[\pL_:](?:[^<>"']|"[^"]*"|'[^']*')*>|&[\pL_:][\pL\pN_:.\-]*;`)
+	overrideMark = lazy(`\{\\[^{}]*\}|</?[A-Za-z](?:[^<>])*>|<\d[\d:.]*>|\\h`)
+	markdownMark = lazy("`+[^`]+`+" + `|!?\[|\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"]*")?\)|\]\[[^\]]*\]|\]|\*{1,3}|~~|<[^<>\s][^<>]*>|\{\{[^{}]*\}\}|https?://[^\s<>)]+`)
 )
 
 // parts are the marks of text and what stands between them, in order.
 func (m Marks) parts(text string) func(yield func(raw string, mark bool) bool) {
-	re := htmlMark
+	re := htmlMark()
 	switch m {
 	case NoMarks:
 		return func(yield func(string, bool) bool) { yield(text, false) }
 	case XML:
-		re = xmlMark
+		re = xmlMark()
 	case Override:
-		re = overrideMark
+		re = overrideMark()
 	case Markdown:
-		re = markdownMark
+		re = markdownMark()
 	}
 	return func(yield func(string, bool) bool) {
 		at := 0

@@ -38,7 +38,7 @@ func (e *poEntry) field(keyword string) *poField {
 	return nil
 }
 
-var poKeyword = regexp.MustCompile(`^(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d{1,2})\])?[ \t]*"`)
+var poKeyword = lazy(`^(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d{1,2})\])?[ \t]*"`)
 
 // readPO reads a catalogue of GNU gettext, .po or .pot.
 func readPO(r *reader) error {
@@ -111,7 +111,7 @@ func readPO(r *reader) error {
 			last.text, last.several = last.text+s, true
 			last.whole.end, last.strings.end = l.end, l.end
 		default:
-			m := poKeyword.FindStringSubmatchIndex(text)
+			m := poKeyword().FindStringSubmatchIndex(text)
 			if m == nil {
 				return r.fail(l.start, "want msgctxt, msgid, msgid_plural or msgstr and a string in quotes, or a comment")
 			}

@@ -46,7 +46,7 @@ func readProperties(r *reader) error {
 		if err != "" {
 			return r.fail(at+where, "%s", err)
 		}
-		if !strings.ContainsFunc(value, unicode.IsLetter) || jsonCode.MatchString(value) {
+		if !strings.ContainsFunc(value, unicode.IsLetter) || jsonCode().MatchString(value) {
 			continue
 		}
 		name, _, _ := unescapeProperty(key)

@@ -4,7 +4,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
-	"regexp"
 	"strings"
 	"unicode"
 )
@@ -43,7 +42,7 @@ func (n *node) child(name string) *node {
 const maxNodes = 1_000_000
 
 // entityDeclared finds an entity that a document type declares.
-var entityDeclared = regexp.MustCompile(`<!ENTITY\s+(%\s+)?([^\s"'<>]+)\s+(SYSTEM|PUBLIC|"[^"]*"|'[^']*')`)
+var entityDeclared = lazy(`<!ENTITY\s+(%\s+)?([^\s"'<>]+)\s+(SYSTEM|PUBLIC|"[^"]*"|'[^']*')`)
 
 // xmlTree reads XML. encoding/xml is what reads it, and says where each token ends; it
 // expands no entity that a document declares.
@@ -71,7 +70,7 @@ func (r *reader) xmlTree() (*node, error) {
 		}
 		switch t := token.(type) {
 		case xml.Directive:
-			for _, m := range entityDeclared.FindAllStringSubmatch("<!"+string(t)+">", -1) {
+			for _, m := range entityDeclared().FindAllStringSubmatch("<!"+string(t)+">", -1) {
 				switch {
 				case m[1] != "":
 					return nil, r.fail(begin, "the document declares the parameter entity %s, which is not taken", m[2])
@@ -176,7 +175,7 @@ func (r *reader) element(n *node, s Segment, android bool) {
 		if !strings.ContainsFunc(s.Text, unicode.IsLetter) {
 			return
 		}
-		if htmlInText.MatchString(s.Text) {
+		if htmlInText().MatchString(s.Text) {
 			s.Marks = HTML
 		}
 		r.add(inner.start, s, replace(inner.start, inner.end, func(answer string) string {
@@ -350,7 +349,7 @@ func (r *reader) unit(n *node, id, note string, second bool) error {
 		if !second && target != nil {
 			where = target.tag
 		}
-		if m := stateOf.FindStringSubmatchIndex(r.of(where)); m != nil && open {
+		if m := stateOf().FindStringSubmatchIndex(r.of(where)); m != nil && open {
 			edits = append(edits, edit{where.start + m[2], where.start + m[3], "translated"})
 		}
 		return edits
@@ -379,7 +378,7 @@ func (r *reader) unit(n *node, id, note string, second bool) error {
 			tag := r.of(target.tag)
 			name := strings.TrimRight(tag[1:len(tag)-2], " \t\r\n")
 			element, _, _ := strings.Cut(name, " ")
-			return []edit{{target.tag.start, target.end, "<" + stateOf.ReplaceAllString(name, ` state="translated"`) + ">" + answer + "</" + element + ">"}}
+			return []edit{{target.tag.start, target.end, "<" + stateOf().ReplaceAllString(name, ` state="translated"`) + ">" + answer + "</" + element + ">"}}
 		default:
 			return append(translated(), edit{target.content.start, target.content.end, answer})
 		}
@@ -389,4 +388,4 @@ func (r *reader) unit(n *node, id, note string, second bool) error {
 	return nil
 }
 
-var stateOf = regexp.MustCompile(`\sstate\s*=\s*["']([^"']*)["']`)
+var stateOf = lazy(`\sstate\s*=\s*["']([^"']*)["']`)

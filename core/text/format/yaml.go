@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +22,7 @@ type scalar struct {
 	indent string
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+)`)
+var yamlLine = lazy(`line (\d+)`)
 
 // readYAML reads YAML by go.yaml.in/yaml, which says where each scalar begins. Where one ends
 // stands here, and what is written is read again and held against what it should be. Aliases
@@ -47,11 +46,11 @@ func readYAML(r *reader) error {
 	}
 	for _, s := range all {
 		value := strings.TrimRight(s.node.Value, "\n")
-		if !strings.ContainsFunc(value, unicode.IsLetter) || jsonCode.MatchString(value) {
+		if !strings.ContainsFunc(value, unicode.IsLetter) || jsonCode().MatchString(value) {
 			continue
 		}
 		seg := Segment{ID: strings.Join(s.path, "."), Text: value}
-		if htmlInText.MatchString(value) {
+		if htmlInText().MatchString(value) {
 			seg.Marks = HTML
 		}
 		if n := len(s.path); n > 0 && isPlural(s.path[n-1]) {
@@ -75,7 +74,7 @@ func (r *reader) yamlStrings(text string) (all []scalar, err error) {
 		}
 		if err != nil {
 			at := 0
-			if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+			if m := yamlLine().FindStringSubmatch(err.Error()); m != nil {
 				if n, _ := strconv.Atoi(m[1]); n >= 1 && n <= len(starts) {
 					at = starts[n-1]
 				}
