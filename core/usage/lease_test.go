@@ -19,16 +19,17 @@ import (
 // A world is gateways that share the keys of one configuration over one store, in a time that
 // a test moves.
 type world struct {
-	t      rapid.TB
-	store  *miniredis.Miniredis
-	client rueidis.Client
-	luas   map[*core.Script]*rueidis.Lua
-	now    time.Time
-	down   bool
-	limits Limits
-	gates  []*gate
-	slack  int64 // in flight when a gateway or the store was lost
-	calls  []time.Time
+	t       rapid.TB
+	store   *miniredis.Miniredis
+	client  rueidis.Client
+	luas    map[*core.Script]*rueidis.Lua
+	now     time.Time
+	down    bool
+	limits  Limits
+	gates   []*gate
+	slack   int64     // in flight when a gateway or the store was lost, and what both lost at once knew alone
+	emptied time.Time // the store, last
+	calls   []time.Time
 }
 
 // A gate is one gateway of a world. It is its own core.Shared.
@@ -44,6 +45,24 @@ type gate struct {
 	back  time.Time
 	fly   []int64
 	next  time.Time
+	told  time.Time
+	used  []spending
+}
+
+// A spending is what a gateway counted at one time.
+type spending struct {
+	at time.Time
+	n  int64
+}
+
+// lately is what g used that others may not have heard of yet.
+func (g *gate) lately() (n int64) {
+	for _, u := range g.used {
+		if g.world.now.Sub(u.at) < 6*time.Second {
+			n += u.n
+		}
+	}
+	return n
 }
 
 func (g *gate) Self() string     { return fmt.Sprint(g.name, "-", g.taken) }
@@ -91,6 +110,9 @@ func (g *gate) begin() {
 
 func (g *gate) tell() {
 	g.next = g.world.now.Add(tells)
+	if !g.world.down && !g.loses {
+		g.told = g.world.now
+	}
 	for _, names := range g.book.group.due(false) {
 		g.book.group.call(context.Background(), names, false)
 	}
@@ -141,6 +163,7 @@ func (w *world) settle(g *gate) {
 	g.fly = g.fly[1:]
 	g.book.Settle(Who{Client: "k", Door: "native"}, Use{Texts: 1, Characters: n}, n, false)
 	g.own += n
+	g.used = append(g.used, spending{g.world.now, n})
 }
 
 func newWorld(t rapid.TB, store *miniredis.Miniredis, client rueidis.Client, gates int, limits Limits) *world {
@@ -178,12 +201,21 @@ func TestALimitHoldsWhateverIsLost(t *testing.T) {
 					for rapid.Bool().Draw(t, "answered") && len(g.fly) > 0 {
 						w.settle(g)
 					}
+					if !g.told.After(w.emptied) {
+						w.slack += g.lately() // nobody else knows of it now
+					}
 					g.book, g.fly = nil, nil
 					g.back = w.now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "gone")) * time.Millisecond)
 				}
 			case 1:
 				w.slack += w.flying()
 				w.store.FlushAll()
+				w.emptied = w.now
+				for _, g := range w.gates {
+					if g.book == nil {
+						w.slack += g.lately()
+					}
+				}
 			case 2:
 				w.slack += w.flying()
 				w.down = !w.down
