@@ -78,6 +78,7 @@ type group struct {
 	heard   time.Time // when the store answered last
 	sent    time.Time
 	alone   bool // it does not, or says what cannot be understood
+	newer   bool // it does not say what others use, whoever asks
 	parts   map[string]*part
 	late    map[late]int64  // what was used of months that are over, untold
 	rows    map[told]Use    // for reports, untold
@@ -179,7 +180,7 @@ func (g *group) quota(c *client, p *part, n int64, now time.Time, asked bool) (l
 	case now.Before(p.dry) && n >= p.dried:
 	case g.alone && p.agreed && within:
 		return fits, nil
-	case !asked && g.State().Up():
+	case !asked && !g.newer && g.State().Up():
 		return asks, held
 	case g.answers(p, now):
 		p.dry, p.dried = now.Add(dries), n
@@ -212,7 +213,7 @@ func (g *group) minute(c *client, p *part, now time.Time, asked bool) (lack, *Ex
 	case p.holds(now) && p.calls > 0:
 		return fits, nil
 	case up && now.Before(p.callDry):
-	case !asked && g.State().Up():
+	case !asked && !g.newer && g.State().Up():
 		return asks, over
 	case up:
 		p.callDry = now.Add(dries)
@@ -491,6 +492,7 @@ func (g *group) answered(t *telling, list []string, err error) {
 		return
 	}
 	now := b.now()
+	g.newer = a.state == "newer"
 	switch a.state {
 	case "stale":
 		g.alone = true

@@ -70,9 +70,9 @@ local till = what == 'bye' and now - 1 or now + LIVES
 redis.call('HSET', KEYS[1], 'w ' .. writer, string.format('1 %d %d %d %s %s', taken, seq, till, self, machine))
 
 -- A lease grows by what is needed, if it is there, and by a small part of what is left then.
--- Of what is free half may be needed by who has not said so since we were gone.
 local function grow(keep, need, want, free, least)
-  free = math.max(learning and math.floor(free / 2) or free, 0)
+  free = math.max(free, 0)
+  free = math.floor(free)
   local got = math.min(need, free)
   local block = math.floor((free - got) / (4 * members))
   if block < least and free - got >= 2 * members * least then block = least end
@@ -127,10 +127,20 @@ for at = 9, #ARGV - PARTS + 1, PARTS do
   end
   cap = math.max(cap, total)
   if limit > 0 and what == 'tell' then
-    local rest
-    cap, rest = grow(cap, need, want, limit - used - leased - cap, 0)
+    local rest, free = nil, limit - used - leased - cap
+    if learning then
+      -- Half of what was free at first may be needed by who has not said so since we were gone.
+      local name = 'b ' .. key .. ' ' .. writer
+      local since, most = string.match(redis.call('HGET', KEYS[1], name) or '', '^(%d+) (%d+)$')
+      if tonumber(since or '') ~= epoch then
+        most = cap + math.floor(math.max(free, 0) / 2)
+        redis.call('HSET', KEYS[1], name, string.format('%d %d', epoch, most))
+      end
+      free = math.min(free, most - cap)
+    end
+    cap, rest = grow(cap, need, want, free, 0)
     -- What it may go on with while we are away is as small a part, and others cannot have it.
-    if want > 0 or far > cap then far = math.max(far, cap + math.floor(rest / (4 * members))) end
+    if want > 0 then far = math.max(far, cap + math.floor(rest / (4 * members))) end
   end
   far = math.max(far, cap)
   local lease = what == 'tell' and now + LEASE or 0
@@ -148,7 +158,7 @@ for at = 9, #ARGV - PARTS + 1, PARTS do
     local list = table.concat(own, ',')
     leaves(list)
     if what == 'tell' then
-      grant = grow(left, tonumber(ARGV[at + 11]), tonumber(ARGV[at + 12]), most - theirs - calls - left, 1)
+      grant = grow(left, tonumber(ARGV[at + 11]), tonumber(ARGV[at + 12]), (most - theirs - calls - left) / (learning and 2 or 1), 1)
     end
     redis.call('HSET', KEYS[1], fields[2], string.format('1 %d %d %s', grant, lease, list))
   elseif values[2] then

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,16 +19,17 @@ import (
 // A world is gateways that share the keys of one configuration over one store, in a time that
 // a test moves.
 type world struct {
-	t      *rapid.T
-	store  *miniredis.Miniredis
-	client rueidis.Client
-	luas   map[*core.Script]*rueidis.Lua
-	now    time.Time
-	down   bool
-	limits Limits
-	gates  []*gate
-	slack  int64 // in flight when a gateway or the store was lost
-	calls  []time.Time
+	t       rapid.TB
+	store   *miniredis.Miniredis
+	client  rueidis.Client
+	luas    map[*core.Script]*rueidis.Lua
+	now     time.Time
+	down    bool
+	limits  Limits
+	gates   []*gate
+	slack   int64     // in flight when a gateway or the store was lost, and what both lost at once knew alone
+	emptied time.Time // the store, last
+	calls   []time.Time
 }
 
 // A gate is one gateway of a world. It is its own core.Shared.
@@ -43,6 +45,24 @@ type gate struct {
 	back  time.Time
 	fly   []int64
 	next  time.Time
+	told  time.Time
+	used  []spending
+}
+
+// A spending is what a gateway counted at one time.
+type spending struct {
+	at time.Time
+	n  int64
+}
+
+// lately is what g used that others may not have heard of yet.
+func (g *gate) lately() (n int64) {
+	for _, u := range g.used {
+		if g.world.now.Sub(u.at) < 6*time.Second {
+			n += u.n
+		}
+	}
+	return n
 }
 
 func (g *gate) Self() string     { return fmt.Sprint(g.name, "-", g.taken) }
@@ -90,6 +110,9 @@ func (g *gate) begin() {
 
 func (g *gate) tell() {
 	g.next = g.world.now.Add(tells)
+	if !g.world.down && !g.loses {
+		g.told = g.world.now
+	}
 	for _, names := range g.book.group.due(false) {
 		g.book.group.call(context.Background(), names, false)
 	}
@@ -140,9 +163,10 @@ func (w *world) settle(g *gate) {
 	g.fly = g.fly[1:]
 	g.book.Settle(Who{Client: "k", Door: "native"}, Use{Texts: 1, Characters: n}, n, false)
 	g.own += n
+	g.used = append(g.used, spending{g.world.now, n})
 }
 
-func newWorld(t *rapid.T, store *miniredis.Miniredis, client rueidis.Client, gates int, limits Limits) *world {
+func newWorld(t rapid.TB, store *miniredis.Miniredis, client rueidis.Client, gates int, limits Limits) *world {
 	store.FlushAll()
 	w := &world{t: t, store: store, client: client, luas: map[*core.Script]*rueidis.Lua{}, now: time.Date(2026, 11, 10, 12, 0, 0, 0, time.UTC), limits: limits}
 	for i := range gates {
@@ -177,12 +201,21 @@ func TestALimitHoldsWhateverIsLost(t *testing.T) {
 					for rapid.Bool().Draw(t, "answered") && len(g.fly) > 0 {
 						w.settle(g)
 					}
+					if !g.told.After(w.emptied) {
+						w.slack += g.lately() // nobody else knows of it now
+					}
 					g.book, g.fly = nil, nil
 					g.back = w.now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "gone")) * time.Millisecond)
 				}
 			case 1:
 				w.slack += w.flying()
 				w.store.FlushAll()
+				w.emptied = w.now
+				for _, g := range w.gates {
+					if g.book == nil {
+						w.slack += g.lately()
+					}
+				}
 			case 2:
 				w.slack += w.flying()
 				w.down = !w.down
@@ -237,6 +270,58 @@ func TestALimitHoldsWhateverIsLost(t *testing.T) {
 		}
 		if sum < limits.CharactersPerMonth {
 			t.Fatalf("%d of %d are not to be had", limits.CharactersPerMonth-sum, limits.CharactersPerMonth)
+		}
+	})
+}
+
+// What was used in the last second of a month, and not told yet, is told when the month is
+// over, and no lease of one is one of the next.
+func TestTheEndOfAMonthIsToldAfterIt(t *testing.T) {
+	store := miniredis.RunT(t)
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{store.Addr()}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	w := newWorld(t, store, client, 2, Limits{CharactersPerMonth: 1000})
+	w.now = time.Date(2026, 11, 30, 23, 59, 50, 0, time.UTC)
+	w.pass(9900 * time.Millisecond)
+	if !w.enter(w.gates[0], 300) {
+		t.Fatal("300 of 1000 are refused")
+	}
+	w.settle(w.gates[0])
+	w.now = w.now.Add(200 * time.Millisecond)
+	if !w.enter(w.gates[0], 20) {
+		t.Fatal("20 of the new month are refused")
+	}
+	w.settle(w.gates[0])
+	for _, g := range w.gates {
+		if got := g.book.all("k"); g == w.gates[0] && got != 20 {
+			t.Errorf("%s knows %d of the new month", g.name, got)
+		}
+		g.book.group.tellLate(t.Context())
+	}
+	if got := store.HGet("p:usage:2026-11", "c k wm0"); !strings.HasPrefix(got, "1 300 ") {
+		t.Errorf("of the month that is over the store has %q", got)
+	}
+	w.pass(3 * time.Second)
+	if got := w.gates[1].book.all("k"); got != 20 {
+		t.Errorf("the other knows %d of the new month, want 20", got)
+	}
+}
+
+// FuzzStore reads what a store may answer, whoever has written it.
+func FuzzStore(f *testing.F) {
+	f.Add("\n1\n2\n10\n20\n0\n30\n40\n0\n0\n0", "w1 native k", `7 {"texts":1,"characters":5}`)
+	f.Add("copied\nm1", "", "")
+	f.Add("stale", "w  ", "0 {}")
+	f.Fuzz(func(t *testing.T, list, field, value string) {
+		a, err := parseAgreement(strings.Split(list, "\n"), 1)
+		if err == nil && a.state != "stale" && a.state != "copied" && (len(a.parts) != 1 || a.members < 1 || a.parts[0].cap < 0) {
+			t.Errorf("%+v", a)
+		}
+		if told, _, ok := parseRow(field, value); ok && strings.Contains(told.writer+told.door+told.client, " ") {
+			t.Errorf("%+v", told)
 		}
 	})
 }
