@@ -78,7 +78,7 @@ func (a *admin) recentPage(w http.ResponseWriter, r *http.Request) {
 			m.put(`<section class="panel empty"><p>Nothing of that kind has happened since the gateway was started.</p></section>`)
 			return
 		}
-		m.put(`<section class="panel"><h2 id="recent-h">%s kept, latest first</h2><div class="wide" role="region" aria-labelledby="recent-h" tabindex="0"><table class="stack" aria-labelledby="recent-h"><thead><tr><th scope="col">time</th><th scope="col" class="w">reason</th><th scope="col" class="w">door</th><th scope="col" class="w">client</th><th scope="col" class="w">languages</th><th scope="col">ms</th><th scope="col" class="w">what</th></tr></thead><tbody>`, Count(float64(len(all))))
+		m.put(`<section class="panel"><h2 id="recent-h">%s kept, latest first</h2><div class="wide" role="region" aria-labelledby="recent-h" tabindex="0"><table class="stack" aria-labelledby="recent-h"><thead><tr><th scope="col">time</th><th scope="col" class="w">reason</th><th scope="col" class="w">door</th><th scope="col" class="w">client</th><th scope="col" class="w">languages</th><th scope="col">took</th><th scope="col" class="w">what</th></tr></thead><tbody>`, Count(float64(len(all))))
 		for _, p := range all {
 			m.past(p)
 		}
@@ -97,7 +97,7 @@ func (m *markup) past(p door.Past) {
 	if p.Target != "" {
 		pair = cmp.Or(p.Source, "?") + " → " + p.Target
 	}
-	m.put(`<tr><th scope="row"><time datetime="%s">%s</time></th><td class="w n"><span class="tag %s">%s</span></td><td class="w n">%s</td><td class="w n">%s</td><td class="w n">%s</td><td>%.1f</td><td class="w">`,
+	m.put(`<tr><th scope="row"><time datetime="%s">%s</time></th><td class="w n"><span class="tag %s">%s</span></td><td class="w n">%s</td><td class="w n">%s</td><td class="w n">%s</td><td>%.1f ms</td><td class="w">`,
 		at.Format(time.RFC3339Nano), shown, string(p.Reason), words(p.Reason), p.Door, cmp.Or(p.Client, "-"), pair, p.TookMS)
 	switch {
 	case p.Failure != nil:
