@@ -14,6 +14,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door/native"
 	"github.com/dragoman-mt/dragoman/core/door/openai"
 	"github.com/dragoman-mt/dragoman/core/live"
+	"github.com/dragoman-mt/dragoman/core/shared"
 )
 
 // doorsConfig is the section `doors`: those for the clients of other services.
@@ -62,6 +63,13 @@ func newDoors(c doorsConfig, l live.Config, folder string, service *door.Service
 	}
 	service.InferBy(d.live.Infer)
 	return d
+}
+
+// share lets the doors go on with what another gateway of the group began.
+func (d *doors) share(with *shared.Store) {
+	if with != nil {
+		d.live.Share(with)
+	}
 }
 
 // all are the doors in the order in which they are asked whether a call is theirs.

@@ -196,6 +196,7 @@ func (s *serving) serve(content []byte, back bool) (err error) {
 	g.glossaries.take = service.UseGlossaries
 	service.UseGlossaries(g.glossaries.all)
 	doors := newDoors(*doorsSection.Of(file.File), *liveSection.Of(file.File), s.past.Path(), service, metrics, g.log)
+	doors.share(g.shared)
 	defer doors.close()
 	var reloader *reload.Reloader // since the first generation serves; nobody asks before
 	hour := history.New(door.Bounds(), func() history.Reading { return counted(metrics, g.engine) })

@@ -26,6 +26,8 @@ type Outbox struct {
 	kept    []parcel // were sent
 	held    int      // bytes of kept
 	fresh   []*slot  // with something to say, in the order in which they got it
+
+	store ledger
 }
 
 // A parcel is a frame, and what of it is worth keeping.
@@ -35,7 +37,7 @@ type parcel struct {
 	at    time.Time // when it was sent
 	seqs  []int64   // as which, once for each connection since proven
 	keep  bool      // it is sent again to who has not received it
-	slot  *slot     // of a final
+	slot  *slot     // of a final, or of what was concluded, whose frame is made when it is sent
 }
 
 // A slot is what a client sees of one segment in one language.
@@ -49,6 +51,7 @@ type slot struct {
 	over      bool // its final waits, or was sent
 	tentative string
 	unseen    bool // the client may not have the tentative text
+	promised  bool // what was concluded waits, in a parcel
 }
 
 // A mark says that the first so many bytes had been sent with that frame.
@@ -83,6 +86,9 @@ func (o *Outbox) say(f Frame, keep bool, s *slot, size int) {
 	if s != nil {
 		s.over = true
 	}
+	if keep {
+		o.Change()
+	}
 }
 
 // show queues what s has to tell.
@@ -92,6 +98,24 @@ func (o *Outbox) show(s *slot) {
 	}
 	s.queued = true
 	o.fresh = append(o.fresh, s)
+}
+
+// conclude queues what s has concluded. Of that, as of finals, the record says as which frame
+// it will be sent, so it waits in order with them.
+func (o *Outbox) conclude(s *slot) {
+	if !o.store.on {
+		return // it goes with what is tentative
+	}
+	o.Change()
+	if s.promised || !o.attached {
+		return // who comes is shown it
+	}
+	if s.queued {
+		o.fresh = slices.DeleteFunc(o.fresh, func(f *slot) bool { return f == s })
+	}
+	s.queued, s.promised = true, true
+	o.waiting = append(o.waiting, parcel{size: len(s.concluded) + 200, slot: s})
+	o.bytes += len(s.concluded) + 200
 }
 
 // Overflows says whether more waits than a client may leave unread.
@@ -106,11 +130,21 @@ func (o *Outbox) Seq() int64 { return o.seq }
 // Next returns the next frame to write, nil when there is none. What is said once goes
 // before tentative text.
 func (o *Outbox) Next(now time.Time) Frame {
-	if len(o.waiting) > 0 {
+	if o.Held() {
+		return nil
+	}
+	for len(o.waiting) > 0 {
 		p := o.waiting[0]
 		o.waiting[0] = parcel{}
 		o.waiting = o.waiting[1:]
 		o.bytes -= p.size
+		if p.frame == nil {
+			p.slot.promised, p.slot.queued = false, false
+			if f := o.draft(p.slot, now); f != nil {
+				return f
+			}
+			continue
+		}
 		o.stamp(p.frame)
 		if p.slot != nil {
 			if t, ok := p.frame.(*Target); ok {
@@ -132,24 +166,31 @@ func (o *Outbox) Next(now time.Time) Frame {
 		o.fresh[0] = nil
 		o.fresh = o.fresh[1:]
 		s.queued = false
-		if s.over {
-			continue
+		if f := o.draft(s, now); f != nil {
+			return f
 		}
-		f := s.frame()
-		sent := s.upto(o.present(), o.seq)
-		if f == nil || sent == len(s.concluded) && f.Tentative == s.tentative && !s.unseen {
-			continue
-		}
-		o.stamp(f)
-		f.Concluded = s.concluded[sent:]
-		if f.Concluded != "" {
-			s.sent = append(s.sent, mark{o.seq, len(s.concluded)})
-		}
-		s.tentative, s.unseen = f.Tentative, false
-		s.saw(now, s.concluded+f.Tentative)
-		return f
 	}
 	return nil
+}
+
+// draft is what s has to tell now, if anything.
+func (o *Outbox) draft(s *slot, now time.Time) Frame {
+	if s.over {
+		return nil
+	}
+	f := s.frame()
+	sent := s.upto(o.present(), o.seq)
+	if f == nil || sent == len(s.concluded) && f.Tentative == s.tentative && !s.unseen {
+		return nil
+	}
+	o.stamp(f)
+	f.Concluded = s.concluded[sent:]
+	if f.Concluded != "" {
+		s.sent = append(s.sent, mark{o.seq, len(s.concluded)})
+	}
+	s.tentative, s.unseen = f.Tentative, false
+	s.saw(now, s.concluded+f.Tentative)
+	return f
 }
 
 func (o *Outbox) stamp(f Frame) {
@@ -275,9 +316,13 @@ func (o *Outbox) Attach(after int64, open []*slot) {
 	o.attached = true
 	o.fresh = nil
 	for _, s := range open {
-		s.queued, s.unseen = false, s.tentative != ""
+		s.queued, s.promised, s.unseen = false, false, s.tentative != ""
+		if s.upto(o.present(), o.seq) < len(s.concluded) {
+			o.conclude(s)
+		}
 		o.show(s)
 	}
+	o.Change()
 }
 
 // within says whether the parcel was sent as one of those frames.
@@ -291,6 +336,9 @@ func (o *Outbox) Detach() {
 	o.waiting = slices.DeleteFunc(o.waiting, func(p parcel) bool {
 		if !p.keep {
 			o.bytes -= p.size
+		}
+		if p.frame == nil {
+			p.slot.promised, p.slot.queued = false, false
 		}
 		return !p.keep
 	})

@@ -109,6 +109,7 @@ func (s *Session) freeze(k *track, units []unit, stable int, now time.Time) {
 		}
 		k.frozen++
 		k.slot.concluded += d.blank + d.target
+		s.out.conclude(&k.slot)
 	}
 }
 

@@ -2,7 +2,7 @@ package live
 
 import (
 	"fmt"
-	"hash/maphash"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -87,7 +87,6 @@ type Session struct {
 	order    []*segment          // the same, in the order in which they began
 	closed   map[string]closed
 	closings []string // keys of closed, oldest first
-	seed     maphash.Seed
 	speaker  string
 
 	calls   []Call
@@ -143,7 +142,7 @@ type closed struct {
 // New returns a session that begins now.
 func New(c Config, o Options, now time.Time) *Session {
 	s := &Session{
-		config: c, options: o, seed: maphash.MakeSeed(),
+		config: c, options: o,
 		segments: map[string]*segment{}, closed: map[string]closed{}, flights: map[int64]*flight{}, fillers: map[string]bool{},
 	}
 	s.out.window = c.ResumeWindow + time.Minute
@@ -207,6 +206,7 @@ func (s *Session) Retarget(now time.Time, to []core.Language) {
 		s.track(g)
 		s.advance(g, now)
 	}
+	s.out.Change()
 	s.targets = slices.DeleteFunc(s.targets, func(t *target) bool {
 		return t.gone && !slices.ContainsFunc(s.order, func(g *segment) bool {
 			return slices.ContainsFunc(g.tracks, func(k *track) bool { return k.target == t })
@@ -238,7 +238,7 @@ func (s *Session) Take(now time.Time, in Source) *core.Error {
 	s.forget(now)
 	g := s.segments[in.Segment]
 	if over, is := s.closed[in.Segment]; is && g == nil {
-		return s.again(in, over.revision, over.text == s.hash(in.Text))
+		return s.again(in, over.revision, over.text == hash(in.Text))
 	}
 	if g != nil && g.final {
 		return s.again(in, g.revision, g.text == in.Text)
@@ -392,6 +392,7 @@ func (s *Session) spoken(g *segment, list []Word) (text string, stable int) {
 // conclude makes a final of what g holds.
 func (s *Session) conclude(g *segment, now time.Time) {
 	g.final, g.finalAt = true, now
+	s.out.Change() // whoever goes on with the session translates it without being told again
 	for _, k := range g.tracks {
 		s.finish(k, now)
 	}
@@ -436,10 +437,15 @@ func (s *Session) close(g *segment, now time.Time) {
 	if _, is := s.closed[g.id]; !is {
 		s.closings = append(s.closings, g.id)
 	}
-	s.closed[g.id] = closed{now, g.revision, s.hash(g.text)}
+	s.closed[g.id] = closed{now, g.revision, hash(g.text)}
 }
 
-func (s *Session) hash(text string) uint64 { return maphash.String(s.seed, text) }
+// hash is the same in every process: another gateway may go on with the session.
+func hash(text string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(text))
+	return h.Sum64()
+}
 
 func (s *Session) forget(now time.Time) {
 	for len(s.closings) > 0 {

@@ -24,6 +24,8 @@ import (
 // A speaker is a client whose connection is cut at random, and who comes back.
 type speaker struct {
 	g      *gateway
+	move   func(*speaker) // to another gateway, before it connects; nil for staying
+	anew   int            // how often its session was begun anew
 	name   string
 	rand   *rand.Rand
 	ws     *websocket.Conn
@@ -48,6 +50,9 @@ func (s *speaker) complain(format string, args ...any) {
 // connect opens a connection, and returns when its session is ready.
 func (s *speaker) connect(ctx context.Context) error {
 	for ctx.Err() == nil {
+		if s.move != nil {
+			s.move(s)
+		}
 		ws, _, err := websocket.Dial(ctx, strings.Replace(s.g.url, "http", "ws", 1)+"/v1/live", &websocket.DialOptions{Subprotocols: []string{Protocol}, HTTPHeader: http.Header{}})
 		if err != nil {
 			return err
@@ -69,8 +74,13 @@ func (s *speaker) connect(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
-		if f.Type != "ready" || s.resume != "" && !f.Resumed {
+		if again := s.resume != "" && !f.Resumed; f.Type != "ready" || again && s.move == nil {
 			s.complain("after %d: %+v", s.seq, f)
+		} else if again {
+			s.anew++
+			for n := range s.unfinished {
+				delete(s.concluded, fmt.Sprint(n))
+			}
 		}
 		s.resume, s.seq, s.epoch = f.Resume, f.Seq, f.Epoch
 		for _, n := range slices.Sorted(maps.Keys(s.unfinished)) {
@@ -111,7 +121,7 @@ func (s *speaker) take(ctx context.Context, most int) error {
 			}
 			continue
 		}
-		if f.Seq != s.seq+1 {
+		if f.Seq <= s.seq || f.Seq != s.seq+1 && s.move == nil {
 			s.complain("frame %d after %d", f.Seq, s.seq)
 		}
 		s.seq = f.Seq
@@ -144,6 +154,34 @@ func (s *speaker) take(ctx context.Context, most int) error {
 		}
 	}
 	return nil
+}
+
+// speak says so many segments, and hears all their finals.
+func (s *speaker) speak(ctx context.Context, segments int) {
+	if err := s.connect(ctx); err != nil {
+		s.complain("%v", err)
+		return
+	}
+	for n := range segments {
+		words := strings.Fields(fmt.Sprintf("This is number %d of %s and it is long enough. It has two sentences, of which this is the other.", n, s.name))
+		for i := 4; i <= len(words); i += 3 {
+			final := i+3 > len(words)
+			if final {
+				i = len(words)
+			}
+			said := fmt.Sprintf(`{"type":"source","segment":"%d","revision":%d,"text":%q,"final":%v}`, n, i, strings.Join(words[:i], " "), final)
+			s.unfinished[n] = said
+			s.ws.Write(ctx, websocket.MessageText, []byte(said)) // when it is cut it is said again
+		}
+		if err := s.take(ctx, 3); err != nil {
+			s.complain("%v, of %v", err, s.unfinished)
+			return
+		}
+	}
+	if err := s.take(ctx, 0); err != nil {
+		s.complain("%v, of %v", err, s.unfinished)
+	}
+	s.ws.CloseNow()
 }
 
 // Whatever is cut when, each final comes once and in order, and nothing of what is
@@ -189,32 +227,7 @@ func TestNothingIsDroppedInvertedOrDoubledThoughConnectionsAreCut(t *testing.T) 
 			unfinished: map[int]string{}, concluded: map[string]string{}, finals: map[string]int{},
 		}
 		speakers[i] = s
-		all.Go(func() {
-			if err := s.connect(ctx); err != nil {
-				s.complain("%v", err)
-				return
-			}
-			for n := range segments {
-				words := strings.Fields(fmt.Sprintf("This is number %d of %s and it is long enough. It has two sentences, of which this is the other.", n, s.name))
-				for i := 4; i <= len(words); i += 3 {
-					final := i+3 > len(words)
-					if final {
-						i = len(words)
-					}
-					said := fmt.Sprintf(`{"type":"source","segment":"%d","revision":%d,"text":%q,"final":%v}`, n, i, strings.Join(words[:i], " "), final)
-					s.unfinished[n] = said
-					s.ws.Write(ctx, websocket.MessageText, []byte(said)) // when it is cut it is said again
-				}
-				if err := s.take(ctx, 3); err != nil {
-					s.complain("%v, of %v", err, s.unfinished)
-					return
-				}
-			}
-			if err := s.take(ctx, 0); err != nil {
-				s.complain("%v, of %v", err, s.unfinished)
-			}
-			s.ws.CloseNow()
-		})
+		all.Go(func() { s.speak(ctx, segments) })
 	}
 	// Meanwhile the file is read anew, again and again.
 	done := make(chan struct{})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode"
@@ -138,6 +139,21 @@ func (f frame) name(name string, to *string) *core.Error {
 		return invalid(name, "%s holds a control character", name)
 	}
 	return nil
+}
+
+// sessionIn returns the name of a session which its start or the query of its address gives. A
+// balancer sees the latter alone.
+func sessionIn(query url.Values, name string) (string, *core.Error) {
+	asked := query.Get("session")
+	switch {
+	case asked == "" || asked == name:
+		return name, nil
+	case name != "":
+		return "", invalid("session", "session is one name in the query of the address, and another one in start")
+	case !utf8.ValidString(asked) || utf8.RuneCountInString(asked) > maxName || strings.ContainsFunc(asked, unicode.IsControl):
+		return "", invalid("session", "session in the query of the address must be text of at most %d code points, without control characters", maxName)
+	}
+	return asked, nil
 }
 
 func (f frame) flag(name string, to *bool) *core.Error {

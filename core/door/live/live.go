@@ -57,12 +57,13 @@ type Door struct {
 
 	mu        sync.Mutex
 	sessions  map[owner]*session
-	resumes   map[string]*session // by token, also former ones
+	resumes   map[digest]*session // by token, also former ones
 	tickets   map[string]ticket
 	epochs    map[owner]int64
 	records   map[*record]bool
 	recording atomic.Int64 // how many records
 	plainly   inference
+	group     *group         // nil without others
 	keeping   bool           // the keeper runs
 	work      sync.WaitGroup // of sessions, and the keeper
 	closing   chan struct{}
@@ -99,7 +100,7 @@ func New(c live.Config, service *door.Service, metrics *door.Metrics, log *zap.L
 	d := &Door{
 		Teller:  door.Teller{Door: name, Service: service, Metrics: metrics, Journal: door.NewJournal(log)},
 		metrics: &measures{}, log: log,
-		sessions: map[owner]*session{}, resumes: map[string]*session{}, tickets: map[string]ticket{}, epochs: map[owner]int64{}, records: map[*record]bool{},
+		sessions: map[owner]*session{}, resumes: map[digest]*session{}, tickets: map[string]ticket{}, epochs: map[owner]int64{}, records: map[*record]bool{},
 		closing: make(chan struct{}),
 	}
 	d.config.Store(&c)
@@ -129,9 +130,10 @@ func (d *Door) Close() {
 	}
 	d.mu.Unlock()
 	for _, s := range all {
-		s.end()
+		s.leave()
 	}
 	d.work.Wait()
+	d.group.leave()
 }
 
 // Dialect returns d as one of the gateway's doors.
@@ -304,7 +306,7 @@ func (d *Door) socket(w http.ResponseWriter, r *http.Request) {
 		d.Failed(r, door.RequestID(w, r), who.client, begin, &core.Error{Kind: core.InvalidRequest, Stage: "live", Detail: "no WebSocket", Cause: err})
 		return // it has answered
 	}
-	c := &connection{door: d, ws: conn, under: taken.conn, caller: who, wake: make(chan struct{}, 1), read: make(chan struct{})}
+	c := &connection{door: d, ws: conn, under: taken.conn, caller: who, query: r.URL.Query(), wake: make(chan struct{}, 1), read: make(chan struct{})}
 	if refused != nil {
 		c.fail(refused, true)
 		c.shut(closeUnauthorized, "the token is not good")
@@ -355,11 +357,13 @@ func (d *Door) add(s *session) (former *session, err error) {
 		return nil, unavailable()
 	}
 	former = d.sessions[s.owner]
-	if most := d.config.Load().MaxSessions; former == nil && len(d.sessions) >= most {
-		return nil, &core.Error{Kind: core.Overloaded, Stage: "live", Detail: "as many sessions are open as may be (live.max_sessions)", Retryable: true, RetryAfter: 10 * time.Second}
+	if d.fullLocked(s.owner) {
+		return nil, errFull
 	}
-	d.epochs[s.owner]++
-	s.epoch = d.epochs[s.owner]
+	if s.epoch == 0 {
+		s.epoch = d.epochs[s.owner] + 1
+	}
+	d.epochs[s.owner] = max(d.epochs[s.owner], s.epoch)
 	for o := range d.epochs { // of names that are gone some are remembered
 		if len(d.epochs) <= 2*d.config.Load().MaxSessions {
 			break
@@ -370,12 +374,28 @@ func (d *Door) add(s *session) (former *session, err error) {
 	}
 	d.sessions[s.owner] = s
 	d.resumes[s.token] = s
+	for _, f := range s.former {
+		d.resumes[f.digest] = s
+	}
 	if !d.keeping {
 		d.keeping = true
 		d.work.Add(1)
 		go d.keep()
 	}
 	return former, nil
+}
+
+var errFull = &core.Error{Kind: core.Overloaded, Stage: "live", Detail: "as many sessions are open as may be (live.max_sessions)", Retryable: true, RetryAfter: 10 * time.Second}
+
+// full says whether there is no room for a session of that name.
+func (d *Door) full(o owner) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fullLocked(o)
+}
+
+func (d *Door) fullLocked(o owner) bool {
+	return d.sessions[o] == nil && len(d.sessions) >= d.config.Load().MaxSessions
 }
 
 // remove forgets s, whose lock is held.
@@ -387,7 +407,7 @@ func (d *Door) remove(s *session) {
 	}
 	delete(d.resumes, s.token)
 	for _, old := range s.former {
-		delete(d.resumes, old)
+		delete(d.resumes, old.digest)
 	}
 }
 
@@ -395,7 +415,7 @@ func (d *Door) remove(s *session) {
 func (d *Door) find(token string) *session {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.resumes[token]
+	return d.resumes[digestOf(token)]
 }
 
 // contested says whether a start would take a session from a connection that may be a later
@@ -407,7 +427,7 @@ func (d *Door) contested(o owner, resume string) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return resume != s.token
+	return digestOf(resume) != s.token
 }
 
 // named returns the session of that name.
@@ -418,14 +438,14 @@ func (d *Door) named(o owner) *session {
 }
 
 // swap lets another token continue s.
-func (d *Door) swap(drop, add string, s *session) {
+func (d *Door) swap(drop, add *digest, s *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if drop != "" {
-		delete(d.resumes, drop)
+	if drop != nil {
+		delete(d.resumes, *drop)
 	}
-	if add != "" && d.sessions[s.owner] == s {
-		d.resumes[add] = s
+	if add != nil && d.sessions[s.owner] == s {
+		d.resumes[*add] = s
 	}
 }
 

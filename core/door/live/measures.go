@@ -57,6 +57,9 @@ func (d *Door) Measure(emit func(core.Measure)) {
 	} {
 		emit(v)
 	}
+	if d.group != nil {
+		d.group.measure(emit)
+	}
 	d.mu.Lock()
 	open := len(d.sessions)
 	d.mu.Unlock()

@@ -39,6 +39,9 @@ func (d *Door) begin(who caller, raw []byte, r *http.Request) (*begun, error) {
 		return nil, invalid("type", "the body is a start")
 	}
 	want, name, bad := d.readStart(f)
+	if bad == nil {
+		name, bad = sessionIn(r.URL.Query(), name)
+	}
 	if bad != nil {
 		return nil, bad
 	}
@@ -237,8 +240,10 @@ func (d *Door) events(w http.ResponseWriter, r *http.Request, s *session) {
 		if s.conn == c {
 			f = s.live.Out().Next(time.Now())
 		}
-		done := f == nil && s.conn == c && s.live.Ended()
-		quiet := f == nil && leaving && s.live.Settled()
+		s.record()
+		empty := s.live.Out().Empty()
+		done := f == nil && empty && s.conn == c && s.live.Ended()
+		quiet := f == nil && empty && leaving && s.live.Settled()
 		seq, over := s.live.Out().Seq(), s.over
 		s.mu.Unlock()
 		if f != nil {
@@ -290,6 +295,9 @@ func (s *session) renew() {
 	s.counted = live.Counters{}
 	now := time.Now()
 	s.live = live.New(*s.door.config.Load(), s.start.options, now)
+	if s.kept.handle != "" {
+		s.live.Out().Keep()
+	}
 	s.door.mu.Lock()
 	s.door.epochs[s.owner]++
 	s.epoch = s.door.epochs[s.owner]

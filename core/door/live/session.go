@@ -26,8 +26,9 @@ type session struct {
 	mu      sync.Mutex
 	caller  caller
 	live    *live.Session
-	token   string   // continues it
-	former  []string // as well, until the client has spoken on its new connection
+	resume  string   // the token that continues it, as the client is told; empty before it is
+	token   digest   // of that
+	former  []former // continue it as well, until the client has spoken on its new connection
 	conn    writer   // nil while there is none
 	left    time.Time
 	heard   time.Time // of the client
@@ -40,6 +41,14 @@ type session struct {
 	plain   string    // lets a client over plain HTTP speak; empty for a WebSocket's
 	stats   time.Time // when they were sent last
 	cost    usage.Cost
+	kept    keeping
+}
+
+// A former token is one in whose place the client was sent another. Who shows it has not
+// heard of that, so not of what came after the frame upto either.
+type former struct {
+	digest digest
+	upto   int64
 }
 
 // maxFormer bounds the tokens of a session that are still good.
@@ -58,7 +67,8 @@ type start struct {
 	options   live.Options
 	formality core.Formality
 	glossary  string           // its name
-	parent    core.SpanContext // in the client's own trace; zero for none
+	trace     string           // the client's own, as it came
+	parent    core.SpanContext // in that; zero for none
 	targets   bool             // were given
 }
 
@@ -82,11 +92,10 @@ func (d *Door) readStart(f frame) (s start, name string, err *core.Error) {
 			return s, name, core.AsError(e, "live")
 		}
 	}
-	parent := ""
-	if err = f.text("traceparent", &parent, 256); err != nil {
+	if err = f.text("traceparent", &s.trace, 256); err != nil {
 		return s, name, err
 	}
-	s.parent, _ = core.ParseTraceparent(parent, "") // who cannot be read is heard all the same
+	s.parent, _ = core.ParseTraceparent(s.trace, "") // who cannot be read is heard all the same
 	tone := ""
 	if err = f.text("formality", &tone, 16); err != nil {
 		return s, name, err
@@ -284,19 +293,23 @@ func (d *Door) create(who caller, name string, s start, plain string) (*session,
 	if !s.targets {
 		return nil, invalid("targets", `targets is missing; say into which languages: ["es"]`)
 	}
-	if name == "" {
+	named := name != ""
+	if !named {
 		name = "live-" + door.NewID()
 	}
 	now := time.Now()
 	s.options.Deadline = d.Service.Rules().Deadline
 	n := &session{
-		door: d, owner: owner{who.client, name}, caller: who, token: token(), plain: plain, heard: now, left: now, stats: now,
+		door: d, owner: owner{who.client, name}, caller: who, plain: plain, heard: now, left: now, stats: now,
 		live: live.New(*d.config.Load(), s.options, now), cancels: map[int64]context.CancelFunc{}, told: map[string]bool{}, start: s,
 	}
+	n.resume = newToken(d.group.handle(n.owner))
+	n.token = digestOf(n.resume)
 	former, err := d.add(n)
 	if err != nil {
 		return nil, err
 	}
+	d.own(n, named)
 	d.metrics.opened.Add(1)
 	if former != nil {
 		former.replace()
@@ -318,24 +331,39 @@ func (s *session) attach(conn writer, after int64, resumed bool, shown string) {
 	if shown != "" {
 		// What it knows stays good until it speaks: it may be cut before it hears of the
 		// next one, more than once, and its connections may be heard in another order.
-		s.former = append(s.former, s.token)
+		s.former = append(s.former, former{s.token, s.live.Out().Seq()})
 		if len(s.former) > maxFormer {
-			s.door.swap(s.former[0], "", s)
+			s.door.swap(&s.former[0].digest, nil, s)
 			s.former = s.former[1:]
 		}
-		s.token = token()
-		s.door.swap("", s.token, s)
+		s.resume = newToken(s.door.group.handle(s.owner))
+		s.token = digestOf(s.resume)
+		s.door.swap(nil, &s.token, s)
 	}
 	s.heard = time.Now()
-	s.live.Attach(after, &live.Ready{Head: live.Head{Type: "ready"}, Session: s.name, Epoch: s.epoch, Resumed: resumed, Resume: s.token})
+	s.live.Attach(after, &live.Ready{Head: live.Head{Type: "ready"}, Session: s.name, Epoch: s.epoch, Resumed: resumed, Resume: s.resume})
 	s.turn()
+}
+
+// reach is the last frame that who shows a token can have heard; -1 for one that is not good.
+func (s *session) reach(token string) int64 {
+	shown := digestOf(token)
+	if shown == s.token {
+		return s.live.Out().Seq()
+	}
+	for _, old := range s.former {
+		if shown == old.digest {
+			return old.upto
+		}
+	}
+	return -1
 }
 
 // spoke notes a frame of the client's on its present connection: it has its new token.
 // What was still on its way on a former one says nothing.
 func (s *session) spoke() {
 	for _, old := range s.former {
-		s.door.swap(old, "", s)
+		s.door.swap(&old.digest, nil, s)
 	}
 	s.former = nil
 }
@@ -459,6 +487,7 @@ func (s *session) turn() {
 			s.timer.Reset(wait)
 		}
 	}
+	s.record()
 	out := s.live.Out()
 	switch {
 	case out.Overflows():
@@ -581,6 +610,13 @@ func (s *session) look(now time.Time, config *live.Config, rules *door.Rules, ch
 	case s.conn != nil && now.Sub(s.heard) > config.Idle:
 		s.conn.drop(closeGone, "the session was idle")
 		s.endLocked()
+	default:
+		s.touch(now)
+	}
+	if s.over {
+		return
+	}
+	switch {
 	case s.conn != nil && now.Sub(s.stats) >= statsEvery && s.heard.After(s.stats):
 		s.stats = now
 		s.live.Say(s.live.Stats(now))
@@ -605,11 +641,20 @@ func (s *session) end() {
 	s.endLocked()
 }
 
+// leave ends the session here, and another gateway may go on with it.
+func (s *session) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.disown()
+	s.endLocked()
+}
+
 func (s *session) endLocked() {
 	if s.over {
 		return
 	}
 	s.over = true
+	s.unrecord()
 	for _, cancel := range s.cancels {
 		cancel()
 	}

@@ -10,7 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"slices"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -59,6 +59,7 @@ type connection struct {
 	ws      *websocket.Conn
 	under   net.Conn // of ws, whose own close waits for the client
 	caller  caller
+	query   url.Values // of the address that it came to
 	session *session
 	wake    chan struct{}
 	read    chan struct{} // closed when nothing is read of it any more
@@ -216,6 +217,9 @@ func (c *connection) begin(ctx context.Context, f frame) (closeCode, error) {
 		return closeUnauthorized, err
 	}
 	want, name, bad := d.readStart(f)
+	if bad == nil {
+		name, bad = sessionIn(c.query, name)
+	}
 	var resume string
 	var after int64
 	if bad == nil {
@@ -231,9 +235,16 @@ func (c *connection) begin(ctx context.Context, f frame) (closeCode, error) {
 		return closeGone, errGone
 	}
 	if resume != "" {
-		if s := d.find(resume); s != nil {
+		s := d.find(resume)
+		if s == nil {
+			var err error
+			if s, err = c.adopt(ctx, resume, after); err != nil {
+				return codeOf(err), err
+			}
+		}
+		if s != nil {
 			if s.client != c.caller.client {
-				return closeUnauthorized, &core.Error{Kind: core.Forbidden, Stage: "live", Field: "resume", Detail: "the session belongs to another key"}
+				return closeUnauthorized, errOthers
 			}
 			if c.resume(s, after, resume, want, f) {
 				return 0, nil
@@ -248,10 +259,7 @@ func (c *connection) begin(ctx context.Context, f frame) (closeCode, error) {
 	}
 	s, err := d.create(c.caller, name, want, "")
 	if err != nil {
-		if core.KindOf(err) == core.Overloaded {
-			return closeMany, err
-		}
-		return closePolicy, err
+		return codeOf(err), err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -264,6 +272,22 @@ func (c *connection) begin(ctx context.Context, f frame) (closeCode, error) {
 	return 0, nil
 }
 
+// errOthers is for who shows a token of another key's session.
+var errOthers = &core.Error{Kind: core.Forbidden, Stage: "live", Field: "resume", Detail: "the session belongs to another key"}
+
+// codeOf closes the connection of a session that did not begin.
+func codeOf(err error) closeCode {
+	switch core.KindOf(err) {
+	case core.Overloaded:
+		return closeMany
+	case core.Forbidden:
+		return closeUnauthorized
+	case core.Canceled:
+		return closeGone
+	}
+	return closePolicy
+}
+
 // lastWords is how long a connection in whose place there is another one has to be read to
 // its end. When the client has closed it that takes no time at all.
 const lastWords = 250 * time.Millisecond
@@ -273,7 +297,7 @@ func (c *connection) resume(s *session, after int64, token string, want start, f
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for waited := map[writer]bool{}; ; {
-		if s.over || s.live.Ended() && s.live.Out().Empty() || token != s.token && !slices.Contains(s.former, token) || !s.live.Out().Provable(after) {
+		if s.over || s.live.Ended() && s.live.Out().Empty() || after > s.reach(token) || !s.live.Out().Provable(after) {
 			return false
 		}
 		// What the client said on its former connection comes before what it says on this one.
@@ -306,6 +330,9 @@ func (c *connection) resume(s *session, after int64, token string, want start, f
 // made another one, which was heard first: what goes on there is not to be taken from it.
 // A client that answers no ping counts as present, unless it has closed its connection.
 func (c *connection) present(ctx context.Context) bool {
+	if c.ahead != nil {
+		return true // it was asked
+	}
 	ping, cancel := context.WithTimeout(ctx, lastWords)
 	defer cancel()
 	c.ahead = make(chan []byte, maxAhead)
@@ -406,8 +433,10 @@ func (c *connection) write(ctx context.Context) {
 			if s.conn == c {
 				f = s.live.Out().Next(time.Now())
 			}
-			done := f == nil && s.conn == c && s.live.Ended()
-			quiet := f == nil && leaving && s.live.Settled()
+			s.record()
+			empty := s.live.Out().Empty()
+			done := f == nil && empty && s.conn == c && s.live.Ended()
+			quiet := f == nil && empty && leaving && s.live.Settled()
 			over := s.over
 			s.mu.Unlock()
 			if f == nil {
