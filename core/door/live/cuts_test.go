@@ -25,6 +25,8 @@ import (
 type speaker struct {
 	g      *gateway
 	move   func(*speaker) // to another gateway, before it connects; nil for staying
+	gone   func() bool    // its gateway has been killed; nil for never
+	pause  time.Duration  // between segments, at the most
 	anew   int            // how often its session was begun anew
 	name   string
 	rand   *rand.Rand
@@ -72,6 +74,10 @@ func (s *speaker) connect(ctx context.Context) error {
 		}
 		f, err := s.read(ctx)
 		if err != nil {
+			continue
+		}
+		if s.gone != nil && s.gone() {
+			ws.CloseNow() // it says nothing any more
 			continue
 		}
 		if again := s.resume != "" && !f.Resumed; f.Type != "ready" || again && s.move == nil {
@@ -163,6 +169,7 @@ func (s *speaker) speak(ctx context.Context, segments int) {
 		return
 	}
 	for n := range segments {
+		time.Sleep(rand.N(s.pause + 1))
 		words := strings.Fields(fmt.Sprintf("This is number %d of %s and it is long enough. It has two sentences, of which this is the other.", n, s.name))
 		for i := 4; i <= len(words); i += 3 {
 			final := i+3 > len(words)
