@@ -338,7 +338,8 @@ func TestWhatTheStoreHoldsThatIsNotOursCostsALine(t *testing.T) {
 	}
 }
 
-// Without the store a gateway spends what it has leased, and half of its part of the rest.
+// Without the store a gateway spends what it has leased, and then what was set aside: less than
+// its part, and more than the least lease twice.
 func TestWithoutTheStoreAKeyHasItsShare(t *testing.T) {
 	t.Parallel()
 	r := sharedtest.Start(t)
@@ -360,7 +361,7 @@ func TestWithoutTheStoreAKeyHasItsShare(t *testing.T) {
 			}
 			slowest = max(slowest, time.Since(began))
 		}
-		if used < 12_000 || used > 49_000 {
+		if used < 8_000 || used > 49_000 {
 			t.Errorf("%d were used while the store was away", used)
 		}
 		t.Logf("%d used, the slowest call took %v", used, slowest)
