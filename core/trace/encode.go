@@ -26,9 +26,8 @@ const (
 // A span is one as it is being written.
 type span []byte
 
-// begin writes what every span has.
-func begin(name string, kind uint64, c, parent core.SpanContext, start time.Time, took time.Duration) span {
-	b := make([]byte, 0, 1024)
+// begin writes what every span has, to b.
+func begin(b span, name string, kind uint64, c, parent core.SpanContext, start time.Time, took time.Duration) span {
 	b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), c.Trace[:])
 	b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), c.Span[:])
 	if c.State != "" {
@@ -145,24 +144,45 @@ func (s *span) ended(e *core.Error, failed bool) {
 	})
 }
 
-// batch writes an ExportTraceServiceRequest.
-func batch(resource []byte, spans [][]byte) []byte {
-	n := len(resource) + 64
-	for _, s := range spans {
-		n += len(s) + 8
-	}
-	return field(make([]byte, 0, n), 1, func(b []byte) []byte {
-		b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), resource)
-		return field(b, 2, func(b []byte) []byte {
-			b = field(b, 1, func(b []byte) []byte {
-				return protowire.AppendString(protowire.AppendTag(b, 1, protowire.BytesType), "github.com/dragoman-mt/dragoman")
-			})
-			for _, s := range spans {
-				b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), s)
-			}
-			return b
-		})
-	})
+// A parcel is an ExportTraceServiceRequest that is being written. Spans come in one after
+// the other, and what stands before them, which says how long all is, comes last: there is
+// room for it in front.
+type parcel struct {
+	head, bytes []byte
+	front       int // of bytes, for the head
+	spans       int
+}
+
+// open returns a parcel of resource, with room for about as many bytes of spans as given.
+func open(resource []byte, room int) *parcel {
+	p := &parcel{head: protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), resource), front: len(resource) + 96}
+	p.bytes = make([]byte, p.front, p.front+room)
+	return p
+}
+
+// add takes a copy of s in.
+func (p *parcel) add(s span) {
+	p.bytes = protowire.AppendBytes(protowire.AppendTag(p.bytes, 2, protowire.BytesType), s)
+	p.spans++
+}
+
+// size is how long the spans are, in bytes.
+func (p *parcel) size() int { return len(p.bytes) - p.front }
+
+// scope is an InstrumentationScope, as a field of ScopeSpans.
+var scope = field(nil, 1, func(b []byte) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, 1, protowire.BytesType), "github.com/dragoman-mt/dragoman")
+})
+
+// close returns what is sent. Nothing is added any more.
+func (p *parcel) close() []byte {
+	under := protowire.AppendVarint(protowire.AppendTag(p.head, 2, protowire.BytesType), uint64(len(scope)+p.size()))
+	under = append(under, scope...)
+	head := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.BytesType), uint64(len(under)+p.size()))
+	head = append(head, under...)
+	begin := p.front - len(head)
+	copy(p.bytes[begin:], head)
+	return p.bytes[begin:]
 }
 
 // rejected reads how many spans an ExportTraceServiceResponse says were not taken.

@@ -34,8 +34,10 @@ type exporter struct {
 	to *client
 
 	mu      sync.Mutex
-	waiting [][]byte
+	waiting []*parcel // the last one is not full
+	count   int       // of spans
 	bytes   int
+	last    int // how long the one that was sent last is, in bytes
 	closed  bool
 
 	full  chan struct{} // told when there is a batch
@@ -54,13 +56,19 @@ func newExporter(t *Tracer, s settings, to *client) *exporter {
 func (e *exporter) add(s span) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed || len(e.waiting) >= e.s.most || e.bytes+len(s) > mostBytes {
+	if e.closed || e.count >= e.s.most || e.bytes+len(s) > mostBytes {
 		e.t.dropped.Add(1)
 		return
 	}
-	e.waiting = append(e.waiting, s)
-	e.bytes += len(s)
-	if len(e.waiting) >= e.s.batch {
+	if n := len(e.waiting); n == 0 || e.waiting[n-1].spans >= e.s.batch {
+		e.waiting = append(e.waiting, open(e.s.resource, e.last))
+	}
+	p := e.waiting[len(e.waiting)-1]
+	e.bytes -= p.size()
+	p.add(s)
+	e.bytes += p.size()
+	e.count++
+	if e.count >= e.s.batch {
 		select {
 		case e.full <- struct{}{}:
 		default:
@@ -68,19 +76,22 @@ func (e *exporter) add(s span) {
 	}
 }
 
-// take takes a batch out of what waits.
-func (e *exporter) take() (spans [][]byte) {
+// take takes a batch out of what waits; nil when nothing does.
+func (e *exporter) take() *parcel {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	n := min(len(e.waiting), e.s.batch)
-	spans, e.waiting = e.waiting[:n:n], e.waiting[n:]
 	if len(e.waiting) == 0 {
-		e.waiting = nil // what was sent is let go
+		return nil
 	}
-	for _, s := range spans {
-		e.bytes -= len(s)
+	p := e.waiting[0]
+	e.waiting[0] = nil
+	if e.waiting = e.waiting[1:]; len(e.waiting) == 0 {
+		e.waiting = nil
 	}
-	return spans
+	e.count -= p.spans
+	e.bytes -= p.size()
+	e.last = p.size()
+	return p
 }
 
 // close sends what waits, for no longer than patience.
@@ -109,12 +120,12 @@ func (e *exporter) run(ctx context.Context) {
 		case <-e.full:
 		}
 		for {
-			spans := e.take()
-			if len(spans) == 0 {
+			p := e.take()
+			if p == nil {
 				break
 			}
-			refused, err := e.deliver(ctx, batch(e.s.resource, spans))
-			n := int64(len(spans))
+			refused, err := e.deliver(ctx, p.close())
+			n := int64(p.spans)
 			if err != nil {
 				refused = n
 			}
@@ -146,7 +157,7 @@ func (e *exporter) run(ctx context.Context) {
 func (e *exporter) left() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.waiting)
+	return e.count
 }
 
 // place is the endpoint as a log may have it.

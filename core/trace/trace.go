@@ -33,6 +33,7 @@ type Tracer struct {
 
 	ending        sync.WaitGroup // former ones
 	sent, dropped atomic.Int64   // spans
+	rooms         sync.Pool      // of *[spanRoom]byte, where spans are written
 }
 
 var (
@@ -145,7 +146,7 @@ func (t *Tracer) Ended(r Request) {
 	if r.Request.Chat != nil {
 		name = r.Door + " chat"
 	}
-	s := begin(name, kindServer, of.Context, of.Parent, r.Begin, r.Took)
+	s := t.begin(name, kindServer, of.Context, of.Parent, r.Begin, r.Took)
 	s.text(dragomanDoor, r.Door)
 	s.text(dragomanRequest, r.Request.ID)
 	s.text(dragomanClient, r.Request.Client)
@@ -180,7 +181,7 @@ func (t *Tracer) Ended(r Request) {
 	}
 	t.send(s)
 	for _, step := range trace.Steps() {
-		one := begin("stage "+step.Name, kindInternal, step.Under.Child(), step.Under, step.Start, step.Took)
+		one := t.begin("stage "+step.Name, kindInternal, step.Under.Child(), step.Under, step.Start, step.Took)
 		one.text(dragomanStage, step.Name)
 		t.send(one)
 	}
@@ -211,7 +212,7 @@ func (t *Tracer) Refused(c Call) *core.Traced {
 	if of == nil || !of.Context.Sampled {
 		return of
 	}
-	s := begin(c.Door+" call", kindServer, of.Context, of.Parent, c.Begin, c.Took)
+	s := t.begin(c.Door+" call", kindServer, of.Context, of.Parent, c.Begin, c.Took)
 	s.text(httpMethod, c.Method)
 	s.text(dragomanDoor, c.Door)
 	s.text(dragomanRequest, c.ID)
@@ -231,7 +232,7 @@ func (t *Tracer) Attempted(of *core.Traced, req *core.Request, a *core.Attempted
 	if of.Model != "" {
 		name = operation + " " + of.Model
 	}
-	s := begin(name, kindClient, of.Context, of.Parent, a.Start, a.Took)
+	s := t.begin(name, kindClient, of.Context, of.Parent, a.Start, a.Took)
 	s.text(genOperation, operation)
 	s.text(genProvider, of.System)
 	s.text(genModel, of.Model)
@@ -301,13 +302,27 @@ func (s *span) parameters(all []core.ChatField) {
 	}
 }
 
-func (t *Tracer) send(s span) {
-	out := t.on.Load()
-	if out == nil {
-		t.dropped.Add(1)
-		return
+// begin begins a span in room that was used before: send gives it back.
+func (t *Tracer) begin(name string, kind uint64, c, parent core.SpanContext, start time.Time, took time.Duration) span {
+	room, ok := t.rooms.Get().(*[spanRoom]byte)
+	if !ok {
+		room = new([spanRoom]byte)
 	}
-	out.add(s)
+	return begin(room[:0], name, kind, c, parent, start, took)
+}
+
+// spanRoom is what most spans have room in, in bytes.
+const spanRoom = 1024
+
+func (t *Tracer) send(s span) {
+	if out := t.on.Load(); out != nil {
+		out.add(s)
+	} else {
+		t.dropped.Add(1)
+	}
+	if cap(s) == spanRoom {
+		t.rooms.Put((*[spanRoom]byte)(s[:spanRoom]))
+	}
 }
 
 // Measure reports what became of spans.
