@@ -2,6 +2,7 @@ package door
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,11 +17,13 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	chosen   []atomic.Int64 // when a class of seconds had its last exemplar, in Unix nanoseconds
 }
 
 // NewMetrics registers the doors' metrics with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
+		chosen: make([]atomic.Int64, len(bounds)+1),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dragoman_requests_total",
 			Help: "Texts that were answered, and calls that were refused as a whole, by door and kind of failure (ok when there was none).",
@@ -115,11 +118,19 @@ func (m *Metrics) count(door string, kind core.ErrorKind, took time.Duration, sp
 	}
 	m.requests.WithLabelValues(door, string(kind)).Inc()
 	seconds := m.seconds.WithLabelValues(door)
-	if span != nil && span.Context.Sampled {
+	if span != nil && span.Context.Sampled && m.wants(took) {
 		if e, ok := seconds.(prometheus.ExemplarObserver); ok {
 			e.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": span.Context.TraceID()})
 			return
 		}
 	}
 	seconds.Observe(took.Seconds())
+}
+
+// wants says whether a text that took so long becomes the exemplar of its class: one a second
+// is enough, since each takes the place of the one before and costs as much as a span.
+func (m *Metrics) wants(took time.Duration) bool {
+	class, _ := slices.BinarySearch(bounds, took.Seconds())
+	last, now := m.chosen[class].Load(), time.Now().UnixNano()
+	return now-last >= int64(time.Second) && m.chosen[class].CompareAndSwap(last, now)
 }
