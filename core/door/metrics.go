@@ -127,8 +127,8 @@ func (m *Metrics) count(door string, kind core.ErrorKind, took time.Duration, sp
 	seconds.Observe(took.Seconds())
 }
 
-// wants says whether a text that took so long becomes the exemplar of its class: one a second
-// is enough, since each takes the place of the one before and costs as much as a span.
+// wants says whether a text that took so long becomes the exemplar of its class. One a second
+// is enough, of all doors: each takes the place of the one before, and costs as much as a span.
 func (m *Metrics) wants(took time.Duration) bool {
 	class, _ := slices.BinarySearch(bounds, took.Seconds())
 	last, now := m.chosen[class].Load(), time.Now().UnixNano()

@@ -177,17 +177,23 @@ func newWorld(t rapid.TB, store *miniredis.Miniredis, client rueidis.Client, gat
 	return w
 }
 
-// Whatever is lost, late, emptied or killed: all gateways together use no more of a month
-// than a key may, but for what was in flight when a gateway or the store was lost. They
-// agree on the sum as soon as they can, and what is left is to be had.
-func TestALimitHoldsWhateverIsLost(t *testing.T) {
-	property.Few(t, 12)
+// fake is a store whose clock the test sets, and a client of it.
+func fake(t *testing.T) (*miniredis.Miniredis, rueidis.Client) {
 	store := miniredis.RunT(t)
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{store.Addr()}, DisableCache: true, ForceSingleClient: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
+	return store, client
+}
+
+// Whatever is lost, late, emptied or killed: all gateways together use no more of a month
+// than a key may, but for what was in flight when a gateway or the store was lost. They
+// agree on the sum as soon as they can, and what is left is to be had.
+func TestALimitHoldsWhateverIsLost(t *testing.T) {
+	property.Few(t, 12)
+	store, client := fake(t)
 	property.Check(t, func(t *rapid.T) {
 		limits := Limits{CharactersPerMonth: rapid.Int64Range(1, 20_000).Draw(t, "limit")}
 		w := newWorld(t, store, client, rapid.IntRange(1, 4).Draw(t, "gateways"), limits)
@@ -277,12 +283,7 @@ func TestALimitHoldsWhateverIsLost(t *testing.T) {
 // What was used in the last second of a month, and not told yet, is told when the month is
 // over, and no lease of one is one of the next.
 func TestTheEndOfAMonthIsToldAfterIt(t *testing.T) {
-	store := miniredis.RunT(t)
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{store.Addr()}, DisableCache: true, ForceSingleClient: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	store, client := fake(t)
 	w := newWorld(t, store, client, 2, Limits{CharactersPerMonth: 1000})
 	w.now = time.Date(2026, 11, 30, 23, 59, 50, 0, time.UTC)
 	w.pass(9900 * time.Millisecond)
@@ -330,12 +331,7 @@ func FuzzStore(f *testing.F) {
 // as many they can make.
 func TestNoMinuteOfAGroupHasMoreCallsThanAllowed(t *testing.T) {
 	property.Few(t, 12)
-	store := miniredis.RunT(t)
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{store.Addr()}, DisableCache: true, ForceSingleClient: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	store, client := fake(t)
 	property.Check(t, func(t *rapid.T) {
 		limits := Limits{RequestsPerMinute: rapid.Int64Range(1, 120).Draw(t, "limit")}
 		w := newWorld(t, store, client, rapid.IntRange(1, 3).Draw(t, "gateways"), limits)
