@@ -136,7 +136,7 @@ var (
 	glossariesSection = config.NewSection("glossaries", "Terms that are to be translated in one way: the file of each glossary, .tsv, .csv or .tbx, by the name that calls use.", glossariesDefaults)
 	logSection        = config.NewSection("log", "What is logged, on standard error.", logDefaults)
 	traceSection      = config.NewSection("trace", "Spans of requests and attempts for a collector of OpenTelemetry. What is left out, OTEL_* variables say.", trace.Defaults)
-	sharedSection     = config.NewSection("shared", "What the gateways of one group have in common, over Redis or Valkey: the limits of accounts and of keys, and answers.", shared.Defaults)
+	sharedSection     = config.NewSection("shared", "What the gateways of one group have in common, over Redis or Valkey: the limits of accounts and of keys, answers, and live sessions.", shared.Defaults)
 	poolSection       = config.NewSection("pool", "Upstream connections, per origin.", pool.Defaults)
 )
 
