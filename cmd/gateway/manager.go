@@ -265,13 +265,19 @@ func (m *manager) begin(ctx context.Context, engine engineAsked, serve func(net.
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		stopping := ctx.Done()
+		stops := func() {
+			stopping = nil
+			m.tell("STOPPING=1", "STATUS=finishing what is in flight", "EXTEND_TIMEOUT_USEC="+strconv.FormatInt((drain()+farewell).Microseconds(), 10))
+		}
 		for {
 			select {
 			case <-ended:
+				if stopping != nil && ctx.Err() != nil { // nothing was in flight
+					stops()
+				}
 				return
 			case <-stopping:
-				stopping = nil
-				m.tell("STOPPING=1", "STATUS=finishing what is in flight", "EXTEND_TIMEOUT_USEC="+strconv.FormatInt((drain()+farewell).Microseconds(), 10))
+				stops()
 				continue
 			case <-tick.C:
 			}

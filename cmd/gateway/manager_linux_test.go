@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -321,6 +322,31 @@ func (h *handing) ownsNothing(pid int) {
 		if at, _ := os.Readlink(filepath.Join(proc, "fd", fd.Name())); at == ours {
 			h.t.Errorf("a plugin has the socket, as %s", fd.Name())
 		}
+	}
+}
+
+// The process may have ended before the manager's teller has looked at why.
+func TestTheServiceManagerIsToldOfAStopThatIsOverAtOnce(t *testing.T) {
+	at := filepath.Join(t.TempDir(), "notify")
+	hears, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: at, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hears.Close()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	serve := func(l net.Listener) { l.Close() }
+	for range 20 { // two things are seen at once, and either may be looked at first
+		m := &manager{socket: at}
+		m.begin(over, &stuckEngine{}, serve, func() time.Duration { return 0 }, zap.NewNop())()
+		for _, want := range []string{"READY=1\n", "STOPPING=1\n"} {
+			b := make([]byte, 1024)
+			hears.SetReadDeadline(time.Now().Add(patience))
+			if n, err := hears.Read(b); err != nil || !strings.HasPrefix(string(b[:n]), want) {
+				t.Fatalf("%q %v, want %q", b[:n], err, want)
+			}
+		}
+		m.close()
 	}
 }
 

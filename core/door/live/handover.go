@@ -445,9 +445,18 @@ func (g *group) heard(message string) {
 	if s == nil || err != nil {
 		return
 	}
-	s.door.work.Add(1)
+	d := s.door
+	d.mu.Lock()
+	closed := d.closed // then Close waits for what goes on, and nothing may begin
+	if !closed {
+		d.work.Add(1)
+	}
+	d.mu.Unlock()
+	if closed {
+		return
+	}
 	go func() {
-		defer s.door.work.Done()
+		defer d.work.Done()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if !s.over && s.kept.handle != "" && s.kept.fence < fence {
