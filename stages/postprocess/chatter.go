@@ -222,14 +222,17 @@ func lowerWord(word string) string {
 // one and everything behind it, and those in brackets at the end of the last
 // line.
 func withoutTails(q *question, answer string) string {
-	enough := reach{}
+	var enough, more reach
 	for !q.over {
 		switch last, _ := utf8.DecodeLastRuneInString(answer); last {
 		case ')', '）', ']':
 			at := lastBracket(answer)
 			q.spend(len(answer) - max(at, 0))
-			if at > 0 && q.words.isNote(inBracket(answer[at:]), true) && brackets(answer) > brackets(q.source) {
-				if kept := strings.TrimSpace(answer[:at]); enough.covers(q, answer, len(kept)) {
+			if at > 0 && q.words.isNote(inBracket(answer[at:]), true) {
+				if !more.ready { // a note that the text has itself is none to the reader
+					more = reach{need: counts{ofShut: q.count()[ofShut] + 1}, ready: true}
+				}
+				if kept := strings.TrimSpace(answer[:at]); more.covers(q, answer, len(answer)) && enough.covers(q, answer, len(kept)) {
 					answer = kept
 					continue
 				}
@@ -245,11 +248,6 @@ func withoutTails(q *question, answer string) string {
 		answer = kept
 	}
 	return answer
-}
-
-// brackets counts those that are shut: a note that the text has itself is none to the reader.
-func brackets(s string) int {
-	return strings.Count(s, ")") + strings.Count(s, "）") + strings.Count(s, "]")
 }
 
 // withoutNotes takes off the first line that begins like a note to the reader,

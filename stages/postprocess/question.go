@@ -109,6 +109,7 @@ const (
 	ofLines     = iota // lines that are not blank
 	ofLabels           // colons that end a label: those in 10:30 and https:// do not
 	ofBrackets         // brackets that open
+	ofShut             // brackets that shut
 	ofWords            // whether there is a letter or a digit: 0 or 1
 	ofSentences        // ends of sentences
 	ofMentions         // of translating, in any language
@@ -149,7 +150,7 @@ func (v *vocabulary) mentions(s string) int {
 // of all of the text: as many lines, labels and brackets, and a word.
 func (q *question) needs() counts {
 	n := q.count()
-	n[ofWords], n[ofSentences] = 1, 0
+	n[ofWords], n[ofSentences], n[ofShut] = 1, 0, 0
 	return n
 }
 
@@ -193,6 +194,8 @@ func (t *tally) read(s string, whole bool, stems *prefixes, each func(kind, at, 
 		switch r {
 		case '(', '（', '[':
 			more = found(ofBrackets, size) && more
+		case ')', '）', ']':
+			more = found(ofShut, size) && more
 		case '：':
 			more = found(ofLabels, size) && more
 		case ':':
