@@ -184,7 +184,7 @@ func (b *badGateway) endures(should func(answer) bool) {
 func (b *badGateway) comesTo(want string) {
 	b.t.Helper()
 	state := ""
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	if !comes(func() bool {
 		var status struct {
 			Plugins []struct{ Program, State string }
 		}
@@ -192,11 +192,11 @@ func (b *badGateway) comesTo(want string) {
 		if len(status.Plugins) != 1 || status.Plugins[0].Program != "badplugin" {
 			b.t.Fatalf("/admin/status: %+v", status)
 		}
-		if state = status.Plugins[0].State; state == want || want == "backoff" && state == "failed" {
-			return
-		}
+		state = status.Plugins[0].State
+		return state == want || want == "backoff" && state == "failed"
+	}) {
+		b.t.Errorf("it is %s and never came to %s", state, want)
 	}
-	b.t.Errorf("it is %s and never came to %s", state, want)
 }
 
 // peak is the most memory that the gateway has held, in bytes.

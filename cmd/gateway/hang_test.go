@@ -439,11 +439,9 @@ func (g *gatewayProcess) reaches(call string) { g.t.Helper(); g.see("sloth hangs
 // sees waits until a metric has that value.
 func (g *gatewayProcess) sees(name, value string) {
 	g.t.Helper()
-	for until := time.Now().Add(10 * time.Second); g.metric(name) != value; {
-		if time.Now().After(until) {
-			g.t.Fatalf("%s is %s, want %s", name, g.metric(name), value)
-		}
-		time.Sleep(10 * time.Millisecond) // there is no event for it
+	got := ""
+	if !comes(func() bool { got = g.metric(name); return got == value }) {
+		g.t.Fatalf("%s is %s, want %s", name, got, value)
 	}
 }
 
@@ -480,11 +478,10 @@ func TestNoReloadWaitsBehindOneThatHangs(t *testing.T) {
 			go http.Post(g.url+"/admin/reload", "", nil)
 		}
 		// It is refused within seconds, by name.
-		for until := time.Now().Add(20 * time.Second); refused() == before; {
-			if time.Now().After(until) {
-				t.Fatalf("the one by %s was never refused:\n%s", by, g.output())
-			}
-			time.Sleep(10 * time.Millisecond) // there is no event for it
+		asked := time.Now()
+		until(t, func() bool { return refused() > before })
+		if took := time.Since(asked); took > 20*time.Second {
+			t.Errorf("the one by %s was refused after %v", by, took)
 		}
 		begun := time.Now()
 		if a := g.admin("reload?previous=true"); !strings.Contains(a, `"unchanged"`) || !strings.Contains(a, "nothing to undo: the file was refused") {
@@ -503,11 +500,10 @@ func TestNoReloadWaitsBehindOneThatHangs(t *testing.T) {
 		was = generation()
 		save(strings.Replace(usual, "min_interval: 0s", "min_interval: "+fmt.Sprint(len(by))+"ms", 1))
 		g.signal(syscall.SIGHUP)
-		for until := time.Now().Add(5 * time.Second); generation() == was; {
-			if time.Now().After(until) {
-				t.Fatalf("the reload behind one by %s never came:\n%s", by, g.output())
-			}
-			time.Sleep(10 * time.Millisecond) // there is no event for it
+		asked = time.Now()
+		until(t, func() bool { return generation() != was })
+		if took := time.Since(asked); took > 5*time.Second {
+			t.Errorf("the reload behind one by %s came after %v", by, took)
 		}
 	}
 	if n := g.metric("dragoman_late_calls"); n == "0" || n == "" {

@@ -273,14 +273,9 @@ func TestWithoutAFallbackRequestsWaitForThePluginAndThenFail(t *testing.T) {
 	}
 	g.plugin(pid)
 	// A probe that went wrong meanwhile is made again a while later.
-	for deadline := time.Now().Add(45 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		status, said := ready()
-		if status == 200 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("/readyz with the plugin again: %d %s", status, said)
-		}
+	status, said := 0, ""
+	if !comes(func() bool { status, said = ready(); return status == 200 }) {
+		t.Fatalf("/readyz with the plugin again: %d %s", status, said)
 	}
 	if a := g.ask("It is back."); a.text(t) != "[es] It is back." {
 		t.Errorf("%+v", a)

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // publicName is what the proxy is called outside.
@@ -70,15 +69,15 @@ http {
 	}
 	start(t, dir, nil, program, "-c", conf)
 	for name, addr := range found {
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-			conn, err := net.Dial("tcp", addr)
-			if err == nil {
+		var err error
+		if !comes(func() bool {
+			var conn net.Conn
+			if conn, err = net.Dial("tcp", addr); err == nil {
 				conn.Close()
-				break
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("nginx does not listen, %s: %v", name, err)
-			}
+			return err == nil
+		}) {
+			t.Fatalf("nginx does not listen, %s: %v", name, err)
 		}
 	}
 	return found

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,19 +60,14 @@ func TestAPluginServesAProviderOverConnectionsOfItsOwn(t *testing.T) {
 // pid waits for a process of the plugin that is not one of former.
 func (g *gatewayProcess) plugin(former ...int) int {
 	g.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		n, _ := strconv.ParseFloat(g.metric(`dragoman_plugin_pid{provider="direct"}`), 64)
-		for _, f := range former {
-			if int(n) == f {
-				n = 0
-			}
-		}
-		if n != 0 {
-			return int(n)
-		}
+	pid := 0
+	if !comes(func() bool {
+		pid = int(g.number(`dragoman_plugin_pid{provider="direct"}`))
+		return pid != 0 && !slices.Contains(former, pid)
+	}) {
+		g.t.Fatalf("there is no process of the plugin:\n%s", g.output())
 	}
-	g.t.Fatalf("there is no process of the plugin:\n%s", g.output())
-	return 0
+	return pid
 }
 
 func TestAPluginThatIsKilledUnderLoadFailsNoRequest(t *testing.T) {
@@ -133,13 +129,8 @@ func TestNoPluginOutlivesAGatewayThatIsKilled(t *testing.T) {
 	pid := g.plugin()
 	g.signal(syscall.SIGKILL)
 	receive(t, g.done)
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
-		if ended(pid) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d goes on", pid)
-		}
+	if !comes(func() bool { return ended(pid) }) {
+		t.Fatalf("process %d goes on", pid)
 	}
 }
 

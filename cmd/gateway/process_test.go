@@ -85,11 +85,22 @@ func patiently(t testing.TB) context.Context {
 // until waits for what comes soon, and of which no event tells.
 func until(t testing.TB, there func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !there(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited for %v", patience)
-		}
+	if !comes(there) {
+		t.Fatalf("waited for %v", patience)
 	}
+}
+
+// comes says whether what is waited for has come. What comes late is looked for less often: to
+// tell its metrics takes a gateway as long as to translate a dozen texts.
+func comes(there func() bool) bool {
+	for began := time.Now(); !there(); {
+		waited := time.Since(began)
+		if waited > patience {
+			return false
+		}
+		time.Sleep(min(max(waited/4, 5*time.Millisecond), 200*time.Millisecond))
+	}
+	return true
 }
 
 // repository is the top of the checkout.

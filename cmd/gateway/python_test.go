@@ -11,11 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // The tests of this file run examples/word-by-word, a provider in Python.
@@ -33,14 +31,14 @@ func wordByWord(t *testing.T) string {
 // words waits for a process of the example that is not former.
 func (g *gatewayProcess) words(former int) int {
 	g.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		pid, _ := strconv.ParseFloat(g.metric(`dragoman_plugin_pid{provider="words"}`), 64)
-		if pid != 0 && int(pid) != former {
-			return int(pid)
-		}
+	pid := 0
+	if !comes(func() bool {
+		pid = int(g.number(`dragoman_plugin_pid{provider="words"}`))
+		return pid != 0 && pid != former
+	}) {
+		g.t.Fatalf("there is no process of the plugin:\n%s", g.output())
 	}
-	g.t.Fatalf("there is no process of the plugin:\n%s", g.output())
-	return 0
+	return pid
 }
 
 func TestAPythonProviderTranslatesAndComesBackWhenItIsKilled(t *testing.T) {

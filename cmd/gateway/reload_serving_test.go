@@ -208,14 +208,9 @@ func (w *waiting) send(text, session string) {
 // lined waits until n requests wait.
 func (w *waiting) lined(n int) {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		there := int(w.number(`dragoman_line_waiting{lane="final"`))
-		if there == n {
-			return
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("%d requests wait, want %d", there, n)
-		}
+	there := 0
+	if !comes(func() bool { there = int(w.number(`dragoman_line_waiting{lane="final"`)); return there == n }) {
+		w.t.Fatalf("%d requests wait, want %d", there, n)
 	}
 }
 

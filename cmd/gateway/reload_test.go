@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A reloaded is what POST /admin/reload answers.
@@ -87,14 +86,9 @@ func (g *gatewayProcess) number(metric string) float64 {
 // sinks waits until a metric is at most so much.
 func (g *gatewayProcess) sinks(metric string, most float64) {
 	g.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		n := g.number(metric)
-		if n <= most {
-			return
-		}
-		if time.Now().After(deadline) {
-			g.t.Fatalf("%s is %v, and has not come down to %v", metric, n, most)
-		}
+	n := 0.
+	if !comes(func() bool { n = g.number(metric); return n <= most }) {
+		g.t.Fatalf("%s is %v, and has not come down to %v", metric, n, most)
 	}
 }
 
@@ -125,13 +119,8 @@ func (g *gatewayProcess) children() (pids []int) {
 // keeps waits until the gateway has n child processes.
 func (g *gatewayProcess) keeps(n int) {
 	g.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		there := g.children()
-		if len(there) == n {
-			return
-		}
-		if time.Now().After(deadline) {
-			g.t.Fatalf("the child processes are %v, want %d", there, n)
-		}
+	var there []int
+	if !comes(func() bool { there = g.children(); return len(there) == n }) {
+		g.t.Fatalf("the child processes are %v, want %d", there, n)
 	}
 }

@@ -78,22 +78,6 @@ func (s *simulator) configure(json string) {
 	}
 }
 
-// seen waits until the first line of /metrics that begins with name has one of
-// the values.
-func (g *gatewayProcess) seen(name string, values ...string) {
-	g.t.Helper()
-	got := ""
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		got = g.metric(name)
-		for _, v := range values {
-			if got == v {
-				return
-			}
-		}
-	}
-	g.t.Fatalf("%s is %q, and never became one of %v", name, got, values)
-}
-
 // TestTheProviderIsRolledBackByItselfAndComesBack lets a firewall forget every
 // connection that is kept. The pool cannot mend that: it loses what it sends, and
 // learns so too late to send again. A plugin that keeps none is spared.
@@ -127,11 +111,11 @@ stages:
 			}
 
 			s.configure(`{"forget": "400ms", "forget_reset": "` + reset + `"}`)
-			g.seen(`dragoman_provider_breaker_state{provider="openai"`, "2")
+			g.sees(`dragoman_provider_breaker_state{provider="openai"`, "2")
 			tr.answered(t, "openai-direct", 3) // with the breaker open, and with one that tries
 
 			s.configure(`{"forget": "0s"}`)
-			g.seen(`dragoman_provider_breaker_state{provider="openai"`, "0")
+			g.sees(`dragoman_provider_breaker_state{provider="openai"`, "0")
 			rolledBack := tr.count("openai-direct")
 			tr.answered(t, "openai", 3)
 			if n := tr.count("openai-direct"); n > rolledBack+1 { // it may have been asked before

@@ -296,11 +296,7 @@ stages:
   - provider: {use: bad, breaker: {failures: 0}, retries: 0}
 `
 				g := serveYAML(t, yaml, nil)
-				for until := time.Now().Add(30 * time.Second); g.ask("The house is big.").Status != http.StatusOK; {
-					if time.Now().After(until) {
-						t.Fatal("it never translates")
-					}
-				}
+				until(t, func() bool { return g.ask("The house is big.").Status == http.StatusOK })
 				pids := c.stopped(g)
 				if len(pids) == 0 {
 					t.Fatal("nothing to stop")
