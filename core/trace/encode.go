@@ -31,12 +31,12 @@ func begin(b span, name string, kind uint64, c, parent core.SpanContext, start t
 	b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), c.Trace[:])
 	b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), c.Span[:])
 	if c.State != "" {
-		b = protowire.AppendString(protowire.AppendTag(b, 3, protowire.BytesType), c.State)
+		b = str(b, 3, c.State)
 	}
 	if !parent.IsZero() {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 4, protowire.BytesType), parent.Span[:])
 	}
-	b = protowire.AppendString(protowire.AppendTag(b, 5, protowire.BytesType), name)
+	b = str(b, 5, name)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 6, protowire.VarintType), kind)
 	from := start.UnixNano()
 	b = protowire.AppendFixed64(protowire.AppendTag(b, 7, protowire.Fixed64Type), uint64(from))
@@ -44,104 +44,100 @@ func begin(b span, name string, kind uint64, c, parent core.SpanContext, start t
 	return b
 }
 
-// field writes a message, which write appends to what it gets, as a field.
-func field(b []byte, number protowire.Number, write func([]byte) []byte) []byte {
-	b = protowire.AppendTag(b, number, protowire.BytesType)
-	at := len(b)
-	b = write(append(b, 0)) // one byte is enough for the length of most
-	n := len(b) - at - 1
-	if size := protowire.SizeVarint(uint64(n)); size > 1 {
-		var room [8]byte
-		b = append(b, room[:size-1]...)
-		copy(b[at+size:], b[at+1:at+1+n])
-	}
-	protowire.AppendVarint(b[:at], uint64(n))
-	return b
+// field begins a field that holds n bytes, which come next.
+func field(b []byte, number protowire.Number, n int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(n))
 }
 
-// attribute writes a KeyValue.
-func (s *span) attribute(key string, value func([]byte) []byte) {
-	*s = field(*s, 9, func(b []byte) []byte { return pair(b, key, value) })
+// sizeOf is how long a field of n bytes is. Its number is below 16.
+func sizeOf(n int) int { return 1 + protowire.SizeBytes(n) }
+
+// str writes a field that is a string.
+func str(b []byte, number protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), s)
 }
 
-func pair(b []byte, key string, value func([]byte) []byte) []byte {
-	b = protowire.AppendString(protowire.AppendTag(b, 1, protowire.BytesType), key)
-	return field(b, 2, value)
+// sizePair is how long a KeyValue is whose value has n bytes, and pair begins one: its
+// value, an AnyValue, comes next.
+func sizePair(key string, n int) int { return sizeOf(len(key)) + sizeOf(n) }
+
+func pair(b []byte, key string, n int) []byte { return field(str(b, 1, key), 2, n) }
+
+// attribute begins an attribute whose value has n bytes, which come next.
+func (s *span) attribute(key string, n int) {
+	*s = pair(field(*s, 9, sizePair(key, n)), key, n)
 }
 
 // mostValue is the longest value of an attribute, in bytes.
 const mostValue = 256
 
-func text(value string) func([]byte) []byte {
-	if len(value) > mostValue {
-		value = value[:mostValue]
-		for len(value) > 0 && value[len(value)-1] >= 0x80 { // no half of a character
-			value = value[:len(value)-1]
-		}
+// clip returns of value what an attribute may hold.
+func clip(value string) string {
+	if len(value) <= mostValue {
+		return value
 	}
-	return func(b []byte) []byte {
-		return protowire.AppendString(protowire.AppendTag(b, 1, protowire.BytesType), value)
+	value = value[:mostValue]
+	for len(value) > 0 && value[len(value)-1] >= 0x80 { // no half of a character
+		value = value[:len(value)-1]
 	}
+	return value
 }
 
 // text writes an attribute, unless it is empty.
 func (s *span) text(key, value string) {
 	if value != "" {
-		s.attribute(key, text(value))
+		value = clip(value)
+		s.attribute(key, sizeOf(len(value)))
+		*s = str(*s, 1, value)
 	}
 }
 
 func (s *span) flag(key string, value bool) {
-	s.attribute(key, func(b []byte) []byte {
-		return protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), protowire.EncodeBool(value))
-	})
+	s.attribute(key, 2)
+	*s = protowire.AppendVarint(protowire.AppendTag(*s, 2, protowire.VarintType), protowire.EncodeBool(value))
 }
 
 func (s *span) number(key string, value int) {
-	s.attribute(key, func(b []byte) []byte {
-		return protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), uint64(value))
-	})
+	s.attribute(key, 1+protowire.SizeVarint(uint64(value)))
+	*s = protowire.AppendVarint(protowire.AppendTag(*s, 3, protowire.VarintType), uint64(value))
 }
 
 func (s *span) real(key string, value float64) {
-	s.attribute(key, func(b []byte) []byte {
-		return protowire.AppendFixed64(protowire.AppendTag(b, 4, protowire.Fixed64Type), math.Float64bits(value))
-	})
+	s.attribute(key, 9)
+	*s = protowire.AppendFixed64(protowire.AppendTag(*s, 4, protowire.Fixed64Type), math.Float64bits(value))
 }
 
 func (s *span) texts(key string, values []string) {
 	if len(values) == 0 {
 		return
 	}
-	s.attribute(key, func(b []byte) []byte {
-		return field(b, 5, func(b []byte) []byte {
-			for _, v := range values {
-				b = field(b, 1, text(v))
-			}
-			return b
-		})
-	})
+	n := 0
+	for _, v := range values {
+		n += sizeOf(sizeOf(len(clip(v))))
+	}
+	s.attribute(key, sizeOf(n))
+	*s = field(*s, 5, n)
+	for _, v := range values {
+		v = clip(v)
+		*s = str(field(*s, 1, sizeOf(len(v))), 1, v)
+	}
 }
 
 // link says that the span has to do with c.
 func (s *span) link(c core.SpanContext) {
-	*s = field(*s, 13, func(b []byte) []byte {
-		b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), c.Trace[:])
-		return protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), c.Span[:])
-	})
+	*s = field(*s, 13, sizeOf(len(c.Trace))+sizeOf(len(c.Span)))
+	*s = protowire.AppendBytes(protowire.AppendTag(*s, 1, protowire.BytesType), c.Trace[:])
+	*s = protowire.AppendBytes(protowire.AppendTag(*s, 2, protowire.BytesType), c.Span[:])
 }
 
 // ended says with which error it has, and whether that is a failure of who made the span.
 func (s *span) ended(e *core.Error, failed bool) {
 	s.text(errorType, string(e.Kind))
 	s.text(dragomanFailedAt, e.Stage)
-	if !failed {
-		return
+	if failed {
+		*s = str(field(*s, 15, sizeOf(len(e.Kind))+2), 2, string(e.Kind))
+		*s = protowire.AppendVarint(protowire.AppendTag(*s, 3, protowire.VarintType), statusError)
 	}
-	*s = field(*s, 15, func(b []byte) []byte {
-		b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), string(e.Kind))
-		return protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), statusError)
-	})
 }
 
 // A parcel is an ExportTraceServiceRequest that is being written. Spans come in one after
@@ -153,10 +149,10 @@ type parcel struct {
 	spans       int
 }
 
-// open returns a parcel of resource, with room for about as many bytes of spans as given.
-func open(resource []byte, room int) *parcel {
+// open returns a parcel of resource, in room that was used before, if there is any.
+func open(resource, room []byte) *parcel {
 	p := &parcel{head: protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), resource), front: len(resource) + 96}
-	p.bytes = make([]byte, p.front, p.front+room)
+	p.bytes = append(room[:0], make([]byte, p.front)...)
 	return p
 }
 
@@ -170,9 +166,9 @@ func (p *parcel) add(s span) {
 func (p *parcel) size() int { return len(p.bytes) - p.front }
 
 // scope is an InstrumentationScope, as a field of ScopeSpans.
-var scope = field(nil, 1, func(b []byte) []byte {
-	return protowire.AppendString(protowire.AppendTag(b, 1, protowire.BytesType), "github.com/dragoman-mt/dragoman")
-})
+var scope = str(field(nil, 1, sizeOf(len(scopeName))), 1, scopeName)
+
+const scopeName = "github.com/dragoman-mt/dragoman"
 
 // close returns what is sent. Nothing is added any more.
 func (p *parcel) close() []byte {

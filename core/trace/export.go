@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,7 +38,7 @@ type exporter struct {
 	waiting []*parcel // the last one is not full
 	count   int       // of spans
 	bytes   int
-	last    int // how long the one that was sent last is, in bytes
+	spare   []byte // of one that was sent: room for the next
 	closed  bool
 
 	full  chan struct{} // told when there is a batch
@@ -61,7 +62,8 @@ func (e *exporter) add(s span) {
 		return
 	}
 	if n := len(e.waiting); n == 0 || e.waiting[n-1].spans >= e.s.batch {
-		e.waiting = append(e.waiting, open(e.s.resource, e.last))
+		e.waiting = append(e.waiting, open(e.s.resource, e.spare))
+		e.spare = nil
 	}
 	p := e.waiting[len(e.waiting)-1]
 	e.bytes -= p.size()
@@ -76,11 +78,12 @@ func (e *exporter) add(s span) {
 	}
 }
 
-// take takes a batch out of what waits; nil when nothing does.
-func (e *exporter) take() *parcel {
+// take takes a batch out of what waits, also one that is not full if all is wanted; nil when
+// there is none.
+func (e *exporter) take(all bool) *parcel {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.waiting) == 0 {
+	if len(e.waiting) == 0 || !all && e.waiting[0].spans < e.s.batch {
 		return nil
 	}
 	p := e.waiting[0]
@@ -90,7 +93,6 @@ func (e *exporter) take() *parcel {
 	}
 	e.count -= p.spans
 	e.bytes -= p.size()
-	e.last = p.size()
 	return p
 }
 
@@ -113,18 +115,21 @@ func (e *exporter) run(ctx context.Context) {
 	defer every.Stop()
 	lost := int64(0) // since it was told that spans are lost
 	for stopping := false; ; {
+		all := true
 		select {
 		case <-e.stop:
 			stopping = true
 		case <-every.C:
 		case <-e.full:
+			all = false // the rest is to become a batch as well
 		}
 		for {
-			p := e.take()
+			p := e.take(all)
 			if p == nil {
 				break
 			}
-			refused, err := e.deliver(ctx, p.close())
+			body := &loan{bytes: p.close()}
+			refused, err := e.deliver(ctx, body)
 			n := int64(p.spans)
 			if err != nil {
 				refused = n
@@ -143,6 +148,11 @@ func (e *exporter) run(ctx context.Context) {
 				lost = 0
 			}
 			lost += refused
+			if body.back() {
+				e.mu.Lock()
+				e.spare = p.bytes
+				e.mu.Unlock()
+			}
 			if err != nil && stopping {
 				e.t.dropped.Add(int64(e.left()))
 				return // it is given up
@@ -177,7 +187,7 @@ type later struct {
 
 // deliver posts body, again while what it meets passes, for as long as a batch may take
 // (opentelemetry.io/docs/specs/otlp, "Retryable Response Codes").
-func (e *exporter) deliver(ctx context.Context, body []byte) (refused int64, err error) {
+func (e *exporter) deliver(ctx context.Context, body *loan) (refused int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.s.timeout)
 	defer cancel()
 	for pause := time.Second; ; pause *= 2 {
@@ -197,6 +207,50 @@ func (e *exporter) deliver(ctx context.Context, body []byte) (refused int64, err
 			return refused, err
 		}
 	}
+}
+
+// A loan is a body whose room is used again once nobody reads it: a transport may do so for a
+// while after it has brought the answer.
+type loan struct {
+	bytes []byte
+	out   atomic.Int64 // readers that were not closed
+}
+
+// back says whether all who were lent it have given it back.
+func (l *loan) back() bool { return l.out.Load() == 0 }
+
+func (l *loan) lend() (io.ReadCloser, error) {
+	l.out.Add(1)
+	return &lent{of: l, rest: l.bytes}, nil
+}
+
+// A lent body is given back by Close, after which nothing is read of it: both may be called
+// at the same time.
+type lent struct {
+	mu   sync.Mutex
+	of   *loan // nil once it is closed
+	rest []byte
+}
+
+func (l *lent) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
+}
+
+func (l *lent) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of != nil {
+		l.of.out.Add(-1)
+		l.of, l.rest = nil, nil
+	}
+	return nil
 }
 
 // A client posts to one collector.
@@ -231,19 +285,22 @@ func newClient(s settings) (*client, error) {
 }
 
 // post sends one body, and returns how many spans of it were not taken.
-func (c *client) post(ctx context.Context, body []byte) (refused int64, err error) {
+func (c *client) post(ctx context.Context, body *loan) (refused int64, err error) {
 	encoding := ""
 	if c.s.gzip {
 		var packed bytes.Buffer
 		w := gzip.NewWriter(&packed)
-		w.Write(body) // to memory
+		w.Write(body.bytes) // to memory
 		w.Close()
-		body, encoding = packed.Bytes(), "gzip"
+		body, encoding = &loan{bytes: packed.Bytes()}, "gzip"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.s.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.s.url, nil)
 	if err != nil {
 		return 0, err
 	}
+	req.GetBody = body.lend
+	req.Body, _ = body.lend()
+	req.ContentLength = int64(len(body.bytes))
 	req.Header = c.s.header.Clone()
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	req.Header.Set("User-Agent", "dragoman")

@@ -50,20 +50,29 @@ const (
 	dragomanStageTime = "dragoman.stage_ms." // and the name of a stage
 )
 
-// genParameters are the attributes of what is sent to a model, by the names that chat
-// completions have for it. Stop sequences are left out: they are texts.
-var genParameters = map[string]struct {
-	name  string
-	whole bool // it is an int
-}{
-	"temperature":           {"gen_ai.request.temperature", false},
-	"top_p":                 {"gen_ai.request.top_p", false},
-	"top_k":                 {"gen_ai.request.top_k", false},
-	"frequency_penalty":     {"gen_ai.request.frequency_penalty", false},
-	"presence_penalty":      {"gen_ai.request.presence_penalty", false},
-	"max_tokens":            {"gen_ai.request.max_tokens", true},
-	"max_completion_tokens": {"gen_ai.request.max_tokens", true},
-	"seed":                  {"gen_ai.request.seed", true},
-	"n":                     {genChoices, true},
-	"response_format":       {genOutput, false},
+// genParameter is the attribute of what is sent to a model as name, as chat completions have
+// it, and says whether that is an int; empty for none. Stop sequences are left out: they are
+// texts.
+func genParameter(name string) (attribute string, whole bool) {
+	switch name {
+	case "temperature":
+		return "gen_ai.request.temperature", false
+	case "top_p":
+		return "gen_ai.request.top_p", false
+	case "top_k":
+		return "gen_ai.request.top_k", false
+	case "frequency_penalty":
+		return "gen_ai.request.frequency_penalty", false
+	case "presence_penalty":
+		return "gen_ai.request.presence_penalty", false
+	case "max_tokens", "max_completion_tokens":
+		return "gen_ai.request.max_tokens", true
+	case "seed":
+		return "gen_ai.request.seed", true
+	case "n":
+		return genChoices, true
+	case "response_format":
+		return genOutput, false
+	}
+	return "", false
 }

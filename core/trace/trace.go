@@ -280,24 +280,24 @@ func (t *Tracer) Attempted(of *core.Traced, req *core.Request, a *core.Attempted
 
 // parameters writes what was sent to a model, of each attribute the first that it can hold.
 func (s *span) parameters(all []core.ChatField) {
-	var written []string
+	written := make([]string, 0, 8)
 	for _, p := range all {
-		to, known := genParameters[p.Name]
-		if !known || slices.Contains(written, to.name) {
+		name, whole := genParameter(p.Name)
+		if name == "" || slices.Contains(written, name) {
 			continue
 		}
-		written = append(written, to.name)
+		written = append(written, name)
 		v, err := strconv.ParseFloat(string(p.Value), 64)
 		switch {
-		case to.name == genOutput && string(p.Value) == "text":
+		case name == genOutput && string(p.Value) == "text":
 			s.text(genOutput, "text")
-		case to.name == genOutput:
+		case name == genOutput:
 			s.text(genOutput, "json")
-		case err != nil, to.name == genChoices && v == 1: // one is what nobody has to say
-		case !to.whole:
-			s.real(to.name, v)
+		case err != nil, name == genChoices && v == 1: // one is what nobody has to say
+		case !whole:
+			s.real(name, v)
 		case v == math.Trunc(v) && math.Abs(v) < 1<<53:
-			s.number(to.name, int(v))
+			s.number(name, int(v))
 		}
 	}
 }
@@ -349,7 +349,9 @@ func resource(env func(string) string) []byte {
 	}
 	var b []byte
 	for _, name := range slices.Sorted(maps.Keys(own)) {
-		b = field(b, 1, func(b []byte) []byte { return pair(b, name, text(own[name])) })
+		value := clip(own[name])
+		n := sizeOf(len(value))
+		b = str(pair(field(b, 1, sizePair(name, n)), name, n), 1, value)
 	}
 	return b
 }

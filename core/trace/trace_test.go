@@ -236,6 +236,28 @@ func TestWhoIsTracedIsWhatTheCallerSaysElseAShareByTheTrace(t *testing.T) {
 	})
 }
 
+func TestEachOfManyBatchesHoldsItsOwnSpans(t *testing.T) {
+	const batches, size = 50, 16
+	c := tracetest.Collect(t, nil)
+	tracer, _ := start(t, trace.Config{Endpoint: c.URL}, quick("OTEL_BSP_SCHEDULE_DELAY", "60000", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", fmt.Sprint(size)))
+	made := map[string]bool{}
+	for n := range batches {
+		for range size / 2 {
+			made[ask(tracer, core.SpanContext{}, "text", nil).Context.SpanID()] = true
+		}
+		c.Wait((n + 1) * size)
+	}
+	for _, s := range c.Spans() {
+		if s.Name == "native translate" && !made[s.ID] || s.Name == "chat m" && s.Took != time.Millisecond {
+			t.Errorf("%+v was not made, or twice", s)
+		}
+		delete(made, s.ID)
+	}
+	if len(made) > 0 || len(c.Calls()) != batches {
+		t.Errorf("%d calls brought all spans but %d", len(c.Calls()), len(made))
+	}
+}
+
 // A collector that is dead, black-holed, full, or that does not like what it gets costs no
 // request anything, and the log one line.
 func TestACollectorThatDoesNotCollectCostsOneLine(t *testing.T) {

@@ -29,10 +29,10 @@ func asks(span *core.Traced, encoded []byte) {
 	span.Parameters, span.Stream, span.AnswerID, span.Reasoning = nil, false, "", 0 // those of a call that was made again
 	s := scan{Scanner: jsontext.Lenient(encoded)}
 	s.object(func(key []byte) {
-		switch name := string(key); name {
+		switch string(key) { // which needs no memory, as a variable of it would
 		case "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "max_tokens", "max_completion_tokens", "seed", "n":
 			if c := s.Next(); c == '-' || '0' <= c && c <= '9' {
-				span.Parameters = append(span.Parameters, core.ChatField{Name: name, Value: s.Number()})
+				span.Parameters = append(span.Parameters, core.ChatField{Name: string(key), Value: s.Number()})
 			} else {
 				s.Skip()
 			}
@@ -40,14 +40,14 @@ func asks(span *core.Traced, encoded []byte) {
 			span.Stream = s.Next() == 't'
 			s.Skip()
 		case "response_format":
-			s.object(func(key []byte) {
-				if string(key) != "type" || s.Next() != '"' {
+			s.object(func(inner []byte) {
+				if string(inner) != "type" || s.Next() != '"' {
 					s.Skip()
 					return
 				}
 				switch kind := s.Text(); kind {
 				case "text", "json_object", "json_schema":
-					span.Parameters = append(span.Parameters, core.ChatField{Name: name, Value: []byte(kind)})
+					span.Parameters = append(span.Parameters, core.ChatField{Name: "response_format", Value: []byte(kind)})
 				}
 			})
 		default:

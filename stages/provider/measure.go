@@ -46,7 +46,7 @@ type tally struct {
 	ended    atomic.Int64
 	took     atomic.Int64 // nanoseconds
 	classes  [len(within)]atomic.Int64
-	examples [len(within) + 1]atomic.Pointer[core.Exemplar] // the last of each class that is traced
+	examples [len(within) + 1]atomic.Pointer[core.Exemplar] // of each class one that is traced
 	tokens   [3]atomic.Int64
 	letters  atomic.Int64 // characters that were billed
 
@@ -91,7 +91,11 @@ func (r *tally) count(a *attempt) {
 		r.classes[class].Add(1)
 	}
 	if span := a.req.Trace.Traced(); span != nil && span.Context.Sampled {
-		r.examples[class].Store(&core.Exemplar{Value: a.took.Seconds(), At: time.Now(), TraceID: span.Context.TraceID()})
+		// Another takes its place after a second: making one costs as much as a span.
+		ended := a.start.Add(a.took)
+		if last := r.examples[class].Load(); last == nil || ended.Sub(last.At) >= time.Second {
+			r.examples[class].Store(&core.Exemplar{Value: a.took.Seconds(), At: ended, TraceID: span.Context.TraceID()})
+		}
 	}
 	for i, n := range [...]int{a.usage.PromptTokens, a.usage.CompletionTokens, a.usage.CachedTokens} {
 		if n > 0 {
