@@ -85,7 +85,7 @@ func TestDeltasAreLinear(t *testing.T) {
 			if most := maxDeltaWork * (len(text) + len(answer)); p.q.spent > most {
 				t.Errorf("%s: %d bytes looked at for %d and %d", name, p.q.spent, len(text), len(answer))
 			}
-			if took > 3*time.Second {
+			if took > 2*time.Second { // brackets and no word took 5 s when each delta read their start again
 				t.Errorf("%s: it took %v", name, took)
 			} else {
 				t.Logf("%s: %v, %d bytes for each", name, took, p.q.spent/(len(text)+len(answer)))

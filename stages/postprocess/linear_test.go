@@ -22,6 +22,7 @@ var hostile = map[string]func(n int) (text, answer string){
 	"notes in notes":          after("Hola ", of("Hello", "(note: ", "")),
 	"notes that close":        after("Hola ", both("Hello", "(note: ", ")")),
 	"brackets that open":      after("Hola ", of("Hello", "(", "x")),
+	"brackets and no word":    of("The car is fast.", "([", "Hola"),
 	"brackets that close":     after("Hola ", of("Hello", ")", "")),
 	"brackets":                after("Hola ", both("Hello", "[", "]")),
 	"lines of notes":          after("Hola", of("Hello", "\nNote: a", "")),

@@ -243,6 +243,9 @@ func isLead(s string) bool {
 	return at > 0 && strings.Trim(s[at+size:], around+"\r\n(（[") == ""
 }
 
+// longStart is how many bytes are taken to have a word among them.
+const longStart = 64
+
 // sourceTailAt finds from where on beforeSource may take off the end of answer.
 func sourceTailAt(q *question, answer string, from int) int {
 	end := len(answer)
@@ -259,7 +262,8 @@ func sourceTailAt(q *question, answer string, from int) int {
 			break
 		}
 		at = from + i
-		if hasWord(answer[:at]) && mayBeSource(q, answer[at:]) {
+		// A long start is not read again for each delta: to hold back what would stay does no harm.
+		if (at > longStart || hasWord(answer[:at])) && mayBeSource(q, answer[at:]) {
 			end = at
 		}
 	}
