@@ -131,7 +131,7 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 				dir = filepath.Join(dir, "new-one")
 				if lang == "go" {
 					build := exec.Command("go", "build", "-o", ".", "./cmd/...")
-					build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off", "GOFLAGS="+os.Getenv("GOFLAGS")+" -ldflags=-w")
+					build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off", undebuggable())
 					if out, err := build.CombinedOutput(); err != nil {
 						t.Fatalf("%v\n%s", err, out)
 					}
@@ -176,7 +176,7 @@ func TestThePageLeadsToAChainThatCallsANewStage(t *testing.T) {
 	cmd.Dir = t.TempDir()
 	// The program that make has built finds the checkout by where it stands, one built for the tests by its sources.
 	path := strings.Join([]string{os.Getenv(binaries.Folder), programs, os.Getenv("PATH")}, ":")
-	cmd.Env = append(clean(os.Environ()), "PATH="+strings.TrimPrefix(path, ":"), "OPENAI_BASE_URL="+s.base, "OPENAI_API_KEY=x", "GOPROXY=off", "GOWORK=off", "GOFLAGS="+os.Getenv("GOFLAGS")+" -ldflags=-w")
+	cmd.Env = append(clean(os.Environ()), "PATH="+strings.TrimPrefix(path, ":"), "OPENAI_BASE_URL="+s.base, "OPENAI_API_KEY=x", "GOPROXY=off", "GOWORK=off", undebuggable())
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), " 0 failed") || !strings.HasSuffix(string(out), "\n[es] Good morning. (shout)\n") {
 		t.Errorf("%v\n%s", err, out)

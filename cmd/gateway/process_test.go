@@ -33,6 +33,9 @@ import (
 var programs string
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "sloth" {
+		Main(lazyKind())
+	}
 	dir, err := os.MkdirTemp("", "dragoman-programs-")
 	if err == nil {
 		programs = dir
@@ -43,7 +46,14 @@ func TestMain(m *testing.M) {
 		os.Setenv("CGO_ENABLED", "0")
 		if !property.Raced {
 			err = binaries.Into(dir, "cmd/dragoman", "cmd/openai-sim", "plugins/openai-direct", "plugins/apertium",
-				"examples/mask/mask-plugin", "cmd/gateway/testdata/badplugin", "cmd/gateway/testdata/sloth")
+				"examples/mask/mask-plugin", "cmd/gateway/testdata/badplugin")
+			var self string
+			if err == nil {
+				self, err = os.Executable()
+			}
+			if err == nil {
+				err = os.Symlink(self, filepath.Join(dir, "sloth"))
+			}
 		}
 	}
 	if err != nil {
