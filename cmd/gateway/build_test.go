@@ -64,13 +64,16 @@ func (s stage) Wrap(next core.Translator) core.Translator {
 	return dir
 }
 
+// undebuggable is the variable with which go links what nobody looks into: that takes a quarter less.
+func undebuggable() string { return "GOFLAGS=" + os.Getenv("GOFLAGS") + " -ldflags=-s" }
+
 const wantKinds = "func Kinds() []core.Kind"
 
 func TestAGatewayIsBuiltWithAStageFromOutsideTheRepository(t *testing.T) {
 	t.Parallel() // it waits for the compiler
 	s := simulate(t, "--engine", "pseudo")
 	dir, ours := t.TempDir(), "--with=github.com/dragoman-mt/dragoman="+repository(t)
-	if out, errs, status := command(t, dir, nil, "", "build", ours, "--with", "github.com/dragoman-mt/dragoman/examples/mask", "--with", "example.com/shout="+shout(t, "shout", wantKinds), "--output", "gateway"); status != 0 {
+	if out, errs, status := command(t, dir, []string{undebuggable()}, "", "build", ours, "--with", "github.com/dragoman-mt/dragoman/examples/mask", "--with", "example.com/shout="+shout(t, "shout", wantKinds), "--output", "gateway"); status != 0 {
 		t.Fatalf("status %d: %s%s", status, out, errs)
 	}
 	program := filepath.Join(dir, "gateway")
@@ -154,7 +157,7 @@ func TestWhatCannotBeLinkedIsToldInOneLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			out, errs, status := command(t, dir, c.env, "", append([]string{"build"}, c.args...)...)
+			out, errs, status := command(t, dir, append(c.env, undebuggable()), "", append([]string{"build"}, c.args...)...)
 			if status != c.code || !strings.Contains(errs, c.says) || strings.Count(errs, "\n") != 1 || out != "" {
 				t.Errorf("status %d, want %d and %q:\n%s%s", status, c.code, c.says, out, errs)
 			}

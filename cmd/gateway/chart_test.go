@@ -106,7 +106,7 @@ func TestTheManifestIsWhatTheChartGivesAndTheGatewayRunsAsItSays(t *testing.T) {
 		}
 	}
 	file := write(t, at(kinds["ConfigMap"], "data", "pipeline.yaml").(string))
-	if out, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline", "--config", file); status != 0 {
+	if out, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check", "--offline", "--config", file); status != 0 {
 		t.Errorf("the ConfigMap: %d %s%s", status, out, errs)
 	}
 	if at(kinds["ConfigMap"], "data", "pipeline.yaml") != deployed(t, "container/pipeline.yaml") {

@@ -31,7 +31,7 @@ stages:
 
 func TestCheckPrintsEveryMistakeWithItsPlace(t *testing.T) {
 	file := write(t, eight)
-	out, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline")
+	out, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check", "--offline")
 	if status != 1 || out != "" {
 		t.Errorf("status %d, output %q", status, out)
 	}
@@ -43,7 +43,7 @@ func TestCheckPrintsEveryMistakeWithItsPlace(t *testing.T) {
 
 func TestTheShippedFileIsFineAndWarnsOfNothing(t *testing.T) {
 	// Its plugin is built by make; TestAPluginServesAProviderOverConnectionsOfItsOwn has one of its own.
-	out, errs, status := command(t, repository(t), nil, "", "check", "--offline", "--no-plugins")
+	out, errs, status := commandHere(t, repository(t), nil, "", "check", "--offline", "--no-plugins")
 	if status != 0 || errs != "" || !strings.Contains(out, "pipeline.yaml is fine") {
 		t.Errorf("status %d, output %q, errors:\n%s", status, out, errs)
 	}
@@ -53,7 +53,7 @@ func TestCheckAsksTheProviders(t *testing.T) {
 	s := simulate(t, "--key", "right")
 	for key, want := range map[string]int{"right": 0, "wrong": 1} {
 		file := write(t, strings.Replace(pipeline(s, "pooled", ""), "api_key: test", "api_key: "+key, 1))
-		out, errs, status := command(t, filepath.Dir(file), nil, "", "check")
+		out, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check")
 		if status != want {
 			t.Errorf("key %q: status %d, output %q, errors:\n%s", key, status, out, errs)
 		}
@@ -64,7 +64,7 @@ func TestCheckAsksTheProviders(t *testing.T) {
 	s.signal(15)
 	s.wait()
 	file := write(t, pipeline(s, "pooled", ""))
-	_, errs, status := command(t, filepath.Dir(file), nil, "", "check")
+	_, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check")
 	if status != 0 || !strings.Contains(errs, "warning:") {
 		t.Errorf("provider that cannot be reached: status %d, errors:\n%s", status, errs)
 	}
@@ -126,7 +126,7 @@ stages:
   - protect
   - provider: {use: openai, retries: 2}
 `)
-	_, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline")
+	_, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check", "--offline")
 	if status != 0 {
 		t.Errorf("status %d", status)
 	}
@@ -134,7 +134,7 @@ stages:
 }
 
 func TestExplainShowsWhatHoldsAndWhereItCameFrom(t *testing.T) {
-	out, errs, status := command(t, repository(t), []string{"OPENAI_BASE_URL=http://127.0.0.1:9/v1", "OPENAI_API_KEY=sk-very-secret"}, "",
+	out, errs, status := commandHere(t, repository(t), []string{"OPENAI_BASE_URL=http://127.0.0.1:9/v1", "OPENAI_API_KEY=sk-very-secret"}, "",
 		"explain", "--set", "stages.queue.max_concurrent=4")
 	if status != 0 || errs != "" {
 		t.Fatalf("status %d, errors:\n%s", status, errs)
@@ -161,7 +161,7 @@ stages:
   - plugin: {command: [./tidy]}
     name: tidy
 `)
-	out, errs, status := command(t, filepath.Dir(file), nil, "", "explain")
+	out, errs, status := commandHere(t, filepath.Dir(file), nil, "", "explain")
 	if status != 0 || errs != "" {
 		t.Fatalf("status %d, errors:\n%s", status, errs)
 	}
@@ -172,7 +172,7 @@ stages:
 
 func TestTheSchemaFilesAreWhatTheCodeSays(t *testing.T) {
 	for file, args := range map[string][]string{"pipeline.schema.json": {"schema"}, "pipeline_test.schema.json": {"schema", "--tests"}} {
-		out, _, status := command(t, repository(t), nil, "", args...)
+		out, _, status := commandHere(t, repository(t), nil, "", args...)
 		if status != 0 {
 			t.Fatal(status)
 		}

@@ -166,6 +166,7 @@ func TestEveryMetricOfTheAlertsAndTheDashboardExists(t *testing.T) {
 
 func TestPromtoolChecksTheRulesAndTheDashboardAndTheAlertsSayWhatTheyShould(t *testing.T) {
 	t.Parallel()
+	property.WithoutRace(t)
 	promtool := debian(t, "promtool", "prometheus")
 	mixin := filepath.Join(repository(t), "examples", "deploy", "mixin")
 	// Of Grafana's expressions promtool sees the same, as rules.

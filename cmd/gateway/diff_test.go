@@ -22,7 +22,7 @@ func TestExplainDiffIsThePlanOfAReload(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return command(t, dir, nil, "", "explain", "--diff", "old.yaml", "new.yaml")
+		return commandHere(t, dir, nil, "", "explain", "--diff", "old.yaml", "new.yaml")
 	}
 	out, errs, status := diff("ttl: 24h", "ttl: 1h", "max_concurrent: 6", "max_concurrent: 4", "mode: pooled", "mode: direct",
 		"PROVIDER:-openai}", "PROVIDER:-openai-direct}", "  - postprocess\n", "", "deadline: 4500ms", "deadline: 3s")
@@ -42,7 +42,7 @@ func TestExplainDiffIsThePlanOfAReload(t *testing.T) {
 		t.Errorf("a broken file: status %d\n%s", status, errs)
 	}
 	for _, args := range [][]string{{"explain", "--diff"}, {"explain", "--diff", "old.yaml"}, {"explain", "old.yaml"}} {
-		if _, errs, status := command(t, dir, nil, "", args...); status != 2 {
+		if _, errs, status := commandHere(t, dir, nil, "", args...); status != 2 {
 			t.Errorf("%q: status %d\n%s", args, status, errs)
 		}
 	}

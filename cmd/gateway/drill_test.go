@@ -39,7 +39,7 @@ stages:
 	if n, _ := s.asked(); n != 2 {
 		t.Errorf("%d texts were sent, want one for each provider that lives", n)
 	}
-	if _, errs, status := command(t, "", nil, "", "check", "--live", "--offline", "-c", file); status != 2 || !strings.Contains(errs, "--live asks every provider") {
+	if _, errs, status := commandHere(t, "", nil, "", "check", "--live", "--offline", "-c", file); status != 2 || !strings.Contains(errs, "--live asks every provider") {
 		t.Errorf("status %d: %s", status, errs)
 	}
 }

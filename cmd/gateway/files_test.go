@@ -32,11 +32,10 @@ func soon(t *testing.T, what string, f func()) {
 }
 
 func TestAPipeOrADeviceIsRefusedAtOnceWhereverAFileIsNamed(t *testing.T) {
-	t.Parallel()
 	for what, name := range endless(t) {
 		for _, args := range [][]string{{"serve"}, {"check"}, {"check", "--offline"}, {"explain"}, {"test"}} {
 			soon(t, strings.Join(args, " "), func() {
-				_, errs, status := command(t, t.TempDir(), nil, "", append(args, "--config", name)...)
+				_, errs, status := commandHere(t, t.TempDir(), nil, "", append(args, "--config", name)...)
 				if status != 1 || !strings.Contains(errs, name+": the file cannot be read: this is "+what) {
 					t.Errorf("%v of %s: status %d, errors:\n%s", args, what, status, errs)
 				}
@@ -55,7 +54,7 @@ stages:
 `)
 			for _, args := range [][]string{{"serve", "--set", "server.listen=127.0.0.1:0"}, {"check"}, {"check", "--offline"}} {
 				soon(t, strings.Join(args, " "), func() {
-					_, errs, status := command(t, filepath.Dir(file), nil, "", args...)
+					_, errs, status := commandHere(t, filepath.Dir(file), nil, "", args...)
 					if status != 1 || !strings.Contains(errs, place) || !strings.Contains(errs, name+": this is "+what) {
 						t.Errorf("%v with %s as %s: status %d, errors:\n%s", args, what, place, status, errs)
 					}

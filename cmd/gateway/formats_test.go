@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/text/format"
 )
 
@@ -33,6 +34,7 @@ func TestAFileOfEachFormatIsStillOneToTheParsersOfOthers(t *testing.T) {
 	if _, err := os.Stat(python); err != nil {
 		t.Skip("not tested: there is no", python)
 	}
+	property.WithoutRace(t)
 	t.Parallel()
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")

@@ -13,7 +13,6 @@ import (
 // TestAGlossaryHoldsUntilAReloadBringsAnother: through a running gateway, its cache and an engine
 // that heeds no term.
 func TestAGlossaryHoldsUntilAReloadBringsAnother(t *testing.T) {
-	t.Parallel()
 	s := simulate(t, "--latency", "1ms", "--rtt", "0s")
 	file := write(t, `version: 1
 glossaries: {house: house.csv}
@@ -53,23 +52,23 @@ stages: [cache, provider: {use: sim}, postprocess]
 	}
 
 	put("en,es\ncar\n")
-	out, errs, status := command(t, filepath.Dir(file), nil, "", "reload")
+	out, errs, status := commandHere(t, filepath.Dir(file), nil, "", "reload")
 	if all := out + errs; status != 1 || !strings.Contains(all, "pipeline.yaml:2:21: glossaries.house: house.csv: row 2, column 1: ") {
 		t.Errorf("a broken file: status %d\n%s", status, all)
 	}
 	check("with a file that was refused", "[es] The car is open. + glossary_missed (cached)", "Coche + glossary (cached)", "[es] The train is open. (cached)", "[es] Nothing of it. (cached)")
 
 	put("en,es\ncar,the\n")
-	if out, errs, status := command(t, filepath.Dir(file), nil, "", "reload"); status != 0 {
+	if out, errs, status := commandHere(t, filepath.Dir(file), nil, "", "reload"); status != 0 {
 		t.Fatalf("status %d\n%s%s", status, out, errs)
 	}
 	check("after a reload", "[es] The car is open.", "The + glossary (cached)", "[es] The train is open.", "[es] Nothing of it.")
 
-	if _, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline", "--set", "glossaries.house=nowhere.tsv"); status != 1 || !strings.Contains(errs, "glossaries.house: ") {
+	if _, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check", "--offline", "--set", "glossaries.house=nowhere.tsv"); status != 1 || !strings.Contains(errs, "glossaries.house: ") {
 		t.Errorf("a file that is not there: status %d\n%s", status, errs)
 	}
 	bad := strings.Replace(string(must(os.ReadFile(file))), "glossary: house}", "glossary: hause}", 1)
-	if _, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline", "--config", write(t, strings.Replace(bad, "house.csv", terms, 1))); status != 1 || !strings.Contains(errs, `there is no glossary "hause"`) {
+	if _, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check", "--offline", "--config", write(t, strings.Replace(bad, "house.csv", terms, 1))); status != 1 || !strings.Contains(errs, `there is no glossary "hause"`) {
 		t.Errorf("a model with a glossary that is not there: status %d\n%s", status, errs)
 	}
 	if all := g.output(); slices.ContainsFunc([]string{"coche", "train is"}, func(s string) bool { return strings.Contains(all, s) }) {
@@ -87,7 +86,6 @@ func must[T any](v T, err error) T {
 // TestAKeysGlossaryHoldsWhereAClientCannotNameOne: LibreTranslate's protocol has no field
 // for it, and no call of another key has it.
 func TestAKeysGlossaryHoldsWhereAClientCannotNameOne(t *testing.T) {
-	t.Parallel()
 	s := simulate(t, "--latency", "1ms", "--rtt", "0s")
 	const content = `version: 1
 server:
@@ -138,7 +136,7 @@ stages: [cache, provider: {use: sim}]
 	}
 	const want = `pipeline.yaml:4:61: server.keys[0].glossary: there is no glossary "house"; there are second`
 	for _, verb := range [][]string{{"check", "--offline"}, {"reload"}} {
-		if out, errs, status := command(t, filepath.Dir(file), nil, "", verb...); status != 1 || !strings.Contains(out+errs, want) {
+		if out, errs, status := commandHere(t, filepath.Dir(file), nil, "", verb...); status != 1 || !strings.Contains(out+errs, want) {
 			t.Errorf("%s: status %d\n%s%s", verb[0], status, out, errs)
 		}
 	}
@@ -147,7 +145,6 @@ stages: [cache, provider: {use: sim}]
 // TestFilesAreTranslatedWithAGlossary of the running gateway, of the program's own chain, or
 // of a file of terms.
 func TestFilesAreTranslatedWithAGlossary(t *testing.T) {
-	t.Parallel()
 	s := simulate(t, "--latency", "1ms", "--rtt", "0s")
 	file := write(t, `version: 1
 glossaries: {house: house.csv}
@@ -173,7 +170,7 @@ stages: [cache, provider: {use: sim}]
 			{"bad.tsv", `--glossary: bad.tsv: row 2, column 1: `, 1},
 			{"none.tsv", `--glossary: none.tsv: `, 1},
 		} {
-			out, errs, status := command(t, dir, env, "", "translate", "--from", "en", "--to", "es", "--glossary", c.glossary, "a.json")
+			out, errs, status := commandHere(t, dir, env, "", "translate", "--from", "en", "--to", "es", "--glossary", c.glossary, "a.json")
 			if status != c.status || !strings.Contains(out+errs, c.want) {
 				t.Errorf("%s, %s: status %d, want %d with %s\n%s%s", who, c.glossary, status, c.status, c.want, out, errs)
 			}
@@ -181,7 +178,7 @@ stages: [cache, provider: {use: sim}]
 				t.Errorf("%s, %s: %s", who, c.glossary, errs)
 			}
 		}
-		if out, errs, status := command(t, dir, env, "Car\nA bus.\n", "translate", "--from", "en", "--to", "es", "--glossary", "house"); status != 0 || out != "Coche\n[es] A bus.\n" {
+		if out, errs, status := commandHere(t, dir, env, "Car\nA bus.\n", "translate", "--from", "en", "--to", "es", "--glossary", "house"); status != 0 || out != "Coche\n[es] A bus.\n" {
 			t.Errorf("%s, lines: status %d\n%s%s", who, status, out, errs)
 		}
 	}

@@ -26,7 +26,7 @@ func TestHealthNeedsNeitherCurlNorAKeyNorTheAdminDoor(t *testing.T) {
 	free.Close()
 	env := []string{"PORT=" + port, "DRAGOMAN_CONFIG=" + file}
 	dir, elsewhere := filepath.Dir(file), "XDG_STATE_HOME="+t.TempDir()
-	out, errs, status := command(t, dir, append(env, elsewhere), "", "health")
+	out, errs, status := commandHere(t, dir, append(env, elsewhere), "", "health")
 	if status != 1 || !strings.Contains(errs, "no gateway answers at http://127.0.0.1:"+port+"; is it running?") {
 		t.Errorf("before it runs: %d %s%s", status, out, errs)
 	}
@@ -44,7 +44,7 @@ func TestHealthNeedsNeitherCurlNorAKeyNorTheAdminDoor(t *testing.T) {
 		{env, []string{"health"}, "it lives\n"}, // over its socket
 		{[]string{elsewhere}, []string{"health", "--url", g.url, "--config", "/nowhere.yaml"}, "it lives\n"},
 	} {
-		if out, errs, status := command(t, t.TempDir(), c.env, "", c.args...); status != 0 || out != c.want {
+		if out, errs, status := commandHere(t, t.TempDir(), c.env, "", c.args...); status != 0 || out != c.want {
 			t.Errorf("%q: %d %s%s, want %s", c.args, status, out, errs, c.want)
 		}
 	}
@@ -75,7 +75,7 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 		"--timeout: 0s is no time to wait":  {"--url", unready.URL, "--timeout", "0s"},
 		"/nowhere.yaml":                     {"--config", "/nowhere.yaml"},
 	} {
-		if out, errs, status := command(t, t.TempDir(), nil, "", append([]string{"health"}, args...)...); status == 0 || out != "" || !strings.Contains(errs, want) {
+		if out, errs, status := commandHere(t, t.TempDir(), nil, "", append([]string{"health"}, args...)...); status == 0 || out != "" || !strings.Contains(errs, want) {
 			t.Errorf("%q: %d %s%s, want %q", args, status, out, errs, want)
 		}
 	}

@@ -106,7 +106,7 @@ stages:
   - queue: {max_concurrent: 12}
   - provider: {use: openai}
 `)
-	if _, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline"); status != 0 || errs != "" {
+	if _, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check", "--offline"); status != 0 || errs != "" {
 		t.Errorf("status %d, errors:\n%s", status, errs)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/live"
 	"github.com/dragoman-mt/dragoman/core/live/livetest"
@@ -217,8 +218,10 @@ func TestRecognisedCaptionClientsCostHalfAndLoseNoFinal(t *testing.T) {
 		return all
 	}
 	runs := map[string][]traffic.Event{"all at once, behind one address": trace}
-	for session, c := range clients {
-		runs[c.name] = one(session)
+	if !property.Raced { // one alone does what it does beside others, and less that could race
+		for session, c := range clients {
+			runs[c.name] = one(session)
+		}
 	}
 	for what, trace := range runs {
 		without, with := caption(t, clients, trace, false), caption(t, clients, trace, true)

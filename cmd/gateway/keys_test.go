@@ -64,14 +64,13 @@ func TestKeysInVariablesThatAreNotSetAreNoMistakeOffline(t *testing.T) {
 		`[{name: a, key_sha256: "${UNSET}"}, {name: b, key: "${UNSET}", role: "${ROLE}"}]`, `["${A}", "${A}", {key: "${A}", role: operate}]`,
 	} {
 		file := write(t, "server:\n  listen: 0.0.0.0:8080\n  keys: "+keys+"\nproviders: {openai: {type: openai, api_key: x}}\nstages: [provider: {use: openai}]\n")
-		if out, errs, status := command(t, "", nil, "", "check", "--offline", "--config", file); status != 0 || errs != "" {
+		if out, errs, status := commandHere(t, "", nil, "", "check", "--offline", "--config", file); status != 0 || errs != "" {
 			t.Errorf("%s: status %d, output %q, errors:\n%s", keys, status, out, errs)
 		}
 	}
 }
 
 func TestSeveralKeysInOneTextAreComplainedOf(t *testing.T) {
-	t.Parallel()
 	const several = "several keys are several items of the list: [KEY, KEY]"
 	for keys, want := range map[string]string{
 		`["${KEYS}"]`: "pipeline.yaml:3:10: server.keys[0]: holds a comma, and is one key; " + several, `["` + good1 + `, ` + good2 + `"]`: "pipeline.yaml:3:10: server.keys[0]: holds a comma, and is one key; " + several,
@@ -80,7 +79,7 @@ func TestSeveralKeysInOneTextAreComplainedOf(t *testing.T) {
 		`[{name: odd, key: "${KEYS}"}]`: "", // whoever gives it a name means it
 	} {
 		file := write(t, "server:\n  listen: 127.0.0.1:0\n  keys: "+keys+"\nproviders: {openai: {type: openai, api_key: x}}\nstages: [provider: {use: openai}]\n")
-		_, errs, status := command(t, "", []string{"KEYS=" + good1 + "," + good2}, "", "check", "--offline", "--config", file)
+		_, errs, status := commandHere(t, "", []string{"KEYS=" + good1 + "," + good2}, "", "check", "--offline", "--config", file)
 		if refused := want != ""; (status != 0) != refused || !strings.Contains(errs, want) || strings.Contains(errs, good1) || strings.Contains(errs, good2) {
 			t.Errorf("%s: status %d, want %q, errors:\n%s", keys, status, want, errs)
 		}
@@ -101,7 +100,7 @@ func TestMistakesInKeysHaveTheirPlace(t *testing.T) {
 providers: {openai: {type: openai, api_key: x}}
 stages: [provider: {use: openai}]
 `)
-	_, errs, status := command(t, "", nil, "", "check", "--offline", "--config", file)
+	_, errs, status := commandHere(t, "", nil, "", "check", "--offline", "--config", file)
 	want := strings.ReplaceAll(`FILE:6:14: server.keys[2].name: one is what keys[1] is called already; a name is one client's
 FILE:7:7: server.keys[3]: has both key and key_sha256, which could differ; keep one of them
 FILE:8:7: server.keys[4]: needs a key or a key_sha256, and neither is there, or it is empty; is the environment variable behind it set?
@@ -117,7 +116,7 @@ FILE:9:7: server.keys[5]: is the same key as keys[0]; a key has one name and one
 providers: {openai: {type: openai, api_key: x}}
 stages: [provider: {use: openai}]
 `)
-	_, errs, status = command(t, "", nil, "", "check", "--offline", "--config", bad)
+	_, errs, status = commandHere(t, "", nil, "", "check", "--offline", "--config", bad)
 	for _, want := range []string{":3:56: server.keys[0].role: must be one of translate, operate, got \"admin\"", ":4:14: server.keys[1].name: must be 1 to 64 letters", ":4:39: server.keys[1].key_sha256: must be a SHA-256 sum"} {
 		if status != 1 || !strings.Contains(errs, want) || strings.Contains(errs, good1) {
 			t.Errorf("status %d, want %s:\n%s", status, want, errs)
@@ -139,7 +138,7 @@ func TestMistakesInLimitsOfKeysHaveTheirPlace(t *testing.T) {
 providers: {openai: {type: openai, api_key: x}}
 stages: [provider: {use: openai}]
 `)
-	_, errs, status := command(t, "", nil, "", "check", "--offline", "--config", file)
+	_, errs, status := commandHere(t, "", nil, "", "check", "--offline", "--config", file)
 	for _, want := range []string{
 		":3:71: server.keys[0].characters_per_month: must be at least 1, got -5",
 		":4:70: server.keys[1].requests_per_minute: must be at least 1, got 0",
@@ -160,7 +159,7 @@ stages: [provider: {use: openai}]
 providers: {openai: {type: openai, api_key: x}}
 stages: [provider: {use: openai}]
 `)
-	if _, errs, status := command(t, "", nil, "", "check", "--offline", "--config", operator); status != 1 || !strings.Contains(errs, ":3:7: server.keys[0]: is an operator's key, which translates nothing") {
+	if _, errs, status := commandHere(t, "", nil, "", "check", "--offline", "--config", operator); status != 1 || !strings.Contains(errs, ":3:7: server.keys[0]: is an operator's key, which translates nothing") {
 		t.Errorf("status %d:\n%s", status, errs)
 	}
 }

@@ -23,7 +23,7 @@ func TestLastGoodServesWhatServedLastWhateverIsWrongWithTheFile(t *testing.T) {
 			file := write(t, good)
 			env := []string{"XDG_STATE_HOME=" + t.TempDir()}
 			args := []string{"serve", "--config", file, "--set", "server.listen=127.0.0.1:0"}
-			_, none, status := command(t, "", env, "", append(args, "--last-good", "--set", "pool.mode=no")...)
+			_, none, status := commandHere(t, "", env, "", append(args, "--last-good", "--set", "pool.mode=no")...)
 			if status != 1 || !strings.Contains(none, "--last-good finds nothing else to serve") {
 				t.Errorf("with nothing kept: status %d\n%s", status, none)
 			}
@@ -34,7 +34,7 @@ func TestLastGoodServesWhatServedLastWhateverIsWrongWithTheFile(t *testing.T) {
 			if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, errs, status := command(t, "", env, "", args...); status != 1 || !strings.Contains(errs, filepath.Base(file)+":") {
+			if _, errs, status := commandHere(t, "", env, "", args...); status != 1 || !strings.Contains(errs, filepath.Base(file)+":") {
 				t.Errorf("without --last-good: status %d\n%s", status, errs)
 			}
 			g = serveFile(t, file, env, "--last-good")

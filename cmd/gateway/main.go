@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -37,23 +38,28 @@ const (
 // Main is the whole program: it reads the command line, runs the command and ends the
 // process with its status. Kinds are linked beside those that every gateway has; a
 // pipeline.yaml names them as it names all others.
-func Main(kinds ...core.Kind) { os.Exit(program{kinds}.run(os.Args[1:])) }
+func Main(kinds ...core.Kind) {
+	os.Exit(program{kinds}.run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // A program is a gateway with the kinds that it was linked with beside the shipped ones.
 type program struct{ kinds []core.Kind }
 
-func (p program) run(args []string) int {
+func (p program) run(args []string, in io.Reader, out, errs io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second signal ends the program at once.
 	context.AfterFunc(ctx, stop)
 
 	if err := p.sound(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(errs, err)
 		return exitFailed
 	}
 	root := p.root()
 	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil:
@@ -61,7 +67,7 @@ func (p program) run(args []string) int {
 	case errors.Is(err, errSaid):
 		return exitFailed
 	}
-	fmt.Fprintln(os.Stderr, err)
+	fmt.Fprintln(errs, err)
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}

@@ -29,7 +29,7 @@ func TestCheckOfflinePassesWhatVariablesDecideAndRefusesWhatNoneCouldMend(t *tes
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := write(t, strings.NewReplacer("LISTEN", c.listen, "PRELOAD", c.preload).Replace(unset))
-			out, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline")
+			out, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check", "--offline")
 			if want := map[bool]int{true: 0, false: 1}[c.want == ""]; status != want || !strings.Contains(errs, c.want) {
 				t.Errorf("status %d, want %d and %q; output %q, errors:\n%s", status, want, c.want, out, errs)
 			}

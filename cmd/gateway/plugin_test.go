@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/dragoman-mt/dragoman/cmd/internal/binaries"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/plugins/apertium/engine"
 	"github.com/dragoman-mt/dragoman/plugins/scaffold"
 )
@@ -17,8 +18,9 @@ import (
 // needPython skips a test where the Python SDK's needs are not installed.
 func needPython(t *testing.T) {
 	t.Helper()
+	property.WithoutRace(t)
 	if out, err := exec.Command("/usr/bin/python3", "-c", "import google.protobuf, grpc").CombinedOutput(); err != nil {
-		t.Skipf("not tested: /usr/bin/python3 has no grpcio: %v %s", err, out)
+		t.Skipf("not tested: /usr/bin/python3 has no grpcio (apt-get install python3-grpcio python3-protobuf): %v %s", err, out)
 	}
 }
 
@@ -129,7 +131,7 @@ func TestANewPluginVerifiesAndRunsInAChain(t *testing.T) {
 				dir = filepath.Join(dir, "new-one")
 				if lang == "go" {
 					build := exec.Command("go", "build", "-o", ".", "./cmd/...")
-					build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off", "GOFLAGS="+os.Getenv("GOFLAGS")+" -ldflags=-w")
+					build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off", undebuggable())
 					if out, err := build.CombinedOutput(); err != nil {
 						t.Fatalf("%v\n%s", err, out)
 					}
@@ -174,7 +176,7 @@ func TestThePageLeadsToAChainThatCallsANewStage(t *testing.T) {
 	cmd.Dir = t.TempDir()
 	// The program that make has built finds the checkout by where it stands, one built for the tests by its sources.
 	path := strings.Join([]string{os.Getenv(binaries.Folder), programs, os.Getenv("PATH")}, ":")
-	cmd.Env = append(clean(os.Environ()), "PATH="+strings.TrimPrefix(path, ":"), "OPENAI_BASE_URL="+s.base, "OPENAI_API_KEY=x", "GOPROXY=off", "GOWORK=off", "GOFLAGS="+os.Getenv("GOFLAGS")+" -ldflags=-w")
+	cmd.Env = append(clean(os.Environ()), "PATH="+strings.TrimPrefix(path, ":"), "OPENAI_BASE_URL="+s.base, "OPENAI_API_KEY=x", "GOPROXY=off", "GOWORK=off", undebuggable())
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), " 0 failed") || !strings.HasSuffix(string(out), "\n[es] Good morning. (shout)\n") {
 		t.Errorf("%v\n%s", err, out)
@@ -189,7 +191,7 @@ func TestNewRefusesWhatItCannotWrite(t *testing.T) {
 		"cannot be the name":               {"--role", "stage", "--dragoman", repository(t), "X"},
 		"name their folder":                {"--role", "stage", "--dragoman", "/", "x"},
 	} {
-		out, errs, status := command(t, t.TempDir(), nil, "", append([]string{"plugin", "new"}, args...)...)
+		out, errs, status := commandHere(t, t.TempDir(), nil, "", append([]string{"plugin", "new"}, args...)...)
 		if status == 0 || out != "" || !strings.Contains(errs, want) {
 			t.Errorf("%q: status %d\n%s%s", args, status, out, errs)
 		}

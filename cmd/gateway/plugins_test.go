@@ -181,7 +181,7 @@ stages:
 	if !strings.Contains(errs, "warning: pipeline.yaml:11:35: providers.absent.command: there is no file") {
 		t.Errorf("a plugin that is not in use and not there is no warning:\n%s", errs)
 	}
-	out, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline", "--no-plugins")
+	out, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check", "--offline", "--no-plugins")
 	if status != 0 || errs != "" || strings.Contains(out, "asked") {
 		t.Errorf("--no-plugins: status %d, %s%s", status, out, errs)
 	}
@@ -193,7 +193,7 @@ func TestCheckSaysThatItHasStartedPlugins(t *testing.T) {
 	if status != 0 || !strings.Contains(out, "plugins started and asked: 1") {
 		t.Errorf("status %d, %s%s", status, out, errs)
 	}
-	out, errs, _ = command(t, filepath.Dir(file), nil, "", "explain")
+	out, errs, _ = commandHere(t, filepath.Dir(file), nil, "", "explain")
 	if strings.Contains(out+errs, "sk-secret") {
 		t.Errorf("a key is shown:\n%s", out)
 	}
@@ -201,7 +201,7 @@ func TestCheckSaysThatItHasStartedPlugins(t *testing.T) {
 
 func TestAPluginTakesItsKeysFromAProviderAndNotFromAPlugin(t *testing.T) {
 	file := write(t, strings.Replace(direct(&simulator{base: "http://127.0.0.1:1/v1"}, "{use: direct}"), "stages:", "  second: {type: plugin, command: [x], config_from: direct}\nstages:", 1))
-	_, errs, status := command(t, filepath.Dir(file), nil, "", "check", "--offline")
+	_, errs, status := commandHere(t, filepath.Dir(file), nil, "", "check", "--offline")
 	if status != 1 || !strings.Contains(errs, "providers.second.config_from: direct is a plugin itself") {
 		t.Errorf("status %d, %s", status, errs)
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -32,6 +33,9 @@ import (
 var programs string
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "sloth" {
+		Main(lazyKind())
+	}
 	dir, err := os.MkdirTemp("", "dragoman-programs-")
 	if err == nil {
 		programs = dir
@@ -42,7 +46,14 @@ func TestMain(m *testing.M) {
 		os.Setenv("CGO_ENABLED", "0")
 		if !property.Raced {
 			err = binaries.Into(dir, "cmd/dragoman", "cmd/openai-sim", "plugins/openai-direct", "plugins/apertium",
-				"examples/mask/mask-plugin", "cmd/gateway/testdata/badplugin", "cmd/gateway/testdata/sloth")
+				"examples/mask/mask-plugin", "cmd/gateway/testdata/badplugin")
+			var self string
+			if err == nil {
+				self, err = os.Executable()
+			}
+			if err == nil {
+				err = os.Symlink(self, filepath.Join(dir, "sloth"))
+			}
 		}
 	}
 	if err != nil {
@@ -326,6 +337,36 @@ func command(t testing.TB, dir string, env []string, stdin string, args ...strin
 		t.Fatalf("dragoman %q: %v: %s%s", args, err, out.String(), errs.String())
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// commandHere is command in this process, which takes a tenth of what another one does: for tests of what
+// dragoman says, and not of what becomes of its process. The folder and the variables are those of
+// this process meanwhile, so the test runs beside no other; and no plugin is started.
+func commandHere(t *testing.T, dir string, env []string, stdin string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	property.WithoutRace(t)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(cmp.Or(dir, here)) // which a test that runs beside others may not
+	defer os.Chdir(here)
+	former := os.Environ()
+	defer setEnviron(former)
+	setEnviron(append(clean(former), env...))
+	var out, errs bytes.Buffer
+	ended := make(chan int, 1)
+	go func() { ended <- program{}.run(args, strings.NewReader(stdin), &out, &errs) }()
+	status = receive(t, ended)
+	return out.String(), errs.String(), status
+}
+
+func setEnviron(env []string) {
+	os.Clearenv()
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		os.Setenv(name, value)
+	}
 }
 
 // An answer is what a test reads of the native door's.

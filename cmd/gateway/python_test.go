@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -22,9 +21,7 @@ import (
 // not what the SDK needs.
 func wordByWord(t *testing.T) string {
 	t.Helper()
-	if out, err := exec.Command("/usr/bin/python3", "-c", "import google.protobuf, grpc").CombinedOutput(); err != nil {
-		t.Skipf("not tested: /usr/bin/python3 has no grpcio (apt-get install python3-grpcio python3-protobuf): %v %s", err, out)
-	}
+	needPython(t)
 	return filepath.Join(repository(t), "examples", "word-by-word")
 }
 

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"fmt"
 	"io/fs"
 	"os"
@@ -68,7 +67,6 @@ func snippets(t *testing.T) []snippet {
 // TestEveryYAMLSnippetIsAConfiguration loads every ```yaml block as a whole
 // pipeline.yaml, with the folder examples beside it. The plugins that some name are not.
 func TestEveryYAMLSnippetIsAConfiguration(t *testing.T) {
-	t.Parallel()
 	checked := 0
 	for _, s := range snippets(t) {
 		if s.language != "yaml" {
@@ -79,14 +77,8 @@ func TestEveryYAMLSnippetIsAConfiguration(t *testing.T) {
 		if err := os.Symlink(filepath.Join(repository(t), "examples"), filepath.Join(filepath.Dir(file), "examples")); err != nil {
 			t.Fatal(err)
 		}
-		// In this process: another one for each would do nothing else, and take ten times as long.
-		var said bytes.Buffer
-		root := program{}.root()
-		root.SetArgs([]string{"check", "--offline", "--no-plugins", "--config", file})
-		root.SetOut(&said)
-		root.SetErr(&said)
-		if err := root.ExecuteContext(t.Context()); err != nil {
-			t.Errorf("%s: %v\n%s", s.place, err, &said)
+		if out, errs, status := commandHere(t, "", nil, "", "check", "--offline", "--no-plugins", "--config", file); status != 0 {
+			t.Errorf("%s: status %d\n%s%s", s.place, status, out, errs)
 		}
 	}
 	if checked < 5 {

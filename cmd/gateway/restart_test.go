@@ -41,11 +41,11 @@ stages:
 		t.Errorf("%d first attempts for %d requests", n, tr.asked.Load())
 	}
 
-	_, errs, status := command(t, t.TempDir(), nil, "", "plugin", "restart", "absent", "--url", g.url)
+	_, errs, status := commandHere(t, t.TempDir(), nil, "", "plugin", "restart", "absent", "--url", g.url)
 	if status != 1 || !strings.Contains(errs, `"absent"`) || !strings.Contains(errs, "there are direct, openai-direct") {
 		t.Errorf("%d %s", status, errs)
 	}
-	if _, errs, status := command(t, t.TempDir(), nil, "", "plugin", "restart"); status != 2 {
+	if _, errs, status := commandHere(t, t.TempDir(), nil, "", "plugin", "restart"); status != 2 {
 		t.Errorf("%d %s", status, errs)
 	}
 }

@@ -143,7 +143,6 @@ stages:
 }
 
 func TestExplainAndCheckKnowRoutes(t *testing.T) {
-	t.Parallel()
 	file := write(t, `version: 1
 server: {keys: [{name: captions, key: 0123456789abcdef01234567}, {name: ops, key: 89abcdef0123456701234567, role: operate}]}
 providers:
@@ -158,12 +157,12 @@ stages:
         - {lane: bulk, client: captions, use: [two, one]}
 `)
 	dir := filepath.Dir(file)
-	if _, errs, status := command(t, dir, nil, "", "check", "--offline"); status == 0 || !strings.Contains(errs, `"two" is named twice`) {
+	if _, errs, status := commandHere(t, dir, nil, "", "check", "--offline"); status == 0 || !strings.Contains(errs, `"two" is named twice`) {
 		t.Errorf("a provider that is in use and a fallback: status %d, %s", status, errs)
 	}
 	good := strings.Replace(read(t, file), "fallback: [two]", "retries: 1", 1)
 	put(t, file, good)
-	out, errs, status := command(t, dir, nil, "", "explain")
+	out, errs, status := commandHere(t, dir, nil, "", "explain")
 	for _, want := range []string{
 		"routes[0]: from en, to de, fr: calls two (openai), and nobody else", "routes[1]: lane bulk, client captions: calls two (openai) or one (openai)",
 		"calls one (openai) or two (openai)", "providers.one.limits.requests_per_minute", "{api_key: [redacted]}, {weight: 2}", "stages.provider.use",
@@ -187,7 +186,7 @@ stages:
 			text = strings.Replace(good, before, after, 1)
 		}
 		put(t, file, text)
-		out, errs, status := command(t, dir, nil, "", "check", "--offline")
+		out, errs, status := commandHere(t, dir, nil, "", "check", "--offline")
 		if want == "" && status != 0 || !strings.Contains(out+errs, want) || strings.Contains(out+errs, "hunter2") {
 			t.Errorf("%s: status %d, want %q\n%s%s", change, status, want, out, errs)
 		}

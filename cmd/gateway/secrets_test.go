@@ -105,7 +105,6 @@ stages:
 }
 
 func TestACredentialOfSystemdIsReadAndCheckedAndNeedsNoneOffline(t *testing.T) {
-	t.Parallel()
 	url, wants := keyed(t)
 	want := "Bearer sk-credential"
 	wants.Store(&want)
@@ -134,7 +133,7 @@ stages:
 		{"CREDENTIALS_DIRECTORY=" + dir, []string{"check", "--offline"}, 0, "is fine"},
 		{"CREDENTIALS_DIRECTORY=" + credentials, []string{"translate", "--from", "en", "--to", "es"}, 0, "by Bearer sk-credential"},
 	} {
-		out, errs, status := command(t, dir, []string{c.env}, "Hello.\n", c.args...)
+		out, errs, status := commandHere(t, dir, []string{c.env}, "Hello.\n", c.args...)
 		if status != c.status || !strings.Contains(out+errs, c.said) {
 			t.Errorf("%s, %v: status %d, want %d and %q\n%s%s", c.env, c.args, status, c.status, c.said, out, errs)
 		}

@@ -197,7 +197,7 @@ func TestWhatKeepsTheGatewayFromStartingIsSaidInOneLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := write(t, c.yaml)
-			out, errs, status := command(t, filepath.Dir(file), nil, "", append([]string{"serve"}, c.args...)...)
+			out, errs, status := commandHere(t, filepath.Dir(file), nil, "", append([]string{"serve"}, c.args...)...)
 			if status != 1 || out != "" || strings.Count(strings.TrimSpace(errs), "\n") != 0 {
 				t.Errorf("status %d, output %q, errors:\n%s", status, out, errs)
 			}

@@ -255,6 +255,7 @@ func TestAStoreThatIsAwayFailsAndDelaysNoRequest(t *testing.T) {
 // over is used; so for Sentinels, and in a cluster.
 func TestAFailoverFailsNoRequest(t *testing.T) {
 	t.Parallel()
+	property.WithoutRace(t)
 	sentinel := func(t *testing.T) (url string, fail func()) {
 		url, primary, _ := sharedtest.Sentinel(t)
 		return url, primary.Stop

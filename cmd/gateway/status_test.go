@@ -128,7 +128,7 @@ stages: [cache, {queue: {max_concurrent: 3}}, {provider: {use: main}}]
 `, nil)
 	g.ask("Good evening.").text(t)
 	g.ask("Good evening.").text(t)
-	out, errs, code := command(t, t.TempDir(), nil, "", "status", "--url", g.url)
+	out, errs, code := commandHere(t, t.TempDir(), nil, "", "status", "--url", g.url)
 	if code != 0 || errs != "" || !strings.Contains(out, "\nready\n") || !strings.Contains(out, "0 of 3 running") || !strings.Contains(out, "50 %") {
 		t.Errorf("%d %s\n%s", code, errs, out)
 	}

@@ -223,7 +223,7 @@ func TestAGatewayThatStopsEndsItsTaps(t *testing.T) {
 	s := simulate(t)
 	g := serveYAML(t, pipeline(s, "pooled", ""), nil, "--set", "server.admin=127.0.0.1:0")
 	own := g.see(`status at (http://127\.0\.0\.1:\d+)`)
-	_, errs, status := command(t, t.TempDir(), nil, "", "tap", "--url", g.url)
+	_, errs, status := commandHere(t, t.TempDir(), nil, "", "tap", "--url", g.url)
 	if status != 1 || !strings.Contains(errs, "is the admin door at another address (server.admin)") {
 		t.Errorf("on the public listener: status %d, %s", status, errs)
 	}
@@ -258,7 +258,7 @@ func TestATapThatCannotBeOpenedSaysWhy(t *testing.T) {
 		{[]string{"--url", g.url, "--limit", "0"}, 2, "--limit: 0 is too small"},
 		{[]string{"--stages", "cache"}, 2, "dragoman tap --help"},
 	} {
-		out, errs, status := command(t, t.TempDir(), nil, "", append([]string{"tap"}, c.args...)...)
+		out, errs, status := commandHere(t, t.TempDir(), nil, "", append([]string{"tap"}, c.args...)...)
 		if status != c.status || out != "" || !strings.Contains(errs, c.want) || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%v: status %d, %q, %q, want %q", c.args, status, out, errs, c.want)
 		}
@@ -266,7 +266,7 @@ func TestATapThatCannotBeOpenedSaysWhy(t *testing.T) {
 	for range 4 {
 		tapProcess(t, g)
 	}
-	if _, errs, status := command(t, t.TempDir(), nil, "", "tap", "--url", g.url); status != 1 || !strings.Contains(errs, "4 taps are open, which is the most at once; end one of them first") {
+	if _, errs, status := commandHere(t, t.TempDir(), nil, "", "tap", "--url", g.url); status != 1 || !strings.Contains(errs, "4 taps are open, which is the most at once; end one of them first") {
 		t.Errorf("a fifth: status %d, %s", status, errs)
 	}
 }
@@ -279,7 +279,7 @@ func TestATapOfAGatewayWithKeysNeedsOne(t *testing.T) {
 		"another":             "DRAGOMAN_KEY, or --key, is another",
 		"the-key-of-a-client": "the key may translate and not operate",
 	} {
-		if _, errs, status := command(t, t.TempDir(), []string{"DRAGOMAN_KEY=" + key}, "", "tap", "--url", g.url); status != 1 || !strings.Contains(errs, want) {
+		if _, errs, status := commandHere(t, t.TempDir(), []string{"DRAGOMAN_KEY=" + key}, "", "tap", "--url", g.url); status != 1 || !strings.Contains(errs, want) {
 			t.Errorf("key %q: status %d, %s", key, status, errs)
 		}
 	}

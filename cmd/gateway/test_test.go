@@ -15,7 +15,7 @@ import (
 var unreachable = []string{"OPENAI_BASE_URL=http://127.0.0.1:1/v1"}
 
 func TestTheShippedTestsPassWithoutKeyPluginOrNetwork(t *testing.T) {
-	out, errs, status := command(t, repository(t), unreachable, "", "test")
+	out, errs, status := commandHere(t, repository(t), unreachable, "", "test")
 	if status != 0 || errs != "" || !regexp.MustCompile(`\npipeline_test\.yaml: 1\d passed, 0 failed, 0 skipped\n$`).MatchString(out) {
 		t.Errorf("status %d\n%s%s", status, out, errs)
 	}
@@ -23,7 +23,6 @@ func TestTheShippedTestsPassWithoutKeyPluginOrNetwork(t *testing.T) {
 
 // A test that passes whatever the chain is proves nothing.
 func TestTheShippedTestsNoticeWhatAChangeBreaks(t *testing.T) {
-	t.Parallel()
 	for set, broken := range map[string]string{
 		"stages.postprocess.enabled=false":          "chatter and quotation marks are taken off",
 		"stages.postprocess.skip=[think]":           "what a model thinks is not heard, not even in pieces",
@@ -44,8 +43,7 @@ func TestTheShippedTestsNoticeWhatAChangeBreaks(t *testing.T) {
 		"providers.openai.base_url=http://[::1]:9/": "", // or called
 	} {
 		t.Run(set, func(t *testing.T) {
-			t.Parallel()
-			out, errs, status := command(t, repository(t), unreachable, "", "test", "--set", set, "--run", "^"+regexp.QuoteMeta(broken))
+			out, errs, status := commandHere(t, repository(t), unreachable, "", "test", "--set", set, "--run", "^"+regexp.QuoteMeta(broken))
 			if broken == "" {
 				if status != 0 {
 					t.Errorf("status %d\n%s%s", status, out, errs)
@@ -85,7 +83,7 @@ func tested(t *testing.T, name string) string {
 }
 
 func TestATestThatFailsSaysWhatWasExpectedAndWhatCame(t *testing.T) {
-	out, errs, status := command(t, tested(t, "failures"), nil, "", "test", "--limit", "3s")
+	out, errs, status := commandHere(t, tested(t, "failures"), nil, "", "test", "--limit", "3s")
 	if status != 1 {
 		t.Errorf("status %d", status)
 	}
@@ -93,7 +91,7 @@ func TestATestThatFailsSaysWhatWasExpectedAndWhatCame(t *testing.T) {
 }
 
 func TestVerboseTellsWhatCame(t *testing.T) {
-	out, _, status := command(t, tested(t, "failures"), nil, "", "test", "-v", "--run", "wait|overtakes|called|third")
+	out, _, status := commandHere(t, tested(t, "failures"), nil, "", "test", "-v", "--run", "wait|overtakes|called|third")
 	if status != 1 {
 		t.Errorf("status %d", status)
 	}
@@ -101,7 +99,7 @@ func TestVerboseTellsWhatCame(t *testing.T) {
 }
 
 func TestEveryMistakeInTestsIsSaidWithItsPlace(t *testing.T) {
-	out, errs, status := command(t, tested(t, "mistakes"), nil, "", "test")
+	out, errs, status := commandHere(t, tested(t, "mistakes"), nil, "", "test")
 	if status != 1 || out != "" {
 		t.Errorf("status %d, output %q", status, out)
 	}
@@ -109,7 +107,6 @@ func TestEveryMistakeInTestsIsSaidWithItsPlace(t *testing.T) {
 }
 
 func TestWhatToTestIsSaidOrRefused(t *testing.T) {
-	t.Parallel()
 	dir := tested(t, "failures")
 	os.WriteFile(filepath.Join(dir, "empty_test.yaml"), nil, 0o600)
 	os.WriteFile(filepath.Join(dir, "none_test.yaml"), []byte("version: 1\ntests: []\n"), 0o600)
@@ -134,7 +131,7 @@ func TestWhatToTestIsSaidOrRefused(t *testing.T) {
 		{"no time", []string{"--limit", "0s"}, 2, "--limit: must be more than 0, got 0s\n"},
 		{"one by its name", []string{"--run", "^a hedge"}, 0, "ok    a hedge overtakes\npipeline_test.yaml: 1 passed, 0 failed, 0 skipped\n"},
 	} {
-		out, errs, status := command(t, dir, nil, "", append([]string{"test"}, c.args...)...)
+		out, errs, status := commandHere(t, dir, nil, "", append([]string{"test"}, c.args...)...)
 		if status != c.status || out+errs != c.want {
 			t.Errorf("%s: status %d, want %d\n%s%swant\n%s", c.name, status, c.status, out, errs, c.want)
 		}

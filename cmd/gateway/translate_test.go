@@ -25,7 +25,6 @@ func (s *simulator) failNext(fault string, n int) {
 }
 
 func TestTranslateKeepsLinesInOrder(t *testing.T) {
-	t.Parallel()
 	// Later lines are often answered before earlier ones.
 	s := simulate(t, "--profile", "steady", "--latency", "20ms", "--rtt", "0s")
 	var in, want strings.Builder
@@ -55,12 +54,12 @@ func TestTranslateKeepsLinesInOrder(t *testing.T) {
 		"standard input": nil,
 		"dash":           {"-"},
 	} {
-		out, errs, status := command(t, dir, nil, in.String(), append([]string{"translate", "--from", "en", "--to", "es"}, args...)...)
+		out, errs, status := commandHere(t, dir, nil, in.String(), append([]string{"translate", "--from", "en", "--to", "es"}, args...)...)
 		if status != 0 || errs != "" || out != want.String() {
 			t.Errorf("%s: status %d, errors %q, output differs: %v", name, status, errs, out != want.String())
 		}
 	}
-	out, errs, status := command(t, dir, nil, "", "translate", "--from", "en", "--to", "es", "in.txt", "in.txt")
+	out, errs, status := commandHere(t, dir, nil, "", "translate", "--from", "en", "--to", "es", "in.txt", "in.txt")
 	if status != 0 || errs != "" || out != want.String()+want.String() {
 		t.Errorf("two files: status %d, errors %q", status, errs)
 	}
@@ -70,14 +69,14 @@ func TestALineThatFailsStaysInItsPlaceAndIsReported(t *testing.T) {
 	s := simulate(t)
 	config := write(t, strings.Replace(pipeline(s, "pooled", ""), "{use: openai}", "{use: openai, retries: 0}", 1))
 	s.failNext(openaitest.Refusal, 1)
-	out, errs, status := command(t, filepath.Dir(config), nil, "only this one\n", "translate", "--to", "es", "--from", "en")
+	out, errs, status := commandHere(t, filepath.Dir(config), nil, "only this one\n", "translate", "--to", "es", "--from", "en")
 	if status != 1 || out != "only this one\n" || !strings.HasPrefix(errs, "standard input:1: ") || !strings.Contains(errs, "provider_refused") || !strings.HasSuffix(errs, "1 of 1 lines were not translated\n") {
 		t.Errorf("status %d, output %q, errors:\n%s", status, out, errs)
 	}
 
 	// What may still succeed is asked for again.
 	s.failNext(openaitest.Error500, 1)
-	out, errs, status = command(t, filepath.Dir(config), nil, "ask again\n", "translate", "--to", "es", "--from", "en")
+	out, errs, status = commandHere(t, filepath.Dir(config), nil, "ask again\n", "translate", "--to", "es", "--from", "en")
 	if status != 0 || out != "[es] ask again\n" || errs != "" {
 		t.Errorf("status %d, output %q, errors:\n%s", status, out, errs)
 	}
@@ -86,7 +85,7 @@ func TestALineThatFailsStaysInItsPlaceAndIsReported(t *testing.T) {
 func TestTranslateUsesTheProviderNamed(t *testing.T) {
 	first, second := simulate(t), simulate(t)
 	config := write(t, strings.Replace(pipeline(first, "pooled", `  second: {type: openai, base_url: "`+second.base+`", api_key: x}`), "{use: openai}", "{use: openai, fallback: [second]}", 1))
-	out, errs, status := command(t, filepath.Dir(config), nil, "hello\n", "translate", "--from", "en", "--to", "es", "--provider", "second")
+	out, errs, status := commandHere(t, filepath.Dir(config), nil, "hello\n", "translate", "--from", "en", "--to", "es", "--provider", "second")
 	if status != 0 || out != "[es] hello\n" {
 		t.Fatalf("status %d, output %q, errors:\n%s", status, out, errs)
 	}
@@ -107,12 +106,12 @@ func TestACommandLineThatCannotBeUnderstoodIsStatus2(t *testing.T) {
 		"--help":               {"serve", "--wrong"},
 		"takes no arguments":   {"check", "other.yaml"},
 	} {
-		out, errs, status := command(t, filepath.Dir(config), nil, "", args...)
+		out, errs, status := commandHere(t, filepath.Dir(config), nil, "", args...)
 		if status != 2 || out != "" || !strings.Contains(errs, want) || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%v: status %d, output %q, errors:\n%s", args, status, out, errs)
 		}
 	}
-	_, errs, status := command(t, filepath.Dir(config), nil, "", "translate", "--to", "es", "no-such-file.txt")
+	_, errs, status := commandHere(t, filepath.Dir(config), nil, "", "translate", "--to", "es", "no-such-file.txt")
 	if status != 1 || !strings.Contains(errs, "no-such-file.txt") {
 		t.Errorf("status %d, errors:\n%s", status, errs)
 	}

@@ -238,7 +238,7 @@ stages: [cache, provider: {use: openai}]
 		}
 	}
 	show := func(args ...string) string {
-		out, errs, status := command(t, filepath.Dir(g.file), nil, "", append([]string{"usage"}, args...)...)
+		out, errs, status := commandHere(t, filepath.Dir(g.file), nil, "", append([]string{"usage"}, args...)...)
 		if status != 0 {
 			t.Fatalf("status %d: %s%s", status, out, errs)
 		}
@@ -262,7 +262,7 @@ stages: [cache, provider: {use: openai}]
 	}
 	// Another price holds for what is answered from then on, and a session is told its own.
 	g.edit(strings.Replace(yaml, "price: {input: 1, output: 2, currency: EUR}", "price: {input: 1000000, per_million: characters}", 1))
-	if out, errs, status := command(t, filepath.Dir(g.file), nil, "", "reload"); status != 0 {
+	if out, errs, status := commandHere(t, filepath.Dir(g.file), nil, "", "reload"); status != 0 {
 		t.Fatalf("status %d: %s%s", status, out, errs)
 	}
 	req, err := http.NewRequest(http.MethodPost, g.url+"/v1/translate", strings.NewReader(`{"text":"vijf","source":"en","target":"es","session":"call-8","session_usage":true}`))
@@ -283,7 +283,7 @@ stages: [cache, provider: {use: openai}]
 		t.Errorf("%s", out)
 	}
 	for _, wrong := range [][]string{{"--by", "moon"}, {"--month", "November"}, {"more"}} {
-		if _, errs, status := command(t, filepath.Dir(g.file), nil, "", append([]string{"usage"}, wrong...)...); status == 0 || errs == "" {
+		if _, errs, status := commandHere(t, filepath.Dir(g.file), nil, "", append([]string{"usage"}, wrong...)...); status == 0 || errs == "" {
 			t.Errorf("%q: status %d, %q", wrong, status, errs)
 		}
 	}

@@ -20,7 +20,7 @@ const Folder = "DRAGOMAN_TEST_BINARIES"
 // Folder has is copied; all else is built, without the race detector.
 func Into(dir string, packages ...string) error {
 	const module = "github.com/dragoman-mt/dragoman/"
-	build := []string{"build", "-ldflags=-w", "-o", dir}
+	build := []string{"build", "-ldflags=-s", "-o", dir}
 	for _, p := range packages {
 		from := ""
 		switch path.Dir(p) {

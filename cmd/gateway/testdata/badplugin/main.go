@@ -24,8 +24,8 @@ import (
 	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
 
-// flood is how much a flood prints on each stream, in bytes.
-const flood = 100 << 20
+// flood is how much a flood prints on each stream, in bytes: more than the test lets a gateway grow.
+const flood = 70 << 20
 
 func main() {
 	p := &plugin{does: os.Args[1], stdout: os.Stdout, stderr: os.Stderr}
@@ -148,9 +148,9 @@ func (p *plugin) misbehave(ctx context.Context, v *wire.Visit) (string, error) {
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		<-ctx.Done() // another thread may be the one that stops first
 	case "prints":
-		p.once.Do(func() { print100(p.stdout, p.stderr) })
+		p.once.Do(func() { pour(p.stdout, p.stderr) })
 	case "prints-over-grpc":
-		p.once.Do(func() { print100(os.Stdout, os.Stderr) })
+		p.once.Do(func() { pour(os.Stdout, os.Stderr) })
 	case "forks":
 		if err := exec.Command(os.Args[0], "child").Start(); err != nil {
 			return "", err
@@ -180,8 +180,8 @@ func (p *plugin) misbehave(ctx context.Context, v *wire.Visit) (string, error) {
 	return "[es] " + v.GetText().GetText(), nil
 }
 
-// print100 prints lines on the one, and one line without an end on the other.
-func print100(lines, line io.Writer) {
+// pour prints lines on the one, and one line without an end on the other.
+func pour(lines, line io.Writer) {
 	var both sync.WaitGroup
 	for to, piece := range map[io.Writer]string{lines: strings.Repeat("a line that nobody reads\n", 2000), line: strings.Repeat("on and on ", 5000)} {
 		both.Go(func() {
