@@ -298,31 +298,40 @@ func (l *linked) ends(ended <-chan error, want core.ErrorKind) {
 	}
 }
 
-// passesErrors fails below in every way. Each way has a chain of its own: a
-// caller may learn from failures.
+// passesErrors fails below in every way. A caller may learn from failures, so it
+// has a chain of its own for each.
 func (l *linked) passesErrors() {
 	l.Helper()
-	for _, kind := range []core.ErrorKind{
+	all := []core.ErrorKind{
 		core.InvalidRequest, core.UnsupportedLanguage, core.TooLarge, core.Unauthorized, core.NotFound, core.Overloaded, core.Unavailable,
 		core.QuotaExceeded, core.ProviderFailed, core.ProviderRefused, core.BadAnswer,
-	} {
+	}
+	atOnce := len(all)
+	if l.place == itself {
+		atOnce = 1
+	}
+	for kinds := range slices.Chunk(all, atOnce) {
+		var kind core.ErrorKind
 		below := core.TranslatorFunc(func(context.Context, *core.Request) (*core.Result, error) {
 			return nil, &core.Error{Kind: kind, Detail: "as the suite wants it"}
 		})
 		l.in(below, func(c *chain.Chain, _ any) {
-			w := watchRequest(request(1))
-			var res *core.Result
-			var err error
-			l.soon("a request that fails below", func() { res, err = c.Translate(l.Context(), w.req) })
-			want := kind
-			if l.place == itself && (kind == core.Unauthorized || kind == core.NotFound) {
-				want = core.ProviderFailed // no client can mend what a provider is told of the gateway
-			}
-			if got := core.KindOf(err); got != kind && got != want || res != nil {
-				l.failf("%s from below becomes %q: %+v, %v", kind, got, res, err)
-			}
-			if name := w.changed(); name != "" {
-				l.failf("it changes %s of a request that failed", name)
+			for n := range kinds {
+				kind = kinds[n]
+				w := watchRequest(request(n))
+				var res *core.Result
+				var err error
+				l.soon("a request that fails below", func() { res, err = c.Translate(l.Context(), w.req) })
+				want := kind
+				if l.place == itself && (kind == core.Unauthorized || kind == core.NotFound) {
+					want = core.ProviderFailed // no client can mend what a provider is told of the gateway
+				}
+				if got := core.KindOf(err); got != kind && got != want || res != nil {
+					l.failf("%s from below becomes %q: %+v, %v", kind, got, res, err)
+				}
+				if name := w.changed(); name != "" {
+					l.failf("it changes %s of a request that failed", name)
+				}
 			}
 		})
 	}

@@ -192,6 +192,7 @@ func fake(t *testing.T) (*miniredis.Miniredis, rueidis.Client) {
 // than a key may, but for what was in flight when a gateway or the store was lost. They
 // agree on the sum as soon as they can, and what is left is to be had.
 func TestALimitHoldsWhateverIsLost(t *testing.T) {
+	property.WithoutRace(t) // it is one goroutine
 	property.Few(t, 12)
 	store, client := fake(t)
 	property.Check(t, func(t *rapid.T) {
@@ -330,6 +331,7 @@ func FuzzStore(f *testing.F) {
 // In no 60 seconds do gateways that have a store make more calls than a key may, and nearly
 // as many they can make.
 func TestNoMinuteOfAGroupHasMoreCallsThanAllowed(t *testing.T) {
+	property.WithoutRace(t) // it is one goroutine
 	property.Few(t, 12)
 	store, client := fake(t)
 	property.Check(t, func(t *rapid.T) {

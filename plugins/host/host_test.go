@@ -1015,10 +1015,10 @@ func TestAPluginThatHoldsTooMuchIsStartedAnew(t *testing.T) {
 	if memory(os.Getpid()) == 0 {
 		t.Skip("not tested: nobody knows the memory of a process here")
 	}
-	b := newBench(t, strings.Replace(one, "[SELF]", "[SELF], max_memory: 300MiB", 1))
+	b := newBench(t, strings.Replace(one, "[SELF]", "[SELF], max_memory: 160MiB", 1))
 	p := b.provider("odd")
 	before := p.ask(t, "pid").Text
-	for range 8 {
+	for range 3 {
 		p.Translate(t.Context(), &core.Request{Text: "grow", Target: "es"}) // it may be started anew meanwhile
 	}
 	pid := 0
