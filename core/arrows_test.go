@@ -24,8 +24,9 @@ var arrows = []struct {
 	{"core/exchange", []string{"core"}},
 	{"core/exchange/exchangetest", []string{"core", "core/coretest", "core/exchange", "core/pool"}}, // servers for the tests of those who call them
 	{"core/files", nil}, // and whoever reads a file that a configuration names, or replaces one, may import it: there is one way to do that
-	{"core/config", []string{"core", "core/fields", "core/files"}},
+	{"core/config", []string{"core", "core/fields", "core/files", "core/schema"}},
 	{"core/fields", []string{"core"}},
+	{"core/schema", []string{"core", "core/fields"}},
 	{"core/engine", []string{"core", "core/chain", "core/config"}},
 	{"core/engine/enginetest", []string{"core", "core/config"}}, // parts for tests, of what keeps and closes parts
 	{"core/reload", []string{"core", "core/config", "core/engine", "core/files", "core/state"}},
@@ -57,7 +58,7 @@ var arrows = []struct {
 	{"plugins/host", []string{"core", "core/files", "plugins/wire"}},
 	{"plugins/scaffold", nil},
 	{"plugins/plugintest", []string{"core/coretest/property"}},
-	{"plugins/verify", []string{"core", "plugins/wire"}},
+	{"plugins/verify", []string{"core", "core/schema", "plugins/wire"}},
 	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
 	{"examples/", []string{"core"}},
 	{"examples/mask/mask-plugin", []string{"examples/mask", "plugins/sdk"}},
