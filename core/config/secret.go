@@ -10,6 +10,7 @@ import (
 	"github.com/invopop/jsonschema"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/dragoman-mt/dragoman/core/lazy"
 	"github.com/dragoman-mt/dragoman/core/schema"
 )
 
@@ -243,11 +244,11 @@ var (
 	hostAndPort = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]*\]|[^:@]*)(:[0-9]{0,5})?$`)
 	// inQuery finds what a query says under the name of a secret, such as ?key= or
 	// &subscription-key=, but not api-version=.
-	inQuery = regexp.MustCompile(`(?i)([?&;](?:[^=&;#]*(?:key|token|secret|signature|passw|credential)[^=&;#]*|auth|code|pass|pwd|sig)=)[^&;#\s"'<>]+`)
+	inQuery = lazy.Regexp(`(?i)([?&;](?:[^=&;#]*(?:key|token|secret|signature|passw|credential)[^=&;#]*|auth|code|pass|pwd|sig)=)[^&;#\s"'<>]+`)
 )
 
 // withoutKeys hides what the query of an address says under the name of a secret.
-func withoutKeys(s string) string { return inQuery.ReplaceAllString(s, "${1}"+redacted) }
+func withoutKeys(s string) string { return inQuery().ReplaceAllString(s, "${1}"+redacted) }
 
 // withoutPassword hides the name and the password of every URL in s, and the keys in
 // its query. What a person wrote with a / or an @ in it is a password all the same.

@@ -192,7 +192,7 @@ func (j *judge) keys(m, keys map[string]any, saw seen) (wrong []Mistake) {
 			wrong = append(wrong, j.below(rule, name, keys[name])...)
 		}
 		for pattern, rule := range patterns {
-			if j.patterns[pattern].MatchString(name) {
+			if j.patterns[pattern]().MatchString(name) {
 				known = true
 				wrong = append(wrong, j.below(rule, name, keys[name])...)
 			}
@@ -288,7 +288,7 @@ func (j *judge) rest(m map[string]any, value any, saw seen) (wrong []Mistake) {
 
 func (j *judge) text(m map[string]any, text string) (wrong []Mistake) {
 	wrong = j.counted(m, "Length", utf8.RuneCountInString(text))
-	if pattern, ok := m["pattern"].(string); ok && !j.patterns[pattern].MatchString(text) {
+	if pattern, ok := m["pattern"].(string); ok && !j.patterns[pattern]().MatchString(text) {
 		wrong = append(wrong, j.wrong("pattern", pattern))
 	}
 	return wrong

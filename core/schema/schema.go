@@ -12,19 +12,21 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // A Schema is one whose keywords can be understood. It does not change any more, and
 // may be used from several goroutines.
 type Schema struct {
 	root, rule any
-	patterns   map[string]*regexp.Regexp
+	patterns   map[string]func() *regexp.Regexp
 	// tracks says that a keyword depends on what others have looked at.
 	tracks bool
 }
@@ -40,7 +42,7 @@ func Parse(text []byte) (*Schema, error) {
 
 // New takes a schema as encoding/json would hold it.
 func New(root any) (*Schema, error) {
-	s := &Schema{root: root, rule: root, patterns: map[string]*regexp.Regexp{}}
+	s := &Schema{root: root, rule: root, patterns: map[string]func() *regexp.Regexp{}}
 	r := reader{s, map[string]bool{}}
 	if wrong := r.schema(root); wrong != nil {
 		return nil, fmt.Errorf("#%s: %s", clip(wrong.at), wrong.what)
@@ -247,11 +249,10 @@ func (r reader) pattern(pattern string) *fault {
 	if r.patterns[pattern] != nil {
 		return nil
 	}
-	compiled, err := regexp.Compile(pattern)
-	if err != nil {
+	if _, err := syntax.Parse(pattern, syntax.Perl); err != nil {
 		return &fault{what: clip(err.Error())}
 	}
-	r.patterns[pattern] = compiled
+	r.patterns[pattern] = lazy.Regexp(pattern)
 	return nil
 }
 
