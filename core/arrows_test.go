@@ -40,8 +40,8 @@ var arrows = []struct {
 	{"core/shared/sharedtest", nil}, // a Redis for tests
 	{"core/trace/tracetest", nil},   // a collector for tests
 	{"core/door", []string{"core", "core/lazy", "core/text/", "core/trace", "core/usage"}},
-	{"core/door/", []string{"core", "core/door", "core/files", "core/lazy", "core/text/", "core/usage"}},        // files, for what they keep in the state folder
-	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/history", "core/usage"}}, // it shows what a tap sees
+	{"core/door/", []string{"core", "core/door", "core/files", "core/lazy", "core/text/", "core/usage"}}, // files, for what they keep in the state folder
+	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/history", "core/usage"}},       // it shows what a tap sees
 	{"core/door/live", []string{"core", "core/door", "core/live", "core/text/", "core/usage"}},
 	{"core/live", []string{"core", "core/text/"}},
 	{"core/live/livetest", []string{"core"}},
