@@ -586,8 +586,13 @@ func (l *loader) checkOrder(root *node) {
 	}
 }
 
-// result is what was loaded.
+// result is what was loaded. Whoever complains later needs the places alone: the schema of
+// all kinds, which is half a megabyte, goes.
 func (l *loader) result(data []byte) *File {
+	l.checker = nil
+	for _, p := range l.all() {
+		p.shape = nil
+	}
 	sum := sha256.Sum256(data)
 	f := &File{Path: l.File, Hash: hex.EncodeToString(sum[:]), Sections: map[string]any{}, Origins: map[string]core.Origin{}}
 	for _, p := range l.sections {
