@@ -24,22 +24,24 @@ var arrows = []struct {
 	{"core/exchange", []string{"core"}},
 	{"core/exchange/exchangetest", []string{"core", "core/coretest", "core/exchange", "core/pool"}}, // servers for the tests of those who call them
 	{"core/files", nil}, // and whoever reads a file that a configuration names, or replaces one, may import it: there is one way to do that
-	{"core/config", []string{"core", "core/fields", "core/files"}},
+	{"core/config", []string{"core", "core/fields", "core/files", "core/lazy", "core/schema"}},
 	{"core/fields", []string{"core"}},
+	{"core/lazy", nil},
+	{"core/schema", []string{"core", "core/fields", "core/lazy"}},
 	{"core/engine", []string{"core", "core/chain", "core/config"}},
 	{"core/engine/enginetest", []string{"core", "core/config"}}, // parts for tests, of what keeps and closes parts
 	{"core/reload", []string{"core", "core/config", "core/engine", "core/files", "core/state"}},
 	{"core/state", []string{"core/config"}},
-	{"core/text/", []string{"core", "core/text/"}},
+	{"core/text/", []string{"core", "core/lazy", "core/text/"}},
 	{"core/usage", []string{"core"}},
 	{"core/history", nil},
 	{"core/trace", []string{"core", "core/files"}},
-	{"core/shared", []string{"core"}},
+	{"core/shared", []string{"core", "core/lazy"}},
 	{"core/shared/sharedtest", nil}, // a Redis for tests
 	{"core/trace/tracetest", nil},   // a collector for tests
-	{"core/door", []string{"core", "core/text/", "core/trace", "core/usage"}},
-	{"core/door/", []string{"core", "core/door", "core/files", "core/text/", "core/usage"}},        // files, for what they keep in the state folder
-	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/history", "core/usage"}}, // it shows what a tap sees
+	{"core/door", []string{"core", "core/lazy", "core/text/", "core/trace", "core/usage"}},
+	{"core/door/", []string{"core", "core/door", "core/files", "core/lazy", "core/text/", "core/usage"}}, // files, for what they keep in the state folder
+	{"core/door/admin", []string{"core", "core/chain", "core/door", "core/history", "core/usage"}},       // it shows what a tap sees
 	{"core/door/live", []string{"core", "core/door", "core/live", "core/text/", "core/usage"}},
 	{"core/live", []string{"core", "core/text/"}},
 	{"core/live/livetest", []string{"core"}},
@@ -48,16 +50,16 @@ var arrows = []struct {
 	{"core/coretest/executable", nil},
 	{"core/coretest/property", nil},
 	{"stages", []string{"core", "stages/"}},
-	{"stages/", []string{"core", "core/exchange", "core/files", "core/ledger", "core/line", "core/pool", "core/text/"}},
+	{"stages/", []string{"core", "core/exchange", "core/files", "core/lazy", "core/ledger", "core/line", "core/pool", "core/text/"}},
 	{"stages/openai/openaitest", []string{"core", "core/text/", "plugins/apertium/engine"}},
 	{"plugins/apertium", []string{"core", "plugins/apertium/engine", "plugins/sdk"}},
 	{"plugins/apertium/engine", []string{"core", "core/files"}},
 	{"plugins/wire", []string{"core"}},
 	{"plugins/openai-direct", []string{"core", "core/pool", "plugins/sdk", "stages/openai"}},
 	{"plugins/host", []string{"core", "core/files", "plugins/wire"}},
-	{"plugins/scaffold", nil},
+	{"plugins/scaffold", []string{"core/lazy"}},
 	{"plugins/plugintest", []string{"core/coretest/property"}},
-	{"plugins/verify", []string{"core", "plugins/wire"}},
+	{"plugins/verify", []string{"core", "core/schema", "plugins/wire"}},
 	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
 	{"examples/", []string{"core"}},
 	{"examples/mask/mask-plugin", []string{"examples/mask", "plugins/sdk"}},

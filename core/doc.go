@@ -45,6 +45,8 @@
 //	core/exchange   one bounded call of an upstream: framing, headers, what may be logged; engines that speak JSON
 //	core/config     pipeline.yaml: loading, checking, explaining, the schema
 //	core/fields     structs as keys, in the configuration and in plugins
+//	core/lazy       regular expressions that are compiled when they are used first
+//	core/schema     what a JSON Schema does not allow, and where
 //	core/files      reads files that a configuration names, bounded; replaces files in one step; journals
 //	core/engine     generations: plan, build, start, probe, swap, drain, close
 //	core/reload     the file: following it, the verdict, undo

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/big"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -16,11 +15,10 @@ import (
 	"github.com/invopop/jsonschema"
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/v2"
-	validator "github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dragoman-mt/dragoman/core/fields"
+	"github.com/dragoman-mt/dragoman/core/schema"
 )
 
 // delimiter never occurs in a key that matters; a dot does, in model names.
@@ -69,12 +67,11 @@ func (l *loader) check(p *part) error {
 	if err != nil {
 		return err
 	}
-	invalid, err := l.checker.check(p.def, k.Raw())
-	if err != nil {
-		return err
+	wrong, err := l.checker.check(p.def, k.Raw())
+	for _, m := range wrong {
+		l.translate(p, m)
 	}
-	eachMistake(invalid, func(e *validator.ValidationError) { l.translate(p, e) })
-	return nil
+	return err
 }
 
 func (l *loader) checkEnabled(p *part) {
@@ -256,25 +253,10 @@ func (p *part) write(prefix string, path []string) string {
 	return prefix
 }
 
-// eachMistake calls visit with every error that has no finer ones below it.
-func eachMistake(e *validator.ValidationError, visit func(*validator.ValidationError)) {
-	if e == nil {
-		return
-	}
-	switch e.ErrorKind.(type) {
-	case *kind.Schema, *kind.Group, *kind.Reference, *kind.AllOf:
-		for _, cause := range e.Causes {
-			eachMistake(cause, visit)
-		}
-	default:
-		visit(e)
-	}
-}
-
-// translate turns a validation error into a complaint. Of several about one
-// value the first is enough.
-func (l *loader) translate(p *part, e *validator.ValidationError) {
-	path := e.InstanceLocation
+// translate turns a mistake into a complaint. Of several about one value the first is
+// enough.
+func (l *loader) translate(p *part, m schema.Mistake) {
+	path := m.At
 	n := p.find(path)
 	if n != nil && !n.known() {
 		return
@@ -291,9 +273,9 @@ func (l *loader) translate(p *part, e *validator.ValidationError) {
 			shape = below(shape, step)
 		}
 	}
-	switch k := e.ErrorKind.(type) {
-	case *kind.AdditionalProperties:
-		for _, name := range k.Properties {
+	switch m.Keyword {
+	case "additionalProperties":
+		for _, name := range m.Names {
 			if shape != nil && short(shape) && shape.WriteOnly && nearest(name, keys(shape)) == "" {
 				// `- SECRET: name` is no slip of a key.
 				l.about(n, at, p.write(p.path, path), p.write(p.key, path), "holds a key that is none of "+list(keys(shape)))
@@ -302,16 +284,16 @@ func (l *loader) translate(p *part, e *validator.ValidationError) {
 			l.aboutKey(p, path, name, unknownKey(name, keys(shape)))
 		}
 		return
-	case *kind.PropertyNames:
-		l.aboutKey(p, path, k.Property, "this is not a name that can stand here")
+	case "propertyNames":
+		l.aboutKey(p, path, m.Names[0], "this is not a name that can stand here")
 		return
-	case *kind.Required:
-		for _, name := range k.Missing {
+	case "required":
+		for _, name := range m.Names {
 			l.about(n, at, p.write(p.path, path), p.write(p.key, path), "lacks the key "+name)
 		}
 		return
 	}
-	l.about(n, at, p.write(p.path, path), p.write(p.key, path), mistake(e, shape, n))
+	l.about(n, at, p.write(p.path, path), p.write(p.key, path), mistake(m, shape, n))
 	if n != nil {
 		n.bad = true
 	}
@@ -329,90 +311,77 @@ func (l *loader) aboutKey(p *part, path []string, name, message string) {
 }
 
 // mistake says what is wrong with the value n. A secret is not repeated.
-func mistake(e *validator.ValidationError, shape *jsonschema.Schema, n *node) string {
+func mistake(m schema.Mistake, shape *jsonschema.Schema, n *node) string {
+	want, _ := m.Want.([]any)
 	got := ""
 	hidden := n != nil && n.secret && n.kind == yaml.ScalarNode && n.value != nil
-	if want, ok := e.ErrorKind.(*kind.Type); n != nil && (!hidden || ok && !slices.Contains(want.Want, "string")) {
+	if n != nil && (!hidden || m.Keyword == "type" && !slices.Contains(want, any("string"))) {
 		got = ", got " + n.describe()
 	}
 	format := ""
 	if shape != nil {
 		format = shape.Format
 	}
-	switch k := e.ErrorKind.(type) {
-	case *kind.Type, *kind.Format:
+	switch m.Keyword {
+	case "type", "format":
 		switch format {
 		case fields.DurationFormat:
 			return "must be a duration such as 300ms or 24h" + got
 		case fields.SizeFormat:
 			return "must be a size such as 64MiB" + got
 		}
-		if k, ok := k.(*kind.Type); ok {
-			words := make([]string, len(k.Want))
-			for i, want := range k.Want {
-				words[i] = typeWords[want]
-			}
-			if n != nil && n.kind == yaml.ScalarNode && n.value != nil && (slices.Equal(k.Want, []string{"string"}) || shape != nil && short(shape) && !truth(shape)) {
-				got += "; put it in quotes"
-			}
-			if n != nil && n.kind == yaml.ScalarNode && slices.Equal(k.Want, []string{"array"}) {
-				got += "; write one as [ITEM], two as [ITEM, ITEM]"
-			}
-			return "must be " + strings.Join(words, " or ") + got
+		if m.Keyword == "format" {
+			return "must be a " + format + got
 		}
-		return "must be a " + format + got
-	case *kind.Enum:
-		word, _ := k.Got.(string)
-		if hidden {
-			word = "" // what was meant would tell of what is there
+		words := make([]string, len(want))
+		for i := range want {
+			words[i] = typeWords[fmt.Sprint(want[i])]
 		}
-		want := make([]string, len(k.Want))
-		for i := range k.Want {
-			want[i] = fmt.Sprint(k.Want[i])
+		only := func(one string) bool { return len(want) == 1 && want[0] == one }
+		if n != nil && n.kind == yaml.ScalarNode && n.value != nil && (only("string") || shape != nil && short(shape) && !truth(shape)) {
+			got += "; put it in quotes"
 		}
-		return oneOf(want, strings.TrimPrefix(got, ", got "), word)
-	case *kind.Const:
-		return fmt.Sprintf("must be %v%s", k.Want, got)
-	case *kind.Minimum:
-		return "must be at least " + number(k.Want) + got
-	case *kind.Maximum:
-		return "must be at most " + number(k.Want) + got
-	case *kind.ExclusiveMinimum:
-		return "must be more than " + number(k.Want) + got
-	case *kind.ExclusiveMaximum:
-		return "must be less than " + number(k.Want) + got
-	case *kind.MultipleOf:
-		return "must be a multiple of " + number(k.Want) + got
-	case *outOfBounds:
-		if k.above {
-			return "must be at most " + k.text + got
+		if n != nil && n.kind == yaml.ScalarNode && only("array") {
+			got += "; write one as [ITEM], two as [ITEM, ITEM]"
 		}
-		return "must be at least " + k.text + got
-	case *kind.MinLength:
-		if k.Want == 1 {
+		return "must be " + strings.Join(words, " or ") + got
+	case "enum":
+		word := ""
+		if n != nil && !hidden { // else what was meant would tell of what is there
+			word, _ = n.value.(string)
+		}
+		words := make([]string, len(want))
+		for i := range want {
+			words[i] = text(want[i])
+		}
+		return oneOf(words, strings.TrimPrefix(got, ", got "), word)
+	case "const":
+		return "must be " + text(m.Want) + got
+	case "minimum", "minDuration", "minSize":
+		return "must be at least " + text(m.Want) + got
+	case "maximum", "maxDuration", "maxSize":
+		return "must be at most " + text(m.Want) + got
+	case "exclusiveMinimum":
+		return "must be more than " + text(m.Want) + got
+	case "exclusiveMaximum":
+		return "must be less than " + text(m.Want) + got
+	case "multipleOf":
+		return "must be a multiple of " + text(m.Want) + got
+	case "minLength", "minItems", "minProperties":
+		if m.Want == 1. && m.Keyword != "minProperties" {
 			return "must not be empty"
 		}
-		return fmt.Sprintf("must have at least %d characters, has %d", k.Want, k.Got)
-	case *kind.MaxLength:
-		return fmt.Sprintf("must have at most %d characters, has %d", k.Want, k.Got)
-	case *kind.MinItems:
-		if k.Want == 1 {
-			return "must not be empty"
-		}
-		return fmt.Sprintf("must have at least %d items, has %d", k.Want, k.Got)
-	case *kind.MaxItems:
-		return fmt.Sprintf("must have at most %d items, has %d", k.Want, k.Got)
-	case *kind.MinProperties:
-		return fmt.Sprintf("must have at least %d keys, has %d", k.Want, k.Got)
-	case *kind.MaxProperties:
-		return fmt.Sprintf("must have at most %d keys, has %d", k.Want, k.Got)
-	case *kind.UniqueItems:
-		return fmt.Sprintf("the items %d and %d are the same", k.Duplicates[0], k.Duplicates[1])
-	case *kind.Pattern:
-		if words, ok := patternWords[k.Want]; ok {
+		return fmt.Sprintf("must have at least %s %s, has %d", text(m.Want), countWords[m.Keyword], m.Got)
+	case "maxLength", "maxItems", "maxProperties":
+		return fmt.Sprintf("must have at most %s %s, has %d", text(m.Want), countWords[m.Keyword], m.Got)
+	case "uniqueItems":
+		return fmt.Sprintf("the items %d and %d are the same", m.Same[0], m.Same[1])
+	case "pattern":
+		pattern := text(m.Want)
+		if words, ok := patternWords[pattern]; ok {
 			return "must be " + words + got
 		}
-		return "must match " + k.Want + got
+		return "must match " + pattern + got
 	}
 	return "is not what may stand here" + got
 }
@@ -428,12 +397,17 @@ var typeWords = map[string]string{
 	"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "nothing",
 }
 
-func number(r *big.Rat) string {
-	if r.IsInt() {
-		return r.RatString()
+var countWords = map[string]string{
+	"minLength": "characters", "maxLength": "characters", "minItems": "items", "maxItems": "items",
+	"minProperties": "keys", "maxProperties": "keys",
+}
+
+// text writes what a schema names as a person would.
+func text(v any) string {
+	if n, ok := v.(float64); ok && n == math.Trunc(n) {
+		return strconv.FormatFloat(n, 'f', -1, 64)
 	}
-	f, _ := r.Float64()
-	return strconv.FormatFloat(f, 'g', -1, 64)
+	return fmt.Sprint(v)
 }
 
 // list writes names with commas.

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -22,6 +21,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/fields"
 	"github.com/dragoman-mt/dragoman/core/files"
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // Load reads and checks the file. The error is a Complaints, unless the Schema
@@ -243,7 +243,7 @@ func (l *loader) define(p *part, def string) {
 	p.def, p.shape = def, l.checker.document.Definitions[def]
 }
 
-var goodName = regexp.MustCompile(namePattern)
+var goodName = lazy.Regexp(namePattern)
 
 const namesAre = "a name is 1 to 64 of a-z, 0-9, - and _"
 
@@ -260,7 +260,7 @@ func (l *loader) splitProviders(e member) {
 	}
 	for _, e := range e.value.entries {
 		path := join("providers", e.name)
-		if !goodName.MatchString(e.name) {
+		if !goodName().MatchString(e.name) {
 			l.complain(e.pos, path, namesAre)
 		}
 		p := &part{pos: e.pos, path: path, key: path, name: e.name, file: e.value}
@@ -358,7 +358,7 @@ func (l *loader) stage(n *node, path string) *part {
 		switch text, ok := name.value.(string); {
 		case !ok && !name.plain:
 			l.complain(name.pos, path+".name", "must be text, got "+name.describe())
-		case !goodName.MatchString(cmp.Or(text, name.text)):
+		case !goodName().MatchString(cmp.Or(text, name.text)):
 			l.complain(name.pos, path+".name", namesAre)
 		default:
 			p.name = cmp.Or(text, name.text)
@@ -586,8 +586,13 @@ func (l *loader) checkOrder(root *node) {
 	}
 }
 
-// result is what was loaded.
+// result is what was loaded. Whoever complains later needs the places alone: the schema of
+// all kinds, which is half a megabyte, goes.
 func (l *loader) result(data []byte) *File {
+	l.checker = nil
+	for _, p := range l.all() {
+		p.shape = nil
+	}
 	sum := sha256.Sum256(data)
 	f := &File{Path: l.File, Hash: hex.EncodeToString(sum[:]), Sections: map[string]any{}, Origins: map[string]core.Origin{}}
 	for _, p := range l.sections {

@@ -87,7 +87,7 @@ func (o *origin) again() *loader {
 	return &loader{Options: o.l.Options, schema: o.l.schema, folder: o.l.folder, said: map[Complaint]bool{}}
 }
 
-// shapeOf reads a schema for what complaints say beyond the validator's verdict.
+// shapeOf reads a schema for what complaints say beyond the mistake itself.
 // A value of several types has none here.
 func shapeOf(schema []byte) (*jsonschema.Schema, error) {
 	if len(schema) > maxSchema {

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // An expander replaces the references in the scalars of one file.
@@ -107,7 +109,7 @@ func (e expander) text(s string) (text string, via []string, err error) {
 // Windows, Kubernetes, templates, GitHub Actions, OpenTelemetry, Python and Node. Each
 // group is a name. As the whole of a value they are surely meant as references, and
 // would be sent on as they stand.
-var foreign = regexp.MustCompile(strings.NewReplacer("NAME", "([A-Za-z_][A-Za-z0-9_]*)", " ", `\s*`).Replace(
+var foreign = lazy.Regexp(strings.NewReplacer("NAME", "([A-Za-z_][A-Za-z0-9_]*)", " ", `\s*`).Replace(
 	`^(?:` + strings.Join([]string{
 		`(?:os\.environ|process\.env|env|secrets)[./:]NAME`,
 		`(?:os\.environ|process\.env|os\.getenv|os\.Getenv|getenv|env) [\[(] ["']?NAME["']? [\])]`,
@@ -126,7 +128,7 @@ var likely = regexp.MustCompile(`^[A-Z][A-Z0-9]*(_[A-Z0-9]+)+$`)
 // surely the name of a variable: a password may begin with a dollar.
 func (e expander) misspelt(raw string, secret bool) string {
 	name := ""
-	if found := foreign.FindStringSubmatch(strings.TrimSpace(raw)); found != nil {
+	if found := foreign().FindStringSubmatch(strings.TrimSpace(raw)); found != nil {
 		name = cmp.Or(found[1:]...)
 	}
 	if name == "" || len(name) > maxShown {

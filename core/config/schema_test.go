@@ -1,7 +1,11 @@
 package config
 
 import (
+	"encoding/json"
+	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -107,4 +111,61 @@ func testSchema() Schema {
 			testKind("postprocess", core.RoleStage, postprocessConfig{}),
 		},
 	}
+}
+
+// What is checked, and what is secret, is read from a document as from the JSON that it is for others.
+func TestADocumentIsReadAsItsJSON(t *testing.T) {
+	for _, s := range []Schema{testSchema(), oddSchema(), vaultSchema()} {
+		document := s.document()
+		text, err := json.Marshal(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var whole any
+		if err := json.Unmarshal(text, &whole); err != nil {
+			t.Fatal(err)
+		}
+		text, err = json.Marshal(raw(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got any
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(obeyed(whole), got); diff != "" {
+			t.Errorf("(-JSON +document):\n%s", diff)
+		}
+	}
+}
+
+// obeyed is a schema less what is only for people.
+func obeyed(s any) any {
+	m, ok := s.(map[string]any)
+	if !ok {
+		return s
+	}
+	kept := map[string]any{}
+	for key, value := range m {
+		switch key {
+		case "$schema", "title", "description", "default":
+		case "properties", "patternProperties", "$defs":
+			all := map[string]any{}
+			for name, s := range value.(map[string]any) {
+				all[name] = obeyed(s)
+			}
+			kept[key] = all
+		case "allOf", "anyOf", "oneOf":
+			var all []any
+			for _, s := range value.([]any) {
+				all = append(all, obeyed(s))
+			}
+			kept[key] = all
+		case "items", "additionalProperties", "propertyNames":
+			kept[key] = obeyed(value)
+		default:
+			kept[key] = value
+		}
+	}
+	return kept
 }

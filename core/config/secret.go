@@ -1,7 +1,7 @@
 package config
 
 import (
-	"maps"
+	"encoding/json"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -9,6 +9,9 @@ import (
 
 	"github.com/invopop/jsonschema"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
+	"github.com/dragoman-mt/dragoman/core/schema"
 )
 
 // A view is all that a schema says about one value, in as many places as it says
@@ -34,7 +37,7 @@ func (c *checker) viewOf(def string) view {
 	if def == "" {
 		v.add(c.raw, 0)
 	} else {
-		v.add(map[string]any{"$ref": "#/$defs/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(def)}, 0)
+		v.add(map[string]any{"$ref": "#/$defs/" + schema.Escape(def)}, 0)
 	}
 	return v
 }
@@ -51,7 +54,7 @@ func (v *view) add(raw any, depth int) {
 	v.at = append(v.at, s)
 	for _, key := range []string{"$ref", "$dynamicRef"} {
 		if ref, ok := s[key].(string); ok {
-			to, found := v.follow(ref)
+			to, found := schema.Follow(v.document, ref)
 			v.add(to, depth+1)
 			v.opaque = v.opaque || !found
 		}
@@ -69,29 +72,6 @@ func (v *view) add(raw any, depth int) {
 	for _, branch := range dependent {
 		v.add(branch, depth+1)
 	}
-}
-
-// follow finds what a reference within the document means, if it is a JSON Pointer.
-func (v *view) follow(ref string) (any, bool) {
-	pointer, ok := strings.CutPrefix(ref, "#")
-	if !ok || pointer != "" && pointer[0] != '/' {
-		return nil, false
-	}
-	var at any = v.document
-	for _, step := range strings.Split(pointer, "/")[1:] {
-		step = strings.NewReplacer("~1", "/", "~0", "~").Replace(step)
-		switch holder := at.(type) {
-		case map[string]any:
-			at = holder[step]
-		case []any:
-			i, err := strconv.Atoi(step)
-			if err != nil || i < 0 || i >= len(holder) {
-				return nil, false
-			}
-			at = holder[i]
-		}
-	}
-	return at, at != nil
 }
 
 // key is what is said about the value of a key.
@@ -173,7 +153,7 @@ func (v view) holds() bool {
 				return true
 			}
 			if ref, ok := raw["$ref"].(string); ok {
-				if to, found := v.follow(ref); !found || within(to, depth+1) {
+				if to, found := schema.Follow(v.document, ref); !found || within(to, depth+1) {
 					return true
 				}
 			}
@@ -264,11 +244,11 @@ var (
 	hostAndPort = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]*\]|[^:@]*)(:[0-9]{0,5})?$`)
 	// inQuery finds what a query says under the name of a secret, such as ?key= or
 	// &subscription-key=, but not api-version=.
-	inQuery = regexp.MustCompile(`(?i)([?&;](?:[^=&;#]*(?:key|token|secret|signature|passw|credential)[^=&;#]*|auth|code|pass|pwd|sig)=)[^&;#\s"'<>]+`)
+	inQuery = lazy.Regexp(`(?i)([?&;](?:[^=&;#]*(?:key|token|secret|signature|passw|credential)[^=&;#]*|auth|code|pass|pwd|sig)=)[^&;#\s"'<>]+`)
 )
 
 // withoutKeys hides what the query of an address says under the name of a secret.
-func withoutKeys(s string) string { return inQuery.ReplaceAllString(s, "${1}"+redacted) }
+func withoutKeys(s string) string { return inQuery().ReplaceAllString(s, "${1}"+redacted) }
 
 // withoutPassword hides the name and the password of every URL in s, and the keys in
 // its query. What a person wrote with a / or an @ in it is a password all the same.
@@ -302,7 +282,8 @@ func withoutUser(s string) string {
 	return scheme + redacted + s[at:]
 }
 
-// raw is s as a view reads it: as JSON would hold it, less what says nothing of secrets.
+// raw is s as JSON would hold it, less what is only for people. The way through JSON itself
+// takes several times as long, at every start.
 func raw(s *jsonschema.Schema) any {
 	switch {
 	case s == jsonschema.FalseSchema:
@@ -349,7 +330,7 @@ func raw(s *jsonschema.Schema) any {
 	list("prefixItems", s.PrefixItems)
 	for key, s := range map[string]*jsonschema.Schema{
 		"not": s.Not, "if": s.If, "then": s.Then, "else": s.Else, "items": s.Items, "contains": s.Contains,
-		"additionalProperties": s.AdditionalProperties,
+		"additionalProperties": s.AdditionalProperties, "propertyNames": s.PropertyNames,
 	} {
 		one(key, s)
 	}
@@ -363,6 +344,73 @@ func raw(s *jsonschema.Schema) any {
 		}
 		m["properties"] = properties
 	}
-	maps.Copy(m, s.Extras)
+	for key, n := range map[string]*uint64{
+		"minLength": s.MinLength, "maxLength": s.MaxLength, "minItems": s.MinItems, "maxItems": s.MaxItems,
+		"minContains": s.MinContains, "maxContains": s.MaxContains, "minProperties": s.MinProperties, "maxProperties": s.MaxProperties,
+	} {
+		if n != nil {
+			m[key] = float64(*n)
+		}
+	}
+	for key, n := range map[string]json.Number{
+		"minimum": s.Minimum, "maximum": s.Maximum, "exclusiveMinimum": s.ExclusiveMinimum, "exclusiveMaximum": s.ExclusiveMaximum,
+		"multipleOf": s.MultipleOf,
+	} {
+		if n != "" {
+			m[key] = plain(n)
+		}
+	}
+	for key, text := range map[string]string{"type": s.Type, "format": s.Format, "pattern": s.Pattern} {
+		if text != "" {
+			m[key] = text
+		}
+	}
+	if s.Const != nil {
+		m["const"] = plain(s.Const)
+	}
+	if len(s.Enum) > 0 {
+		m["enum"] = plain(s.Enum)
+	}
+	if len(s.Required) > 0 {
+		m["required"] = plain(s.Required)
+	}
+	if s.UniqueItems {
+		m["uniqueItems"] = true
+	}
+	for key, value := range s.Extras {
+		m[key] = plain(value)
+	}
 	return m
+}
+
+// plain is what stands in a schema as encoding/json would hold it.
+func plain(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if n, err := v.Float64(); err == nil {
+			return n
+		}
+		return string(v)
+	case int:
+		return float64(v)
+	case []string:
+		return listed(v)
+	case []any:
+		return listed(v)
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for key, value := range v {
+			m[key] = plain(value)
+		}
+		return m
+	}
+	return v
+}
+
+func listed[T any](all []T) []any {
+	list := make([]any, len(all))
+	for i := range all {
+		list[i] = plain(all[i])
+	}
+	return list
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/lazy"
 	"github.com/dragoman-mt/dragoman/core/usage"
 )
 
@@ -77,14 +77,14 @@ func (k Key) client() string {
 }
 
 var (
-	keyName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-	keySum  = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+	keyName = lazy.Regexp(`^[A-Za-z0-9._-]{1,64}$`)
+	keySum  = lazy.Regexp(`^[0-9a-fA-F]{64}$`)
 )
 
 // check returns what is wrong with k itself.
 func (k Key) check() (below, why string) {
 	switch {
-	case k.Name != "" && !keyName.MatchString(k.Name):
+	case k.Name != "" && !keyName().MatchString(k.Name):
 		return ".name", "a name is 1 to 64 letters, digits, dots, - and _"
 	case k.Role != "" && k.Role != Translate && k.Role != Operate:
 		return ".role", fmt.Sprintf("must be translate or operate, got %.40q", string(k.Role))
@@ -94,7 +94,7 @@ func (k Key) check() (below, why string) {
 		return "", "the key is empty; is the environment variable behind it set?"
 	case k.Key == "" && k.SHA256 == "":
 		return "", "needs a key or a key_sha256, and neither is there, or it is empty; is the environment variable behind it set?"
-	case k.SHA256 != "" && !keySum.MatchString(k.SHA256.Reveal()):
+	case k.SHA256 != "" && !keySum().MatchString(k.SHA256.Reveal()):
 		return ".key_sha256", "must be a SHA-256 sum, 64 hexadecimal digits, as `printf %s KEY | sha256sum` prints it"
 	case k.CharactersPerMonth < 0:
 		return ".characters_per_month", "must be at least 1; leave it out for any number"

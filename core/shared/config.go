@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // Config holds the keys of `shared:`. Without a url nothing is shared.
@@ -32,7 +32,7 @@ func Defaults() Config { return Config{Prefix: "dragoman"} }
 // On says whether anything is shared.
 func (c Config) On() bool { return c.URL != "" }
 
-var goodPrefix = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$`)
+var goodPrefix = lazy.Regexp(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$`)
 
 // shortestSecret is the shortest that `encrypt` may be, in bytes.
 const shortestSecret = 16
@@ -51,7 +51,7 @@ func (c Config) Check() error {
 	if !c.On() && c.URLState != "" {
 		wrong = append(wrong, errors.New("shared.url_state: says where state is shared, and shared.url is empty, so nothing is; set shared.url as well"))
 	}
-	if !goodPrefix.MatchString(c.Prefix) {
+	if !goodPrefix().MatchString(c.Prefix) {
 		wrong = append(wrong, errors.New("shared.prefix: must be 1 to 64 letters and digits, with - _ . in between, such as captions-prod"))
 	}
 	if n := len(c.Encrypt.Reveal()); n > 0 && n < shortestSecret {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +19,8 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // Languages are those that a plugin can be written in.
@@ -68,12 +69,12 @@ func (p Plugin) Command() string {
 var templates embed.FS
 
 // Names of plugins, as core/coretest wants those of kinds.
-var name = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
+var name = lazy.Regexp(`^[a-z][a-z0-9-]{0,39}$`)
 
 // Write writes the plugin to dir, which it makes and which must not be there,
 // and returns the names of the files in it.
 func Write(dir string, p Plugin) (files []string, err error) {
-	if !name.MatchString(p.Name) {
+	if !name().MatchString(p.Name) {
 		return nil, fmt.Errorf("%q cannot be the name of a plugin: take a word of at most 40 lower-case letters, digits and dashes", p.Name)
 	}
 	contents := map[string][]byte{}

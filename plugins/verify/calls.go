@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,13 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/dragoman-mt/dragoman/core"
+	rules "github.com/dragoman-mt/dragoman/core/schema"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
 
@@ -80,17 +78,12 @@ type schema struct {
 		Type any `json:"type"`
 	}
 	required []string
-	rules    *jsonschema.Schema
+	rules    *rules.Schema
 }
 
 func schemaOf(part *wire.Part) (s schema) {
-	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(part.GetConfigSchema())))
-	if err == nil {
-		c := jsonschema.NewCompiler()
-		if err = c.AddResource("schema.json", doc); err == nil {
-			s.rules, err = c.Compile("schema.json")
-		}
-	}
+	var err error
+	s.rules, err = rules.Parse(part.GetConfigSchema())
 	var top struct {
 		Type       string `json:"type"`
 		Properties map[string]struct {
@@ -159,23 +152,17 @@ func (k *kit) fits() error {
 		return fmt.Errorf("its schema says that %s must be there, and the gateway would refuse a file without: give what is missing with --config, such as --config '%s'", strings.Join(missing, " and "), text)
 	}
 	for _, part := range k.about.GetParts() {
-		given, err := jsonschema.UnmarshalJSON(bytes.NewReader(k.config(part)))
-		if err == nil {
-			err = schemaOf(part).rules.Validate(given)
-		}
-		if wrong, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
-			for len(wrong.Causes) > 0 {
-				wrong = wrong.Causes[0]
-			}
-			at, rule := strings.Join(wrong.InstanceLocation, "."), strings.Join(wrong.ErrorKind.KeywordPath(), ".")
-			if more, ok := wrong.ErrorKind.(*kind.AdditionalProperties); ok {
-				at, rule = strings.Trim(at+"."+more.Properties[0], "."), "list of keys"
-			}
-			// Not its own words: they may repeat a value, which may be a key.
-			return fmt.Errorf("the schema of the %s does not allow the configuration, and the gateway would refuse it: see %s, and the schema's %s: mend it in --config, or the schema", roleName(part.GetRole()), at, rule)
-		}
-		if err != nil {
+		var given any
+		if err := json.Unmarshal(k.config(part), &given); err != nil {
 			return err
+		}
+		if wrong := schemaOf(part).rules.Check(given); len(wrong) > 0 {
+			at, rule := strings.Join(wrong[0].At, "."), wrong[0].Keyword
+			if rule == "additionalProperties" {
+				at, rule = strings.Trim(at+"."+wrong[0].Names[0], "."), "list of keys"
+			}
+			// Not the value: it may be a key.
+			return fmt.Errorf("the schema of the %s does not allow the configuration, and the gateway would refuse it: see %s, and the schema's %s: mend it in --config, or the schema", roleName(part.GetRole()), at, rule)
 		}
 	}
 	return nil

@@ -6,12 +6,12 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/exchange"
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // Config is an entry of `providers:` of type openai.
@@ -67,14 +67,14 @@ func Kind() core.Kind {
 
 // replaced matches what other programs replace in a prompt: a known word in braces, so
 // that no honest text is taken for one.
-var replaced = regexp.MustCompile(`(?i)\{\{?\s*[$.]?(?:` +
+var replaced = lazy.Regexp(`(?i)\{\{?\s*[$.]?(?:` +
 	`(?:source|target|src|tgt|from|to|input|output|dest)[ _-]?(?:lang|language|locale|text)(?:[ _-]?(?:code|name))?|` +
 	`source|target|src|tgt|lang|language|texts?` +
 	`)\s*\}\}?|\{\{\s*[$.]?(?:from|to|input|content|context)\s*\}\}|%\((?:(?:source|target|src|tgt)_)?(?:lang|language|text)\)s`)
 
 // placeholder returns the first placeholder in the instructions: nothing would
 // replace it.
-func (c *Config) placeholder() string { return replaced.FindString(c.Instructions) }
+func (c *Config) placeholder() string { return replaced().FindString(c.Instructions) }
 
 // base reads base_url.
 func (c *Config) base() (*url.URL, error) {

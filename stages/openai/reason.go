@@ -15,6 +15,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/exchange"
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // refusal is what an answer says that is none. OpenAI writes an object `error` with
@@ -229,7 +230,7 @@ func saysAny(said string, phrases ...string) bool {
 }
 
 // waitIn finds "try again in 6m0s" and its like.
-var waitIn = regexp.MustCompile(`(?i)(?:retry|again|wait)(?: (?:in|after|for))? (?:about |at least )?((?:[0-9]+h)?(?:[0-9]+m)?[0-9.]+s\b|(?:[0-9.]+ ?(?:ms|milliseconds?|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b ?)+)`)
+var waitIn = lazy.Regexp(`(?i)(?:retry|again|wait)(?: (?:in|after|for))? (?:about |at least )?((?:[0-9]+h)?(?:[0-9]+m)?[0-9.]+s\b|(?:[0-9.]+ ?(?:ms|milliseconds?|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b ?)+)`)
 
 // waitUnit finds the parts of what waitIn found.
 var waitUnit = regexp.MustCompile(`([0-9.]+) ?([a-z]+)`)
@@ -239,7 +240,7 @@ func (r *refusal) toWait() time.Duration {
 	if r.Wait > 0 {
 		return r.Wait
 	}
-	found := waitIn.FindStringSubmatch(r.Message)
+	found := waitIn().FindStringSubmatch(r.Message)
 	if found == nil {
 		return 0
 	}

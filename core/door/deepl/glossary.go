@@ -19,6 +19,7 @@ import (
 
 	"github.com/dragoman-mt/dragoman/core"
 	"github.com/dragoman-mt/dragoman/core/door"
+	"github.com/dragoman-mt/dragoman/core/lazy"
 	terms "github.com/dragoman-mt/dragoman/core/text/glossary"
 )
 
@@ -177,7 +178,7 @@ func (d *Door) consult(c *door.Call, w wish) error {
 	return nil
 }
 
-var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+var uuid = lazy.Regexp(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
 
 // find returns the glossary of that id which the client of c has, or that of the operator
 // which has the id or the name.
@@ -187,7 +188,7 @@ func (d *Door) find(c *door.Call, id string) (*glossary, error) {
 			return g, nil
 		}
 	}
-	if !uuid.MatchString(id) {
+	if !uuid().MatchString(id) {
 		return nil, &core.Error{Kind: core.InvalidRequest, Detail: "Invalid glossary id"}
 	}
 	if g := d.shelf.get(c.Client, strings.ToLower(id)); g != nil {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // A cue is one line of speech, or what one speaker of two says in it: what is shown from
@@ -22,11 +24,11 @@ type cue struct {
 }
 
 var (
-	tagInCue   = lazy(`</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}`)
-	dialogue   = lazy(`^\s*(?:<[^<>]*>|\{[^{}]*\})*\s*[-–—‐]\s*`)
-	cuePrefix  = lazy(`^(?:\s|\{\\[^{}]*\}|♪|♫|#)+`)
-	cueSuffix  = lazy(`(?:\s|♪|♫|#)+$`)
-	wholeInTag = lazy(`(?s)^<([A-Za-z]+)[^<>]*>([^<>]*)</([A-Za-z]+)>$`)
+	tagInCue   = lazy.Regexp(`</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}`)
+	dialogue   = lazy.Regexp(`^\s*(?:<[^<>]*>|\{[^{}]*\})*\s*[-–—‐]\s*`)
+	cuePrefix  = lazy.Regexp(`^(?:\s|\{\\[^{}]*\}|♪|♫|#)+`)
+	cueSuffix  = lazy.Regexp(`(?:\s|♪|♫|#)+$`)
+	wholeInTag = lazy.Regexp(`(?s)^<([A-Za-z]+)[^<>]*>([^<>]*)</([A-Za-z]+)>$`)
 )
 
 // speech finds what is said in lines, and adds it to all.
@@ -219,9 +221,9 @@ func wrapMarked(text string, most int, m Marks) []string {
 }
 
 var (
-	srtTimes = lazy(`^\s*(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})\s*-->\s*(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})(?:\s.*)?$`)
-	vttTimes = lazy(`^\s*(?:(\d{2,4}):)?(\d{2}):(\d{2})\.(\d{3})\s+-->\s+(?:(\d{2,4}):)?(\d{2}):(\d{2})\.(\d{3})(?:\s.*)?$`)
-	number   = lazy(`^\s*\d+\s*$`)
+	srtTimes = lazy.Regexp(`^\s*(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})\s*-->\s*(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})(?:\s.*)?$`)
+	vttTimes = lazy.Regexp(`^\s*(?:(\d{2,4}):)?(\d{2}):(\d{2})\.(\d{3})\s+-->\s+(?:(\d{2,4}):)?(\d{2}):(\d{2})\.(\d{3})(?:\s.*)?$`)
+	number   = lazy.Regexp(`^\s*\d+\s*$`)
 )
 
 // times returns begin and end of a cue in milliseconds.
@@ -343,7 +345,7 @@ func readVTT(r *reader) error {
 	return nil
 }
 
-var assTime = lazy(`^\s*(\d{1,2}):(\d{2}):(\d{2})[.:](\d{2})\s*$`)
+var assTime = lazy.Regexp(`^\s*(\d{1,2}):(\d{2}):(\d{2})[.:](\d{2})\s*$`)
 
 // readASS reads Advanced SubStation Alpha, and SubStation Alpha before it.
 func readASS(r *reader) error {
@@ -432,6 +434,6 @@ func readASS(r *reader) error {
 }
 
 var (
-	drawing  = lazy(`\{[^{}]*\\p[1-9][^{}]*\}`)
-	assBreak = lazy(`\\[Nn]`)
+	drawing  = lazy.Regexp(`\{[^{}]*\\p[1-9][^{}]*\}`)
+	assBreak = lazy.Regexp(`\\[Nn]`)
 )

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/unicode"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // An encoding is how a file holds its text. The zero value is UTF-8.
@@ -125,9 +127,9 @@ func notUTF8(content []byte, detail string) error {
 }
 
 var (
-	htmlCharset = lazy(`(?i)<meta[^>]{0,200}charset\s*=\s*["']?\s*([a-z0-9_:-]{2,40})`)
-	xmlCharset  = lazy(`(?i)^\s*<\?xml[^>]{0,200}encoding\s*=\s*["']([a-z0-9_.:-]{2,40})["']`)
-	poCharset   = lazy(`(?i)"Content-Type:[^"]{0,200}charset=([a-z0-9_.:-]{2,40})`)
+	htmlCharset = lazy.Regexp(`(?i)<meta[^>]{0,200}charset\s*=\s*["']?\s*([a-z0-9_:-]{2,40})`)
+	xmlCharset  = lazy.Regexp(`(?i)^\s*<\?xml[^>]{0,200}encoding\s*=\s*["']([a-z0-9_.:-]{2,40})["']`)
+	poCharset   = lazy.Regexp(`(?i)"Content-Type:[^"]{0,200}charset=([a-z0-9_.:-]{2,40})`)
 )
 
 // declared returns what a file that is not UTF-8 says it is.

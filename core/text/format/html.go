@@ -7,6 +7,8 @@ import (
 	"unicode"
 
 	markup "golang.org/x/net/html"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // inline are the elements that stand within a text (WHATWG HTML standard, section 4.5, and
@@ -24,9 +26,9 @@ var mute = map[string]bool{
 }
 
 var (
-	htmlAttribute = lazy(`(?i)\s(alt|title|placeholder|aria-label|aria-description|content|value|label)\s*=\s*(?:"([^"]*)"|'([^']*)')`)
-	metaTexts     = lazy(`(?i)\s(?:name|property)\s*=\s*["']?(?:description|(?:og|twitter):(?:title|description)|title)\b`)
-	buttonTypes   = lazy(`(?i)\stype\s*=\s*["']?(?:submit|button|reset)\b`)
+	htmlAttribute = lazy.Regexp(`(?i)\s(alt|title|placeholder|aria-label|aria-description|content|value|label)\s*=\s*(?:"([^"]*)"|'([^']*)')`)
+	metaTexts     = lazy.Regexp(`(?i)\s(?:name|property)\s*=\s*["']?(?:description|(?:og|twitter):(?:title|description)|title)\b`)
+	buttonTypes   = lazy.Regexp(`(?i)\stype\s*=\s*["']?(?:submit|button|reset)\b`)
 )
 
 // readHTML reads HTML by the tokenizer of golang.org/x/net, which says what each token was.
@@ -131,7 +133,7 @@ func untranslated(raw string) bool {
 	return noTranslate().MatchString(raw)
 }
 
-var noTranslate = lazy(`(?i)\stranslate\s*=\s*["']?no\b|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b|notranslate\b)`)
+var noTranslate = lazy.Regexp(`(?i)\stranslate\s*=\s*["']?no\b|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b|notranslate\b)`)
 
 // attributes adds the values of attributes that are texts, but for those within a text that
 // was added: there a tag is a mark, and comes back as it was.
@@ -229,7 +231,7 @@ func (r *reader) bareRun(run span, m Marks) span {
 	return r.trimmed(span{parts[0].start, parts[len(parts)-1].end})
 }
 
-var entity = lazy(`^&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});`)
+var entity = lazy.Regexp(`^&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});`)
 
 // wellFormed escapes what an answer has of markup: all but the marks of s, when they are all
 // there. So no answer can break what it stands in.

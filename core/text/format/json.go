@@ -10,6 +10,8 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // A jsonString is one string value of a JSON file, at its quotes.
@@ -119,8 +121,8 @@ func (r *reader) skipped(at int) int {
 }
 
 var (
-	jsonCode  = lazy(`^(?:[a-z][a-zA-Z0-9+.-]*://\S*|[^\s/]+(?:/[^\s/]+)+\.\w{1,5}|[#./][\w./#-]*|[\w-]+(?:\.[\w-]+){2,}|\d[\d.,:/-]*)$`)
-	i18nextOf = lazy(`^(.+)_(zero|one|two|few|many|other|plural)$`)
+	jsonCode  = lazy.Regexp(`^(?:[a-z][a-zA-Z0-9+.-]*://\S*|[^\s/]+(?:/[^\s/]+)+\.\w{1,5}|[#./][\w./#-]*|[\w-]+(?:\.[\w-]+){2,}|\d[\d.,:/-]*)$`)
+	i18nextOf = lazy.Regexp(`^(.+)_(zero|one|two|few|many|other|plural)$`)
 )
 
 // readJSON reads the texts of a program: i18next's and other plain files, in which each
@@ -255,7 +257,7 @@ func (r *reader) jsonString(s jsonString, seg Segment) {
 }
 
 // htmlInText finds a tag in a text that is none of a format of tags.
-var htmlInText = lazy(`</?[A-Za-z][A-Za-z0-9-]*(?:\s[^<>]*)?/?>|<\d+/?>|</\d+>`)
+var htmlInText = lazy.Regexp(`</?[A-Za-z][A-Za-z0-9-]*(?:\s[^<>]*)?/?>|<\d+/?>|</\d+>`)
 
 // asciiJSON says whether the file writes all that is not ASCII as escapes.
 func (r *reader) asciiJSON() bool {

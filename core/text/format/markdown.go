@@ -10,15 +10,17 @@ import (
 	"github.com/yuin/goldmark/extension"
 	extensions "github.com/yuin/goldmark/extension/ast"
 	"github.com/yuin/goldmark/text"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 var (
-	frontMatter  = lazy(`\A(?:---[ \t]*\r?\n(?s:.*?)\n---[ \t]*(?:\r?\n|\z)|\+\+\+[ \t]*\r?\n(?s:.*?)\n\+\+\+[ \t]*(?:\r?\n|\z))`)
-	taskMark     = lazy(`^\[[ xX]\]\s+`)
-	blockMark    = lazy(`^(?:[-+*>#=|~]|\d{1,9}[.)]|` + "```" + `|<[A-Za-z/!?]|\[[^\]]*\]:)`)
-	numbered     = lazy(`^(\d{1,9})([.)])`)
-	anyMarkdown  = lazy("[`*_\\[\\]<>&~\\\\]|https?:")
-	unescapedBar = lazy(`(^|[^\\])\|`)
+	frontMatter  = lazy.Regexp(`\A(?:---[ \t]*\r?\n(?s:.*?)\n---[ \t]*(?:\r?\n|\z)|\+\+\+[ \t]*\r?\n(?s:.*?)\n\+\+\+[ \t]*(?:\r?\n|\z))`)
+	taskMark     = lazy.Regexp(`^\[[ xX]\]\s+`)
+	blockMark    = lazy.Regexp(`^(?:[-+*>#=|~]|\d{1,9}[.)]|` + "```" + `|<[A-Za-z/!?]|\[[^\]]*\]:)`)
+	numbered     = lazy.Regexp(`^(\d{1,9})([.)])`)
+	anyMarkdown  = lazy.Regexp("[`*_\\[\\]<>&~\\\\]|https?:")
+	unescapedBar = lazy.Regexp(`(^|[^\\])\|`)
 )
 
 // readMarkdown reads Markdown (CommonMark, and GitHub's tables) by goldmark, which says where

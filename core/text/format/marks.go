@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // Marks are what stands in a text and is not language: how its format writes it.
@@ -135,10 +137,10 @@ func tagName(raw string) string {
 
 var (
 	// An element whose content is no language is one mark.
-	htmlMark     = lazy(`(?is)<!--.*?-->|<(?:code[\s>].*?</code|kbd[\s>].*?</kbd|samp[\s>].*?</samp|var[\s>].*?</var|tt[\s>].*?</tt|script[\s>].*?</script|style[\s>].*?</style|svg[\s>].*?</svg|math[\s>].*?</math)\s*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>|<\d[\d:.]*>`)
-	xmlMark      = lazy(`(?s)<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|</?[\pL_:](?:[^<>"']|"[^"]*"|'[^']*')*>|&[\pL_:][\pL\pN_:.\-]*;`)
-	overrideMark = lazy(`\{\\[^{}]*\}|</?[A-Za-z](?:[^<>])*>|<\d[\d:.]*>|\\h`)
-	markdownMark = lazy("`+[^`]+`+" + `|!?\[|\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"]*")?\)|\]\[[^\]]*\]|\]|\*{1,3}|~~|<[^<>\s][^<>]*>|\{\{[^{}]*\}\}|https?://[^\s<>)]+`)
+	htmlMark     = lazy.Regexp(`(?is)<!--.*?-->|<(?:code[\s>].*?</code|kbd[\s>].*?</kbd|samp[\s>].*?</samp|var[\s>].*?</var|tt[\s>].*?</tt|script[\s>].*?</script|style[\s>].*?</style|svg[\s>].*?</svg|math[\s>].*?</math)\s*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>|<\d[\d:.]*>`)
+	xmlMark      = lazy.Regexp(`(?s)<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|</?[\pL_:](?:[^<>"']|"[^"]*"|'[^']*')*>|&[\pL_:][\pL\pN_:.\-]*;`)
+	overrideMark = lazy.Regexp(`\{\\[^{}]*\}|</?[A-Za-z](?:[^<>])*>|<\d[\d:.]*>|\\h`)
+	markdownMark = lazy.Regexp("`+[^`]+`+" + `|!?\[|\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"]*")?\)|\]\[[^\]]*\]|\]|\*{1,3}|~~|<[^<>\s][^<>]*>|\{\{[^{}]*\}\}|https?://[^\s<>)]+`)
 )
 
 // parts are the marks of text and what stands between them, in order.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // A field of a PO entry: its keyword, where it stands, and its text.
@@ -38,7 +40,7 @@ func (e *poEntry) field(keyword string) *poField {
 	return nil
 }
 
-var poKeyword = lazy(`^(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d{1,2})\])?[ \t]*"`)
+var poKeyword = lazy.Regexp(`^(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d{1,2})\])?[ \t]*"`)
 
 // readPO reads a catalogue of GNU gettext, .po or .pot.
 func readPO(r *reader) error {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"unicode"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // A node is an element of an XML file, with its place.
@@ -42,7 +44,7 @@ func (n *node) child(name string) *node {
 const maxNodes = 1_000_000
 
 // entityDeclared finds an entity that a document type declares.
-var entityDeclared = lazy(`<!ENTITY\s+(%\s+)?([^\s"'<>]+)\s+(SYSTEM|PUBLIC|"[^"]*"|'[^']*')`)
+var entityDeclared = lazy.Regexp(`<!ENTITY\s+(%\s+)?([^\s"'<>]+)\s+(SYSTEM|PUBLIC|"[^"]*"|'[^']*')`)
 
 // xmlTree reads XML. encoding/xml is what reads it, and says where each token ends; it
 // expands no entity that a document declares.
@@ -388,4 +390,4 @@ func (r *reader) unit(n *node, id, note string, second bool) error {
 	return nil
 }
 
-var stateOf = lazy(`\sstate\s*=\s*["']([^"']*)["']`)
+var stateOf = lazy.Regexp(`\sstate\s*=\s*["']([^"']*)["']`)

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // A scalar is a string of a YAML file, and the place of what is written for it.
@@ -22,7 +24,7 @@ type scalar struct {
 	indent string
 }
 
-var yamlLine = lazy(`line (\d+)`)
+var yamlLine = lazy.Regexp(`line (\d+)`)
 
 // readYAML reads YAML by go.yaml.in/yaml, which says where each scalar begins. Where one ends
 // stands here, and what is written is read again and held against what it should be. Aliases

@@ -1,9 +1,10 @@
 package protect
 
 import (
-	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // What wikis, forums, chats, manual pages and formulas write among words.
@@ -62,7 +63,7 @@ func (f *finder) square(i int) int {
 		}
 		return f.add(span{from: i, to: end + 2, kind: Tag})
 	}
-	m := bbcode.FindStringSubmatchIndex(t[i:min(len(t), i+maxField)])
+	m := bbcode().FindStringSubmatchIndex(t[i:min(len(t), i+maxField)])
 	if m == nil {
 		return i
 	}
@@ -91,23 +92,23 @@ func (f *finder) square(i int) int {
 }
 
 // bbcode is a tag of forums: what phpBB and XenForo know.
-var bbcode = regexp.MustCompile(`^(?i)\[(/?)(b|i|u|s|url|img|quote|code|color|size|list|center|left|right|spoiler|email|font|table|tr|td|th|li|ul|ol|sup|sub|user|video|youtube)(?:=[^\[\]\n]*|(?: \w+=(?:"[^"\n]*"|[^\s\[\]]+))+)?\]`)
+var bbcode = lazy.Regexp(`^(?i)\[(/?)(b|i|u|s|url|img|quote|code|color|size|list|center|left|right|spoiler|email|font|table|tr|td|th|li|ul|ol|sup|sub|user|video|youtube)(?:=[^\[\]\n]*|(?: \w+=(?:"[^"\n]*"|[^\s\[\]]+))+)?\]`)
 
 var (
 	// chat is whom or what a message of Discord or Slack names.
-	chat = regexp.MustCompile(`^<(?:@[!&]?\w+|#\w+|![a-z]+(?:\^\w+)?|a?:\w+:\d+|t:-?\d+(?::[a-zA-Z])?)(?:\|[^<>|\n]*)?>`)
+	chat = lazy.Regexp(`^<(?:@[!&]?\w+|#\w+|![a-z]+(?:\^\w+)?|a?:\w+:\d+|t:-?\d+(?::[a-zA-Z])?)(?:\|[^<>|\n]*)?>`)
 	// autolink is an address in brackets, as CommonMark and mail have it; in Slack's there are
 	// words behind it.
-	autolink = regexp.MustCompile(`^<(?:(?:https?|ftp|mailto|tel)://?[^\s<>|]+|(?:mailto:|tel:)?[\w.+-]+@[\w-]+(?:\.[\w-]+)+|tel:[+\d-]+)(\||>)`)
+	autolink = lazy.Regexp(`^<(?:(?:https?|ftp|mailto|tel)://?[^\s<>|]+|(?:mailto:|tel:)?[\w.+-]+@[\w-]+(?:\.[\w-]+)+|tel:[+\d-]+)(\||>)`)
 )
 
 // chatted looks for what chats and mail put in angle brackets.
 func (f *finder) chatted(i int) int {
 	t := f.text
-	if m := chat.FindStringIndex(t[i:min(len(t), i+maxField)]); m != nil && (f.o.Markup == Plain || t[i+1] != '!') {
+	if m := chat().FindStringIndex(t[i:min(len(t), i+maxField)]); m != nil && (f.o.Markup == Plain || t[i+1] != '!') {
 		return f.add(span{from: i, to: i + m[1], kind: Mark})
 	}
-	m := autolink.FindStringSubmatchIndex(t[i:min(len(t), i+maxTag)])
+	m := autolink().FindStringSubmatchIndex(t[i:min(len(t), i+maxTag)])
 	if m == nil {
 		return i
 	}
@@ -156,7 +157,7 @@ func (f *finder) pod(i int) int {
 	}
 	literal := code != 'I' && code != 'S' && code != 'B' || next == '(' && isDigit(at(t, end+2))
 	if code == 'B' && !blanks {
-		literal = literal || !plainWord.MatchString(inside)
+		literal = literal || !plainWord().MatchString(inside)
 	}
 	if code == 'S' && strings.ContainsRune(inside, '<') {
 		literal = false
@@ -169,7 +170,7 @@ func (f *finder) pod(i int) int {
 
 // plainWord is one that a page sets in bold and that is language: B<Warning>. Commands and
 // options are not.
-var plainWord = regexp.MustCompile(`^\p{Lu}\p{Ll}+[.:!]?$`)
+var plainWord = lazy.Regexp(`^\p{Lu}\p{Ll}+[.:!]?$`)
 
 // html says whether what stands in the brackets from i to end is a tag of HTML rather: one
 // that has another end, or needs none.
@@ -187,10 +188,10 @@ func (f *finder) html(name string, i, end int) bool {
 var (
 	// font is what sets one in troff, and literal what stands in bold or in a typewriter's
 	// letters without a blank: a command, an option (man-pages(7)).
-	font    = regexp.MustCompile(`^\\f(?:[BCIRPS1-9]|\([A-Z]{2}|\[[A-Z]*\])`)
-	literal = regexp.MustCompile(`^\\f(?:B|\(C[WRB]|\[C?[BWR]\])([^\s\\]|\\[-&.e])+\\f(?:[RP1]|\[\]|\[R\])`)
+	font    = lazy.Regexp(`^\\f(?:[BCIRPS1-9]|\([A-Z]{2}|\[[A-Z]*\])`)
+	literal = lazy.Regexp(`^\\f(?:B|\(C[WRB]|\[C?[BWR]\])([^\s\\]|\\[-&.e])+\\f(?:[RP1]|\[\]|\[R\])`)
 	// glyph is a sign or a string of troff.
-	glyph = regexp.MustCompile(`^\\(?:\((?:[a-zA-Z][a-zA-Z"']|[a-zA-Z*+<>=!-]{2})|\[[a-zA-Z0-9_]+\]|\*(?:\([a-zA-Z<>"']{2}|\[[^\]\s]+\])|s[-+]?\d|u[0-9a-fA-F]{4})`)
+	glyph = lazy.Regexp(`^\\(?:\((?:[a-zA-Z][a-zA-Z"']|[a-zA-Z*+<>=!-]{2})|\[[a-zA-Z0-9_]+\]|\*(?:\([a-zA-Z<>"']{2}|\[[^\]\s]+\])|s[-+]?\d|u[0-9a-fA-F]{4})`)
 )
 
 // backslash looks for what a backslash begins: a formula of LaTeX, an escape of troff, a line
@@ -208,10 +209,10 @@ func (f *finder) backslash(i int) int {
 			return f.add(span{from: i, to: i + 2 + n + 2, kind: Code})
 		}
 	case 'f':
-		if m := literal.FindStringIndex(ahead[:min(len(ahead), 128)]); m != nil && !plainWord.MatchString(strings.Trim(font.ReplaceAllString(ahead[:m[1]], ""), `\fRP1[]`)) {
+		if m := literal().FindStringIndex(ahead[:min(len(ahead), 128)]); m != nil && !plainWord().MatchString(strings.Trim(font().ReplaceAllString(ahead[:m[1]], ""), `\fRP1[]`)) {
 			return f.add(span{from: i, to: i + m[1], kind: Code})
 		}
-		if m := font.FindStringIndex(ahead[:min(len(ahead), 12)]); m != nil {
+		if m := font().FindStringIndex(ahead[:min(len(ahead), 12)]); m != nil {
 			s := span{from: i, to: i + m[1], kind: Tag, role: opens, name: `\f`}
 			if strings.Contains("\\fR\\fP\\f1\\f[]\\f[R]", t[i:i+m[1]]) {
 				s.role = ends
@@ -230,14 +231,14 @@ func (f *finder) backslash(i int) int {
 		}
 		return f.add(span{from: i, to: i + 2, kind: Escape})
 	}
-	if m := glyph.FindStringIndex(ahead[:min(len(ahead), 64)]); m != nil {
+	if m := glyph().FindStringIndex(ahead[:min(len(ahead), 64)]); m != nil {
 		return f.add(span{from: i, to: i + m[1], kind: Escape})
 	}
 	return i
 }
 
 // prose is what no formula has: words side by side.
-var prose = regexp.MustCompile(`\pL{2,}[,;:]?\s+\pL{2,}`)
+var prose = lazy.Regexp(`\pL{2,}[,;:]?\s+\pL{2,}`)
 
 // path looks for a name of a file that cannot be taken for words, whose first slash or drive is
 // at i: /etc/fstab, ./configure, C:\Users.
@@ -320,7 +321,7 @@ func (f *finder) formula(i int) int {
 	if n < 1 || wordBefore(t, i) || isDigit(at(t, i+n+2)) || isWord(at(t, i+n+2)) || line[0] == ' ' || line[n-1] == ' ' || !strings.ContainsAny(line[:n], `\^_={}<>`) {
 		return i
 	}
-	if strings.ContainsAny(line[:n], "%\"") || strings.Contains(line[:n], "{{") || prose.MatchString(line[:n]) {
+	if strings.ContainsAny(line[:n], "%\"") || strings.Contains(line[:n], "{{") || prose().MatchString(line[:n]) {
 		return i // $HOME <b>or else</b> 5$
 	}
 	return f.add(span{from: i, to: i + n + 2, kind: Code})

@@ -2,11 +2,12 @@ package protect
 
 import (
 	"html"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // A Kind is what a placeholder is.
@@ -736,7 +737,7 @@ func urlEnd(t string, i int) int {
 				return trimURL(t, i, j)
 			}
 		case '[':
-			if bbcode.MatchString(t[j:min(len(t), j+maxField)]) {
+			if bbcode().MatchString(t[j:min(len(t), j+maxField)]) {
 				return trimURL(t, i, j)
 			}
 			square++
@@ -890,7 +891,7 @@ func readable(entity string, m Markup) (string, bool) {
 	return read, unicode.IsLetter(r) || strings.ContainsRune("–—…“”‘’«»¿¡", r)
 }
 
-var attribute = regexp.MustCompile(`^(?:\s+[A-Za-z_:@#*\[(][\w:.@\-\])]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>` + "`" + `]+)|\s+(?:disabled|checked|hidden|required|readonly|selected|multiple|autofocus|async|defer|open|controls|loop|muted|autoplay|download|reversed|novalidate|allowfullscreen|ismap|itemscope))*\s*/?$`)
+var attribute = lazy.Regexp(`^(?:\s+[A-Za-z_:@#*\[(][\w:.@\-\])]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>` + "`" + `]+)|\s+(?:disabled|checked|hidden|required|readonly|selected|multiple|autofocus|async|defer|open|controls|loop|muted|autoplay|download|reversed|novalidate|allowfullscreen|ismap|itemscope))*\s*/?$`)
 
 // angle looks for a tag, a comment, a declaration or an instruction.
 func (f *finder) angle(i int) int {
@@ -954,7 +955,7 @@ func (f *finder) angle(i int) int {
 		switch {
 		case end && strings.TrimSpace(attributes) != "":
 			return i
-		case !attribute.MatchString(attributes):
+		case !attribute().MatchString(attributes):
 			return i // "if a <b and c> d"
 		}
 	}
@@ -1020,10 +1021,10 @@ var void = map[string]bool{
 // which says what is not to be translated.
 var native = map[string]bool{"bpt": true, "ept": true, "ph": true, "it": true, "xliff:g": true}
 
-var untranslated = regexp.MustCompile(`(?i)\stranslate\s*=\s*["']?no\b|\smtype\s*=\s*["']protected["']|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b|notranslate\b)`)
+var untranslated = lazy.Regexp(`(?i)\stranslate\s*=\s*["']?no\b|\smtype\s*=\s*["']protected["']|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b|notranslate\b)`)
 
 // ignores says whether the content of an element is not to be translated.
 func (o *Options) ignores(name, attributes string) bool {
 	return slices.ContainsFunc(o.Ignore, func(n string) bool { return strings.EqualFold(n, name) }) || o.Markup != XML && (name == "code" || name == "kbd" || name == "samp" || name == "var") || o.Markup != HTML && native[name] ||
-		attributes != "" && untranslated.MatchString(attributes)
+		attributes != "" && untranslated().MatchString(attributes)
 }
