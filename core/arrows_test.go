@@ -33,6 +33,7 @@ var arrows = []struct {
 	{"core/text/", []string{"core", "core/text/"}},
 	{"core/usage", []string{"core"}},
 	{"core/history", nil},
+	{"core/heap", nil},
 	{"core/trace", []string{"core", "core/files"}},
 	{"core/shared", []string{"core"}},
 	{"core/shared/sharedtest", nil}, // a Redis for tests
@@ -58,7 +59,7 @@ var arrows = []struct {
 	{"plugins/scaffold", nil},
 	{"plugins/plugintest", []string{"core/coretest/property"}},
 	{"plugins/verify", []string{"core", "plugins/wire"}},
-	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
+	{"plugins/sdk", []string{"core", "core/fields", "core/heap", "plugins/wire"}},
 	{"examples/", []string{"core"}},
 	{"examples/mask/mask-plugin", []string{"examples/mask", "plugins/sdk"}},
 	{"cmd/", []string{""}},
