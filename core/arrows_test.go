@@ -35,6 +35,7 @@ var arrows = []struct {
 	{"core/text/", []string{"core", "core/lazy", "core/text/"}},
 	{"core/usage", []string{"core"}},
 	{"core/history", nil},
+	{"core/heap", nil},
 	{"core/trace", []string{"core", "core/files"}},
 	{"core/shared", []string{"core", "core/lazy"}},
 	{"core/shared/sharedtest", nil}, // a Redis for tests
@@ -60,7 +61,7 @@ var arrows = []struct {
 	{"plugins/scaffold", []string{"core/lazy"}},
 	{"plugins/plugintest", []string{"core/coretest/property"}},
 	{"plugins/verify", []string{"core", "core/schema", "plugins/wire"}},
-	{"plugins/sdk", []string{"core", "core/fields", "plugins/wire"}},
+	{"plugins/sdk", []string{"core", "core/fields", "core/heap", "plugins/wire"}},
 	{"examples/", []string{"core"}},
 	{"examples/mask/mask-plugin", []string{"examples/mask", "plugins/sdk"}},
 	{"cmd/", []string{""}},

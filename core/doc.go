@@ -59,6 +59,7 @@
 //	core/live/traffic  what clients of live sessions say: traces in files, and speech
 //	core/usage      keys' limits and what they used: exact, durable
 //	core/history    what was counted in the last hour
+//	core/heap       when garbage is collected, in the gateway and in plugins of the Go SDK
 //	core/shared     what the gateways of one group have in common, over Redis
 //	core/trace      spans of requests and attempts, and their way to a collector
 //	core/door       what doors share; a dialect a folder below it

@@ -22,6 +22,7 @@ import (
 	"github.com/dragoman-mt/dragoman/core/door"
 	"github.com/dragoman-mt/dragoman/core/door/admin"
 	"github.com/dragoman-mt/dragoman/core/files"
+	"github.com/dragoman-mt/dragoman/core/heap"
 	"github.com/dragoman-mt/dragoman/core/history"
 	"github.com/dragoman-mt/dragoman/core/reload"
 	"github.com/dragoman-mt/dragoman/core/shared"
@@ -86,7 +87,7 @@ func serve(cmd *cobra.Command, f *flags, back bool) (err error) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	defer keepHeadroom()()
+	defer heap.Keep()()
 
 	by, err := managerOf(os.Environ(), os.Getpid())
 	if err != nil {

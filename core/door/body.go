@@ -43,8 +43,9 @@ const (
 // bodies hands out the room for bodies that are being received. It is safe for
 // concurrent use.
 type bodies struct {
-	all  room
-	kept sync.Pool // of *Body
+	all    room
+	kept   sync.Pool // of *Body
+	shares sync.Pool // of *share that are nobody's
 
 	mu      sync.Mutex
 	clients map[string]*share
@@ -62,8 +63,11 @@ type share struct {
 
 func newBodies() *bodies {
 	return &bodies{
-		all:     room{semaphore.NewWeighted(mostBodies), semaphore.NewWeighted(mostBodyBytes)},
-		kept:    sync.Pool{New: func() any { return new(Body) }},
+		all:  room{semaphore.NewWeighted(mostBodies), semaphore.NewWeighted(mostBodyBytes)},
+		kept: sync.Pool{New: func() any { return new(Body) }},
+		shares: sync.Pool{New: func() any {
+			return &share{room: room{semaphore.NewWeighted(clientBodies), semaphore.NewWeighted(clientBodyBytes)}}
+		}},
 		clients: map[string]*share{},
 	}
 }
@@ -73,7 +77,7 @@ func (b *bodies) share(client string) *share {
 	defer b.mu.Unlock()
 	s := b.clients[client]
 	if s == nil {
-		s = &share{room: room{semaphore.NewWeighted(clientBodies), semaphore.NewWeighted(clientBodyBytes)}}
+		s = b.shares.Get().(*share)
 		b.clients[client] = s
 	}
 	s.users++
@@ -83,8 +87,9 @@ func (b *bodies) share(client string) *share {
 func (b *bodies) leave(client string, s *share) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if s.users--; s.users == 0 {
+	if s.users--; s.users == 0 { // and all that was taken of it has been given back
 		delete(b.clients, client)
+		b.shares.Put(s)
 	}
 }
 

@@ -34,6 +34,7 @@ type Generation struct {
 	doing   *progress // of Build
 	log     *zap.Logger
 
+	unpin   func()       // release, made once since each flight and attempt asks for it
 	refs    atomic.Int64 // one for being served, one for each request and flight inside
 	drained chan struct{}
 
@@ -62,6 +63,7 @@ func newGeneration(e *Engine, file *config.File, doing *progress) *Generation {
 	}
 	g.open, g.shut = context.WithCancel(context.Background())
 	g.refs.Store(1)
+	g.unpin = g.release
 	return g
 }
 
@@ -310,7 +312,7 @@ func (g *Generation) Close() {
 // another reference.
 func (g *Generation) Pin() (unpin func()) {
 	g.refs.Add(1)
-	return g.release
+	return g.unpin
 }
 
 // acquire takes a reference unless the last one is gone.

@@ -46,6 +46,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/heap"
 	"github.com/dragoman-mt/dragoman/plugins/wire"
 )
 
@@ -66,6 +67,7 @@ func run(kinds []core.Kind, args []string) (status int) {
 		return 2
 	}
 	defer s.close()
+	defer heap.Keep()()
 	switch {
 	case os.Getenv(wire.CookieKey) == wire.CookieValue:
 		secret, err := takeSecret()

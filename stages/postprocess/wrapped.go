@@ -56,11 +56,13 @@ func asJSON(q *question, answer string) (tree any, ok bool) {
 		return nil, false
 	}
 	q.spend(4 * len(answer))
-	if json.Unmarshal([]byte(answer), &tree) == nil {
-		return tree, true
+	var read any // whose place is asked for no earlier: hardly any answer is JSON
+	if json.Unmarshal([]byte(answer), &read) == nil {
+		return read, true
 	}
 	if first := strings.TrimLeft(answer[1:], " \t\r\n"); first != "" && first[0] == '\'' && !strings.Contains(answer, `"`) {
-		return tree, json.Unmarshal([]byte(strings.NewReplacer(`\'`, "'", "'", `"`).Replace(answer)), &tree) == nil
+		err := json.Unmarshal([]byte(strings.NewReplacer(`\'`, "'", "'", `"`).Replace(answer)), &read)
+		return read, err == nil
 	}
 	return nil, false
 }

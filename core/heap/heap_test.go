@@ -1,4 +1,4 @@
-package gateway
+package heap
 
 import (
 	"runtime"
@@ -33,7 +33,7 @@ func TestCollectorFollowsWhatIsHeldUntilReleased(t *testing.T) {
 		debug.SetGCPercent(p)
 		return p
 	}
-	release := keepHeadroom()
+	release := Keep()
 	if p := percent(); p <= leastPercent {
 		t.Errorf("%d %% with no more held than the tests before have left", p)
 	}
@@ -57,12 +57,19 @@ func TestCollectorFollowsWhatIsHeldUntilReleased(t *testing.T) {
 	}
 }
 
-func TestWhoeverSetsGOGCGetsIt(t *testing.T) {
-	t.Setenv("GOGC", "150")
-	former := debug.SetGCPercent(150)
-	defer debug.SetGCPercent(former)
-	defer keepHeadroom()()
-	if p := debug.SetGCPercent(150); p != 150 {
-		t.Errorf("%d %%", p)
+func TestWhoeverSetsTheShareGetsIt(t *testing.T) {
+	for _, c := range []struct {
+		environment string
+		share       int
+	}{{"100", 100}, {"150", 150}, {"", 150}, {"off", -1}} {
+		t.Run(c.environment, func(t *testing.T) {
+			t.Setenv("GOGC", c.environment)
+			former := debug.SetGCPercent(c.share)
+			defer debug.SetGCPercent(former)
+			defer Keep()()
+			if p := debug.SetGCPercent(c.share); p != c.share {
+				t.Errorf("%d %%, want %d", p, c.share)
+			}
+		})
 	}
 }

@@ -1,4 +1,5 @@
-package gateway
+// Package heap says when garbage is collected, for the gateway and for plugins of the Go SDK.
+package heap
 
 import (
 	"os"
@@ -19,15 +20,19 @@ const (
 	leastPercent, mostPercent = 65, 400
 )
 
-// keepHeadroom adapts the collector after each collection until release is
-// called. Who sets GOGC or GOMEMLIMIT has decided already, and gets that.
-func keepHeadroom() (release func()) {
-	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
-		return func() {}
-	}
+// usual is the share of a program that nobody has told another.
+const usual = 100
+
+// Keep adapts the collector after each collection until release is called. Who sets
+// GOGC or GOMEMLIMIT, or the share in the program, has decided already, and gets that.
+func Keep() (release func()) {
 	var mu sync.Mutex // held round each change, so that the last one is release's
 	over, percent := false, mostPercent
 	former := debug.SetGCPercent(percent)
+	if former != usual || os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		debug.SetGCPercent(former)
+		return func() {}
+	}
 	held := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	var follow func(struct{})
 	follow = func(struct{}) {
