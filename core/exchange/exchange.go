@@ -113,11 +113,11 @@ func (f *Fault) say(s string) {
 	if s = strings.TrimSpace(s); s == "" {
 		return
 	}
-	if room := longestSaid - len(f.Message); len(s) > room {
-		s = strings.ToValidUTF8(s[:max(room, 0)], "")
-	}
 	if f.Message != "" {
-		f.Message += " "
+		s = " " + s
+	}
+	if room := longestSaid - len(f.Message); len(s) > room {
+		s = strings.ToValidUTF8(s[:room], "")
 	}
 	f.Message += s
 }

@@ -1,8 +1,14 @@
 package exchange
 
 import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"testing/synctest"
 
 	"github.com/dragoman-mt/dragoman/core"
 )
@@ -30,7 +36,7 @@ func FuzzReadFault(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		fault := ReadFault(raw)
-		if len(fault.Message) > 2*longestSaid || len(fault.Codes) > mostCodes || fault.Status != 0 && (fault.Status < 400 || fault.Status > 599) {
+		if len(fault.Message) > longestSaid || len(fault.Codes) > mostCodes || fault.Status != 0 && (fault.Status < 400 || fault.Status > 599) {
 			t.Errorf("%+v", fault)
 		}
 		for _, code := range fault.Codes {
@@ -47,7 +53,37 @@ func TestTooMuchOfAnErrorIsNotRead(t *testing.T) {
 		t.Errorf("%q", f.Message)
 	}
 	wide := `{"errors":[` + strings.Repeat(`{"message":"`+strings.Repeat("a", 1000)+`","code":"b"},`, 100) + `{}]}`
-	if f := ReadFault([]byte(wide)); len(f.Message) > 2*longestSaid || len(f.Codes) > mostCodes {
+	if f := ReadFault([]byte(wide)); len(f.Message) > longestSaid || len(f.Codes) > mostCodes {
 		t.Errorf("%d bytes, %d codes", len(f.Message), len(f.Codes))
+	}
+}
+
+// An answer that stays open behind its last bracket is one, however many blanks stood
+// between its brackets: they are not looked at again with each that comes.
+func TestBlanksDoNotHideThatAnAnswerIsWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		body, server := io.Pipe()
+		context.AfterFunc(ctx, func() { server.CloseWithError(context.Canceled) })
+		looks := 0
+		go io.Copy(server, iotest.OneByteReader(strings.NewReader(`{"a":{}`+strings.Repeat(" ", 100)+"}")))
+		var buf bytes.Buffer
+		err := Receive(t.Context(), cancel, &http.Response{StatusCode: http.StatusOK, Body: body}, &buf, func(b []byte) bool {
+			looks++
+			return bytes.HasSuffix(b, []byte(" }"))
+		})
+		if err != nil || looks > 3 {
+			t.Errorf("%v after %d looks at %d bytes", err, looks, buf.Len())
+		}
+	})
+}
+
+func TestAnAnswerThatIsPackedTwiceIsNotUnpacked(t *testing.T) {
+	for encoding, want := range map[string]error{"gzip": nil, "identity, gzip": nil, "gzip, gzip": errPackedTwice, "deflate, x-gzip": errPackedTwice, "br": errPacked} {
+		resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Encoding": {encoding}}, Body: http.NoBody}
+		if err := Unpack(resp); err != want {
+			t.Errorf("%s: %v, want %v", encoding, err, want)
+		}
 	}
 }

@@ -26,20 +26,29 @@ func IsGood(status int) bool {
 	return status >= 200 && status < 300 && status != http.StatusNoContent && status != http.StatusResetContent
 }
 
-// errPacked is the reason for an answer in an encoding that is not known.
-var errPacked = errors.New("its Content-Encoding is neither gzip nor deflate")
+// The reasons for an answer that is not unpacked.
+var (
+	errPacked      = errors.New("its Content-Encoding is neither gzip nor deflate")
+	errPackedTwice = errors.New("its Content-Encoding says that it is packed more than once")
+)
 
 // Unpack makes the body of resp one that is not packed. Nothing packed was asked
-// for, but some servers and proxies send it nevertheless.
+// for, but some servers and proxies send it nevertheless. One packed several times is
+// refused, since each name in a header would take the memory of an unpacker.
 func Unpack(resp *http.Response) error {
 	encoding := First(resp.Header, "Content-Encoding")
 	if encoding == "" || resp.StatusCode < http.StatusOK {
 		return nil
 	}
+	packed := false
 	for name := range strings.SplitSeq(encoding, ",") {
 		switch strings.ToLower(strings.TrimSpace(name)) {
 		case "", "identity":
 		case "gzip", "x-gzip", "deflate":
+			if packed {
+				return errPackedTwice
+			}
+			packed = true
 			resp.Body = &unpacked{Closer: resp.Body, packed: bufio.NewReader(resp.Body)}
 			resp.ContentLength = -1
 		default:
@@ -142,7 +151,7 @@ func Receive(ctx context.Context, cancel func(), resp *http.Response, buf *bytes
 			return nil // only its end is missing
 		case err != nil:
 			return err
-		case enough == nil && looks < maxLooks && closed(buf.Bytes()):
+		case enough == nil && looks < maxLooks && closed(free[:n]):
 			looks++
 			if whole(buf.Bytes()) {
 				enough = time.AfterFunc(Parting, cancel)

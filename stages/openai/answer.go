@@ -113,6 +113,7 @@ func loose(tree any) (says said, ok bool) {
 		return looseOne(list[0])
 	}
 	// The pieces of a stream, in one list: some of them have no choice.
+	var text strings.Builder
 	for _, each := range list {
 		piece, is := looseOne(each)
 		if piece.usage != (core.Usage{}) {
@@ -125,17 +126,15 @@ func loose(tree any) (says said, ok bool) {
 			continue
 		}
 		ok = true
-		says.text += piece.text
+		text.WriteString(piece.text)
 		says.thought = says.thought || piece.thought
 		for _, field := range []struct{ to, from *string }{{&says.model, &piece.model}, {&says.finish, &piece.finish}, {&says.refusal, &piece.refusal}} {
 			if *field.from != "" {
 				*field.to = *field.from
 			}
 		}
-		if len(says.text) > exchange.MaxAnswer {
-			return says, false
-		}
 	}
+	says.text = text.String()
 	if says.finish == "" {
 		says.finish = string(failing) // the last piece is missing
 	}
@@ -203,13 +202,16 @@ func parts(content any, depth int) (text string, thought bool) {
 	case string:
 		return c, false
 	case []any:
+		var all strings.Builder
 		for _, part := range c {
 			if depth > 3 {
 				break
 			}
 			t, th := parts(part, depth+1)
-			text, thought = text+t, thought || th
+			all.WriteString(t)
+			thought = thought || th
 		}
+		return all.String(), thought
 	case map[string]any:
 		kind, _ := c["type"].(string)
 		switch kind {
@@ -292,23 +294,46 @@ func opensMark(text string) bool {
 	return false
 }
 
-// thoughtIn returns how much of the beginning of text is thoughts, with the blanks
-// behind them; -1 when that is not known before more of it has come.
-func thoughtIn(text string) int {
-	begin := strings.TrimLeft(text, " \t\r\n")
-	for _, mark := range marks {
-		switch {
-		case strings.HasPrefix(begin, mark.open):
-			_, rest, shut := strings.Cut(begin, mark.shut)
-			if rest = strings.TrimLeft(rest, " \t\r\n"); !shut || rest == "" {
+// An opening is the beginning of a text that comes in pieces, which may be thoughts.
+type opening struct {
+	at      int    // what is before it is not looked at again
+	shut    string // what ends the thoughts; empty before they have begun
+	thought bool   // they have ended
+}
+
+// end returns how much of the beginning of text, which grows from call to call, is
+// thoughts, with the blanks behind them; -1 when that is not known before more of it
+// has come.
+func (o *opening) end(text string) int {
+	blanks := func() { o.at = len(text) - len(strings.TrimLeft(text[o.at:], " \t\r\n")) }
+	if o.shut == "" {
+		blanks()
+		begin := text[o.at:]
+		for _, mark := range marks {
+			if strings.HasPrefix(begin, mark.open) {
+				o.shut = mark.shut
+				break
+			}
+			if strings.HasPrefix(mark.open, begin) {
 				return -1
 			}
-			return len(text) - len(rest)
-		case strings.HasPrefix(mark.open, begin):
-			return -1
+		}
+		if o.shut == "" {
+			return 0
 		}
 	}
-	return 0
+	if !o.thought {
+		i := strings.Index(text[o.at:], o.shut)
+		if i < 0 {
+			o.at = max(o.at, len(text)-len(o.shut))
+			return -1
+		}
+		o.at, o.thought = o.at+i+len(o.shut), true
+	}
+	if blanks(); o.at == len(text) {
+		return -1
+	}
+	return o.at
 }
 
 // failing is what ending says of a reason that is no good one.

@@ -11,11 +11,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -634,4 +636,62 @@ func FuzzReadRefusal(f *testing.F) {
 		}
 		r.refused([]string{"store", "temperature"})
 	})
+}
+
+// However an error spreads its words, as many of them are read as there is room for.
+func TestAnErrorOfManyLongMessagesIsOne(t *testing.T) {
+	for _, words := range []string{`"message":"%s","detail":"x","title":"y"`, `"message":"%s","detail":["x","y","z"]`, `"message":"x","errors":{"a":"%s","b":"%[1]s","c":"%[1]s"}`} {
+		body := `{"error":{` + fmt.Sprintf(words, strings.Repeat("é", longestSaid)) + `,"code":"rate_limit_exceeded"}}`
+		if r := readRefusal([]byte(body)); !r.isError || r.Code != "rate_limit_exceeded" || len(r.Message) > longestSaid || !utf8.ValidString(r.Message) {
+			t.Errorf("%.40s: %d bytes, code %q", words, len(r.Message), r.Code)
+		}
+	}
+}
+
+// What is kept while an answer of many parts is put together grows with the answer,
+// not with its square.
+func TestPartsArePutTogetherOnce(t *testing.T) {
+	const n = 20_000
+	for _, body := range []string{
+		`{"choices":[{"message":{"content":[` + strings.Repeat(`"a",`, n-1) + `"a"]}}]}`,
+		`[` + strings.Repeat(`{"choices":[{"delta":{"content":"a"}}]},`, n) + `{}]`,
+	} {
+		tree, ok := parse([]byte(body))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		says, is := loose(tree)
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; !ok || !is || len(says.text) != n || took > 200*n {
+			t.Errorf("%.40s: %d bytes of text, for which %d were taken", body, len(says.text), took)
+		}
+	}
+}
+
+// Thoughts at the beginning are told from a text in whatever pieces they come, and no
+// piece is looked at again for them.
+func TestThoughtsAreToldWhateverThePieces(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want int
+	}{
+		{"hola", 0}, {" \n hola", 0}, {"<b>hola</b>", 0}, {"<thin", -1}, {"   ", -1}, {" <think>hm", -1}, {"<think>hm</think> \n", -1},
+		{"<think>hm</think> hola", 18}, {" <thinking>a</think></thinking>\nhola", 32}, {"◁think▷ hm ◁/think▷hola", len("◁think▷ hm ◁/think▷")},
+	} {
+		var whole, pieces opening
+		got := 0
+		for i := range c.text {
+			if got = pieces.end(c.text[:i]); got > 0 && got != c.want {
+				t.Errorf("%q ends its thoughts at %d", c.text[:i], got)
+			}
+		}
+		if got = pieces.end(c.text); got != c.want || whole.end(c.text) != c.want {
+			t.Errorf("%q: %d in pieces, %d as a whole, want %d", c.text, got, whole.end(c.text), c.want)
+		}
+	}
+	for _, begin := range []string{"", "<think>"} {
+		var o opening
+		if text := begin + strings.Repeat(" ", 1000); o.end(text) != -1 || o.at < len(text)-len("</think>") {
+			t.Errorf("%d of %d bytes are looked at again", len(text)-o.at, len(text))
+		}
+	}
 }

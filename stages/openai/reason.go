@@ -125,11 +125,11 @@ func (r *refusal) say(s string, depth int) {
 			return
 		}
 	}
+	if r.Message != "" {
+		s = " " + s
+	}
 	if room := longestSaid - len(r.Message); len(s) > room {
 		s = strings.ToValidUTF8(s[:room], "")
-	}
-	if r.Message != "" {
-		r.Message += " "
 	}
 	r.Message += s
 }

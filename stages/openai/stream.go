@@ -253,6 +253,8 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 		text  strings.Builder
 		seam  seam
 		timer *time.Timer // runs when the text is complete
+		// begins follows the thoughts with which the text may begin.
+		begins opening
 		// always says that pieces of text carry a reason for the end, so that it says
 		// nothing of the end.
 		always bool
@@ -351,7 +353,7 @@ func (p *Provider) stream(ctx, call context.Context, cancel func(), req *core.Re
 				if heard == 0 {
 					// Thoughts at the beginning are no piece of an answer: who has heard
 					// nothing can be given another.
-					heard = thoughtIn(text.String())
+					heard = begins.end(text.String())
 					piece = text.String()[max(heard, 0):]
 				}
 				if heard >= 0 && piece != "" {

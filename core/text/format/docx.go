@@ -13,6 +13,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/dragoman-mt/dragoman/core/lazy"
 )
 
 // A file of Word is a folder of XML files in a zip archive (ECMA-376). Those with texts are read
@@ -162,7 +164,7 @@ func readDOCX(content []byte, o Options) (*Document, error) {
 		}
 		return pack(strings.Split(written, "\x00"))
 	}
-	base := 0
+	base, room := 0, MaxSize
 	for _, p := range parts {
 		r := &reader{text: p.text, options: o, doc: doc}
 		root, err := r.xmlTree()
@@ -172,7 +174,7 @@ func readDOCX(content []byte, o Options) (*Document, error) {
 		if space := root.get("w"); !slices.Contains(wordSpaces, space) {
 			return nil, &Error{Detail: fmt.Sprintf("%s: the prefix w: stands for %.80q and not for Word's elements: save the file with Word or LibreOffice", p.name, space)}
 		}
-		w := &word{reader: r, base: base}
+		w := &word{reader: r, base: base, room: &room}
 		w.walk(root)
 		base += len(p.text) + 1
 	}
@@ -190,6 +192,9 @@ type word struct {
 	*reader
 	base       int // where the part begins in the text of the document
 	paragraphs int
+	// room is how many bytes of formats may still be written again: a run of many pieces
+	// has its own with each. What goes beyond stays as it is.
+	room *int
 }
 
 // called is the name of n as it is written, with its prefix.
@@ -225,6 +230,7 @@ type piece struct {
 	text       string // of 't'
 	raw        string // as it is written anew
 	format     string // of 't': its properties
+	look       string // and what is seen of them
 	start, end int    // of the whole run, or of what stands by itself
 	shared     bool   // its run has others
 	field      string // of '.': begin, separate or end, and instr
@@ -272,11 +278,6 @@ func (w *word) run(n *node) (all []piece) {
 	format := ""
 	add := func(p piece) {
 		p.start, p.end = n.tag.start, n.end
-		if last := len(all) - 1; last >= 0 && all[last].kind == p.kind && p.field == "" && all[last].field == "" {
-			all[last].text += p.text
-			all[last].raw += p.raw
-			return
-		}
 		all = append(all, p)
 	}
 	for _, c := range n.children {
@@ -306,14 +307,44 @@ func (w *word) run(n *node) (all []piece) {
 			add(piece{kind: '.', raw: w.text[c.tag.start:c.end]})
 		}
 	}
+	all = grouped(all, func(a, b *piece) bool { return a.kind == b.kind && a.field == "" && b.field == "" })
+	if *w.room -= len(format) * (len(all) - 1); *w.room < 0 {
+		return []piece{{kind: '.', raw: w.text[n.tag.start:n.end], start: n.tag.start, end: n.end}}
+	}
+	look := unseen(format)
 	for i := range all {
-		all[i].format, all[i].shared = format, len(all) > 1
+		all[i].format, all[i].look, all[i].shared = format, look, len(all) > 1
 		if all[i].kind == '.' {
 			all[i].raw = "<w:r>" + format + all[i].raw + "</w:r>"
 		}
 	}
 	return all
 }
+
+// grouped makes one piece of those that follow one another and are of one kind, as same
+// says of the first of them and another.
+func grouped(all []piece, same func(a, b *piece) bool) (out []piece) {
+	for i := 0; i < len(all); {
+		end := i + 1
+		for end < len(all) && same(&all[i], &all[end]) {
+			end++
+		}
+		p := all[i]
+		if end > i+1 {
+			var text, raw strings.Builder
+			for _, one := range all[i:end] {
+				text.WriteString(one.text)
+				raw.WriteString(one.raw)
+			}
+			p.text, p.raw, p.end = text.String(), raw.String(), all[end-1].end
+		}
+		out, i = append(out, p), end
+	}
+	return out
+}
+
+// hyperlink is what the code of a field begins with that is a link.
+const hyperlink = "HYPERLINK"
 
 // fields makes one piece of each field, whose text Word makes itself; a link is one that holds
 // its text. False says that a field goes on in another paragraph.
@@ -333,7 +364,7 @@ func fields(all []piece) (out []piece, whole bool) {
 					separate = j
 				}
 			case "instr":
-				if depth == 1 {
+				if depth == 1 && len(code) < len(hyperlink) {
 					code += all[j].text
 				}
 			case "end":
@@ -347,19 +378,19 @@ func fields(all []piece) (out []piece, whole bool) {
 			return nil, false
 		}
 		join := func(from, to int, kind byte) {
-			p := piece{kind: kind, start: all[from].start, end: all[to].end, shared: all[from].shared || all[to].shared}
+			var raw strings.Builder
 			for _, one := range all[from : to+1] {
 				if one.kind == 't' {
 					one.raw = runOf(one.format, one.text)
 				}
-				p.raw += one.raw
+				raw.WriteString(one.raw)
 			}
-			out = append(out, p)
+			out = append(out, piece{kind: kind, raw: raw.String(), start: all[from].start, end: all[to].end, shared: all[from].shared || all[to].shared})
 		}
 		if !closed(all[i : j+1]) {
 			return nil, false
 		}
-		if separate > 0 && strings.HasPrefix(code, "HYPERLINK") && closed(all[i:separate+1]) && !slices.ContainsFunc(all[separate+1:j], func(p piece) bool { return p.field != "" }) {
+		if separate > 0 && strings.HasPrefix(code, hyperlink) && closed(all[i:separate+1]) && !slices.ContainsFunc(all[separate+1:j], func(p piece) bool { return p.field != "" }) {
 			join(i, separate, '<')
 			out = append(out, all[separate+1:j]...)
 			join(j, j, '>')
@@ -434,6 +465,9 @@ func (w *word) segment(all []piece) {
 		}
 		all = all[1:last]
 	}
+	all = grouped(all, func(a, b *piece) bool {
+		return a.kind == b.kind && (a.kind == '.' || a.kind == 't' && a.look == b.look)
+	})
 	// The format of most letters needs no mark.
 	letters := map[string]int{}
 	usual := ""
@@ -449,16 +483,12 @@ func (w *word) segment(all []piece) {
 	marks := map[string]piece{} // by what stands for them
 	number, bare := 0, true
 	var open []string
-	for i := 0; i < len(all); i++ {
-		p := all[i]
+	look := unseen(usual)
+	for _, p := range all {
 		switch p.kind {
 		case 't':
-			for i+1 < len(all) && all[i+1].kind == 't' && alike(all[i+1].format, p.format) {
-				i++
-				p.text += all[i].text
-			}
 			bare = bare && !strings.ContainsFunc(p.text, unicode.IsLetter)
-			if alike(p.format, usual) {
+			if p.look == look {
 				text.WriteString(escapeMarkup(p.text))
 				continue
 			}
@@ -479,10 +509,6 @@ func (w *word) segment(all []piece) {
 			marks[name] = p
 			text.WriteString(name)
 		default:
-			for i+1 < len(all) && all[i+1].kind == '.' {
-				i++
-				p.raw += all[i].raw
-			}
 			number++
 			name := "<w" + strconv.Itoa(number) + "/>"
 			marks[name] = p
@@ -558,28 +584,16 @@ func partner(all []piece, i int) int {
 	return -1
 }
 
-// alike says whether two formats differ in nothing that is seen: Word notes in which language
-// it has looked at the spelling.
-func alike(a, b string) bool {
-	return a == b || unseen(a) == unseen(b)
-}
-
+// unseen is format without what is not seen: Word notes in which language it has looked at
+// the spelling.
 func unseen(format string) string {
-	for _, name := range []string{"<w:lang ", "<w:noProof"} {
-		for {
-			at := strings.Index(format, name)
-			if at < 0 {
-				break
-			}
-			end := strings.IndexByte(format[at:], '>')
-			if end < 0 || format[at+end-1] != '/' {
-				break
-			}
-			format = format[:at] + format[at+end+1:]
-		}
+	if strings.Contains(format, "<w:lang ") || strings.Contains(format, "<w:noProof") {
+		format = spelling().ReplaceAllString(format, "")
 	}
 	if format == "<w:rPr></w:rPr>" || format == "<w:rPr/>" {
 		return ""
 	}
 	return format
 }
+
+var spelling = lazy.Regexp(`<w:(?:lang |noProof)[^>]*/>`)

@@ -6,6 +6,7 @@ import (
 	"compress/flate"
 	"encoding/xml"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -308,4 +309,25 @@ func FuzzDocx(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What a docx takes to be read is a multiple of its size, however its runs are cut and
+// whatever their formats weigh.
+func TestADocxTakesNoMoreThanItsSize(t *testing.T) {
+	heavy := `<w:rPr>` + strings.Repeat(`<w:b/>`, 20_000) + `</w:rPr>`
+	for name, run := range map[string]string{
+		"one run of many texts":    strings.Repeat(`<w:t>a </w:t>`, 20_000),
+		"many pieces, one format":  heavy + strings.Repeat(`<w:t>a </w:t><w:tab/>`, 20_000),
+		"a field with a long code": `<w:fldChar w:fldCharType="begin"/>` + strings.Repeat(`<w:instrText>code</w:instrText>`, 20_000),
+	} {
+		body := `<w:document` + wordSpace + `><w:body><w:p>` + wordRun("Good morning") + `<w:r>` + run + `</w:r></w:p></w:body></w:document>`
+		file := docx(t, "[Content_Types].xml", wordTypes, "word/header1.xml", `<w:hdr`+wordSpace+`/>`, "word/document.xml", body)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Read("docx", file, Options{})
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; err != nil || took > MaxSize+100*uint64(len(body)) {
+			t.Errorf("%s: %d MiB for a document of %d KiB: %v", name, took>>20, len(body)>>10, err)
+		}
+	}
 }

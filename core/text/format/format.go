@@ -279,7 +279,7 @@ func (r *reader) places() {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return r.at[a] - r.at[b] })
-	line, begin, at := 1, 0, 0
+	line, column, at := 1, 1, 0
 	for _, i := range order {
 		for {
 			n := strings.IndexByte(r.text[at:r.at[i]], '\n')
@@ -287,10 +287,12 @@ func (r *reader) places() {
 				break
 			}
 			at += n + 1
-			line, begin = line+1, at
+			line, column = line+1, 1
 		}
+		column += utf8.RuneCountInString(r.text[at:r.at[i]])
+		at = r.at[i]
 		s := &r.doc.Segments[i]
-		s.Line, s.Column = line, utf8.RuneCountInString(r.text[begin:r.at[i]])+1
+		s.Line, s.Column = line, column
 	}
 }
 

@@ -196,39 +196,40 @@ func (r *reader) bareRun(run span, m Marks) span {
 		return parts[i].mark && name != "" && raw[1] != '/' && !strings.HasSuffix(raw, "/>") && !(m == HTML && void[name]) && !strings.Contains(raw[1:], "<")
 	}
 	shuts := func(i int) bool { return parts[i].mark && strings.HasPrefix(r.of(parts[i].span), "</") }
-	for len(parts) > 0 {
-		last := len(parts) - 1
+	ends := map[int]int{} // what ends the element that a part opens
+	var open []int
+	for i := range parts {
 		switch {
-		case parts[0].mark && !opens(0): // a void element, a comment, code, or the end of what began before
-			parts = parts[1:]
+		case opens(i):
+			open = append(open, i)
+		case shuts(i) && len(open) > 0:
+			ends[open[len(open)-1]] = i
+			open = open[:len(open)-1]
+		}
+	}
+	first, last := 0, len(parts)-1
+	for first <= last {
+		switch {
+		case parts[first].mark && !opens(first): // a void element, a comment, code, or the end of what began before
+			first++
 			continue
 		case parts[last].mark && !shuts(last):
-			parts = parts[:last]
+			last--
 			continue
 		}
-		if !parts[0].mark || !parts[last].mark || tagName(r.of(parts[0].span)) != tagName(r.of(parts[last].span)) {
+		if !parts[first].mark || !parts[last].mark || tagName(r.of(parts[first].span)) != tagName(r.of(parts[last].span)) {
 			break
 		}
 		// They hold all of it when nothing in between ends the first one.
-		depth, whole := 0, true
-		for i := 0; i < last && whole; i++ {
-			switch {
-			case opens(i):
-				depth++
-			case shuts(i):
-				depth--
-				whole = depth > 0
-			}
-		}
-		if !whole {
+		if end, ended := ends[first]; ended && end < last {
 			break
 		}
-		parts = parts[1:last]
+		first, last = first+1, last-1
 	}
-	if len(parts) == 0 {
+	if first > last {
 		return span{run.start, run.start}
 	}
-	return r.trimmed(span{parts[0].start, parts[len(parts)-1].end})
+	return r.trimmed(span{parts[first].start, parts[last].end})
 }
 
 var entity = lazy.Regexp(`^&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});`)

@@ -136,39 +136,41 @@ func tagName(raw string) string {
 }
 
 var (
-	// An element whose content is no language is one mark.
-	htmlMark     = lazy.Regexp(`(?is)<!--.*?-->|<(?:code[\s>].*?</code|kbd[\s>].*?</kbd|samp[\s>].*?</samp|var[\s>].*?</var|tt[\s>].*?</tt|script[\s>].*?</script|style[\s>].*?</style|svg[\s>].*?</svg|math[\s>].*?</math)\s*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>|<\d[\d:.]*>`)
-	xmlMark      = lazy.Regexp(`(?s)<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|</?[\pL_:](?:[^<>"']|"[^"]*"|'[^']*')*>|&[\pL_:][\pL\pN_:.\-]*;`)
 	overrideMark = lazy.Regexp(`\{\\[^{}]*\}|</?[A-Za-z](?:[^<>])*>|<\d[\d:.]*>|\\h`)
 	markdownMark = lazy.Regexp("`+[^`]+`+" + `|!?\[|\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+"[^"]*")?\)|\]\[[^\]]*\]|\]|\*{1,3}|~~|<[^<>\s][^<>]*>|\{\{[^{}]*\}\}|https?://[^\s<>)]+`)
 )
 
 // parts are the marks of text and what stands between them, in order.
 func (m Marks) parts(text string) func(yield func(raw string, mark bool) bool) {
-	re := htmlMark()
+	var find func(from int) (begin, end int)
 	switch m {
 	case NoMarks:
 		return func(yield func(string, bool) bool) { yield(text, false) }
-	case XML:
-		re = xmlMark()
-	case Override:
-		re = overrideMark()
-	case Markdown:
-		re = markdownMark()
+	case HTML, XML:
+		find = newScan(text, m).next
+	default:
+		re := overrideMark()
+		if m == Markdown {
+			re = markdownMark()
+		}
+		find = func(from int) (int, int) {
+			if found := re.FindStringIndex(text[from:]); found != nil {
+				return from + found[0], from + found[1]
+			}
+			return -1, -1
+		}
 	}
 	return func(yield func(string, bool) bool) {
 		at := 0
-		for _, found := range re.FindAllStringIndex(text, -1) {
-			if of := text[found[0]:found[1]]; of[0] == '&' && slices.Contains(characters, of) {
-				continue
+		for {
+			begin, end := find(at)
+			if begin < 0 {
+				break
 			}
-			if found[0] > at && !yield(text[at:found[0]], false) {
+			if begin > at && !yield(text[at:begin], false) || !yield(text[begin:end], true) {
 				return
 			}
-			if !yield(text[found[0]:found[1]], true) {
-				return
-			}
-			at = found[1]
+			at = end
 		}
 		if at < len(text) {
 			yield(text[at:], false)

@@ -11,6 +11,7 @@ import (
 // for it, so its few rules stand here (java.util.Properties.load).
 func readProperties(r *reader) error {
 	lines := r.lines()
+	ascii := r.doc.code.code != nil || strings.IndexFunc(r.text, func(c rune) bool { return c >= utf8.RuneSelf }) < 0
 	for i := 0; i < len(lines); i++ {
 		l := r.trimmed(lines[i])
 		l.end = lines[i].end // blanks behind a value belong to it
@@ -50,7 +51,6 @@ func readProperties(r *reader) error {
 			continue
 		}
 		name, _, _ := unescapeProperty(key)
-		ascii := r.doc.code.code != nil || strings.IndexFunc(r.text, func(c rune) bool { return c >= utf8.RuneSelf }) < 0
 		r.add(at, Segment{ID: name, Text: value}, replace(at, end, func(answer string) string { return escapeProperty(answer, ascii) }))
 	}
 	return nil
