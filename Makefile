@@ -58,11 +58,11 @@ release-test: setup ## Prove what `make release` makes: twice the same, lintian,
 	@.ci/setup release
 	@GO="$(GO)" .ci/release-test
 
-lint: setup ## Check formatting, vet, and that the JSON Schemas are current
+lint: build ## Check formatting, vet, and that the JSON Schemas are current
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; }
 	@$(GO) vet ./...
-	@$(GO) run ./cmd/dragoman schema | diff -q - pipeline.schema.json >/dev/null || { echo "pipeline.schema.json is not what the code says: run make schema"; exit 1; }
-	@$(GO) run ./cmd/dragoman schema --tests | diff -q - pipeline_test.schema.json >/dev/null || { echo "pipeline_test.schema.json is not what the code says: run make schema"; exit 1; }
+	@bin/dragoman schema | diff -q - pipeline.schema.json >/dev/null || { echo "pipeline.schema.json is not what the code says: run make schema"; exit 1; }
+	@bin/dragoman schema --tests | diff -q - pipeline_test.schema.json >/dev/null || { echo "pipeline_test.schema.json is not what the code says: run make schema"; exit 1; }
 
 schema: setup ## Write pipeline.schema.json and pipeline_test.schema.json from the code
 	@$(GO) run ./cmd/dragoman schema > pipeline.schema.json.new && mv pipeline.schema.json.new pipeline.schema.json

@@ -477,6 +477,7 @@ func TestMaxSizeBoundsMemory(t *testing.T) {
 }
 
 func TestAFullCacheStillTakesInWhatIsNew(t *testing.T) {
+	property.WithoutRace(t) // it is one goroutine
 	s := start(t, Config{MaxSize: 1 << 20, TTL: time.Hour})
 	c := s.Wrap(&below{})
 	for round := range 4 {
