@@ -454,6 +454,15 @@ func TestNothingOfTheGatewaysEnvironmentLeaksIn(t *testing.T) {
 	}
 }
 
+func TestAGoPluginKnowsHowMuchMemoryItMayHave(t *testing.T) {
+	for env, want := range map[string]string{"": "GOMEMLIMIT=786432000", ", env: {GOMEMLIMIT: off}": "GOMEMLIMIT=off"} {
+		b := newBench(t, strings.Replace(one, "[SELF]", "[SELF], max_memory: 1000MiB"+env, 1))
+		if got := strings.Split(b.provider("odd").ask(t, "environ").Text, "\n"); !slices.Contains(got, want) {
+			t.Errorf("%q: %q, want %s", env, got, want)
+		}
+	}
+}
+
 const two = `
 providers:
   a: {type: plugin, command: [SELF], config: {prefix: 'a:'}}

@@ -334,7 +334,10 @@ func (p *Program) command(folder string, all files) *exec.Cmd {
 			cmd.Args[f.arg] = name
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
+	if p.MaxMemory > 0 { // a program in Go then collects its garbage before that is too much
+		cmd.Env = append(cmd.Env, fmt.Sprintf("GOMEMLIMIT=%d", p.MaxMemory/4*3))
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Env)) { // the last one of a name counts
 		cmd.Env = append(cmd.Env, name+"="+p.Env[name].Reveal())
 	}
 	cmd.Env = append(cmd.Env, p.origin(all)...)
