@@ -204,6 +204,7 @@ func (p *Provider) exchange(ctx context.Context, req *core.Request, sent *sendin
 	if streamed {
 		defer resp.Body.Close()
 		res, usage, err := p.events(ctx, call, cancel, req, resp, buf)
+		usage = possible(usage, sent.body, res)
 		return res, usage, believed(l, usage), err
 	}
 	if err := receive(ctx, cancel, resp, buf); err != nil {
@@ -213,7 +214,34 @@ func (p *Provider) exchange(ctx context.Context, req *core.Request, sent *sendin
 		return nil, core.Usage{}, believed(l, core.Usage{}), p.declined(req, sent, resp.StatusCode, resp.Header, buf.Bytes())
 	}
 	res, usage, err := p.completion(req, sent, resp.Header, buf.Bytes())
+	usage = possible(usage, sent.body, res)
 	return res, usage, believed(l, usage), err
+}
+
+// Of how many tokens a window of today's largest models is, and an answer with its hidden
+// reasoning, each with room for twice that.
+const (
+	largestWindow = 4 << 20
+	largestAnswer = 256 << 10
+)
+
+// possible returns u, made to be no more than a chat can have cost, like [Provider.bounded]:
+// a token of a prompt is a byte at least, but for pictures, sound and files that the chat only
+// names.
+func possible(u core.Usage, sent []byte, res *core.Result) core.Usage {
+	prompt, completion := len(sent)+unseen, largestAnswer
+	for _, part := range []string{`"image_url"`, `"input_audio"`, `"file"`} { // a text holds no quotation mark without a backslash
+		if bytes.Contains(sent, []byte(part)) {
+			prompt = max(prompt, largestWindow)
+		}
+	}
+	if res != nil {
+		completion = max(completion, len(res.Text))
+	}
+	u.PromptTokens = min(max(u.PromptTokens, 0), prompt)
+	u.CompletionTokens = min(max(u.CompletionTokens, 0), completion)
+	u.CachedTokens = min(max(u.CachedTokens, 0), u.PromptTokens)
+	return u
 }
 
 // completion reads the whole answer to a chat, which is handed on as it is.

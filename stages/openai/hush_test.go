@@ -223,20 +223,31 @@ func TestUsageIsBoundedByWhatTheCallCanHaveCost(t *testing.T) {
 				}
 				fmt.Fprintf(w, `{"usage":%s,"choices":[{"finish_reason":"stop","message":{"content":"hola"}}]}`, c.usage)
 			})
-			req := ask("x")
-			if streamed {
-				req.OnDelta = func(string) error { return nil }
-			}
-			res, err := p.Translate(t.Context(), req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if u := res.Usage; u.PromptTokens < 0 || u.PromptTokens > c.most.PromptTokens ||
-				u.CompletionTokens < 0 || u.CompletionTokens > c.most.CompletionTokens || u.CachedTokens < 0 || u.CachedTokens > c.most.CachedTokens {
-				t.Errorf("%s: got %+v, want at most %+v", c.usage, u, c.most)
-			}
-			if l := res.Limits; res.Usage.PromptTokens > 1 && l != nil {
-				t.Errorf("a limit of 1 token a minute is believed after a call of %d", res.Usage.PromptTokens)
+			for _, chat := range []string{"", "text", "image_url"} {
+				req, most := ask("x"), c.most
+				if streamed {
+					req.OnDelta = func(string) error { return nil }
+				}
+				if chat != "" {
+					req.Chat = &core.Chat{Provider: "main", Model: "m", Fields: []core.ChatField{{Name: "messages", Value: []byte(`[{"role":"user","content":[{"type":"` + chat + `"}]}]`)}}}
+					if most.CompletionTokens > 4 {
+						most.CompletionTokens = largestAnswer
+					}
+					if chat == "image_url" && most.PromptTokens > 60 {
+						most.PromptTokens, most.CachedTokens = largestWindow, largestWindow
+					}
+				}
+				res, err := p.Translate(t.Context(), req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if u := res.Usage; u.PromptTokens < 0 || u.PromptTokens > most.PromptTokens ||
+					u.CompletionTokens < 0 || u.CompletionTokens > most.CompletionTokens || u.CachedTokens < 0 || u.CachedTokens > most.CachedTokens {
+					t.Errorf("%s, chat of %q: got %+v, want at most %+v", c.usage, chat, u, most)
+				}
+				if l := res.Limits; res.Usage.PromptTokens > 1 && l != nil {
+					t.Errorf("a limit of 1 token a minute is believed after a call of %d", res.Usage.PromptTokens)
+				}
 			}
 		}
 	}
