@@ -232,16 +232,23 @@ func TestWhatIsSaidOfSocketsThatCannotBeIsRefusedOrWarnedOf(t *testing.T) {
 	}
 }
 
-// A manager that listens to what it is told.
-func TestTheServiceManagerIsToldHowTheGatewayIs(t *testing.T) {
-	property.WithoutRace(t)
-	sim := simulate(t)
-	at := filepath.Join(t.TempDir(), "notify")
+// listenAsManager returns a service manager's socket, and where it is.
+func listenAsManager(t *testing.T) (at string, hears *net.UnixConn) {
+	t.Helper()
+	at = filepath.Join(t.TempDir(), "notify")
 	hears, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: at, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer hears.Close()
+	t.Cleanup(func() { hears.Close() })
+	return at, hears
+}
+
+// A manager that listens to what it is told.
+func TestTheServiceManagerIsToldHowTheGatewayIs(t *testing.T) {
+	property.WithoutRace(t)
+	sim := simulate(t)
+	at, hears := listenAsManager(t)
 	said := make(chan string, 1000)
 	go func() {
 		defer close(said)
@@ -327,12 +334,7 @@ func (h *handing) ownsNothing(pid int) {
 
 // The process may have ended before the manager's teller has looked at why.
 func TestTheServiceManagerIsToldOfAStopThatIsOverAtOnce(t *testing.T) {
-	at := filepath.Join(t.TempDir(), "notify")
-	hears, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: at, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hears.Close()
+	at, hears := listenAsManager(t)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	serve := func(l net.Listener) { l.Close() }
@@ -352,12 +354,7 @@ func TestTheServiceManagerIsToldOfAStopThatIsOverAtOnce(t *testing.T) {
 
 // A gateway whose parts do not tell their counters gives no sign of life.
 func TestNoSignOfLifeIsGivenWhenTheLineDoesNotAnswer(t *testing.T) {
-	at := filepath.Join(t.TempDir(), "notify")
-	hears, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: at, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hears.Close()
+	at, hears := listenAsManager(t)
 	m := &manager{socket: at, watchdog: 20 * time.Millisecond}
 	stuck := &stuckEngine{}
 	serve := func(l net.Listener) {

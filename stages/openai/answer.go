@@ -61,8 +61,13 @@ func (p *Provider) bounded(u core.Usage, sent int64, res *core.Result) core.Usag
 	if res != nil {
 		most = max(most, len(res.Text))
 	}
-	u.PromptTokens = min(max(u.PromptTokens, 0), int(sent)+unseen)
-	u.CompletionTokens = min(max(u.CompletionTokens, 0), most)
+	return capped(u, int(sent)+unseen, most)
+}
+
+// capped returns u with no more tokens than those, and none below 0.
+func capped(u core.Usage, prompt, completion int) core.Usage {
+	u.PromptTokens = min(max(u.PromptTokens, 0), prompt)
+	u.CompletionTokens = min(max(u.CompletionTokens, 0), completion)
 	u.CachedTokens = min(max(u.CachedTokens, 0), u.PromptTokens)
 	return u
 }

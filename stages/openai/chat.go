@@ -218,8 +218,9 @@ func (p *Provider) exchange(ctx context.Context, req *core.Request, sent *sendin
 	return res, usage, believed(l, usage), err
 }
 
-// Of how many tokens a window of today's largest models is, and an answer with its hidden
-// reasoning, each with room for twice that.
+// How many tokens a chat may be said to have cost that cannot be known from its bytes: twice the
+// window of 2 M that Gemini 1.5 Pro has, and the answers of 128,000 that GPT-5 gives, with their
+// hidden reasoning (the models' pages of both vendors).
 const (
 	largestWindow = 4 << 20
 	largestAnswer = 256 << 10
@@ -238,10 +239,7 @@ func possible(u core.Usage, sent []byte, res *core.Result) core.Usage {
 	if res != nil {
 		completion = max(completion, len(res.Text))
 	}
-	u.PromptTokens = min(max(u.PromptTokens, 0), prompt)
-	u.CompletionTokens = min(max(u.CompletionTokens, 0), completion)
-	u.CachedTokens = min(max(u.CachedTokens, 0), u.PromptTokens)
-	return u
+	return capped(u, prompt, completion)
 }
 
 // completion reads the whole answer to a chat, which is handed on as it is.

@@ -6,11 +6,11 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dragoman-mt/dragoman/core"
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 	"github.com/dragoman-mt/dragoman/stages/openai/openaitest"
 )
 
@@ -31,9 +31,9 @@ func TestWorkIsLinear(t *testing.T) {
 				took = time.Hour
 				for range 2 {
 					q := newQuestion(t.Context(), &core.Request{Text: text, Target: "es"})
-					before := processorTime(t)
+					before := property.ProcessorTime(t)
 					s.judged(q, &core.Result{Text: answer}, "")
-					took = min(took, processorTime(t)-before)
+					took = min(took, property.ProcessorTime(t)-before)
 					spent = q.spent
 				}
 				if most := maxWork * (len(text) + len(answer)); spent > most {
@@ -56,9 +56,9 @@ func TestAMegabyteIsDoneInNoTime(t *testing.T) {
 	for name, shape := range hostile {
 		text, answer := shape(1 << 20)
 		q := newQuestion(t.Context(), &core.Request{Text: text, Target: "es"})
-		before := processorTime(t)
+		before := property.ProcessorTime(t)
 		s.judged(q, &core.Result{Text: answer}, "")
-		if took := processorTime(t) - before; took > time.Second { // it takes a seventh of that, and took twice that when it was quadratic
+		if took := property.ProcessorTime(t) - before; took > time.Second { // it takes a seventh of that, and took twice that when it was quadratic
 			t.Errorf("%s: it took %v", name, took)
 		} else {
 			t.Logf("%s: %v, %d bytes for each", name, took, q.spent/(len(text)+len(answer)))
@@ -75,13 +75,13 @@ func TestDeltasAreLinear(t *testing.T) {
 			answer = start + answer
 			req := &core.Request{Text: text, Target: "es", OnDelta: func(string) error { return nil }}
 			p := &preview{stage: s, q: newQuestion(t.Context(), req), again: hold}
-			before := processorTime(t)
+			before := property.ProcessorTime(t)
 			for _, piece := range split(answer, []int{3}) {
 				if p.hear(piece) != nil {
 					break
 				}
 			}
-			took := processorTime(t) - before
+			took := property.ProcessorTime(t) - before
 			if most := maxDeltaWork * (len(text) + len(answer)); p.q.spent > most {
 				t.Errorf("%s: %d bytes looked at for %d and %d", name, p.q.spent, len(text), len(answer))
 			}
@@ -208,15 +208,4 @@ func TestWorkEndsWithTheRequest(t *testing.T) {
 	if long < len(hostile)/2 {
 		t.Errorf("only %d answers took long enough", long)
 	}
-}
-
-// processorTime is what this process has had of the processors; other processes
-// do not count.
-func processorTime(tb testing.TB) time.Duration {
-	tb.Helper()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		tb.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

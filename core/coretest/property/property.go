@@ -11,8 +11,10 @@ import (
 	"flag"
 	"os"
 	"strconv"
+	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -90,4 +92,15 @@ func Rounds(full, less int) int {
 		return full
 	}
 	return less
+}
+
+// ProcessorTime is what this process has had of the processors: what the machine does
+// beside does not count, so that a test can tell by it whether work is linear.
+func ProcessorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

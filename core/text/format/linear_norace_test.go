@@ -4,9 +4,10 @@ package format
 
 import (
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // What is measured here is one goroutine's work: the race detector makes it many times as
@@ -34,25 +35,15 @@ func TestALargeFileIsReadInATimeThatIsLinearInIt(t *testing.T) {
 		"comments.html":     "<html><body><p>" + fill("<!--") + "</p></body></html>",
 		"open.html":         "<html><body><p>" + fill("<code >") + "</p></body></html>",
 	} {
-		before := processorTime(t)
+		before := property.ProcessorTime(t)
 		document, err := Read(Of(name), []byte(content), Options{})
 		texts := 0
 		if err == nil {
 			texts = len(document.Segments)
 		}
-		took := processorTime(t) - before
+		took := property.ProcessorTime(t) - before
 		if t.Logf("%s: %v, %d texts, %v", name, took, texts, err); took > 2*time.Second {
 			t.Errorf("%s: it took %v of a processor", name, took)
 		}
 	}
-}
-
-// processorTime is what this process has had of the processors; other processes do not count.
-func processorTime(t *testing.T) time.Duration {
-	t.Helper()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

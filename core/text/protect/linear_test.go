@@ -4,9 +4,10 @@ package protect
 
 import (
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dragoman-mt/dragoman/core/coretest/property"
 )
 
 // hostile are texts of nothing but beginnings of placeholders, of which most have no end:
@@ -24,13 +25,13 @@ func TestWorkIsLinear(t *testing.T) {
 	work := func(text string) time.Duration {
 		took := time.Hour
 		for range 2 {
-			before := processorTime(t)
+			before := property.ProcessorTime(t)
 			if p := Of(text, o); p != nil {
 				if masked, ok := p.Masked(Tags); ok {
 					p.Restore(masked, Tags)
 				}
 			}
-			took = min(took, processorTime(t)-before)
+			took = min(took, property.ProcessorTime(t)-before)
 		}
 		return took
 	}
@@ -41,14 +42,4 @@ func TestWorkIsLinear(t *testing.T) {
 			t.Errorf("%s: %v for 2 KiB, and %v for 32 KiB", name, little, much)
 		}
 	}
-}
-
-// processorTime is what this process has had of the processors; others do not count.
-func processorTime(t *testing.T) time.Duration {
-	t.Helper()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
