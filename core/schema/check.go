@@ -32,7 +32,8 @@ const (
 	maxSteps    = 200_000
 )
 
-// Check returns what is wrong with value, which holds what encoding/json does, and int64.
+// Check returns what is wrong with value, which holds what encoding/json does, and int64: no number
+// of it is infinite.
 func (s *Schema) Check(value any) []Mistake {
 	j := judge{Schema: s, left: maxSteps}
 	return j.look(s.rule, value, 0, j.nothing())
@@ -376,7 +377,7 @@ func typed(want string, value any) bool {
 
 // number is exact: the decimal number that a person would read, not its nearest in binary.
 func number(v any) *big.Rat {
-	n, _ := new(big.Rat).SetString(fmt.Sprint(v)) // of an int64 or a float64 it is one
+	n, _ := new(big.Rat).SetString(fmt.Sprint(v)) // it is one: JSON and the loader know no infinite numbers
 	return n
 }
 
