@@ -35,7 +35,8 @@ type Browser struct {
 	// Answers are the statuses of answers by address, of several the last.
 	Answers map[string]int
 
-	urls map[string]string // of what was asked for, by its id
+	urls  map[string]string // of what was asked for, by its id
+	early map[string]int    // statuses that were told before what was asked for, by its id
 }
 
 // OpenBrowser starts one that lives as long as the test.
@@ -81,7 +82,7 @@ func OpenBrowser(t *testing.T) *Browser {
 	}
 	ws.SetReadLimit(-1)
 	t.Cleanup(func() { ws.CloseNow() })
-	b := &Browser{t: t, ws: ws, Bytes: map[string]int{}, Answers: map[string]int{}, urls: map[string]string{}}
+	b := &Browser{t: t, ws: ws, Bytes: map[string]int{}, Answers: map[string]int{}, urls: map[string]string{}, early: map[string]int{}}
 	var target struct{ TargetID, SessionID string }
 	b.do("", "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
 	b.do("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &target)
@@ -180,8 +181,16 @@ func (b *Browser) note(method string, p *happened) {
 	case "Network.requestWillBeSent":
 		b.URLs = append(b.URLs, p.Request.URL)
 		b.urls[p.RequestID] = p.Request.URL
+		if status, early := b.early[p.RequestID]; early {
+			b.Answers[p.Request.URL] = status
+			delete(b.early, p.RequestID)
+		}
 	case "Network.responseReceivedExtraInfo": // also of what the page may not read
-		b.Answers[b.urls[p.RequestID]] = p.StatusCode
+		if url, asked := b.urls[p.RequestID]; asked {
+			b.Answers[url] = p.StatusCode
+		} else {
+			b.early[p.RequestID] = p.StatusCode
+		}
 	case "Network.loadingFinished":
 		b.Bytes[b.urls[p.RequestID]] = max(b.Bytes[b.urls[p.RequestID]], int(p.EncodedDataLength))
 	case "Runtime.consoleAPICalled":
