@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed"
@@ -268,7 +269,7 @@ func (g *group) enter(ctx context.Context, name string, limits Limits, character
 			p.callNeed++
 		}
 		b.mu.Unlock()
-		g.ask(ctx, name, true)
+		g.ask(ctx, name, characters, true)
 		b.mu.Lock()
 		if chars == asks {
 			p.need -= characters
@@ -308,9 +309,9 @@ func (g *group) month(name, was string) {
 	}
 }
 
-// ask asks the store for room for calls that wait, or only what the others used: 10 ms at
-// the most.
-func (g *group) ask(ctx context.Context, name string, room bool) {
+// ask asks the store for room for calls that wait, of which the one that asks has so many
+// characters, or only what the others used: 10 ms at the most.
+func (g *group) ask(ctx context.Context, name string, characters int64, room bool) {
 	deadline := time.Now().Add(waitsFor)
 	timer := time.NewTimer(waitsFor)
 	defer timer.Stop()
@@ -332,7 +333,7 @@ func (g *group) ask(ctx context.Context, name string, room bool) {
 		b.mu.Unlock()
 		return
 	}
-	t := g.request([]string{name}, now, false, false)
+	t := g.request([]string{name}, now, characters, false, false)
 	b.mu.Unlock()
 	// The room waits for a tenth of the time that there is.
 	ctx, cancel := context.WithDeadline(ctx, time.Now().Add(10*time.Until(deadline)))
@@ -351,10 +352,11 @@ type telling struct {
 	at         time.Time
 }
 
-// request returns the call that tells of names; whole says whether all that they have used
-// is in the journal. From now on only what it keeps may be spent, until it was answered.
+// request returns the call that tells of names; enough is how many characters are of use to
+// who waits, 0 for those of all who do, and whole says whether all that they have used is in
+// the journal. From now on only what it keeps may be spent, until it was answered.
 // The caller holds mu and has the turn.
-func (g *group) request(names []string, now time.Time, whole, bye bool) *telling {
+func (g *group) request(names []string, now time.Time, enough int64, whole, bye bool) *telling {
 	month := now.UTC().Format(monthly)
 	t := &telling{key: "usage:" + month, month: month, names: names, at: now}
 	what := "tell"
@@ -406,6 +408,7 @@ func (g *group) request(names []string, now time.Time, whole, bye bool) *telling
 		number(p.cap)
 		number(p.far)
 		number(p.need)
+		number(max(min(cmp.Or(enough, p.need), p.need)-keep, 0))
 		number(max(want-keep, 0))
 		number(p.limits.CharactersPerMonth)
 		number(p.others)
@@ -681,7 +684,7 @@ func (g *group) call(ctx context.Context, names []string, bye bool) bool {
 	defer func() { <-g.turn }()
 	b.mu.Lock()
 	lines := b.added
-	t := g.request(names, b.now(), true, bye)
+	t := g.request(names, b.now(), 0, true, bye)
 	b.mu.Unlock()
 	// What the group knows is in the journal first: a kill can take back neither.
 	if b.disk != nil && lines > 0 {
@@ -817,6 +820,6 @@ func (g *group) look(ctx context.Context, name string) {
 	fresh := b.now().Sub(p.heard) < tells
 	b.mu.Unlock()
 	if !fresh && g.State().Up() {
-		g.ask(ctx, name, false)
+		g.ask(ctx, name, 0, false)
 	}
 }

@@ -9,11 +9,13 @@
 -- ARGV: 2 the name under which it counts, which outlives its process, 3 that process, 4 its
 -- machine, 5 how often that name was taken, 6 the number of this call, 7 'tell' or 'bye',
 -- 8 how many gateways it knows of. Then for each key: its name; the characters used, how far
--- it may go already, how far without us, how many more are needed now, how many more are wanted, the limit (0:
--- none), what it knows that the others used, and how much further they may go; and of its calls in the minute past: the limit,
--- how many it may still make, how many are needed now, how many are wanted, what it knows of
--- the others' (-1: nothing), and its own as n:ms,... where ms is in how long they are past.
-local LEASE, LIVES, LEARNS, KEEP, PARTS = 10000, 15000, 10000, 6048000000, 15
+-- it may go already, how far without us, how many more are needed now, how many of
+-- them are of use, how many more are wanted, the limit (0: none), what it knows that the
+-- others used, and how much further they may go; and of its calls in the minute past: the
+-- limit, how many it may still make, how many are needed now, how many are wanted, what it
+-- knows of the others' (-1: nothing), and its own as n:ms,... where ms is in how long they
+-- are past.
+local LEASE, LIVES, LEARNS, LACKS, KEEP, PARTS = 10000, 15000, 10000, 3000, 6048000000, 16
 
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -69,22 +71,26 @@ if learning then members = math.max(members, known) end
 local till = what == 'bye' and now - 1 or now + LIVES
 redis.call('HSET', KEYS[1], 'w ' .. writer, string.format('1 %d %d %d %s %s', taken, seq, till, self, machine))
 
--- A lease grows by what is needed, if it is there, and by a small part of what is left then.
-local function grow(keep, need, want, free, least)
+-- A lease grows by what is needed, if it is there, and by a small part of what is left then,
+-- but for what somebody lacks. What is too little for the call that waits stays for others:
+-- gateways that ask for the last characters at once would keep each other from them.
+local function grow(keep, need, enough, want, free, lacking, least)
   free = math.max(free, 0)
   free = math.floor(free)
   local got = math.min(need, free)
-  local block = math.floor((free - got) / (4 * members))
+  if got < enough then got = 0 end
+  local block = math.floor(math.max(free - got - lacking, 0) / (4 * members))
   if block < least and free - got >= 2 * members * least then block = least end
   got = got + math.min(want, block)
-  return keep + got, free - got
+  return keep + got, math.max(free - got - lacking, 0)
 end
 
 local out = {}
 for at = 9, #ARGV - PARTS + 1, PARTS do
   local key, total, cap, far = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local need, want, limit = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
-  local fields = {'c ' .. key .. ' ' .. writer, 'r ' .. key .. ' ' .. writer}
+  local need, enough = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  local want, limit = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  local fields = {'c ' .. key .. ' ' .. writer, 'r ' .. key .. ' ' .. writer, 'n ' .. key}
   for _, name in ipairs(others) do
     fields[#fields + 1] = 'c ' .. key .. ' ' .. name
     fields[#fields + 1] = 'r ' .. key .. ' ' .. name
@@ -99,7 +105,7 @@ for at = 9, #ARGV - PARTS + 1, PARTS do
       end
     end
   end
-  for i = 3, #fields, 2 do
+  for i = 4, #fields, 2 do
     if values[i] then
       local v, n, till, ends = string.match(values[i], '^(%d+) (%d+) (%d+) (%d+)$')
       if v == '1' then
@@ -119,13 +125,14 @@ for at = 9, #ARGV - PARTS + 1, PARTS do
       end
     end
   end
-  if learning then leased = math.max(leased, ARGV[at + 7] + ARGV[at + 8] - used) end
-  used = math.max(used, tonumber(ARGV[at + 7]))
+  if learning then leased = math.max(leased, ARGV[at + 8] + ARGV[at + 9] - used) end
+  used = math.max(used, tonumber(ARGV[at + 8]))
   if values[1] then
     local v, n = string.match(values[1], '^(%d+) (%d+) ')
     if v == '1' then total = math.max(total, tonumber(n)) end
   end
   cap = math.max(cap, total)
+  local lacking = 0
   if limit > 0 and what == 'tell' then
     local rest, free = nil, limit - used - leased - cap
     if learning then
@@ -138,7 +145,14 @@ for at = 9, #ARGV - PARTS + 1, PARTS do
       end
       free = math.min(free, most - cap)
     end
-    cap, rest = grow(cap, need, want, free, 0)
+    -- A call that found too little has the others keep less for calls to come.
+    local till, n = string.match(values[3] or '', '^(%d+) (%d+)$')
+    if till and tonumber(till) >= now then lacking = tonumber(n) end
+    if enough > free and used + total + enough <= limit then
+      lacking = math.max(lacking, enough)
+      redis.call('HSET', KEYS[1], fields[3], string.format('%d %d', now + LACKS, lacking))
+    end
+    cap, rest = grow(cap, need, enough, want, free, lacking, 0)
     -- What it may go on with while we are away is as small a part, and others cannot have it.
     if want > 0 then far = math.max(far, cap + math.floor(rest / (4 * members))) end
   end
@@ -146,25 +160,25 @@ for at = 9, #ARGV - PARTS + 1, PARTS do
   local lease = what == 'tell' and now + LEASE or 0
   redis.call('HSET', KEYS[1], fields[1], string.format('1 %d %d %d', total, far, lease))
 
-  local most, left, theirs, grant = tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10]), 0, 0
+  local most, left, theirs, grant = tonumber(ARGV[at + 10]), tonumber(ARGV[at + 11]), 0, 0
   if most > 0 then
     theirs = calls
-    if learning then theirs = math.max(theirs, tonumber(ARGV[at + 13])) end
+    if learning then theirs = math.max(theirs, tonumber(ARGV[at + 14])) end
     local own = {}
     calls = 0
-    for n, ms in string.gmatch(ARGV[at + 14], '(%d+):(%d+)') do
+    for n, ms in string.gmatch(ARGV[at + 15], '(%d+):(%d+)') do
       own[#own + 1] = string.format('%d:%d', tonumber(n), now + ms)
     end
     local list = table.concat(own, ',')
     leaves(list)
     if what == 'tell' then
-      grant = grow(left, tonumber(ARGV[at + 11]), tonumber(ARGV[at + 12]), (most - theirs - calls - left) / (learning and 2 or 1), 1)
+      grant = grow(left, tonumber(ARGV[at + 12]), 0, tonumber(ARGV[at + 13]), (most - theirs - calls - left) / (learning and 2 or 1), 0, 1)
     end
     redis.call('HSET', KEYS[1], fields[2], string.format('1 %d %d %s', grant, lease, list))
   elseif values[2] then
     redis.call('HDEL', KEYS[1], fields[2])
   end
-  for _, n in ipairs({total, used, leased, cap, far, theirs, grant, math.max(0, soonest - now)}) do
+  for _, n in ipairs({total, used, leased + lacking, cap, far, theirs, grant, math.max(0, soonest - now)}) do
     out[#out + 1] = string.format('%d', n)
   end
 end

@@ -105,7 +105,15 @@ func (g *gate) begin() {
 	p := b.group.part("k", c)
 	p.own, p.told, p.sent, p.base, c.used = g.own, g.own, g.own, g.own, g.own
 	p.limits, p.active = g.world.limits, b.now()
+	for _, other := range g.world.gates {
+		if other != g && !other.told.After(g.world.emptied) {
+			g.world.slack += other.own // it knows nothing of the others, and the store as little
+		}
+	}
 	g.tell()
+	if !p.agreed {
+		g.world.slack += b.group.share(c, p) - g.own // nobody else knows of that
+	}
 }
 
 func (g *gate) tell() {
@@ -219,9 +227,7 @@ func TestALimitHoldsWhateverIsLost(t *testing.T) {
 				w.store.FlushAll()
 				w.emptied = w.now
 				for _, g := range w.gates {
-					if g.book == nil {
-						w.slack += g.lately()
-					}
+					w.slack += g.lately() // the others may not have heard of it, and ask before it is told again
 				}
 			case 2:
 				w.slack += w.flying()
@@ -277,6 +283,32 @@ func TestALimitHoldsWhateverIsLost(t *testing.T) {
 		}
 		if sum < limits.CharactersPerMonth {
 			t.Fatalf("%d of %d are not to be had", limits.CharactersPerMonth-sum, limits.CharactersPerMonth)
+		}
+	})
+}
+
+// Gateways that ask for the last characters of a month at once do not keep each other from them by
+// what is too little for any of their texts.
+func TestGatewaysThatAskAtOnceLeaveNothingThatFits(t *testing.T) {
+	property.WithoutRace(t) // it is one goroutine
+	property.Few(t, 12)
+	store, client := fake(t)
+	property.Check(t, func(t *rapid.T) {
+		limits := Limits{CharactersPerMonth: rapid.Int64Range(100, 5000).Draw(t, "limit")}
+		text := rapid.Int64Range(2, limits.CharactersPerMonth/4).Draw(t, "text")
+		w := newWorld(t, store, client, rapid.IntRange(2, 5).Draw(t, "gateways"), limits)
+		sum := int64(0)
+		for turn := 0; turn < 300 && sum <= limits.CharactersPerMonth-text; turn++ {
+			for _, g := range w.gates {
+				for w.enter(g, text) {
+					w.settle(g)
+					sum += text
+				}
+			}
+			w.pass(100 * time.Millisecond)
+		}
+		if sum <= limits.CharactersPerMonth-text {
+			t.Fatalf("%d of %d were to be had in texts of %d", sum, limits.CharactersPerMonth, text)
 		}
 	})
 }
