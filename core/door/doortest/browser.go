@@ -46,6 +46,37 @@ func OpenBrowser(t *testing.T) *Browser {
 	if err != nil {
 		t.Skip("chromium is not installed")
 	}
+	var address string
+	for try := 1; address == ""; try++ {
+		if address = launch(t, path); address == "" && try == 3 {
+			t.Fatal("chromium does not start")
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws.SetReadLimit(-1)
+	t.Cleanup(func() { ws.CloseNow() })
+	b := &Browser{t: t, ws: ws, Bytes: map[string]int{}, Answers: map[string]int{}, urls: map[string]string{}, early: map[string]int{}}
+	var target struct{ TargetID, SessionID string }
+	b.do("", "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	b.do("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &target)
+	b.session = target.SessionID
+	b.do(b.session, "Network.enable", nil, nil)
+	b.do(b.session, "Page.enable", nil, nil)
+	b.do(b.session, "Runtime.enable", nil, nil)
+	b.do(b.session, "Log.enable", nil, nil)
+	b.First(`addEventListener("securitypolicyviolation", e => console.error("policy: " + e.violatedDirective + " " + e.blockedURI + " " + e.sample))`)
+	return b
+}
+
+// launch starts a chromium that lives as long as the test, and returns where it is driven from; "" when it hangs
+// or crashes as it starts, which was seen on a busy machine.
+func launch(t *testing.T, path string) (address string) {
+	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--no-first-run",
 		"--disable-background-networking", "--window-size=1000,900", "--user-data-dir="+dir, "--remote-debugging-port=0", "about:blank")
@@ -66,33 +97,14 @@ func OpenBrowser(t *testing.T) *Browser {
 			t.Logf("chromium: %s", said.Bytes()[max(said.Len()-2000, 0):])
 		}
 	})
-	var lines []string
-	for deadline := time.Now().Add(time.Minute); len(lines) < 2; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		raw, _ := os.ReadFile(filepath.Join(dir, "DevToolsActivePort"))
-		lines = strings.Split(strings.TrimSpace(string(raw)), "\n")
-		if time.Now().After(deadline) {
-			t.Fatal("chromium does not start")
+		if port, rest, ok := strings.Cut(strings.TrimSpace(string(raw)), "\n"); ok {
+			return "ws://127.0.0.1:" + port + rest
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	ws, _, err := websocket.Dial(ctx, "ws://127.0.0.1:"+lines[0]+lines[1], nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ws.SetReadLimit(-1)
-	t.Cleanup(func() { ws.CloseNow() })
-	b := &Browser{t: t, ws: ws, Bytes: map[string]int{}, Answers: map[string]int{}, urls: map[string]string{}, early: map[string]int{}}
-	var target struct{ TargetID, SessionID string }
-	b.do("", "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
-	b.do("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &target)
-	b.session = target.SessionID
-	b.do(b.session, "Network.enable", nil, nil)
-	b.do(b.session, "Page.enable", nil, nil)
-	b.do(b.session, "Runtime.enable", nil, nil)
-	b.do(b.session, "Log.enable", nil, nil)
-	b.First(`addEventListener("securitypolicyviolation", e => console.error("policy: " + e.violatedDirective + " " + e.blockedURI + " " + e.sample))`)
-	return b
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	return ""
 }
 
 func (b *Browser) do(session, method string, params any, into any) {
